@@ -1,0 +1,99 @@
+"""Settings of the methods: every hyper-parameter with its default and the source of the default."""
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+from ademvl.errors import SettingsError
+
+Position = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
+POSITIONS: tuple[Position, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
+Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
+Fusion = Literal["adem", "memvp", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipAdapterSettings:
+    """Bottleneck adapters inside the vision tower's blocks (used with online features only).
+
+    Attributes:
+        dim: width of the bottleneck; 12 in the paper's runs.
+        scale: factor of the adapter branch; fixed at 0.1 in the reference, whatever alpha is.
+        dropout: between the two matrices, training only; 0.1 in the reference.
+        last_block: also create the adapter of the last block, which never runs but is counted
+            in the published numbers of parameters.
+    """
+
+    dim: int = 12
+    scale: float = 0.1
+    dropout: float = 0.1
+    last_block: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise SettingsError(f"clip_adapter.dim: {self.dim}, expected >= 1")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"clip_adapter.dropout: {self.dropout}, expected 0 <= dropout < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdemSettings:
+    """ADEM-VL (arXiv 2410.17779); defaults are the paper's best setting.
+
+    Attributes:
+        alpha: factor of the fusion added to each layer; 0.1 (paper, section 4).
+        beta: factor of the projected image tokens; 0.01 (paper, section 4).
+        gamma: fraction of image tokens dropped for each text token, 0 <= gamma < 1; 0.1.
+        scales: numbers of pooled image tokens, each a square no larger than the tower's grid.
+        pool: how the grid is pooled to coarser scales.
+        pool_order: the reference pools, then projects; the paper's algorithm the reverse.
+        phi: feature map of the parameter-free cross-attention.
+        query_from: where text states are read in each decoder layer.
+        add_to: where the fused states are added, not before `query_from`.
+        fusion: `adem`; `memvp` for the baseline row of the component ablation; `none` for off.
+        cls: put the projected [cls] vector into the text.
+        visual_tokens: projected image tokens put before the text: 0, or a square (64, 256).
+        projection_width: hidden width of the projections; 128.
+        clip_adapter: adapters inside the tower, with online features.
+    """
+
+    alpha: float = 0.1
+    beta: float = 0.01
+    gamma: float = 0.1
+    scales: tuple[int, ...] = (256, 64)
+    pool: Literal["avg", "max"] = "avg"
+    pool_order: Literal["pool_then_project", "project_then_pool"] = "pool_then_project"
+    phi: Phi = "silu"
+    query_from: Position = "mlp_in"
+    add_to: Position = "mlp_out"
+    fusion: Fusion = "adem"
+    cls: bool = True
+    visual_tokens: int = 0
+    projection_width: int = 128
+    clip_adapter: ClipAdapterSettings = ClipAdapterSettings()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma < 1:
+            raise SettingsError(f"method.gamma: {self.gamma}, expected 0 <= gamma < 1")
+        if not self.scales:
+            raise SettingsError("method.scales: empty, expected at least one number of tokens")
+        for scale in (*self.scales, self.visual_tokens):
+            if scale < 0 or isqrt(scale) ** 2 != scale:
+                raise SettingsError(
+                    f"method.scales, method.visual_tokens: {scale} is no square number"
+                )
+        if POSITIONS.index(self.add_to) < POSITIONS.index(self.query_from):
+            raise SettingsError(
+                f"method.add_to: {self.add_to} comes before query_from: {self.query_from}; "
+                "choose a position at or after it"
+            )
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Number N of image tokens that take part in the fusion."""
+        return sum(self.scales)
+
+    @property
+    def num_slots(self) -> int:
+        """Number of vectors put between the image prefix and the text."""
+        return self.visual_tokens + int(self.cls)

@@ -1,0 +1,166 @@
+"""Settings of one run: a task, a method, backbones, optimisation and one seed, completely resolved.
+
+`run.yaml` in a run's directory holds exactly these settings; every verb that works on a run reads
+them from there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ademvl.config.method import AdemSettings
+from ademvl.errors import SettingsError
+
+Task = Literal["scienceqa", "coco_caption"]
+Precision = Literal["fp32", "fp16", "bf16"]
+PROMPT_FORMATS = tuple(
+    f"{prompt}-{answer}"
+    for prompt in ("CQM", "QCM", "QCML", "QCME", "QCMLE", "CQML", "QCL", "QCE", "QM", "QCLM", "QCEM", "QCLEM")
+    for answer in ("A", "AL", "AE", "ALE", "AEL", "LA", "EA", "LEA", "ELA")
+)  # to be trimmed to what golden case G shows
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSettings:
+    """The frozen models.
+
+    Attributes:
+        llm: `mini` (shipped with the package), or a folder or repository id that transformers loads.
+        tower: `mini`, or a model name of open_clip such as `ViT-L-14-quickgelu`.
+        tower_weights: pretrained tag or file for open_clip; empty for `mini`.
+        precision: dtype of the frozen language model's weights.
+    """
+
+    llm: str = "mini"
+    tower: str = "mini"
+    tower_weights: str = ""
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """How images reach the method.
+
+    Attributes:
+        mode: `cached` (frozen tower, each image encoded once), or `online` (pixels through the
+            tower in every step, with trained adapters inside it).
+        precision: dtype in which cached features are stored.
+        cache_dir: folder of the content-addressed cache, shared by studies.
+    """
+
+    mode: Literal["cached", "online"] = "online"
+    precision: Precision = "fp16"
+    cache_dir: str = "results/shared/features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSettings:
+    """Text of ScienceQA prompts.
+
+    Attributes:
+        train_format: format of the training prompt and answer.
+        evaluation: `matched` evaluates with the training format; `reference` with QCM-A and the
+            image's caption in the context, as the authors' code does.
+        max_seq_len: tokens of a sequence in all, prefix and slots included.
+    """
+
+    train_format: str = "CQM-A"
+    evaluation: Literal["matched", "reference"] = "matched"
+    max_seq_len: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationSettings:
+    """AdamW and its schedule; defaults are the paper's ScienceQA recipe.
+
+    Attributes:
+        epochs: passes over the training split, may be a fraction.
+        warmup_epochs: linear warm-up, may be a fraction.
+        base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
+        min_lr: end of the half-cosine.
+        effective_batch_size: items of one optimiser step over all devices.
+        per_device_batch_size: items that one device holds at once; accumulation is derived.
+        loss_group_size: items whose answer tokens are averaged together before groups are
+            averaged; 2 is the reference's micro-batch; 0 averages over the whole effective batch.
+        weight_decay: on tensors of two or more dimensions.
+        beta1, beta2, eps: of AdamW.
+        state_interval_seconds: time between two resumable states.
+    """
+
+    epochs: float = 20.0
+    warmup_epochs: float = 2.0
+    base_lr: float = 9e-3
+    min_lr: float = 0.0
+    effective_batch_size: int = 32
+    per_device_batch_size: int = 4
+    loss_group_size: int = 2
+    weight_decay: float = 0.02
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    state_interval_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.effective_batch_size % self.per_device_batch_size:
+            divisors = [
+                n for n in range(1, self.effective_batch_size + 1)
+                if self.effective_batch_size % n == 0
+            ]
+            raise SettingsError(
+                f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "
+                f"effective_batch_size {self.effective_batch_size}; possible: {divisors}"
+            )
+        if self.loss_group_size and self.per_device_batch_size % self.loss_group_size:
+            raise SettingsError(
+                f"optimization.loss_group_size: {self.loss_group_size} does not divide "
+                f"per_device_batch_size {self.per_device_batch_size}"
+            )
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate in force."""
+        return self.base_lr * self.effective_batch_size / 256
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches per optimiser step on one device."""
+        return self.effective_batch_size // self.per_device_batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How a trained run is scored.
+
+    Attributes:
+        split: split of the data set; for captions the name of the Karpathy split.
+        batch_size: items per forward pass; has no influence on results.
+        max_new_tokens: greedy tokens of a generated caption; 20 in the reference.
+    """
+
+    split: Literal["val", "test"] = "test"
+    batch_size: int = 64
+    max_new_tokens: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that determines one run's results, with where its data lies.
+
+    Attributes:
+        study, name, seed: identity; the run's directory is results/<study>/runs/<name>/seed<seed>.
+        task: what is trained and evaluated.
+        data_dir: folder of the task's data set in the project's layout.
+        images: `withheld` gives the text-only control: same training, no question has an image.
+    """
+
+    study: str
+    name: str
+    seed: int
+    task: Task
+    data_dir: str
+    images: Literal["shown", "withheld"] = "shown"
+    method: AdemSettings = AdemSettings()
+    backbones: BackboneSettings = BackboneSettings()
+    features: FeatureSettings = FeatureSettings()
+    prompts: PromptSettings = PromptSettings()
+    optimization: OptimizationSettings = OptimizationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,0 +1,43 @@
+"""Errors that a user can act on: printed as a message without traceback, exit code 2."""
+
+from collections.abc import Sequence
+
+MAX_LISTED = 20
+
+
+class AdemvlError(Exception):
+    """Base of all errors caused by data, settings or environment, not by a bug."""
+
+
+class SettingsError(AdemvlError):
+    """A setting is unknown, malformed or contradicts another one."""
+
+
+class DataError(AdemvlError):
+    """A data file is missing, damaged or breaks its format."""
+
+
+class WeightsError(AdemvlError):
+    """A weight or adapter file is missing, damaged or does not fit the model."""
+
+
+class CacheError(AdemvlError):
+    """The feature cache cannot be read or written."""
+
+
+class TrainingError(AdemvlError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+class ToolError(AdemvlError):
+    """A program or package that is needed is missing or failed."""
+
+
+def list_findings(headline: str, findings: Sequence[str], remedy: str) -> str:
+    """Format many findings of one kind: headline, the first 20, a count of the rest, what to do."""
+    lines = [f"{headline} ({len(findings)} found):"]
+    lines += [f"  - {finding}" for finding in findings[:MAX_LISTED]]
+    if len(findings) > MAX_LISTED:
+        lines.append(f"  ... and {len(findings) - MAX_LISTED} more")
+    lines.append(remedy)
+    return "\n".join(lines)

@@ -1,0 +1,29 @@
+"""Shared fixtures: where reference data lies, and skipping with a reason where it is absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder of reference data that is not part of the project."""
+    folder = Path(os.environ.get("ADEMVL_SHARED", PROJECT_ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data not found: {folder} (set ADEMVL_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_dir(shared_dir: Path) -> Path:
+    """Tensors computed by the paper's reference implementation."""
+    return shared_dir / "golden"
+
+
+@pytest.fixture(scope="session")
+def real_dir(shared_dir: Path) -> Path:
+    """Pieces of the real data sets."""
+    return shared_dir / "real"
