@@ -1,0 +1,1 @@
+"""Recomputing golden cases: numbers and strings that the reference implementation produced."""
