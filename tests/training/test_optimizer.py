@@ -1,0 +1,60 @@
+"""Protects the optimiser's groups and its treatment of parameters without a gradient."""
+
+import pytest
+import torch
+from torch import nn
+
+from ademvl.config.run import OptimizationSettings
+from ademvl.training.optimizer import build_optimizer, set_lr
+
+
+def _module() -> nn.Module:
+    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    module[2].weight.requires_grad_(False)
+    return module
+
+
+def test_vectors_come_first_and_are_not_decayed() -> None:
+    module = _module()
+    optimizer = build_optimizer(module.named_parameters(), OptimizationSettings(weight_decay=0.02))
+    vectors, matrices = optimizer.param_groups
+    assert [p.ndim for p in vectors["params"]] == [1, 1, 1, 1]
+    assert vectors["weight_decay"] == 0.0
+    assert [p is module[0].weight for p in matrices["params"]] == [True]
+    assert matrices["weight_decay"] == 0.02
+    assert optimizer.defaults["betas"] == (0.9, 0.95)
+    assert optimizer.defaults["eps"] == 1e-8
+
+
+def test_parameter_without_gradient_is_not_decayed() -> None:
+    used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    optimizer = build_optimizer([("used", used), ("unused", unused)], OptimizationSettings())
+    set_lr(optimizer, 0.1)
+    used.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert torch.equal(unused, torch.ones(2, 2))
+    assert not torch.equal(used, torch.ones(2, 2))
+
+
+def test_fused_update_equals_adamw_written_out() -> None:
+    settings = OptimizationSettings(weight_decay=0.02)
+    parameter = nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float32).view(3, 4))
+    expected = parameter.detach().double()
+    optimizer = build_optimizer([("p", parameter)], settings)
+    mean, variance = torch.zeros_like(expected), torch.zeros_like(expected)
+    for step in range(1, 6):
+        lr = 1e-3 * step
+        gradient = torch.sin(torch.arange(12.0) * step).view(3, 4)
+        set_lr(optimizer, lr)
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        mean = 0.9 * mean + 0.1 * gradient.double()
+        variance = 0.95 * variance + 0.05 * gradient.double() ** 2
+        expected = expected * (1 - lr * 0.02)
+        expected -= lr * (mean / (1 - 0.9**step)) / ((variance / (1 - 0.95**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-6, rtol=0)
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no parameter"):
+        build_optimizer([], OptimizationSettings())
