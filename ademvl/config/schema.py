@@ -1,0 +1,191 @@
+"""JSON Schema of settings classes, and checking of raw settings against it.
+
+The dataclasses are the only place where keys, defaults and descriptions live: the schema is derived
+from them, `workflow/schemas/` holds a printed copy, and a test compares the two.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ademvl.errors import SettingsError, list_findings
+
+_NUMBERS = ("integer", "number")
+
+Settings = TypeVar("Settings")
+
+
+@cache
+def schema_of(settings_class: type) -> dict[str, Any]:
+    """Derive the JSON Schema of a settings dataclass, with defaults and descriptions."""
+    hints = get_type_hints(settings_class)
+    descriptions = _attribute_descriptions(settings_class)
+    properties: dict[str, Any] = {}
+    required = []
+    for field in dataclasses.fields(settings_class):
+        entry = dict(_schema_of_type(hints[field.name]))
+        if field.name in descriptions:
+            entry["description"] = descriptions[field.name]
+        if field.default is not dataclasses.MISSING:
+            entry["default"] = _plain(field.default)
+        elif field.default_factory is dataclasses.MISSING:
+            required.append(field.name)
+        properties[field.name] = entry
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    if required:
+        schema["required"] = required
+    return schema
+
+
+def _schema_of_type(hint: Any) -> Mapping[str, Any]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return schema_of(hint)
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": dict(_schema_of_type(arguments[0]))}
+    if origin in (Mapping, dict) or origin is getattr(types, "MappingProxyType", None):
+        return {"type": "object", "additionalProperties": dict(_schema_of_type(arguments[1]))}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [dict(_schema_of_type(argument)) for argument in arguments]}
+    simple = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
+    if hint in simple:
+        return {"type": simple[hint]}
+    return {}  # a free value, checked by whoever takes it
+
+
+def _attribute_descriptions(settings_class: type) -> dict[str, str]:
+    """Read `Attributes:` of a Google-style docstring: name -> one line of text."""
+    text = (settings_class.__doc__ or "").partition("Attributes:")[2]
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in text.splitlines():
+        match = re.match(r"^ {8}([a-z_0-9, ]+): (.*)$", line)
+        if match:
+            names = [name.strip() for name in match[1].split(",")]
+            found.update(dict.fromkeys(names, match[2].strip()))
+        elif names and line.strip():
+            found.update({name: f"{found[name]} {line.strip()}" for name in names})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(item) for key, item in dataclasses.asdict(value).items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def to_plain(settings: Any) -> dict[str, Any]:
+    """Turn a settings object into nested dicts and lists, ready for YAML or JSON."""
+    plain = _plain(settings)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def check(raw: Mapping[str, Any], schema: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Check raw settings; numbers that arrive as text (`--config`, `9e-3`) are converted.
+
+    Returns:
+        The settings with numbers converted.
+
+    Raises:
+        SettingsError: lists every wrong key and value with its path, what was found, what is
+            allowed, and the nearest right spelling.
+    """
+    import jsonschema
+
+    converted = _convert_numbers(_plain(raw), schema)
+    validator = jsonschema.Draft202012Validator(
+        schema,
+        type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+            "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+        ),
+    )
+    findings = [
+        text
+        for error in sorted(validator.iter_errors(converted), key=lambda e: list(map(str, e.path)))
+        for text in _explain(error)
+    ]
+    if findings:
+        raise SettingsError(
+            list_findings(f"{source}: wrong settings", findings, "All keys: docs/settings.md.")
+        )
+    assert isinstance(converted, dict)
+    return converted
+
+
+def _convert_numbers(value: Any, schema: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        fallback = schema.get("additionalProperties") or {}
+        return {
+            key: _convert_numbers(item, properties.get(key, fallback))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_convert_numbers(item, schema.get("items", {})) for item in value]
+    if isinstance(value, str) and schema.get("type") in _NUMBERS:
+        for convert in (int, float) if schema["type"] == "number" else (int,):
+            try:
+                return convert(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _explain(error: Any) -> Iterator[str]:
+    path = ".".join(map(str, error.path))
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        for key in error.instance:
+            if key not in allowed:
+                where = f"{path}.{key}" if path else str(key)
+                yield f"{where}: unknown key{_suggest(str(key), allowed)}"
+    elif error.validator == "enum":
+        allowed = [str(value) for value in error.validator_value]
+        yield f"{path}: {error.instance!r} is not allowed{_suggest(str(error.instance), allowed)}"
+    elif error.validator == "type":
+        yield f"{path or 'settings'}: {error.instance!r}, expected {error.validator_value}"
+    elif error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        yield f"{path or 'settings'}: missing {', '.join(missing)}"
+    else:
+        yield f"{path}: {error.message}"
+
+
+def _suggest(found: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f" (allowed: {', '.join(allowed)}){hint}"
+
+
+def build(settings_class: type[Settings], checked: Mapping[str, Any]) -> Settings:
+    """Build a settings object from checked raw settings; absent keys get their defaults.
+
+    Raises:
+        SettingsError: from a class's own checks of ranges and combinations.
+    """
+    hints = get_type_hints(settings_class)
+    arguments = {key: _build_value(hints[key], value) for key, value in checked.items()}
+    return settings_class(**arguments)
+
+
+def _build_value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value)
+    if get_origin(hint) is tuple:
+        return tuple(_build_value(get_args(hint)[0], item) for item in value)
+    if get_origin(hint) in (Mapping, dict):
+        return {key: _build_value(get_args(hint)[1], item) for key, item in value.items()}
+    if hint is float and value is not None:
+        return float(value)
+    return value

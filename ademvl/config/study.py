@@ -1,0 +1,221 @@
+"""A study: data sets, defaults and a list of runs, resolved into the settings of every run."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ademvl.config.dataset import DatasetSettings
+from ademvl.config.method import AdemSettings
+from ademvl.config.run import (
+    BackboneSettings,
+    EvaluationSettings,
+    FeatureSettings,
+    OptimizationSettings,
+    PromptSettings,
+    RunSettings,
+    Task,
+)
+from ademvl.config.schema import build, check, schema_of, to_plain
+from ademvl.errors import SettingsError
+from ademvl.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTemplate:
+    """What a study says about a run; `defaults` has the same keys and each run overrides them.
+
+    Attributes:
+        label: name of the run in tables and figures; the run's key when empty.
+        task: what is trained and evaluated.
+        dataset: key under `datasets`.
+        seeds: one training for each.
+        images: `withheld` gives the text-only control: same training, no question has an image.
+        method: settings of ADEM-VL.
+        backbones: the frozen models.
+        features: how images reach the method.
+        prompts: text of the ScienceQA prompts.
+        optimization: AdamW and its schedule.
+        evaluation: how a trained run is scored.
+    """
+
+    label: str = ""
+    task: Task = "scienceqa"
+    dataset: str = ""
+    seeds: tuple[int, ...] = (0,)
+    images: Literal["shown", "withheld"] = "shown"
+    method: AdemSettings = AdemSettings()
+    backbones: BackboneSettings = BackboneSettings()
+    features: FeatureSettings = FeatureSettings()
+    prompts: PromptSettings = PromptSettings()
+    optimization: OptimizationSettings = OptimizationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """The keys of a study file.
+
+    Attributes:
+        study: name; results go to <results_dir>/<study>.
+        scale: `mini` results are never printed in a column of paper-scale numbers.
+        results_dir: folder of everything the workflow makes.
+        shared_dir: folder of data and feature cache, may be shared by studies and users.
+        column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
+        datasets: data sets by name.
+        defaults: settings that every run starts from.
+        runs: runs by name; each names only what it changes.
+    """
+
+    study: str
+    scale: Literal["mini", "paper"] = "paper"
+    results_dir: str = "results"
+    shared_dir: str = "results/shared"
+    column_notes: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetSettings] = field(default_factory=dict)
+    defaults: RunTemplate = RunTemplate()
+    runs: Mapping[str, RunTemplate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with all of its runs resolved.
+
+    Attributes:
+        settings: the study file's settings; each run already has the defaults.
+        runs: one entry per run and seed, in the order of the study file.
+    """
+
+    settings: StudySettings
+    runs: tuple[RunSettings, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.settings.study
+
+    @property
+    def scale(self) -> str:
+        """`mini` or `paper`."""
+        return self.settings.scale
+
+    @property
+    def column_notes(self) -> Mapping[str, str]:
+        """Meaning of ScienceQA's columns in this study's data."""
+        return self.settings.column_notes
+
+    @property
+    def results_dir(self) -> Path:
+        """Folder of this study's results: <results_dir>/<study>."""
+        return Path(self.settings.results_dir) / self.settings.study
+
+    def run_dir(self, run: RunSettings) -> Path:
+        """Return the directory of one run and seed."""
+        return self.results_dir / "runs" / run.name / f"seed{run.seed}"
+
+    def label(self, run_name: str) -> str:
+        """Return a run's name for tables and figures."""
+        return self.settings.runs[run_name].label or run_name
+
+
+def load_study(source: Path | Mapping[str, Any]) -> Study:
+    """Read, check and resolve a study.
+
+    Args:
+        source: a study file, or its content (as Snakemake's `config`).
+
+    Raises:
+        SettingsError: lists all wrong keys and values with path, allowed values and nearest
+            spelling; or a combination that cannot work.
+    """
+    raw = _read_yaml(source) if isinstance(source, Path) else source
+    name = str(source) if isinstance(source, Path) else "config"
+    checked = check(raw, schema_of(StudySettings), source=name)
+    defaults = checked.get("defaults", {})
+    checked["runs"] = {
+        run: _merge(defaults, overrides) for run, overrides in checked.get("runs", {}).items()
+    }
+    settings = build(StudySettings, checked)
+    runs = tuple(
+        _resolve(settings, run, seed)
+        for run, template in settings.runs.items()
+        for seed in template.seeds
+    )
+    if not runs:
+        raise SettingsError(f"{name}: runs is empty, nothing to do; name at least one run")
+    return Study(settings, runs)
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
+    template = settings.runs[name]
+    if template.dataset not in settings.datasets:
+        known = ", ".join(settings.datasets) or "none"
+        raise SettingsError(
+            f"runs.{name}.dataset: {template.dataset!r} is not under datasets (known: {known})"
+        )
+    if template.images == "withheld" and template.task == "coco_caption":
+        raise SettingsError(f"runs.{name}.images: captions cannot be trained with images withheld")
+    kept = {
+        part.name: getattr(template, part.name)
+        for part in dataclasses.fields(RunTemplate)
+        if part.name not in ("label", "dataset", "seeds")
+    }
+    kept["features"] = dataclasses.replace(
+        template.features, cache_dir=f"{settings.shared_dir}/features"
+    )
+    data_dir = f"{settings.shared_dir}/data/{template.dataset}/{template.task}"
+    return RunSettings(study=settings.study, name=name, seed=seed, data_dir=data_dir, **kept)
+
+
+def run_to_json(run: RunSettings) -> str:
+    """Render a run's settings as one line of JSON, the same for the same settings."""
+    return json.dumps(to_plain(run), sort_keys=True)
+
+
+def study_to_json(study: Study) -> str:
+    """Render a study's settings as one line of JSON, the same for the same settings."""
+    plain = to_plain(study.settings)
+    return json.dumps({**plain, "defaults": {}}, sort_keys=True)
+
+
+def write_settings(path: Path, settings_json: str) -> None:
+    """Write a study's or run's JSON settings as YAML, after checking them."""
+    raw = json.loads(settings_json)
+    settings_class = StudySettings if "runs" in raw else RunSettings
+    build(settings_class, check(raw, schema_of(settings_class), source=str(path)))
+    write_text(path, yaml.safe_dump(raw, sort_keys=True, allow_unicode=True))
+
+
+def read_run(run_dir: Path) -> RunSettings:
+    """Read the resolved settings of a run from <run_dir>/run.yaml.
+
+    Raises:
+        SettingsError: missing or malformed file, or wrong settings.
+    """
+    path = run_dir / "run.yaml"
+    return build(RunSettings, check(_read_yaml(path), schema_of(RunSettings), source=str(path)))
