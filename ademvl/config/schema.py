@@ -104,12 +104,7 @@ def check(raw: Mapping[str, Any], schema: Mapping[str, Any], *, source: str) -> 
     import jsonschema
 
     converted = _convert_numbers(_plain(raw), schema)
-    validator = jsonschema.Draft202012Validator(
-        schema,
-        type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
-            "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-        ),
-    )
+    validator = jsonschema.Draft202012Validator(schema)
     findings = [
         text
         for error in sorted(validator.iter_errors(converted), key=lambda e: list(map(str, e.path)))
