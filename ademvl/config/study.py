@@ -194,13 +194,13 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
 
 def run_to_json(run: RunSettings) -> str:
     """Render a run's settings as one line of JSON, the same for the same settings."""
-    return json.dumps(to_plain(run), sort_keys=True)
+    return json.dumps(to_plain(run))
 
 
 def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
-    return json.dumps({**plain, "defaults": {}}, sort_keys=True)
+    return json.dumps({**plain, "defaults": {}})
 
 
 def write_settings(path: Path, settings_json: str) -> None:
@@ -208,7 +208,7 @@ def write_settings(path: Path, settings_json: str) -> None:
     raw = json.loads(settings_json)
     settings_class = StudySettings if "runs" in raw else RunSettings
     build(settings_class, check(raw, schema_of(settings_class), source=str(path)))
-    write_text(path, yaml.safe_dump(raw, sort_keys=True, allow_unicode=True))
+    write_text(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
 
 
 def read_run(run_dir: Path) -> RunSettings:
