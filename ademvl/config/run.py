@@ -5,6 +5,7 @@ them from there.
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from ademvl.config.method import AdemSettings
@@ -12,11 +13,12 @@ from ademvl.errors import SettingsError
 
 Task = Literal["scienceqa", "coco_caption"]
 Precision = Literal["fp32", "fp16", "bf16"]
-PROMPT_FORMATS = tuple(
-    f"{prompt}-{answer}"
-    for prompt in ("CQM", "QCM", "QCML", "QCME", "QCMLE", "CQML", "QCL", "QCE", "QM", "QCLM", "QCEM", "QCLEM")
-    for answer in ("A", "AL", "AE", "ALE", "AEL", "LA", "EA", "LEA", "ELA")
-)  # to be trimmed to what golden case G shows
+# A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
+# L lecture, E solution), and what the answer holds (A the letter). All pairs of these exist in the
+# reference implementation; golden case G has them all.
+PROMPT_PARTS = ("Q", "QM", "CQM", "QCM", "QCML", "QCME", "QCMLE", "QCLM", "QCEM", "QCLEM")
+ANSWER_PARTS = ("A", "AL", "AE", "ALE", "AEL", "LA", "EA", "LEA", "ELA")
+PROMPT_FORMATS = tuple(f"{prompt}-{answer}" for prompt in PROMPT_PARTS for answer in ANSWER_PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,17 @@ class PromptSettings:
     train_format: str = "CQM-A"
     evaluation: Literal["matched", "reference"] = "matched"
     max_seq_len: int = 512
+
+    def __post_init__(self) -> None:
+        if self.train_format not in PROMPT_FORMATS:
+            nearest = get_close_matches(self.train_format.upper(), PROMPT_FORMATS, n=1, cutoff=0.0)
+            raise SettingsError(
+                f"prompts.train_format: {self.train_format!r}, expected one of "
+                f"{'|'.join(PROMPT_PARTS)}, a dash, one of {'|'.join(ANSWER_PARTS)}; "
+                f"nearest: {nearest[0]}"
+            )
+        if self.max_seq_len < 1:
+            raise SettingsError(f"prompts.max_seq_len: {self.max_seq_len}, expected >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)
