@@ -91,8 +91,20 @@ def to_plain(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def check(raw: Mapping[str, Any], schema: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+def check(
+    raw: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    *,
+    source: str,
+    remedy: str = "All keys: docs/settings.md.",
+) -> dict[str, Any]:
     """Check raw settings; numbers that arrive as text (`--config`, `9e-3`) are converted.
+
+    Args:
+        raw: keys and values as read.
+        schema: what is allowed.
+        source: file or place they come from, named in errors.
+        remedy: last line of the error.
 
     Returns:
         The settings with numbers converted.
@@ -112,7 +124,7 @@ def check(raw: Mapping[str, Any], schema: Mapping[str, Any], *, source: str) -> 
     ]
     if findings:
         raise SettingsError(
-            list_findings(f"{source}: wrong settings", findings, "All keys: docs/settings.md.")
+            list_findings(f"{source}: wrong settings", findings, remedy)
         )
     assert isinstance(converted, dict)
     return converted

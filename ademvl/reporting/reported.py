@@ -1,0 +1,272 @@
+"""Numbers that others have reported, read strictly from `workflow/reported/`, each with its source.
+
+Nothing here is measured, and nothing is corrected: where sources disagree, the number of the named
+source is kept and a `Discrepancy` says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ademvl.config.schema import build, check, schema_of
+from ademvl.errors import DataError, SettingsError, list_findings
+
+REPORTED_DIR = Path("workflow/reported")  # relative to the project, where the rules run
+_REMEDY = "Restore the file from the project's repository."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where reported numbers come from.
+
+    Attributes:
+        title: of a paper or report.
+        arxiv: identifier with version.
+        year: of publication.
+        journal_doi: of the journal's version.
+        repository: owner/name on GitHub.
+        section, file, cell: place inside the repository.
+    """
+
+    title: str = ""
+    arxiv: str = ""
+    year: int | None = None
+    journal_doi: str = ""
+    repository: str = ""
+    section: str = ""
+    file: str = ""
+    cell: str = ""
+
+    @property
+    def citation(self) -> str:
+        """One line that lets a reader find the source."""
+        parts = [
+            self.title,
+            f"arXiv {self.arxiv}" if self.arxiv else "",
+            f"github.com/{self.repository}" if self.repository else "",
+            self.section,
+            self.file,
+            self.cell,
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedRow:
+    """One printed row.
+
+    Attributes:
+        values: one number for each column of the table; null where none was printed.
+        source: key of the source.
+        method: name as printed; empty where `settings` name the row.
+        settings: what the row varies, for ablations and experiments.
+        group: block of the printed table.
+        peft: trained by a parameter-efficient method.
+        llm: language model, where printed.
+        trainable: number of trained parameters as printed, such as 4.5M.
+        note: remark on this row.
+    """
+
+    values: tuple[float | None, ...]
+    source: str
+    method: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    group: str = ""
+    peft: bool = False
+    llm: str = ""
+    trainable: str = ""
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name of the row: its method, or the settings that it varies."""
+        return self.method or ", ".join(f"{key}: {value}" for key, value in self.settings.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedTable:
+    """One printed table.
+
+    Attributes:
+        title: what it shows.
+        unit: `percent`, `times_100`, `points` or `mixed`.
+        columns: keys of the columns.
+        decimals: decimals of each column as printed.
+        rows: in printed order.
+        n: number of test items behind each average, where known.
+    """
+
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    decimals: tuple[int, ...]
+    rows: tuple[ReportedRow, ...]
+    n: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowReference:
+    """Names rows of a table: those of a method, or of a method with one language model."""
+
+    method: str
+    llm: str = ""
+
+    def matches(self, row: ReportedRow) -> bool:
+        """Tell whether `row` is meant."""
+        return row.method == self.method and self.llm in ("", row.llm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrepancy:
+    """A place where a text and its source disagree, printed as a footnote.
+
+    Attributes:
+        where: the text and the place in it.
+        says: what stands there.
+        source_says: what its source says.
+        source: key of the source.
+        table: key of the table that prints the number; empty when none does.
+        rows: rows of that table that get the footnote.
+    """
+
+    where: str
+    says: str
+    source_says: str
+    source: str
+    table: str = ""
+    rows: tuple[RowReference, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportedNumbers:
+    """All reported tables with their sources and discrepancies."""
+
+    sources: Mapping[str, Source]
+    tables: Mapping[str, ReportedTable]
+    discrepancies: tuple[Discrepancy, ...]
+
+    def discrepancies_at(self, table: str, row: ReportedRow) -> tuple[Discrepancy, ...]:
+        """Return the discrepancies that concern one row of a table."""
+        return tuple(
+            found
+            for found in self.discrepancies
+            if found.table == table and any(reference.matches(row) for reference in found.rows)
+        )
+
+
+Record = TypeVar("Record", Source, ReportedTable, Discrepancy)
+
+
+def load_reported(folder: Path = REPORTED_DIR) -> ReportedNumbers:
+    """Read every table of a folder; `sources.yaml` and `discrepancies.yaml` are no tables.
+
+    Raises:
+        DataError: a missing or malformed file, an unknown key, a table that two files define, a
+            row whose values do not match the columns, or a source or row that does not exist.
+    """
+    paths = sorted(folder.glob("*.yaml"))
+    names = {path.name for path in paths}
+    missing = sorted({"sources.yaml", "discrepancies.yaml"} - names)
+    if missing:
+        raise DataError(f"{folder}: {', '.join(missing)} missing. {_REMEDY}")
+    sources = _read_records(folder / "sources.yaml", Source)
+    raw_discrepancies = _read_yaml(folder / "discrepancies.yaml")
+    if not isinstance(raw_discrepancies, list):
+        raise DataError(f"{folder / 'discrepancies.yaml'}: expected a list. {_REMEDY}")
+    discrepancies = tuple(
+        _build(Discrepancy, raw, f"{folder / 'discrepancies.yaml'}, entry {index}")
+        for index, raw in enumerate(raw_discrepancies, 1)
+    )
+    tables: dict[str, ReportedTable] = {}
+    for path in paths:
+        if path.name in ("sources.yaml", "discrepancies.yaml"):
+            continue
+        for key, table in _read_records(path, ReportedTable).items():
+            if key in tables:
+                raise DataError(f"{path}: table {key} is defined by another file too. {_REMEDY}")
+            tables[key] = table
+    numbers = ReportedNumbers(sources, tables, discrepancies)
+    findings = [*_check_tables(numbers), *_check_discrepancies(numbers)]
+    if findings:
+        raise DataError(list_findings(f"{folder}: inconsistent numbers", findings, _REMEDY))
+    return numbers
+
+
+def _check_tables(numbers: ReportedNumbers) -> list[str]:
+    findings = []
+    for key, table in numbers.tables.items():
+        if len(table.decimals) != len(table.columns):
+            findings.append(
+                f"{key}: {len(table.decimals)} decimals for {len(table.columns)} columns"
+            )
+        for index, row in enumerate(table.rows, 1):
+            where = f"{key}, row {index} ({row.label or 'unnamed'})"
+            if not row.label:
+                findings.append(f"{where}: neither method nor settings")
+            if len(row.values) != len(table.columns):
+                found, expected = len(row.values), len(table.columns)
+                findings.append(f"{where}: {found} values for {expected} columns")
+            if row.source not in numbers.sources:
+                findings.append(f"{where}: source {row.source!r} is not in sources.yaml")
+            if table.unit == "percent":
+                outside = [v for v in row.values if v is not None and not 0 <= v <= 100]
+                findings += [f"{where}: {value} is no percentage" for value in outside]
+    return findings
+
+
+def _check_discrepancies(numbers: ReportedNumbers) -> list[str]:
+    findings = []
+    for entry in numbers.discrepancies:
+        if entry.source not in numbers.sources:
+            findings.append(f"{entry.where}: source {entry.source!r} is not in sources.yaml")
+        if entry.table and entry.table not in numbers.tables:
+            findings.append(f"{entry.where}: no table {entry.table!r}")
+            continue
+        rows = numbers.tables[entry.table].rows if entry.table else ()
+        for reference in entry.rows:
+            if not any(reference.matches(row) for row in rows):
+                findings.append(f"{entry.where}: no row {reference.method!r} in {entry.table!r}")
+    return findings
+
+
+def _read_records(path: Path, record_class: type[Record]) -> dict[str, Record]:
+    raw = _read_yaml(path)
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected keys and values. {_REMEDY}")
+    return {str(key): _build(record_class, value, f"{path}, {key}") for key, value in raw.items()}
+
+
+def _build(record_class: type[Record], raw: object, where: str) -> Record:
+    if not isinstance(raw, dict):
+        raise DataError(f"{where}: expected keys and values, found {type(raw).__name__}. {_REMEDY}")
+    try:
+        return build(
+            record_class, check(raw, schema_of(record_class), source=where, remedy=_REMEDY)
+        )
+    except SettingsError as error:
+        raise DataError(str(error)) from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, which YAML readers silently drop."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} occurs twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid YAML: {error}. {_REMEDY}") from error

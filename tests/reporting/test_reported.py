@@ -1,0 +1,162 @@
+"""Protects the transcription of reported numbers: every value, row, source and footnote."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ademvl.errors import DataError
+from ademvl.reporting.reported import ReportedNumbers, load_reported
+
+REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
+ROW_KEYS = ("group", "peft", "llm", "trainable", "source", "note")
+NOT_SETTINGS = {*ROW_KEYS, "method", "values", "avg"}
+
+
+@pytest.fixture(scope="module")
+def numbers() -> ReportedNumbers:
+    return load_reported(REPORTED_DIR)
+
+
+@pytest.fixture(scope="module")
+def transcribed(shared_dir: Path) -> Mapping[str, Any]:
+    path = shared_dir / "reported.yaml"
+    if not path.is_file():
+        pytest.skip(f"reference data not found: {path}")
+    raw: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return raw
+
+
+def _tables(raw: Mapping[str, Any]) -> dict[str, tuple[list[str], list[dict[str, Any]]]]:
+    """Columns and rows of each table; lists of rows with `avg` are tables of one column."""
+    found = {}
+    for key, table in raw.items():
+        if key in ("sources", "discrepancies"):
+            continue
+        if isinstance(table, dict):
+            columns, rows = table["columns"], table["rows"]
+        else:
+            rows = table
+            columns = raw["scienceqa_test"]["columns"] if "values" in rows[0] else ["avg"]
+        # YAML 1.1 reads a bare `no` as false.
+        found[key] = (["no" if column is False else column for column in columns], rows)
+    return found
+
+
+def _method(row: dict[str, Any]) -> str:
+    """Join a name that an unquoted comma cut: its tail became a key without value."""
+    name = row.get("method") or row.get("setting") or row.get("name") or ""
+    tails = [key for key in row if key.endswith(")") and row[key] is None]
+    return ", ".join([name, *tails])
+
+
+def test_every_number_equals_the_transcription(
+    numbers: ReportedNumbers, transcribed: Mapping[str, Any]
+) -> None:
+    expected = {
+        (table, index, column): value
+        for table, (columns, rows) in _tables(transcribed).items()
+        for index, row in enumerate(rows)
+        for column, value in zip(columns, row.get("values", [row.get("avg")]), strict=True)
+    }
+    found = {
+        (key, index, column): value
+        for key, table in numbers.tables.items()
+        for index, row in enumerate(table.rows)
+        for column, value in zip(table.columns, row.values, strict=True)
+    }
+    assert found == expected
+    assert len(found) > 300
+
+
+def test_every_row_keeps_its_name_source_and_remarks(
+    numbers: ReportedNumbers, transcribed: Mapping[str, Any]
+) -> None:
+    for key, (_, rows) in _tables(transcribed).items():
+        for row, expected in zip(numbers.tables[key].rows, rows, strict=True):
+            assert row.method == _method(expected)
+            for name in ROW_KEYS:
+                assert (getattr(row, name) or None) == expected.get(name)
+            names = {"setting", "name", *(k for k in expected if k.endswith(")"))}
+            settings = {k: v for k, v in expected.items() if k not in NOT_SETTINGS | names}
+            assert dict(row.settings) == settings
+
+
+def test_sources_and_discrepancies_equal_the_transcription(
+    numbers: ReportedNumbers, transcribed: Mapping[str, Any]
+) -> None:
+    for key, fields in transcribed["sources"].items():
+        assert {name: getattr(numbers.sources[key], name) for name in fields} == fields
+    found = [
+        {"where": d.where, "says": d.says, "source_says": d.source_says, "source": d.source}
+        for d in numbers.discrepancies
+    ]
+    assert found == transcribed["discrepancies"]
+
+
+def test_printed_decimals_show_every_digit(numbers: ReportedNumbers) -> None:
+    for table in numbers.tables.values():
+        for row in table.rows:
+            for value, decimals in zip(row.values, table.decimals, strict=True):
+                assert value is None or round(value, decimals) == value
+
+
+def test_discrepancy_reaches_only_the_rows_it_names(numbers: ReportedNumbers) -> None:
+    rows = numbers.tables["scienceqa_test"].rows
+    touched = [
+        (row.method, row.llm) for row in rows if numbers.discrepancies_at("scienceqa_test", row)
+    ]
+    assert ("ADEM-VL", "LLaMA-7B") in touched
+    assert ("ADEM-VL", "LLaMA-13B") not in touched
+
+
+def _write(folder: Path, table: str, discrepancies: str = "[]") -> Path:
+    (folder / "sources.yaml").write_text("paper: {title: A paper}\n")
+    (folder / "discrepancies.yaml").write_text(discrepancies)
+    (folder / "small.yaml").write_text(table)
+    return folder
+
+
+TABLE = """
+small:
+  title: Small
+  unit: percent
+  columns: [avg]
+  decimals: [2]
+  rows:
+    - {{{row}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("method: A, values: [1.0, 2.0], source: paper", "2 values for 1 columns"),
+        ("method: A, values: [1.0], source: rumour", "'rumour' is not in sources.yaml"),
+        ("method: A, values: [101.0], source: paper", "101.0 is no percentage"),
+        ("values: [1.0], source: paper", "neither method nor settings"),
+        ("method: A, value: [1.0], source: paper", "unknown key"),
+        ("method: A, values: [one], source: paper", "'one'"),
+        ("method: A, method: B, values: [1.0], source: paper", "occurs twice"),
+    ],
+)
+def test_malformed_row_is_refused(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(DataError, match=r"small") as error:
+        load_reported(_write(tmp_path, TABLE.format(row=row)))
+    assert message in str(error.value)
+
+
+def test_discrepancy_about_an_absent_row_is_refused(tmp_path: Path) -> None:
+    good = TABLE.format(row="method: A, values: [1.0], source: paper")
+    entry = (
+        "[{where: w, says: s, source_says: t, source: paper, table: small, rows: [{method: B}]}]"
+    )
+    with pytest.raises(DataError, match="no row 'B'"):
+        load_reported(_write(tmp_path, good, entry))
+
+
+def test_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"discrepancies\.yaml, sources\.yaml missing"):
+        load_reported(tmp_path / "nowhere")
