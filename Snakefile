@@ -1,0 +1,116 @@
+"""ademvl: from nothing to tables of measured beside reported numbers.
+
+    snakemake --cores all              the mini study of config.yaml
+    snakemake --list                   targets
+    snakemake --configfile workflow/studies/<name>.yaml --cores all
+
+Everything stands under <results>/<study>: study.yaml, features/, runs/<run>/seed<seed>/, tables/,
+figures/, report/, logs/, benchmarks/. docs/outputs.md says what each file is.
+"""
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from ademvl.config.load import load_study
+from ademvl.workflow import WorkflowPlan
+
+min_version("9.10")
+
+if "runs" not in config:  # no --configfile: files merge, and a study's runs must not mix with others
+
+    configfile: "config.yaml"
+
+
+plan = WorkflowPlan(load_study(config))
+
+
+pathvars:
+    results=plan.results,
+    shared=plan.shared,
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_]+",
+    run="[A-Za-z0-9_]+",
+    seed="[0-9]+",
+    task="scienceqa|coco_caption",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/settings.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    data,
+    features,
+    train,
+    evaluate,
+    tables,
+    figures,
+    report,
+
+
+rule all:
+    """Everything: data, features, training, evaluation, tables, figures, report (the default)."""
+    default_target: True
+    input:
+        plan.scores(),
+        plan.tables(),
+        plan.figures(),
+        plan.report(),
+
+
+rule data:
+    """Data sets in their layout."""
+    input:
+        plan.data_manifests(),
+
+
+rule features:
+    """Image features of all runs with a frozen vision tower."""
+    input:
+        plan.features(),
+
+
+rule train:
+    """Trained adapters of all runs and seeds."""
+    input:
+        plan.adapters(),
+
+
+rule evaluate:
+    """Predictions and scores of all runs and seeds."""
+    input:
+        plan.scores(),
+
+
+rule tables:
+    """Tables of measured beside reported numbers, from whatever has been run."""
+    input:
+        plan.tables(),
+
+
+rule figures:
+    """Learning curves, accuracy by category and fusion maps."""
+    input:
+        plan.figures(),
+
+
+rule report:
+    """One page with tables, figures, costs and provenance."""
+    input:
+        plan.report(),
+
+
+onsuccess:
+    shell("ademvl summary --if-complete {plan.results}/study.yaml")

@@ -1,0 +1,141 @@
+"""What the Snakefile needs to know of a study: targets, inputs and params as plain functions.
+
+The rules hold no logic of their own; input functions take Snakemake's wildcards and return paths.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.load import Study, run_to_json, study_to_json
+from ademvl.config.run import RunSettings
+from ademvl.config.schema import to_plain
+from ademvl.versions import RESULT_VERSIONS
+
+FUSION_MAP_ITEMS = 6
+_ACCURACY_TABLES = ("accuracy", "captions")
+
+
+class WorkflowPlan:
+    """Targets, inputs and params of one study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.versions = RESULT_VERSIONS
+        self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
+
+    @property
+    def shared(self) -> str:
+        """Folder of data and feature cache."""
+        return self.study.settings.shared_dir
+
+    @property
+    def results(self) -> str:
+        """Folder of this study's results."""
+        return str(self.study.results_dir)
+
+    def run(self, wildcards: Any) -> RunSettings:
+        """Return the run that `{run}` and `{seed}` name."""
+        return self._by_dir[f"{self.results}/runs/{wildcards.run}/seed{wildcards.seed}"]
+
+    def run_json(self, wildcards: Any) -> str:
+        """Return a run's settings, which make its jobs rerun exactly when they change."""
+        return run_to_json(self.run(wildcards))
+
+    def study_json(self, wildcards: Any) -> str:
+        """Return the study's settings."""
+        return study_to_json(self.study)
+
+    def dataset_json(self, wildcards: Any) -> str:
+        """Return a data set's settings."""
+        return json.dumps(to_plain(self.study.settings.datasets[wildcards.dataset]))
+
+    def data_manifests(self, wildcards: Any = None) -> list[str]:
+        """Manifests of all data sets."""
+        return [f"{self.shared}/data/{name}/manifest.json" for name in self.study.settings.datasets]
+
+    def run_data(self, wildcards: Any) -> str:
+        """Manifest of the data set that a run reads."""
+        return f"{Path(self.run(wildcards).data_dir).parent}/manifest.json"
+
+    def run_features(self, wildcards: Any) -> list[str]:
+        """Report of the features that a run reads; empty where pixels are encoded online."""
+        run = self.run(wildcards)
+        return [self._features_report(run)] if run.features.mode == "cached" else []
+
+    def _features_report(self, run: RunSettings) -> str:
+        return f"{self.results}/features/{self._feature_owner(run).name}.json"
+
+    def _feature_owner(self, run: RunSettings) -> RunSettings:
+        """First run that reads the same features: one job encodes for all of them."""
+        return next(
+            other
+            for other in self.study.runs
+            if other.features.mode == "cached" and _feature_identity(other) == _feature_identity(run)
+        )
+
+    def features(self, wildcards: Any = None) -> list[str]:
+        """Feature reports of the study, one for each distinct set of features."""
+        cached = [run for run in self.study.runs if run.features.mode == "cached"]
+        return list(dict.fromkeys(self._features_report(run) for run in cached))
+
+    def feature_run_settings(self, wildcards: Any) -> str:
+        """Settings file of the run whose features a report is about."""
+        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        return f"{self.study.run_dir(run)}/run.yaml"
+
+    def feature_data(self, wildcards: Any) -> str:
+        """Manifest of the data set whose images a feature report is about."""
+        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        return f"{Path(run.data_dir).parent}/manifest.json"
+
+    def adapters(self, wildcards: Any = None) -> list[str]:
+        """Trained adapters of all runs."""
+        return [f"{folder}/adapter/adapter.json" for folder in self._by_dir]
+
+    def scores(self, wildcards: Any = None) -> list[str]:
+        """Scores of all runs."""
+        return [f"{folder}/scores/{run.task}.json" for folder, run in self._by_dir.items()]
+
+    def tables(self, wildcards: Any = None) -> list[str]:
+        """Tables in all formats."""
+        return [
+            f"{self.results}/tables/{table}.{suffix}"
+            for table in _ACCURACY_TABLES
+            for suffix in ("csv", "md", "tex")
+        ]
+
+    def figures(self, wildcards: Any = None) -> list[str]:
+        """Figures of the study, and fusion maps where a run has fusion."""
+        charts = [
+            f"{self.results}/figures/{figure}.{suffix}"
+            for figure in ("learning_curves", "accuracy_by_category")
+            for suffix in ("png", "svg")
+        ]
+        return charts + self.fusion_maps()
+
+    def fusion_maps(self, wildcards: Any = None) -> list[str]:
+        """Fusion maps of the first ScienceQA run that sees images through the fusion."""
+        for folder, run in self._by_dir.items():
+            sees_images = run.images == "shown" and run.method.fusion == "adem"
+            if run.task == "scienceqa" and sees_images:
+                return [f"{folder}/fusion_maps/fusion_maps.json"]
+        return []
+
+    def report(self, wildcards: Any = None) -> list[str]:
+        """Page that shows everything."""
+        return [f"{self.results}/report/index.html"]
+
+    def gpus(self, wildcards: Any) -> int:
+        """GPUs that a run's job asks for: none for the mini backbones."""
+        return 0 if self.run(wildcards).backbones.llm == "mini" else 1
+
+    def train_priority(self, run_name: str) -> int:
+        """Start long jobs first: online runs encode pixels in every step."""
+        run = next(run for run in self.study.runs if run.name == run_name)
+        return 10 if run.features.mode == "online" else 0
+
+
+def _feature_identity(run: RunSettings) -> tuple[object, ...]:
+    backbones = run.backbones
+    return run.data_dir, run.task, run.features, backbones.tower, backbones.tower_weights

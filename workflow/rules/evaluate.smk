@@ -1,0 +1,27 @@
+"""Evaluation: predictions of every question or image, and their scores with intervals."""
+
+
+rule evaluate_run:
+    input:
+        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        data=plan.run_data,
+        weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
+        adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
+    output:
+        predictions="<results>/runs/{run}/seed{seed}/predictions/{task}.jsonl",
+        scores="<results>/runs/{run}/seed{seed}/scores/{task}.json",
+    log:
+        "<results>/logs/evaluate_run/{run}_seed{seed}_{task}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate_run/{run}_seed{seed}_{task}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=480,
+        gpu=plan.gpus,
+    params:
+        version=plan.versions["evaluate"],
+    shell:
+        "ademvl evaluate {input.settings} --threads {threads} 2> {log}"

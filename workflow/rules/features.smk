@@ -1,0 +1,28 @@
+"""Image features of a frozen tower, into the content-addressed cache under <shared>/features.
+
+The cache itself is no declared output: studies share it, and Snakemake must never delete it. The
+report says what it holds for a run; training checks the features again and repairs what is damaged.
+"""
+
+
+rule feature_cache:
+    input:
+        settings=plan.feature_run_settings,
+        data=plan.feature_data,
+    output:
+        "<results>/features/{run}.json",
+    log:
+        "<results>/logs/feature_cache/{run}.log",
+    benchmark:
+        "<results>/benchmarks/feature_cache/{run}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=0,
+    params:
+        version=plan.versions["features"],
+    shell:
+        "ademvl features {input.settings} --threads {threads} --output {output} 2> {log}"

@@ -1,0 +1,117 @@
+"""Tables, figures and the page, from scores, metrics and provenance alone."""
+
+
+rule write_tables:
+    input:
+        study="<results>/study.yaml",
+        scores=plan.scores(),
+    output:
+        report(
+            expand("<results>/tables/{table}.md", table=["accuracy", "captions"]),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+        expand("<results>/tables/{table}.{suffix}", table=["accuracy", "captions"], suffix=["csv", "tex"]),
+    log:
+        "<results>/logs/write_tables.log",
+    benchmark:
+        "<results>/benchmarks/write_tables.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+        gpu=0,
+    params:
+        version=plan.versions["tables"],
+    shell:
+        "ademvl tables {input.study} 2> {log}"
+
+
+rule write_figures:
+    input:
+        study="<results>/study.yaml",
+        scores=plan.scores(),
+    output:
+        report(
+            "<results>/figures/learning_curves.png",
+            caption="../report/learning_curves.rst",
+            category="Figures",
+        ),
+        report(
+            "<results>/figures/accuracy_by_category.png",
+            caption="../report/accuracy_by_category.rst",
+            category="Figures",
+        ),
+        expand("<results>/figures/{figure}.svg", figure=["learning_curves", "accuracy_by_category"]),
+    log:
+        "<results>/logs/write_figures.log",
+    benchmark:
+        "<results>/benchmarks/write_figures.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=800,
+        runtime=10,
+        gpu=0,
+    params:
+        version=plan.versions["figures"],
+    shell:
+        "ademvl figures {input.study} 2> {log}"
+
+
+rule fusion_maps:
+    input:
+        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
+    output:
+        report(
+            "<results>/runs/{run}/seed{seed}/fusion_maps/fusion_maps.json",
+            caption="../report/fusion_maps.rst",
+            category="Figures",
+        ),
+    log:
+        "<results>/logs/fusion_maps/{run}_seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/fusion_maps/{run}_seed{seed}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=30,
+        gpu=plan.gpus,
+    params:
+        version=plan.versions["fusion_maps"],
+    shell:
+        "ademvl fusion-maps {input.settings} 2> {log}"
+
+
+rule write_page:
+    input:
+        study="<results>/study.yaml",
+        tables=plan.tables(),
+        figures=plan.figures(),
+    output:
+        report(
+            "<results>/report/index.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        "<results>/logs/write_page.log",
+    benchmark:
+        "<results>/benchmarks/write_page.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+        gpu=0,
+    params:
+        version=plan.versions["report"],
+    shell:
+        "ademvl report {input.study} 2> {log}"

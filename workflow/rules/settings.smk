@@ -1,0 +1,48 @@
+"""Settings as files: a job reruns exactly when the settings that it reads change."""
+
+
+localrules:
+    study_settings,
+    run_settings,
+
+
+rule study_settings:
+    output:
+        "<results>/study.yaml",
+    log:
+        "<results>/logs/study_settings.log",
+    benchmark:
+        "<results>/benchmarks/study_settings.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=5,
+        gpu=0,
+    params:
+        settings=plan.study_json,
+        version=plan.versions["settings"],
+    shell:
+        "ademvl settings {params.settings:q} --output {output} 2> {log}"
+
+
+rule run_settings:
+    output:
+        "<results>/runs/{run}/seed{seed}/run.yaml",
+    log:
+        "<results>/logs/run_settings/{run}_seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/run_settings/{run}_seed{seed}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=5,
+        gpu=0,
+    params:
+        settings=plan.run_json,
+        version=plan.versions["settings"],
+    shell:
+        "ademvl settings {params.settings:q} --output {output} 2> {log}"

@@ -1,0 +1,28 @@
+"""Training: one job a run and seed. What a killed job resumes from lies in state/, undeclared."""
+
+
+rule train_run:
+    input:
+        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        data=plan.run_data,
+        features=plan.run_features,
+    output:
+        weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
+        adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
+        metrics="<results>/runs/{run}/seed{seed}/metrics.csv",
+        provenance="<results>/runs/{run}/seed{seed}/provenance.json",
+    log:
+        "<results>/logs/train_run/{run}_seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/train_run/{run}_seed{seed}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=1440,
+        gpu=plan.gpus,
+    params:
+        version=plan.versions["train"],
+    shell:
+        "ademvl train {input.settings} --threads {threads} 2> {log}"
