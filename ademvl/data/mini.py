@@ -1,0 +1,279 @@
+"""Converts easy-VQA into the layouts of ScienceQA and of COCO captions: the mini study's data.
+
+Everything downstream reads these folders with the code that reads the real data sets. Images of
+the package's train split are divided once into train and validation, for both layouts together;
+the test split is the package's own.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ademvl.data.easy_vqa import (
+    COLORS,
+    SHAPES,
+    YES_NO,
+    QuestionType,
+    SourceImage,
+    SourceQuestion,
+    find_source,
+    is_negated,
+    load_questions,
+    mentioned,
+    question_type,
+)
+from ademvl.data.folders import folder_built_aside
+from ademvl.data.mini_layout import (
+    CaptionedImage,
+    ImageStore,
+    MiniQuestion,
+    write_coco_caption,
+    write_scienceqa,
+)
+from ademvl.errors import SettingsError
+from ademvl.files import sha256_file, write_json
+from ademvl.randomness import derive_seed
+
+__all__ = [
+    "CAPTION_TEMPLATES",
+    "COLORS",
+    "SHAPES",
+    "MiniDataSettings",
+    "caption_references",
+    "convert_easy_vqa",
+    "draw_choices",
+    "question_type",
+]
+
+CAPTION_TEMPLATES = (
+    "a {color} {shape} on a light background",
+    "a single {color} {shape}",
+    "one {color} {shape} and nothing else",
+    "a {shape} that is {color}",
+    "a {shape} in {color} on an empty background",
+    "a plain {color} {shape} in an otherwise empty image",
+    "a simple drawing of a {color} {shape}",
+    "just one {shape} with {color} filling",
+)
+"""Noun phrases that read after "a picture of"."""
+REFERENCES_PER_IMAGE = 5
+TYPE_SHARES: Mapping[QuestionType, float] = {"yes_no": 0.5, "shape": 0.25, "color": 0.25}
+"""Share of each question type. In the package three of four questions are yes/no, and their
+wording alone tells the answer of most; here yes and no are equally frequent for each wording."""
+
+_ENTRIES = ("scienceqa", "coco_caption", "manifest.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniDataSettings:
+    """Sizes of the mini data set.
+
+    Attributes:
+        train_questions, val_questions, test_questions: questions of each ScienceQA split.
+        text_only_fraction: share of questions that show no image but a caption as their hint.
+        caption_train_images, caption_val_images, caption_test_images: images of each caption
+            split; the validation images serve both layouts.
+        seed: of every random choice.
+    """
+
+    train_questions: int = 12000
+    val_questions: int = 600
+    test_questions: int = 1500
+    text_only_fraction: float = 0.25
+    caption_train_images: int = 3800
+    caption_val_images: int = 200
+    caption_test_images: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name == "text_only_fraction" and not 0 <= value <= 1:
+                raise SettingsError(f"mini_data.{name}: {value} is not between 0 and 1")
+            if name.endswith(("_questions", "_images")) and value < 1:
+                raise SettingsError(f"mini_data.{name}: {value} is less than 1")
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """What goes into one split of both layouts."""
+
+    questions: tuple[MiniQuestion, ...]
+    caption_images: tuple[CaptionedImage, ...]
+
+
+def caption_references(
+    color: str, shape: str, generator: random.Random, *, count: int = REFERENCES_PER_IMAGE
+) -> tuple[str, ...]:
+    """Draw `count` different captions of an image."""
+    templates = generator.sample(CAPTION_TEMPLATES, count)
+    return tuple(template.format(color=color, shape=shape) for template in templates)
+
+
+def image_references(image: SourceImage, *, seed: int) -> tuple[str, ...]:
+    """Return the reference captions of an image, the same wherever the image is used."""
+    generator = random.Random(derive_seed(seed, "captions", image.split, image.number))
+    return caption_references(image.color, image.shape, generator)
+
+
+def draw_choices(kind: QuestionType, answer: str, generator: random.Random) -> tuple[str, ...]:
+    """Draw the options in shuffled order: yes and no, all shapes, or four colours."""
+    if kind == "yes_no":
+        choices = list(YES_NO)
+    elif kind == "shape":
+        choices = list(SHAPES)
+    else:
+        others = [color for color in COLORS if color != answer]
+        choices = [answer, *generator.sample(others, 3)]
+    generator.shuffle(choices)
+    return tuple(choices)
+
+
+def convert_easy_vqa(
+    output_dir: Path, settings: MiniDataSettings, *, source: Path | None = None
+) -> None:
+    """Write `scienceqa/`, `coco_caption/` and `manifest.json` under `output_dir`.
+
+    The folder appears complete or not at all; an earlier conversion in it is replaced.
+
+    Args:
+        output_dir: must not exist, be empty, or hold an earlier conversion.
+        settings: sizes and seed.
+        source: data folder of the package; the installed package's by default.
+
+    Raises:
+        ToolError: the package is not installed.
+        DataError: the package is damaged, or `output_dir` holds something else.
+        SettingsError: more questions or images asked for than there are.
+    """
+    version = "unknown"
+    if source is None:
+        source, version = find_source()
+    selections = _select(source, settings)
+    store = ImageStore()
+    with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
+        images = {name: selection.caption_images for name, selection in selections.items()}
+        write_coco_caption(folder / "coco_caption", images, store)
+        questions = {name: selection.questions for name, selection in selections.items()}
+        write_scienceqa(folder / "scienceqa", questions, store)
+        write_json(folder / "manifest.json", _manifest(folder, settings, selections, version))
+
+
+def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:
+    package_train = load_questions(source, "train")
+    package_test = load_questions(source, "test")
+    train_images = _shuffled_images(package_train, settings)
+    test_images = _shuffled_images(package_test, settings)
+    num_val = settings.caption_val_images
+    held_out = set(train_images[:num_val])
+    pools = {
+        "train": [question for question in package_train if question.image not in held_out],
+        "val": [question for question in package_train if question.image in held_out],
+        "test": package_test,
+    }
+    images = {"train": train_images[num_val:], "val": train_images[:num_val], "test": test_images}
+    selections = {}
+    for name, pool in pools.items():
+        questions = _draw_questions(name, pool, settings)
+        wanted = getattr(settings, f"caption_{name}_images")
+        if wanted > len(images[name]):
+            raise SettingsError(
+                f"mini_data.caption_{name}_images: {wanted} asked for, "
+                f"{len(images[name])} available"
+            )
+        chosen = sorted(images[name][:wanted], key=lambda image: image.number)
+        captioned = (
+            CaptionedImage(image, image_references(image, seed=settings.seed)) for image in chosen
+        )
+        selections[name] = _Selection(questions, tuple(captioned))
+    return selections
+
+
+def _shuffled_images(
+    questions: Sequence[SourceQuestion], settings: MiniDataSettings
+) -> list[SourceImage]:
+    images = sorted({question.image for question in questions}, key=lambda image: image.number)
+    random.Random(derive_seed(settings.seed, "images", images[0].split)).shuffle(images)
+    return images
+
+
+def _draw_questions(
+    split: str,
+    pool: Sequence[SourceQuestion],
+    settings: MiniDataSettings,
+) -> tuple[MiniQuestion, ...]:
+    """Fill each stratum's quota in shuffled order."""
+    generator = random.Random(derive_seed(settings.seed, "questions", split))
+    wanted: int = getattr(settings, f"{split}_questions")
+    quotas = _quotas(wanted)
+    drawn: list[MiniQuestion] = []
+    for source in generator.sample(pool, len(pool)):
+        stratum = _stratum(source)
+        if not quotas[stratum]:
+            continue
+        share = settings.text_only_fraction
+        is_text_only = int((len(drawn) + 1) * share) > int(len(drawn) * share)
+        caption = generator.choice(image_references(source.image, seed=settings.seed))
+        quotas[stratum] -= 1
+        choices = draw_choices(question_type(source.text), source.answer, generator)
+        grade = generator.randint(7, 12) if is_negated(source.text) else generator.randint(1, 6)
+        drawn.append(MiniQuestion(source, choices, caption if is_text_only else "", caption, grade))
+    if missing := sum(quotas.values()):
+        raise SettingsError(
+            f"mini_data.{split}_questions: {wanted} asked for, {wanted - missing} available "
+            "with yes and no in balance"
+        )
+    return tuple(drawn)
+
+
+def _stratum(question: SourceQuestion) -> tuple[object, ...]:
+    """Wordings among which yes and no are balanced; one stratum for each other type."""
+    kind = question_type(question.text)
+    if kind != "yes_no":
+        return (kind,)
+    asks_color = mentioned(question.text, COLORS) is not None
+    return (kind, asks_color, is_negated(question.text), question.answer)
+
+
+def _quotas(wanted: int) -> Counter[tuple[object, ...]]:
+    strata: list[tuple[tuple[object, ...], float]] = []
+    for kind, share in TYPE_SHARES.items():
+        if kind == "yes_no":
+            cells = [(c, n, a) for c in (True, False) for n in (True, False) for a in YES_NO]
+            strata += [((kind, *cell), share / len(cells)) for cell in cells]
+        else:
+            strata.append(((kind,), share))
+    quotas: Counter[tuple[object, ...]] = Counter()
+    total = 0.0
+    for stratum, share in strata:
+        quotas[stratum] = round((total + share) * wanted) - round(total * wanted)
+        total += share
+    return quotas
+
+
+def _manifest(
+    folder: Path, settings: MiniDataSettings, selections: Mapping[str, _Selection], version: str
+) -> dict[str, object]:
+    counts = {
+        name: {
+            "questions": len(item.questions),
+            "text_only_questions": sum(bool(question.hint) for question in item.questions),
+            "question_images": len({q.source.image for q in item.questions if not q.hint}),
+            "caption_images": len(item.caption_images),
+            **{
+                f"{kind}_questions": number
+                for kind, number in Counter(
+                    question_type(question.source.text) for question in item.questions
+                ).items()
+            },
+        }
+        for name, item in selections.items()
+    }
+    files = sorted(path for path in folder.rglob("*.json"))
+    return {
+        "source": {"package": "easy-vqa", "version": version},
+        "settings": asdict(settings),
+        "counts": counts,
+        "sha256": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
+    }
