@@ -1,6 +1,6 @@
 """The mini backbones, trained again from the train split; the default studies use the shipped ones.
 
-    snakemake --cores all mini_backbones
+snakemake --cores all mini_backbones
 """
 
 

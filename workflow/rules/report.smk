@@ -11,7 +11,11 @@ rule write_tables:
             caption="../report/tables.rst",
             category="Tables",
         ),
-        expand("<results>/tables/{table}.{suffix}", table=["accuracy", "captions"], suffix=["csv", "tex"]),
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=["accuracy", "captions"],
+            suffix=["csv", "tex"],
+        ),
     log:
         "<results>/logs/write_tables.log",
     benchmark:
@@ -44,7 +48,10 @@ rule write_figures:
             caption="../report/accuracy_by_category.rst",
             category="Figures",
         ),
-        expand("<results>/figures/{figure}.svg", figure=["learning_curves", "accuracy_by_category"]),
+        expand(
+            "<results>/figures/{figure}.svg",
+            figure=["learning_curves", "accuracy_by_category"],
+        ),
     log:
         "<results>/logs/write_figures.log",
     benchmark:
