@@ -97,6 +97,7 @@ class OptimizationSettings:
         weight_decay: on tensors of two or more dimensions.
         beta1, beta2, eps: of AdamW.
         state_interval_seconds: time between two resumable states.
+        log_interval_steps: optimiser steps averaged in one row of metrics.csv.
     """
 
     epochs: float = 20.0
@@ -111,6 +112,7 @@ class OptimizationSettings:
     beta2: float = 0.95
     eps: float = 1e-8
     state_interval_seconds: float = 60.0
+    log_interval_steps: int = 10
 
     def __post_init__(self) -> None:
         if self.effective_batch_size % self.per_device_batch_size:
@@ -122,10 +124,10 @@ class OptimizationSettings:
                 f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "
                 f"effective_batch_size {self.effective_batch_size}; possible: {divisors}"
             )
-        if self.loss_group_size and self.per_device_batch_size % self.loss_group_size:
+        if self.loss_group_size and self.effective_batch_size % self.loss_group_size:
             raise SettingsError(
                 f"optimization.loss_group_size: {self.loss_group_size} does not divide "
-                f"per_device_batch_size {self.per_device_batch_size}"
+                f"effective_batch_size {self.effective_batch_size}"
             )
 
     @property

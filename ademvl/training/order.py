@@ -1,0 +1,82 @@
+"""Which items each optimiser step sees: a function of the seed, the epoch and nothing else."""
+
+import random
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ademvl.config.run import OptimizationSettings
+from ademvl.errors import SettingsError
+from ademvl.randomness import derive_seed
+
+_ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
+
+
+@lru_cache(maxsize=2)
+def batch_order(num_items: int, *, seed: int, epoch: int) -> tuple[int, ...]:
+    """Return a permutation of `num_items` indices that depends on the seed and the epoch only.
+
+    Devices, processes, batch sizes and earlier epochs have no influence on it.
+    """
+    order = list(range(num_items))
+    random.Random(derive_seed(seed, "order", epoch)).shuffle(order)
+    return tuple(order)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Optimiser steps of a run: how many, at which epoch each starts, which items it sees.
+
+    Each epoch visits the items in a new order, in full effective batches; the items left over at
+    its end are dropped, as the left-over micro-batches are in the reference implementation
+    (engine.py, train_one_epoch). The order is new in every epoch, so no item is left out for good.
+
+    Attributes:
+        num_items: items of the training split.
+        seed: of the run.
+        optimization: gives `effective_batch_size` and `epochs`; a fraction of an epoch is
+            rounded down to whole steps.
+
+    Raises:
+        SettingsError: not a single full effective batch, or not a single step.
+    """
+
+    num_items: int
+    seed: int
+    optimization: OptimizationSettings
+    steps_per_epoch: int = field(init=False)
+    total_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch = self.optimization.effective_batch_size
+        if self.num_items < batch:
+            raise SettingsError(
+                f"optimization.effective_batch_size: {batch}, but the training data has only "
+                f"{self.num_items} items; choose a batch of at most that many"
+            )
+        whole, part = divmod(self.optimization.epochs, 1)
+        steps_per_epoch = self.num_items // batch
+        part_steps = int(part * self.num_items / batch + _ROUNDING)
+        total_steps = int(whole) * steps_per_epoch + min(part_steps, steps_per_epoch)
+        if total_steps < 1:
+            raise SettingsError(
+                f"optimization.epochs: {self.optimization.epochs} epochs of {self.num_items} items "
+                f"are less than one step of {batch} items"
+            )
+        object.__setattr__(self, "steps_per_epoch", steps_per_epoch)
+        object.__setattr__(self, "total_steps", total_steps)
+
+    def epoch_at(self, step: int) -> float:
+        """Return the fractional epoch at which step number `step` (from 0) starts."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        return epoch + step_in_epoch * self.optimization.effective_batch_size / self.num_items
+
+    def items_of(self, step: int) -> tuple[int, ...]:
+        """Return the indices of the items of step number `step` (from 0), in their order."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        first = step_in_epoch * self.optimization.effective_batch_size
+        order = batch_order(self.num_items, seed=self.seed, epoch=epoch)
+        return order[first : first + self.optimization.effective_batch_size]
+
+    def ends_epoch(self, step: int) -> bool:
+        """Tell whether step number `step` (from 0) is the last of its epoch or of the run."""
+        return (step + 1) % self.steps_per_epoch == 0 or step + 1 == self.total_steps
