@@ -1,0 +1,153 @@
+"""ScienceQA: the answer from one forward pass, and accuracy in the nine published columns."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ademvl.errors import DataError, list_findings
+from ademvl.evaluation.statistics import Estimate, wilson_interval
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ademvl.data.collate import Batch
+    from ademvl.data.scienceqa import Problem
+    from ademvl.data.tokenizer import SentencePieceTokenizer
+    from ademvl.model import VisionLanguageModel
+
+NO_ANSWER = -1
+_CAPITAL = re.compile("[A-Z]")
+
+
+def _grade(problem: "Problem") -> int:
+    return int(problem.grade.removeprefix("grade"))
+
+
+# The columns of the published tables, in their order. "Has text" means a hint; a question can
+# have both text and image, and "no context" means neither.
+COLUMNS: Mapping[str, Callable[["Problem"], bool]] = {
+    "NAT": lambda problem: problem.subject == "natural science",
+    "SOC": lambda problem: problem.subject == "social science",
+    "LAN": lambda problem: problem.subject == "language science",
+    "TXT": lambda problem: problem.has_text_context,
+    "IMG": lambda problem: problem.has_image,
+    "NO": lambda problem: not (problem.has_text_context or problem.has_image),
+    "G1-6": lambda problem: 1 <= _grade(problem) <= 6,
+    "G7-12": lambda problem: 7 <= _grade(problem) <= 12,
+    "AVG": lambda problem: True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnScore:
+    """Accuracy on the questions of one column.
+
+    Attributes:
+        n: questions.
+        correct: of them answered correctly.
+        accuracy: correct / n with its Wilson interval; None without questions.
+    """
+
+    n: int
+    correct: int
+    accuracy: Estimate | None
+
+    def to_json(self) -> dict[str, float | int | str] | None:
+        """Render for a score file, in percent; null for a column without questions."""
+        return self.accuracy and {**self.accuracy.as_percent(), "correct": self.correct}
+
+
+def first_capital(text: str) -> str | None:
+    """Return the first capital A to Z anywhere in `text`.
+
+    The reference implementation's rule: "The" gives T, and "Answer" gives A.
+    """
+    found = _CAPITAL.search(text)
+    return found.group() if found else None
+
+
+def choice_named(text: str, *, num_choices: int) -> int:
+    """Return the 0-based choice that the first capital in `text` names, or NO_ANSWER.
+
+    Where the reference implementation guesses at random, this never does.
+    """
+    letter = first_capital(text)
+    if letter is None:
+        return NO_ANSWER
+    index = ord(letter) - ord("A")
+    return index if index < num_choices else NO_ANSWER
+
+
+def answer_batch(
+    model: "VisionLanguageModel",
+    tokenizer: "SentencePieceTokenizer",
+    batch: "Batch",
+    visual: "Tensor | None",
+    problems: Mapping[str, "Problem"],
+) -> list[dict[str, object]]:
+    """Answer one batch of questions by one greedy token each, in one forward pass.
+
+    Args:
+        batch: prompts that end in the answer's cue; item ids are question ids.
+        visual: see `VisualSource.for_batch`.
+        problems: by question id.
+
+    Returns:
+        One row a question: id, the generated token's text, and the choice that it names.
+    """
+    token_ids = model.next_token_logits(batch, visual).argmax(dim=-1).tolist()  # (B,)
+    rows: list[dict[str, object]] = []
+    for question_id, token_id in zip(batch.item_ids, token_ids, strict=True):
+        text = tokenizer.decode([token_id])
+        index = choice_named(text, num_choices=len(problems[question_id].choices))
+        rows.append({"id": question_id, "text": text, "predicted_index": index})
+    return rows
+
+
+def score_scienceqa(
+    problems: Sequence["Problem"], predicted_index: Mapping[str, int]
+) -> dict[str, ColumnScore]:
+    """Score predictions in the nine published columns, in their published order.
+
+    Args:
+        problems: the questions asked.
+        predicted_index: 0-based choice by question id, NO_ANSWER for none, which is wrong.
+
+    Raises:
+        DataError: a question without prediction, a prediction without question, or a choice that
+            the question does not have.
+    """
+    _check(problems, predicted_index)
+    correct = {
+        problem.question_id: predicted_index[problem.question_id] == problem.answer_index
+        for problem in problems
+    }
+    scores = {}
+    for column, belongs in COLUMNS.items():
+        members = [correct[problem.question_id] for problem in problems if belongs(problem)]
+        accuracy = wilson_interval(sum(members), len(members)) if members else None
+        scores[column] = ColumnScore(n=len(members), correct=sum(members), accuracy=accuracy)
+    return scores
+
+
+def _check(problems: Sequence["Problem"], predicted_index: Mapping[str, int]) -> None:
+    asked = {problem.question_id for problem in problems}
+    findings = []
+    for problem in problems:
+        index = predicted_index.get(problem.question_id)
+        if index is None:
+            findings.append(f"question {problem.question_id}: no prediction")
+        elif not NO_ANSWER <= index < len(problem.choices):
+            findings.append(
+                f"question {problem.question_id}: predicted choice {index}, "
+                f"but it has choices 0 to {len(problem.choices) - 1} ({NO_ANSWER} for no answer)"
+            )
+    findings += [
+        f"question {question_id}: a prediction, but it was not asked"
+        for question_id in predicted_index
+        if question_id not in asked
+    ]
+    if findings:
+        remedy = "Predict exactly the questions of the split, one choice each."
+        raise DataError(list_findings("predictions cannot be scored", findings, remedy))

@@ -1,0 +1,168 @@
+"""Intervals of measured scores: Wilson, bootstrap over items, and seeds as a second level.
+
+All values are fractions, all intervals are two-sided with 95 % confidence. Every interval carries
+the name of its method into the score files.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 10_000
+WILSON = "Wilson score interval"
+BOOTSTRAP = f"percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
+SEEDS_AND_ITEMS = "seeds and items combined (MOVER, Satterthwaite)"
+ONE_SEED = "items only: one seed, its spread is not known"
+
+_RESAMPLES_AT_ONCE = 200
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured number with its uncertainty.
+
+    Attributes:
+        value, ci_low, ci_high: fractions.
+        n: items that were scored.
+        method: of the interval.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    method: str
+
+    def as_percent(self) -> dict[str, float | int | str]:
+        """Render for a score file; `percent`, `ci_low` and `ci_high` in percent."""
+        return {
+            "n": self.n,
+            "percent": 100 * self.value,
+            "ci_low": 100 * self.ci_low,
+            "ci_high": 100 * self.ci_high,
+            "method": self.method,
+        }
+
+
+def wilson_interval(successes: int, n: int) -> Estimate:
+    """Return a proportion with its Wilson score interval (scipy), without continuity correction.
+
+    Raises:
+        ValueError: n < 1, or successes outside 0..n.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=CONFIDENCE, method="wilson")
+    return Estimate(
+        value=successes / n,
+        ci_low=float(interval.low),
+        ci_high=float(interval.high),
+        n=n,
+        method=WILSON,
+    )
+
+
+def bootstrap_interval(
+    values: Floats,
+    statistic: Callable[[Floats], Floats],
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> tuple[Floats, Floats]:
+    """Return both ends of percentile bootstrap intervals over the rows of `values`.
+
+    Args:
+        values: (n, k), one row an item; its columns are summed over a resample's rows.
+        statistic: from column sums, (resamples, k), to m scores each, (resamples, m). Corpus
+            metrics such as BLEU are functions of sums; a mean is a sum over n.
+        seed: of the resamples, which are the same for all columns.
+
+    Returns:
+        Lower and upper ends, (m,) each.
+    """
+    generator = np.random.default_rng(seed)
+    n = len(values)
+    scores = []
+    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
+        size = min(_RESAMPLES_AT_ONCE, num_resamples - start)
+        drawn = generator.integers(n, size=(size, n))
+        drawn += n * np.arange(size)[:, None]
+        times_drawn = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        scores.append(statistic(times_drawn.astype(np.float64) @ values))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Average runs that differ in their seed only and were scored on the same items.
+
+    Two sources of uncertainty are combined, as if independent: which items were asked, and which
+    seed was trained. Items are the same for all seeds, so averaging over seeds does not reduce
+    their part; it is taken as the mean distance from a run's value to its interval's end, which
+    keeps intervals near 0 % and 100 % lopsided (MOVER, Zou and Donner 2008). The seeds' part is
+    the standard error of the mean. The quantile is Student's t with Satterthwaite's degrees of
+    freedom: close to the normal one where items dominate, wide where few seeds do. The spread
+    between seeds itself holds some noise of items, so the interval is on the safe side. It stays
+    within the metric's range: not below 0, and for proportions not above 1.
+
+    With one seed the interval covers the items only, and `method` says so.
+
+    Raises:
+        ValueError: no estimates, or of different n.
+    """
+    if len({estimate.n for estimate in estimates}) != 1:
+        raise ValueError("combine_seeds needs estimates, all over the same number of items")
+    if len(estimates) == 1:
+        only = estimates[0]
+        return Estimate(
+            value=only.value, ci_low=only.ci_low, ci_high=only.ci_high, n=only.n, method=ONE_SEED
+        )
+    values = np.array([estimate.value for estimate in estimates])
+    mean = float(values.mean())
+    seed_variance = float(values.var(ddof=1)) / len(values)
+    below = float(np.mean([estimate.value - estimate.ci_low for estimate in estimates]))
+    above = float(np.mean([estimate.ci_high - estimate.value for estimate in estimates]))
+    degrees = len(values) - 1
+    largest = 1.0 if all(estimate.method == WILSON for estimate in estimates) else math.inf
+    return Estimate(
+        value=mean,
+        ci_low=max(0.0, mean - _combined_half_width(below, seed_variance, degrees=degrees)),
+        ci_high=min(largest, mean + _combined_half_width(above, seed_variance, degrees=degrees)),
+        n=estimates[0].n,
+        method=SEEDS_AND_ITEMS,
+    )
+
+
+def _combined_half_width(item_half_width: float, seed_variance: float, *, degrees: int) -> float:
+    """Return the half-width from both variances, with Satterthwaite's degrees of freedom."""
+    from scipy.stats import norm, t
+
+    quantile = 0.5 + CONFIDENCE / 2
+    if seed_variance == 0:
+        return item_half_width
+    variance = (item_half_width / float(norm.ppf(quantile))) ** 2 + seed_variance
+    effective_degrees = degrees * (variance / seed_variance) ** 2
+    return float(t.ppf(quantile, effective_degrees)) * math.sqrt(variance)
+
+
+def mcnemar_p_value(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> float:
+    """Return the exact two-sided p-value of McNemar's test on paired answers.
+
+    Raises:
+        ValueError: sequences of different length.
+    """
+    from scipy.stats import binomtest
+
+    pairs = list(zip(first_correct, second_correct, strict=True))
+    only_first = sum(first and not second for first, second in pairs)
+    only_second = sum(second and not first for first, second in pairs)
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)

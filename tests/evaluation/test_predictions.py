@@ -1,0 +1,127 @@
+"""Protects prediction files: resumed after any kill, and never reused for another adapter."""
+
+import json
+
+import pytest
+
+from ademvl.errors import ToolError
+from ademvl.evaluation.predictions import PredictionLog
+
+HEADER = {"adapter_sha256": "a1", "settings": {"max_seq_len": 512}}
+ITEM_IDS = [str(10 * number) for number in range(7)]
+BATCH_SIZE = 3
+
+
+class KilledError(Exception):
+    pass
+
+
+class Predictor:
+    """Predicts each item's number squared, and counts; dies at a chosen item."""
+
+    def __init__(self, dies_at=None):
+        self.ranges = []
+        self.dies_at = dies_at
+
+    def __call__(self, items):
+        if self.dies_at is not None and self.dies_at in items:
+            raise KilledError
+        self.ranges.append((items.start, items.stop))
+        return [{"id": ITEM_IDS[item], "text": f"é{item**2}"} for item in items]
+
+
+def _log(folder, header=HEADER):
+    return PredictionLog(folder, "scienceqa", header=header, item_ids=ITEM_IDS)
+
+
+def _undisturbed(folder):
+    return _log(folder).fill(Predictor(), batch_size=BATCH_SIZE)
+
+
+def test_lines_stand_in_data_set_order_with_the_id_first(tmp_path):
+    rows = _undisturbed(tmp_path)
+    lines = (tmp_path / "scienceqa.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert lines[2] == '{"id": "20", "text": "é4"}'
+    assert not (tmp_path / "scienceqa.partial.jsonl").exists()
+
+
+def test_complete_file_is_read_back(tmp_path):
+    rows = _undisturbed(tmp_path)
+    assert _log(tmp_path).read_complete() == rows
+
+
+@pytest.mark.parametrize(
+    "header", [{**HEADER, "adapter_sha256": "b2"}, {**HEADER, "settings": {"max_seq_len": 500}}]
+)
+def test_stale_predictions_are_not_reused(tmp_path, header):
+    _undisturbed(tmp_path)
+    stale = _log(tmp_path, header)
+    assert stale.read_complete() is None
+    predictor = Predictor()
+    stale.fill(predictor, batch_size=BATCH_SIZE)
+    assert predictor.ranges[0] == (0, 3)
+
+
+def test_stale_partial_lines_are_not_reused(tmp_path):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=6), batch_size=BATCH_SIZE)
+    predictor = Predictor()
+    _log(tmp_path, {"other": 1}).fill(predictor, batch_size=BATCH_SIZE)
+    assert predictor.ranges == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_resume_starts_where_the_last_whole_batch_ended(tmp_path):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=5), batch_size=BATCH_SIZE)
+    assert _log(tmp_path).read_complete() is None
+    predictor = Predictor()
+    rows = _log(tmp_path).fill(predictor, batch_size=BATCH_SIZE)
+    assert predictor.ranges == [(3, 6), (6, 7)]
+    assert rows == _undisturbed(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 5, 30])
+def test_torn_last_line_is_dropped_with_its_batch(tmp_path, lost_bytes):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=6), batch_size=BATCH_SIZE)
+    partial = tmp_path / "scienceqa.partial.jsonl"
+    partial.write_bytes(partial.read_bytes()[:-lost_bytes])
+    predictor = Predictor()
+    _log(tmp_path).fill(predictor, batch_size=BATCH_SIZE)
+    _undisturbed(tmp_path / "undisturbed")
+    assert predictor.ranges[0] == (3, 6)
+    undisturbed = tmp_path / "undisturbed" / "scienceqa.jsonl"
+    assert (tmp_path / "scienceqa.jsonl").read_bytes() == undisturbed.read_bytes()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_file_does_not_depend_on_the_batch_size(tmp_path, batch_size):
+    _undisturbed(tmp_path / "a")
+    _log(tmp_path / "b").fill(Predictor(), batch_size=batch_size)
+    first, second = (tmp_path / name / "scienceqa.jsonl" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_damaged_complete_file_is_predicted_again(tmp_path):
+    _undisturbed(tmp_path)
+    path = tmp_path / "scienceqa.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"id": "70"}\n')
+    assert _log(tmp_path).read_complete() is None
+
+
+def test_second_writer_is_refused(tmp_path):
+    def predict(items):
+        with pytest.raises(ToolError, match="another process"):
+            _log(tmp_path).fill(Predictor(), batch_size=BATCH_SIZE)
+        return Predictor()(items)
+
+    _log(tmp_path).fill(predict, batch_size=BATCH_SIZE)
+
+
+def test_progress_is_told_what_was_kept(tmp_path):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=5), batch_size=BATCH_SIZE)
+    done = []
+    _log(tmp_path).fill(Predictor(), batch_size=BATCH_SIZE, on_items=done.append)
+    assert done == [3, 3, 1]

@@ -1,0 +1,104 @@
+"""Protects the intervals: Wilson, bootstrap, and seeds combined with items."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ademvl.evaluation.statistics import (
+    ONE_SEED,
+    Estimate,
+    bootstrap_interval,
+    combine_seeds,
+    mcnemar_p_value,
+    wilson_interval,
+)
+
+Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+def _mean_of(n):
+    return lambda sums: sums / n
+
+
+def _estimate(value, half_width, *, n=400):
+    return Estimate(
+        value=value, ci_low=value - half_width, ci_high=value + half_width, n=n, method=""
+    )
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (7, 10), (3987, 4241)])
+def test_wilson_interval_follows_the_formula(successes, n):
+    share = successes / n
+    center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half_width = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    estimate = wilson_interval(successes, n)
+    assert estimate.value == share
+    assert estimate.ci_low == pytest.approx(center - half_width, abs=1e-12)
+    assert estimate.ci_high == pytest.approx(center + half_width, abs=1e-12)
+
+
+def test_wilson_interval_at_the_papers_size_is_0_7_points_wide():
+    estimate = wilson_interval(round(0.94 * 4241), 4241)
+    assert 100 * (estimate.ci_high - estimate.ci_low) / 2 == pytest.approx(0.7, abs=0.05)
+
+
+def test_bootstrap_repeats_with_the_same_seed_and_differs_with_another():
+    values = np.random.default_rng(1).normal(size=(50, 2))
+    first = bootstrap_interval(values, _mean_of(50), seed=3, num_resamples=300)
+    again = bootstrap_interval(values, _mean_of(50), seed=3, num_resamples=300)
+    other = bootstrap_interval(values, _mean_of(50), seed=4, num_resamples=300)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_bootstrap_of_a_mean_agrees_with_its_standard_error():
+    values = np.random.default_rng(1).normal(size=(400, 1))
+    low, high = bootstrap_interval(values, _mean_of(400), seed=0, num_resamples=4000)
+    standard_error = values.std() / math.sqrt(400)
+    assert (high - low)[0] == pytest.approx(2 * Z * standard_error, rel=0.06)
+
+
+def test_one_seed_keeps_its_interval_and_says_so():
+    combined = combine_seeds([wilson_interval(80, 100)])
+    assert combined.method == ONE_SEED
+    assert combined.ci_low == wilson_interval(80, 100).ci_low
+
+
+def test_equal_seeds_leave_the_items_uncertainty():
+    single = wilson_interval(99, 100)
+    combined = combine_seeds([single, single, single])
+    assert combined.value == pytest.approx(single.value)
+    assert combined.ci_low == pytest.approx(single.ci_low)
+    assert combined.ci_high == pytest.approx(single.ci_high)
+
+
+def test_seeds_alone_give_students_interval():
+    # Two seeds 0.1 apart: standard error 0.05, t(1 degree of freedom) = 12.7062.
+    combined = combine_seeds([_estimate(0.8, 0.0), _estimate(0.9, 0.0)])
+    assert combined.value == pytest.approx(0.85)
+    assert combined.ci_high - combined.value == pytest.approx(12.7062 * 0.05, rel=1e-4)
+
+
+def test_spread_between_seeds_widens_the_interval():
+    combined = combine_seeds([_estimate(0.88, 0.01), _estimate(0.90, 0.01)])
+    assert combined.ci_high - combined.value > 0.01
+
+
+def test_interval_of_a_proportion_stays_within_its_range():
+    combined = combine_seeds([wilson_interval(90, 100), wilson_interval(100, 100)])
+    assert combined.ci_high == 1.0
+    assert combine_seeds([_estimate(0.1, 0.0), _estimate(0.3, 0.0)]).ci_low == 0.0
+
+
+def test_seeds_over_different_items_are_refused():
+    with pytest.raises(ValueError, match="same number of items"):
+        combine_seeds([wilson_interval(8, 10), wilson_interval(80, 100)])
+
+
+def test_mcnemar_counts_only_differing_pairs():
+    # 8 against 2 discordant pairs: 2 * (1 + 10 + 45) / 1024.
+    first = [True] * 8 + [False] * 2 + [True] * 50
+    second = [False] * 8 + [True] * 2 + [True] * 50
+    assert mcnemar_p_value(first, second) == pytest.approx(112 / 1024)
+    assert mcnemar_p_value(first, first) == 1.0
