@@ -86,7 +86,8 @@ def _add_study_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]
     verb = _verb(verbs, "settings", _settings, "Write checked settings of a study or run as YAML.")
     verb.add_argument("json", help="settings as JSON, as the workflow passes them")
     verb.add_argument("--output", type=Path, required=True, help="file to write")
-    verb = _verb(verbs, "schema", _schema, "Print the JSON schema of a study file as YAML.")
+    verb = _verb(verbs, "schema", _schema, "Print the schema of a study file, or its page.")
+    verb.add_argument("--format", choices=["yaml", "markdown"], default="yaml")
 
 
 def _add_run_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -154,12 +155,9 @@ def _settings(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    import yaml
+    from ademvl.config.settings_page import schema_yaml, settings_page
 
-    from ademvl.config.schema import schema_of
-    from ademvl.config.study import StudySettings
-
-    print(yaml.safe_dump(schema_of(StudySettings), sort_keys=False, width=96), end="")
+    print(settings_page() if options.format == "markdown" else schema_yaml(), end="")
     return 0
 
 

@@ -61,7 +61,7 @@ class WorkflowPlan:
     def run_features(self, wildcards: Any) -> list[str]:
         """Report of the features that a run reads; empty where pixels are encoded online."""
         run = self.run(wildcards)
-        return [self._features_report(run)] if run.features.mode == "cached" else []
+        return [self._features_report(run)] if _reads_features(run) else []
 
     def _features_report(self, run: RunSettings) -> str:
         return f"{self.results}/features/{self._feature_owner(run).name}.json"
@@ -71,12 +71,12 @@ class WorkflowPlan:
         return next(
             other
             for other in self.study.runs
-            if other.features.mode == "cached" and _feature_identity(other) == _feature_identity(run)
+            if _reads_features(other) and _feature_identity(other) == _feature_identity(run)
         )
 
     def features(self, wildcards: Any = None) -> list[str]:
         """Feature reports of the study, one for each distinct set of features."""
-        cached = [run for run in self.study.runs if run.features.mode == "cached"]
+        cached = [run for run in self.study.runs if _reads_features(run)]
         return list(dict.fromkeys(self._features_report(run) for run in cached))
 
     def feature_run_settings(self, wildcards: Any) -> str:
@@ -130,10 +130,10 @@ class WorkflowPlan:
         """GPUs that a run's job asks for: none for the mini backbones."""
         return 0 if self.run(wildcards).backbones.llm == "mini" else 1
 
-    def train_priority(self, run_name: str) -> int:
-        """Start long jobs first: online runs encode pixels in every step."""
-        run = next(run for run in self.study.runs if run.name == run_name)
-        return 10 if run.features.mode == "online" else 0
+
+
+def _reads_features(run: RunSettings) -> bool:
+    return run.features.mode == "cached" and run.images == "shown"
 
 
 def _feature_identity(run: RunSettings) -> tuple[object, ...]:

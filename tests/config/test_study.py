@@ -1,0 +1,153 @@
+"""Protects reading of studies: inheritance, refusal of wrong settings, and exact round trips."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ademvl.config.schema import schema_of
+from ademvl.config.settings_page import schema_yaml, settings_page
+from ademvl.config.study import (
+    StudySettings,
+    load_study,
+    read_run,
+    run_to_json,
+    study_to_json,
+    write_settings,
+)
+from ademvl.errors import SettingsError
+from tests.conftest import PROJECT_ROOT
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def refusal(raw: dict[str, Any]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_study(raw)
+    return str(caught.value)
+
+
+def test_run_inherits_defaults_and_changes_only_what_it_names(raw: dict[str, Any]) -> None:
+    runs = {run.name: run for run in load_study(raw).runs}
+    assert runs["no_adaptive_fusion"].method.gamma == 0.0
+    assert runs["no_adaptive_fusion"].method.scales == runs["adem"].method.scales == (64, 16)
+    assert runs["adem_online"].features.mode == "online"
+
+
+def test_every_seed_is_a_run(raw: dict[str, Any]) -> None:
+    seeds = [run.seed for run in load_study(raw).runs if run.name == "text_only"]
+    assert seeds == [0, 1]
+
+
+def test_unknown_key_names_path_and_nearest_spelling(raw: dict[str, Any]) -> None:
+    raw["defaults"]["method"]["gama"] = 0.1
+    message = refusal(raw)
+    assert "defaults.method.gama: unknown key" in message
+    assert "did you mean gamma?" in message
+
+
+def test_wrong_value_names_allowed_ones(raw: dict[str, Any]) -> None:
+    raw["runs"]["adem"]["features"] = {"mode": "onlin"}
+    message = refusal(raw)
+    assert "runs.adem.features.mode: 'onlin' is not allowed (allowed: cached, online)" in message
+    assert "did you mean online?" in message
+
+
+def test_all_findings_are_listed_at_once(raw: dict[str, Any]) -> None:
+    raw["defaults"]["seeds"] = "all"
+    raw["defaults"]["optimization"]["epochs"] = "many"
+    message = refusal(raw)
+    assert "2 found" in message
+    assert "defaults.seeds" in message
+    assert "defaults.optimization.epochs" in message
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "expected"),
+    [
+        ("method", "gamma", 1.0, "0 <= gamma < 1"),
+        ("method", "scales", [60], "60 is no square number"),
+        ("method", "query_from", "mlp_out", None),
+        ("optimization", "per_device_batch_size", 5, "possible: [1, 2, 4, 8, 16, 32]"),
+        ("optimization", "loss_group_size", 3, "does not divide effective_batch_size"),
+    ],
+)
+def test_impossible_values_are_refused(
+    raw: dict[str, Any], part: str, key: str, value: object, expected: str | None
+) -> None:
+    raw["defaults"][part][key] = value
+    if expected is None:
+        load_study(raw)
+    else:
+        assert expected in refusal(raw)
+
+
+def test_position_before_the_query_is_refused(raw: dict[str, Any]) -> None:
+    raw["defaults"]["method"] |= {"query_from": "mlp_out", "add_to": "mlp_in"}
+    assert "comes before query_from" in refusal(raw)
+
+
+def test_unknown_dataset_is_refused(raw: dict[str, Any]) -> None:
+    raw["runs"]["adem"]["dataset"] = "nosuch"
+    assert "'nosuch' is not under datasets (known: easy_vqa)" in refusal(raw)
+
+
+def test_numbers_given_as_text_are_read_as_numbers(raw: dict[str, Any]) -> None:
+    raw["defaults"]["optimization"]["base_lr"] = "9e-3"  # YAML 1.1 reads 9e-3 as text
+    assert load_study(raw).runs[0].optimization.base_lr == 9e-3
+
+
+def test_run_settings_survive_writing_and_reading(raw: dict[str, Any], tmp_path: Path) -> None:
+    run = load_study(raw).runs[0]
+    write_settings(tmp_path / "run.yaml", run_to_json(run))
+    assert read_run(tmp_path) == run
+
+
+def test_study_written_with_resolved_runs_is_the_same_study(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    study = load_study(raw)
+    write_settings(tmp_path / "study.yaml", study_to_json(study))
+    assert load_study(tmp_path / "study.yaml").runs == study.runs
+
+
+def test_changed_default_changes_only_runs_that_use_it(raw: dict[str, Any]) -> None:
+    changed = deepcopy(raw)
+    changed["runs"]["text_only"]["optimization"] = {"epochs": 9.0}
+    before, after = load_study(raw).runs, load_study(changed).runs
+    different = {a.name for b, a in zip(before, after, strict=True) if run_to_json(a) != run_to_json(b)}
+    assert different == {"text_only"}
+
+
+def test_malformed_yaml_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: [", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"study\.yaml: not valid YAML"):
+        load_study(path)
+
+
+def test_every_setting_is_described() -> None:
+    def undescribed(schema: dict[str, Any], prefix: str) -> list[str]:
+        found = []
+        for key, entry in schema["properties"].items():
+            nested = entry.get("additionalProperties")
+            inner = entry if "properties" in entry else nested if isinstance(nested, dict) else {}
+            if "description" not in entry:
+                found.append(f"{prefix}{key}")
+            if "properties" in inner:
+                found += undescribed(inner, f"{prefix}{key}.")
+        return found
+
+    assert undescribed(schema_of(StudySettings), "") == []
+
+
+def test_printed_schema_and_page_are_current() -> None:
+    schema = PROJECT_ROOT / "workflow/schemas/config.schema.yaml"
+    page = PROJECT_ROOT / "docs/settings.md"
+    assert schema.read_text(encoding="utf-8") == schema_yaml()
+    assert page.read_text(encoding="utf-8") == settings_page()

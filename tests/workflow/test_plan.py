@@ -1,0 +1,47 @@
+"""Protects the workflow's targets and the inputs that decide what is made again."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ademvl.config.study import load_study
+from ademvl.workflow import WorkflowPlan
+from tests.conftest import PROJECT_ROOT
+
+
+@pytest.fixture
+def plan() -> WorkflowPlan:
+    return WorkflowPlan(load_study(PROJECT_ROOT / "config.yaml"))
+
+
+def wildcards(run: str, seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(run=run, seed=seed)
+
+
+def test_every_run_and_seed_has_scores(plan: WorkflowPlan) -> None:
+    assert len(plan.scores()) == len(plan.study.runs) == len(set(plan.scores()))
+    assert "results/mini/runs/captions/seed0/scores/coco_caption.json" in plan.scores()
+
+
+def test_runs_with_the_same_features_share_one_extraction(plan: WorkflowPlan) -> None:
+    assert plan.features() == [
+        "results/mini/features/adem.json",
+        "results/mini/features/captions.json",
+    ]
+    assert plan.run_features(wildcards("no_adaptive_fusion")) == ["results/mini/features/adem.json"]
+
+
+def test_online_runs_wait_for_no_features(plan: WorkflowPlan) -> None:
+    assert plan.run_features(wildcards("adem_online")) == []
+
+
+def test_control_without_images_waits_for_no_features(plan: WorkflowPlan) -> None:
+    assert plan.run_features(wildcards("text_only")) == []
+
+
+def test_run_reads_the_manifest_of_its_data_set(plan: WorkflowPlan) -> None:
+    assert plan.run_data(wildcards("adem")) == "results/shared/data/easy_vqa/manifest.json"
+
+
+def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
+    assert plan.gpus(wildcards("adem")) == 0
