@@ -1,0 +1,162 @@
+"""The trained part outside the backbones: two tables, two projections, and the prompts made of them."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ademvl.config.method import AdemSettings
+from ademvl.errors import SettingsError
+from ademvl.fusion.adem import PHI
+from ademvl.randomness import derive_seed
+from ademvl.vision.multiscale import check_scales, pool_grid
+
+KEY_TABLE_STD = 0.02  # reference implementation
+
+
+class Projection(nn.Module):
+    """Two-layer map from the tower's width to the language model's: up(silu(down(x)))."""
+
+    def __init__(self, *, tower_width: int, hidden_width: int, llm_width: int) -> None:
+        super().__init__()
+        self.down = nn.utils.skip_init(nn.Linear, tower_width, hidden_width)
+        self.up = nn.utils.skip_init(nn.Linear, hidden_width, llm_width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (..., C) to (..., d)."""
+        return self.up(F.silu(self.down(features)))
+
+
+@dataclass(frozen=True)
+class VisualPrompt:
+    """What one batch's images give to the language model, the same in every layer.
+
+    Attributes:
+        keys: (B, N, d), mapped by phi for the ADEM rule; None with the fusion off.
+        values: (B, N, d); None with the fusion off.
+        slots: vectors put before the text, (B_img, S, d), image rows only; None without any.
+    """
+
+    keys: Tensor | None
+    values: Tensor | None
+    slots: Tensor | None
+
+
+class AdemAdapter(nn.Module):
+    """Tables and projections of ADEM-VL (paper: arXiv 2410.17779), kept in fp32.
+
+    Only what the settings use is created: no [cls] projection without [cls], no tables with the
+    fusion off. The tensors are uninitialised until `initialize` or a `load_state_dict`, so that a
+    model on the `meta` device costs nothing.
+
+    Args:
+        settings: of the method.
+        llm_width: d.
+        tower_width: C.
+    """
+
+    def __init__(self, settings: AdemSettings, *, llm_width: int, tower_width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        widths = {
+            "tower_width": tower_width,
+            "hidden_width": settings.projection_width,
+            "llm_width": llm_width,
+        }
+        has_fusion = settings.fusion != "none"
+        self.key_table: nn.Parameter | None = None
+        self.value_table: nn.Parameter | None = None
+        if has_fusion:
+            shape = (settings.num_visual_tokens, llm_width)
+            self.key_table = nn.Parameter(torch.empty(shape))
+            self.value_table = nn.Parameter(torch.empty(shape))
+        uses_grid = has_fusion or settings.visual_tokens > 0
+        self.grid_projection = Projection(**widths) if uses_grid else None
+        self.cls_projection = Projection(**widths) if settings.cls else None
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Set all tensors as the reference does: keys N(0, 0.02^2), values 0, Xavier-uniform.
+
+        Each tensor draws from its own generator, derived from `seed` and its name, so that a
+        setting which removes one leaves the others as they were.
+        """
+        for name, parameter in self.named_parameters():
+            generator = torch.Generator().manual_seed(derive_seed(seed, "adapter", name))
+            values = torch.zeros(parameter.shape)
+            if name == "key_table":
+                values.normal_(0.0, KEY_TABLE_STD, generator=generator)
+            elif name.endswith("weight"):
+                nn.init.xavier_uniform_(values, generator=generator)
+            parameter.copy_(values)
+
+    def prompt(self, features: Tensor | None, has_image: Tensor) -> VisualPrompt:
+        """Turn the features of a batch's images into keys, values and slot vectors.
+
+        Rows without an image do no image work: their visual tokens are zero, so their keys and
+        values are the tables alone. A batch without any image therefore gives the projections no
+        gradient at all, where the reference multiplies by zero and gets zero gradients.
+
+        Args:
+            features: (B_img, 1 + G, C), image rows only, in row order, any float dtype; None
+                without any image.
+            has_image: (B,) bool.
+
+        Raises:
+            ValueError: the number of features is not the number of image rows.
+            SettingsError: a scale does not fit the grid.
+        """
+        rows = has_image.nonzero().squeeze(1)
+        num_images = 0 if features is None else len(features)
+        if num_images != len(rows):
+            raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
+        if features is not None and num_images and features.dtype != torch.float32:
+            features = features.float()
+        keys, values = self._keys_and_values(features, rows, batch_size=len(has_image))
+        slots = self._slots(features) if features is not None and num_images else None
+        return VisualPrompt(keys=keys, values=values, slots=slots)
+
+    def visual_tokens(self, features: Tensor) -> Tensor:
+        """Return V = beta * projected multiscale grid: (B_img, N, d) of (B_img, 1 + G, C)."""
+        return self.settings.beta * self._project_grid(features, self.settings.scales)
+
+    def _keys_and_values(
+        self, features: Tensor | None, rows: Tensor, *, batch_size: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self.key_table is None or self.value_table is None:
+            return None, None
+        # MemVP's rule maps the scores instead of the keys.
+        phi = PHI[self.settings.phi if self.settings.fusion == "adem" else "identity"]
+        shape = (batch_size, *self.key_table.shape)
+        if features is None or not len(rows):
+            return phi(self.key_table).expand(shape), self.value_table.expand(shape)
+        visual = self.visual_tokens(features)  # (B_img, N, d)
+        if len(rows) < batch_size:
+            visual = visual.new_zeros(shape).index_copy(0, rows, visual)  # (B, N, d)
+        return phi(visual + self.key_table), visual + self.value_table
+
+    def _slots(self, features: Tensor) -> Tensor | None:
+        parts = []
+        if self.cls_projection is not None:
+            parts.append(self.cls_projection(features[:, :1]))  # (B_img, 1, d)
+        if self.settings.visual_tokens:
+            parts.append(self._project_grid(features, (self.settings.visual_tokens,)))
+        return torch.cat(parts, dim=1) if parts else None  # (B_img, S, d)
+
+    def _project_grid(self, features: Tensor, scales: tuple[int, ...]) -> Tensor:
+        if self.grid_projection is None:
+            raise SettingsError("method: these settings use no projected image tokens")
+        grid, pool = features[:, 1:], self.settings.pool
+        if self.settings.pool_order == "pool_then_project":
+            return self.grid_projection(pool_grid(grid, scales, pool=pool))
+        return pool_grid(self.grid_projection(grid), scales, pool=pool)
+
+    def check_grid(self, num_grid_tokens: int) -> None:
+        """Raise SettingsError unless the settings' scales fit a tower's grid."""
+        settings = self.settings
+        used = settings.scales if settings.fusion != "none" else ()
+        check_scales(
+            (*used, settings.visual_tokens) if settings.visual_tokens else used,
+            num_grid_tokens=num_grid_tokens,
+        )

@@ -1,0 +1,152 @@
+"""Parameter-free cross-attention with adaptive fusion: the rule of ADEM-VL, and MemVP's for comparison.
+
+Pure functions of tensors. What is trained, and how keys and values come about, is in `adapter.py`;
+where the result enters a language model is in `attach.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ademvl.config.method import Phi
+from ademvl.dropout import drop_rows
+
+MEMVP_DROPOUT = 0.1  # MemVP (arXiv 2405.05615), dropout on the scores
+
+
+def _identity(states: Tensor) -> Tensor:
+    return states
+
+
+def _softmax(states: Tensor) -> Tensor:
+    return F.softmax(states, dim=-1)
+
+
+def _silu_positive(states: Tensor) -> Tensor:
+    return F.silu(states) - states.amin(dim=-1, keepdim=True)
+
+
+PHI: Mapping[Phi, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "identity": _identity,
+    "softmax": _softmax,
+    "relu": F.relu,
+    "elu": F.elu,
+    "silu_positive": _silu_positive,
+}
+"""Feature maps of queries and keys; softmax and the minimum run over d, so for each token alone."""
+
+
+def smallest_at(scores: Tensor, index: int) -> Tensor:
+    """Return the element that ascending sorting would put at `index` in each row.
+
+    On the CPU numpy's vectorised selection does it in an eighth of the time of `torch.kthvalue`
+    (0.15 ms against 1.3 ms for 1600 rows of 80; sorting 3.4 ms); the element is the same one.
+
+    Args:
+        scores: (..., N), any float dtype; no gradient is recorded.
+        index: 0-based, 0 <= index < N.
+
+    Returns:
+        (..., 1), same dtype.
+    """
+    scores = scores.detach()
+    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
+        partitioned = np.partition(scores.numpy(), index, axis=-1)
+        return torch.from_numpy(partitioned[..., index : index + 1])
+    return torch.kthvalue(scores, index + 1, dim=-1, keepdim=True).values
+
+
+def drop_low_scores(scores: Tensor, *, gamma: float) -> Tensor:
+    """Zero the least relevant visual tokens of each text token.
+
+    Paper: arXiv 2410.17779, adaptive fusion. The threshold is the floor(gamma * N)-th smallest
+    score, counted from 0; scores strictly below it become 0, ties with it are kept and nothing is
+    rescaled, as in the reference implementation. It applies in evaluation too.
+
+    Args:
+        scores: similarities, (B, T, N), any float dtype.
+        gamma: fraction to drop, 0 <= gamma < 1; 0 returns `scores` unchanged.
+
+    Returns:
+        Same shape and dtype; gradient flows through kept entries only, none through the threshold.
+
+    Raises:
+        ValueError: gamma outside [0, 1).
+    """
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma is {gamma}, expected 0 <= gamma < 1")
+    index = int(gamma * scores.shape[-1])
+    if index == 0:
+        return scores
+    return scores.masked_fill(scores.detach() < smallest_at(scores, index), 0.0)
+
+
+def fuse_adem(
+    hidden_states: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    target: Tensor,
+    alpha: float,
+    gamma: float,
+    phi: Phi,
+) -> Tensor:
+    """Add the visual tokens that matter to each text token: target + alpha * A values.
+
+    A = drop_low_scores(phi(hidden_states) keys^T): no scaling, no softmax, no projection (paper:
+    arXiv 2410.17779, section 3; reference implementation: adem/adapter.py).
+
+    Args:
+        hidden_states: queries, (B, T, d).
+        keys: already mapped by phi, (B, N, d).
+        values: (B, N, d), of the dtype of `keys`, in which scores and their threshold are computed.
+        target: what the fused states are added to, (B, T, d).
+        alpha: factor of the fused states.
+        gamma: fraction of visual tokens dropped for each text token.
+        phi: feature map of the queries.
+
+    Returns:
+        (B, T, d), dtype of `target`.
+    """
+    queries = PHI[phi](hidden_states.to(keys.dtype))
+    scores = torch.bmm(queries, keys.transpose(1, 2))  # (B, T, N)
+    return _add_attended(target, drop_low_scores(scores, gamma=gamma), values, alpha=alpha)
+
+
+def fuse_memvp(
+    hidden_states: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    target: Tensor,
+    alpha: float,
+    dropout_seeds: Sequence[int] | None,
+    purpose: str,
+) -> Tensor:
+    """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(hidden_states keys^T)) values.
+
+    Args:
+        hidden_states: queries, (B, T, d).
+        keys: not mapped, (B, N, d).
+        values: (B, N, d), dtype of `keys`.
+        target: what the fused states are added to, (B, T, d).
+        alpha: factor of the fused states.
+        dropout_seeds: one for each row; None in evaluation.
+        purpose: name of this place, for the dropout.
+
+    Returns:
+        (B, T, d), dtype of `target`.
+    """
+    scores = F.silu(torch.bmm(hidden_states.to(keys.dtype), keys.transpose(1, 2)))  # (B, T, N)
+    scores = drop_rows(scores, dropout_seeds, p=MEMVP_DROPOUT, purpose=purpose)
+    return _add_attended(target, scores, values, alpha=alpha)
+
+
+def _add_attended(target: Tensor, scores: Tensor, values: Tensor, *, alpha: float) -> Tensor:
+    if target.dtype == values.dtype:
+        return torch.baddbmm(target, scores, values, alpha=alpha)  # (B, T, d)
+    return target + alpha * torch.bmm(scores, values).to(target.dtype)  # (B, T, d)
