@@ -48,6 +48,16 @@ class CaptionScores:
     metrics: Mapping[str, Estimate]
     ceiling: "CaptionScores | None" = None
 
+    def to_json(self) -> dict[str, object]:
+        """Render for a score file, in percent; CIDEr too, as published tables do."""
+        return {
+            "n": self.n,
+            "num_references": self.num_references,
+            "num_empty": self.num_empty,
+            "metrics": {name: estimate.as_percent() for name, estimate in self.metrics.items()},
+            "ceiling": self.ceiling and self.ceiling.to_json(),
+        }
+
 
 def collect_captions(captions: Iterable[tuple[int, str]], *, source: str) -> dict[int, str]:
     """Gather captions by image.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ademvl.data.collate import Batch
     from ademvl.data.scienceqa import Problem
-    from ademvl.data.tokenizer import SentencePieceTokenizer
+    from ademvl.data.tokenizer import Tokenizer
     from ademvl.model import VisionLanguageModel
 
 NO_ANSWER = -1
@@ -81,7 +81,7 @@ def choice_named(text: str, *, num_choices: int) -> int:
 
 def answer_batch(
     model: "VisionLanguageModel",
-    tokenizer: "SentencePieceTokenizer",
+    tokenizer: "Tokenizer",
     batch: "Batch",
     visual: "Tensor | None",
     problems: Mapping[str, "Problem"],
@@ -89,6 +89,8 @@ def answer_batch(
     """Answer one batch of questions by one greedy token each, in one forward pass.
 
     Args:
+        model: with its adapter, in evaluation mode.
+        tokenizer: of the language model.
         batch: prompts that end in the answer's cue; item ids are question ids.
         visual: see `VisualSource.for_batch`.
         problems: by question id.

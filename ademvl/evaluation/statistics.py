@@ -82,6 +82,7 @@ def bootstrap_interval(
         statistic: from column sums, (resamples, k), to m scores each, (resamples, m). Corpus
             metrics such as BLEU are functions of sums; a mean is a sum over n.
         seed: of the resamples, which are the same for all columns.
+        num_resamples: samples of n rows, drawn with replacement.
 
     Returns:
         Lower and upper ends, (m,) each.

@@ -1,0 +1,138 @@
+"""Protects ScienceQA's answers and its nine columns."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ademvl.data.scienceqa import Problem, load_scienceqa
+from ademvl.errors import DataError
+from ademvl.evaluation.scienceqa import (
+    COLUMNS,
+    NO_ANSWER,
+    answer_batch,
+    choice_named,
+    first_capital,
+    score_scienceqa,
+)
+from ademvl.golden.scoring import check_scoring
+
+PROBLEM = Problem(
+    question_id="1",
+    question="Which?",
+    choices=("yes", "no", "both"),
+    answer_index=1,
+    hint="",
+    image=None,
+    caption="",
+    task="closed choice",
+    grade="grade2",
+    subject="natural science",
+    topic="",
+    category="",
+    skill="",
+    lecture="",
+    solution="",
+    split="test",
+)
+PUBLISHED_DIGITS = 4
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        (" (c) C.", "C"),
+        ("The answer", "T"),
+        ("Answer: B", "A"),
+        ("É", None),
+        ("b", None),
+        ("", None),
+        ("\u2581D", "D"),
+    ],
+)
+def test_first_capital_is_found_anywhere(text, letter):
+    assert first_capital(text) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "index"), [("A", 0), ("C", 2), ("D", NO_ANSWER), ("?", NO_ANSWER), ("Then B", -1)]
+)
+def test_choice_is_named_only_among_the_questions_own(text, index):
+    assert choice_named(text, num_choices=3) == index
+
+
+def test_one_forward_pass_answers_a_batch():
+    class Model:
+        num_calls = 0
+
+        def next_token_logits(self, batch, visual):
+            self.num_calls += 1
+            return torch.eye(4)[[1, 2, 3]]
+
+    model = Model()
+    tokenizer = SimpleNamespace(decode=lambda ids: ["?", "B", "D", "the C"][ids[0]])
+    batch = SimpleNamespace(item_ids=("1", "2", "3"))
+    rows = answer_batch(model, tokenizer, batch, None, dict.fromkeys("123", PROBLEM))
+    assert model.num_calls == 1
+    assert rows == [
+        {"id": "1", "text": "B", "predicted_index": 1},
+        {"id": "2", "text": "D", "predicted_index": NO_ANSWER},
+        {"id": "3", "text": "the C", "predicted_index": 2},
+    ]
+
+
+def test_golden_scoring(golden_dir):
+    checks = check_scoring(golden_dir)
+    assert len(checks) == 4
+    assert [check.what for check in checks if not check.passed] == []
+
+
+def test_published_predictions_give_the_published_columns(real_dir):
+    folder = real_dir / "scienceqa_subset"
+    problems = load_scienceqa(folder).split("test")
+    published = json.loads((folder / "gpt3_predictions.json").read_text(encoding="utf-8"))
+    expected = json.loads((folder / "gpt3_subset_scores.json").read_text(encoding="utf-8"))
+    scores = score_scienceqa(problems, published["results"])
+    found = {
+        column: {"n": score.n, "acc": round(100 * score.accuracy.value, PUBLISHED_DIGITS)}
+        for column, score in scores.items()
+    }
+    assert found == expected
+    assert scores["AVG"].correct == published["correct"]
+    assert 100 * scores["AVG"].accuracy.value == pytest.approx(published["acc"], abs=1e-12)
+
+
+def test_question_can_have_both_contexts_or_neither():
+    both = replace(PROBLEM, hint="Look.", image="image.png")
+    members = {column for column, belongs in COLUMNS.items() if belongs(both)}
+    assert members == {"NAT", "TXT", "IMG", "G1-6", "AVG"}
+    assert COLUMNS["NO"](PROBLEM)
+
+
+def test_column_without_questions_is_null():
+    scores = score_scienceqa([PROBLEM], {"1": 1})
+    assert scores["SOC"].accuracy is None
+    assert scores["SOC"].to_json() is None
+    assert scores["AVG"].to_json()["percent"] == 100.0
+    assert scores["AVG"].to_json()["correct"] == 1
+
+
+def test_no_answer_is_wrong():
+    assert score_scienceqa([PROBLEM], {"1": NO_ANSWER})["AVG"].correct == 0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "finding"),
+    [
+        ({}, "question 1: no prediction"),
+        ({"1": 3}, "question 1: predicted choice 3"),
+        ({"1": -2}, "question 1: predicted choice -2"),
+        ({"1": 0, "9": 0}, "question 9: a prediction, but it was not asked"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(predicted, finding):
+    with pytest.raises(DataError, match=finding):
+        score_scienceqa([PROBLEM], predicted)
