@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ademvl.config.dataset import DatasetSettings as MiniDataSettings
 from ademvl.data.easy_vqa import (
     COLORS,
     SHAPES,
@@ -66,35 +67,6 @@ wording alone tells the answer of most; here yes and no are equally frequent for
 _ENTRIES = ("scienceqa", "coco_caption", "manifest.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MiniDataSettings:
-    """Sizes of the mini data set.
-
-    Attributes:
-        train_questions, val_questions, test_questions: questions of each ScienceQA split.
-        text_only_fraction: share of questions that show no image but a caption as their hint.
-        caption_train_images, caption_val_images, caption_test_images: images of each caption
-            split; the validation images serve both layouts.
-        seed: of every random choice.
-    """
-
-    train_questions: int = 12000
-    val_questions: int = 600
-    test_questions: int = 1500
-    text_only_fraction: float = 0.25
-    caption_train_images: int = 3800
-    caption_val_images: int = 200
-    caption_test_images: int = 300
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name == "text_only_fraction" and not 0 <= value <= 1:
-                raise SettingsError(f"mini_data.{name}: {value} is not between 0 and 1")
-            if name.endswith(("_questions", "_images")) and value < 1:
-                raise SettingsError(f"mini_data.{name}: {value} is less than 1")
-
-
 @dataclass(frozen=True)
 class _Selection:
     """What goes into one split of both layouts."""
@@ -145,8 +117,9 @@ def convert_easy_vqa(
     Raises:
         ToolError: the package is not installed.
         DataError: the package is damaged, or `output_dir` holds something else.
-        SettingsError: more questions or images asked for than there are.
+        SettingsError: fewer questions or images asked for than one, or more than there are.
     """
+    _check_sizes(settings)
     version = "unknown"
     if source is None:
         source, version = find_source()
@@ -158,6 +131,12 @@ def convert_easy_vqa(
         questions = {name: selection.questions for name, selection in selections.items()}
         write_scienceqa(folder / "scienceqa", questions, store)
         write_json(folder / "manifest.json", _manifest(folder, settings, selections, version))
+
+
+def _check_sizes(settings: MiniDataSettings) -> None:
+    for name, value in asdict(settings).items():
+        if name.endswith(("_questions", "_images")) and value < 1:
+            raise SettingsError(f"{name}: {value}, expected at least 1")
 
 
 def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:
@@ -179,8 +158,7 @@ def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:
         wanted = getattr(settings, f"caption_{name}_images")
         if wanted > len(images[name]):
             raise SettingsError(
-                f"mini_data.caption_{name}_images: {wanted} asked for, "
-                f"{len(images[name])} available"
+                f"caption_{name}_images: {wanted} asked for, {len(images[name])} available"
             )
         chosen = sorted(images[name][:wanted], key=lambda image: image.number)
         captioned = (
@@ -221,7 +199,7 @@ def _draw_questions(
         drawn.append(MiniQuestion(source, choices, caption if is_text_only else "", caption, grade))
     if missing := sum(quotas.values()):
         raise SettingsError(
-            f"mini_data.{split}_questions: {wanted} asked for, {wanted - missing} available "
+            f"{split}_questions: {wanted} asked for, {wanted - missing} available "
             "with yes and no in balance"
         )
     return tuple(drawn)
