@@ -114,5 +114,9 @@ rule report:
         plan.report(),
 
 
+onstart:
+    plan.hold()
+
+
 onsuccess:
     shell("ademvl summary --if-complete {plan.results}/study.yaml")

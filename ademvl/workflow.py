@@ -10,6 +10,8 @@ from typing import Any
 from ademvl.config.load import Study, run_to_json, study_to_json
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
+from ademvl.errors import AdemvlError
+from ademvl.locks import FileLock, try_lock_file
 from ademvl.versions import RESULT_VERSIONS
 
 FUSION_MAP_ITEMS = 6
@@ -22,7 +24,22 @@ class WorkflowPlan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.versions = RESULT_VERSIONS
+        self._lock: FileLock | None = None
         self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
+
+    def hold(self) -> None:
+        """Keep other workflows off this study until the process ends, however it ends.
+
+        Raises:
+            AdemvlError: another workflow is at work on the same study.
+        """
+        self.study.results_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = try_lock_file(self.study.results_dir / ".workflow.lock")
+        if self._lock is None:
+            raise AdemvlError(
+                f"{self.results}: another workflow is at work on this study; wait for it to end, "
+                "or give this one another name (key `study`)"
+            )
 
     @property
     def shared(self) -> str:
