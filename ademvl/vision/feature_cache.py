@@ -1,0 +1,288 @@
+"""Content-addressed cache of image features: encode once, read fast, never read what is damaged.
+
+Many jobs may fill and read one cache at once and be killed at any moment. A job claims as many
+missing images as one shard holds, encodes them, and publishes the shard by one rename; a claim ends
+with the process that holds it. What a killed job loses is the shard it was working on.
+
+Every shard's checksum is compared once per `FeatureCache`, before its first byte is used. A damaged
+shard is put away and its images are encoded anew by the next `ensure`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.config.run import Precision
+from ademvl.errors import CacheError, list_findings
+from ademvl.vision.feature_namespace import Claim, FeatureKey, Namespace, as_cache_errors
+from ademvl.vision.feature_reader import FeatureReader
+from ademvl.vision.feature_shards import (
+    DamagedShardError,
+    Signature,
+    check_bytes,
+    map_features,
+    signature,
+    torch_dtype,
+    write_shard,
+)
+from ademvl.vision.feature_upkeep import print_findings, print_garbage, print_namespaces
+from ademvl.vision.image_digests import THREADS, digest_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from tqdm import tqdm
+
+__all__ = [
+    "EnsureReport",
+    "FeatureCache",
+    "FeatureKey",
+    "FeatureReader",
+    "print_findings",
+    "print_garbage",
+    "print_namespaces",
+]
+
+_log = logging.getLogger(__name__)
+
+SHARD_IMAGES = 128
+"""Images of a shard and of a claim: 64 MiB of CLIP ViT-L/14 features in fp16."""
+_POLL_SECONDS = (0.05, 1.0)
+
+
+@dataclass(frozen=True)
+class EnsureReport:
+    """What `FeatureCache.ensure` found and did.
+
+    Attributes:
+        num_images: paths asked for.
+        num_unique: different images among them, by content.
+        num_encoded: images that this call encoded.
+        bytes: size of the features of all images asked for.
+    """
+
+    num_images: int
+    num_unique: int
+    num_encoded: int
+    bytes: int
+
+
+class FeatureCache:
+    """Features of one key below a folder that any number of keys, studies and users may share.
+
+    Args:
+        root: folder of all namespaces.
+        key: what the features depend on besides the image.
+        shard_images: images of a shard and of a claim.
+    """
+
+    def __init__(self, root: Path, key: FeatureKey, *, shard_images: int = SHARD_IMAGES) -> None:
+        if shard_images < 1:
+            raise ValueError(f"shard_images must be at least 1, not {shard_images}")
+        self.key = key
+        self._namespace = Namespace(root, key)
+        self._shard_images = shard_images
+        self._digests: dict[Path, str] = {}
+        self._checked: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this key's namespace."""
+        return self._namespace.folder
+
+    def ensure(
+        self,
+        images: Sequence[Path],
+        encode: Callable[[Sequence[Path]], "Tensor"],
+        *,
+        batch_size: int,
+        progress: bool,
+        announce: Callable[[Sequence[Path]], None] | None = None,
+    ) -> EnsureReport:
+        """Encode the images that are not in the cache, and rebuild those of damaged shards.
+
+        Images that other running jobs are encoding are waited for; if such a job dies, its images
+        are taken over.
+
+        Args:
+            images: image files, duplicates allowed.
+            encode: from paths to features (n, 1+G, C) of any floating dtype, on any device.
+            batch_size: most paths given to one call of `encode`.
+            progress: show a progress bar, on a terminal only.
+            announce: told all paths of a claim before the first of them is encoded, in the order
+                in which they will be, so that `encode` can prepare ahead.
+
+        Raises:
+            CacheError: the cache cannot be written, or features are not finite in its precision.
+            DataError: image files cannot be read.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        digests = digest_images(images, progress=progress)
+        sources = {digest: path for path, digest in reversed(digests.items())}
+        wanted = list(dict.fromkeys(digests.values()))
+        self._digests.update(digests)
+        job = _EncodeJob(sources, encode, announce, batch_size)
+        with as_cache_errors(self.folder):
+            use = self._namespace.hold(create=True)
+        with use:
+            with as_cache_errors(self.folder):
+                if self._namespace.is_writable:
+                    self._namespace.prepare()
+                self._namespace.refresh()
+                self._check(wanted)
+            num_encoded = self._fill(wanted, job, progress=progress)
+            size = sum(self._namespace.image_bytes(digest) for digest in wanted)
+        return EnsureReport(len(images), len(wanted), num_encoded, size)
+
+    def open(self, images: Iterable[Path]) -> FeatureReader:
+        """Return a reader of the features of `images`, all of which must be in the cache.
+
+        Raises:
+            CacheError: features are missing, or were in a shard just found damaged.
+            DataError: image files cannot be read.
+        """
+        paths = list(dict.fromkeys(images))
+        unknown = [path for path in paths if path not in self._digests]
+        self._digests.update(digest_images(unknown, progress=False))
+        digests = {path: self._digests[path] for path in paths}
+        with as_cache_errors(self.folder):
+            use = self._namespace.hold(create=False)
+            self._namespace.refresh()
+            self._check(digests.values())
+            index = self._namespace.index
+            missing = [str(path) for path, digest in digests.items() if digest not in index]
+            if missing:
+                use.release()
+                raise CacheError(
+                    list_findings(
+                        f"feature cache {self.folder}: images without whole features",
+                        missing,
+                        "Run `ademvl features` for this run, which encodes them.",
+                    )
+                )
+            places = {path: index[digest] for path, digest in digests.items()}
+            names = dict.fromkeys(name for name, _ in places.values())
+            shards = {name: map_features(self._namespace.shards / name) for name in names}
+        return FeatureReader(shards, places, use)
+
+    def _check(self, wanted: Iterable[str]) -> None:
+        """Compare the checksums of all shards that hold wanted images, and put damaged ones away.
+
+        An image of a damaged shard may lie in a second one, which is then checked as well.
+        """
+        while True:
+            index = self._namespace.index
+            names = {index[image][0] for image in wanted if image in index} - self._checked
+            if not names:
+                return
+            with ThreadPoolExecutor(THREADS) as pool:
+                for name, problem, seen in pool.map(self._examine, sorted(names)):
+                    if problem is None:
+                        self._checked.add(name)
+                    else:
+                        self._namespace.quarantine(name, problem, seen)
+
+    def _examine(self, name: str) -> tuple[str, str | None, Signature]:
+        path = self._namespace.shards / name
+        seen = (0, 0, 0)
+        try:
+            seen = signature(path)
+            check_bytes(path)
+        except DamagedShardError as error:
+            return name, str(error), seen
+        except FileNotFoundError:
+            return name, "removed by another job", seen
+        return name, None, seen
+
+    def _fill(self, wanted: Sequence[str], job: "_EncodeJob", *, progress: bool) -> int:
+        """Encode what is missing claim by claim, until nothing is; return how many images."""
+        from tqdm import tqdm
+
+        encoded: set[str] = set()
+        pause = _POLL_SECONDS[0]
+        num_missing = sum(image not in self._namespace.index for image in wanted)
+        with tqdm(
+            total=num_missing, desc="encode", unit="img", disable=None if progress else True
+        ) as bar:
+            while num_missing:
+                with as_cache_errors(self.folder):
+                    claim, num_missing = self._namespace.claim(wanted, limit=self._shard_images)
+                if claim:
+                    self._encode(claim, job, encoded, bar)
+                    pause = _POLL_SECONDS[0]
+                elif num_missing:
+                    if pause == _POLL_SECONDS[0]:
+                        _log.info("waiting for %d images that other jobs encode", num_missing)
+                    time.sleep(pause)
+                    pause = min(2 * pause, _POLL_SECONDS[1])
+                else:
+                    bar.update((bar.total or 0) - bar.n)
+        return len(encoded)
+
+    def _encode(
+        self, claim: Claim, job: "_EncodeJob", encoded: set[str], bar: "tqdm[None]"
+    ) -> None:
+        """Encode a claim's images and publish their shard; the claim ends in any case."""
+        try:
+            if not encoded.isdisjoint(claim.images):
+                raise CacheError(
+                    f"feature cache {self.folder}: a shard that was just written is damaged. Check "
+                    "the disk, or set features.cache_dir to another one."
+                )
+            features = job.run(claim.images, self.key.precision, bar)
+            known = {header.shape[1:] for header in self._namespace.headers.values()}
+            if known - {tuple(features.shape[1:])}:
+                raise ValueError(
+                    f"features are {tuple(features.shape[1:])} an image, others of the same key "
+                    f"{sorted(known)}: the key does not tell two towers apart"
+                )
+            with as_cache_errors(self.folder):
+                write_shard(self._namespace.shards, self.key.digest, claim.images, features)
+            encoded.update(claim.images)
+        finally:
+            with as_cache_errors(self.folder):
+                self._namespace.release(claim)
+
+
+@dataclass(frozen=True)
+class _EncodeJob:
+    """How to get features of images that are known by their digest."""
+
+    sources: Mapping[str, Path]
+    encode: Callable[[Sequence[Path]], "Tensor"]
+    announce: Callable[[Sequence[Path]], None] | None
+    batch_size: int
+
+    def run(self, images: Sequence[str], precision: Precision, bar: "tqdm[None]") -> "Tensor":
+        """Return features (n, 1+G, C) in `precision`.
+
+        Raises:
+            CacheError: features are not finite in this precision; names the images.
+            ValueError: `encode` gives another shape.
+        """
+        import torch
+
+        paths = [self.sources[image] for image in images]
+        if self.announce:
+            self.announce(paths)
+        parts = []
+        for start in range(0, len(paths), self.batch_size):
+            batch = paths[start : start + self.batch_size]
+            encoded = self.encode(batch)
+            if encoded.ndim != 3 or len(encoded) != len(batch):
+                raise ValueError(f"encode gave {tuple(encoded.shape)} for {len(batch)} images")
+            part = encoded.detach().to(device="cpu", dtype=torch_dtype(precision))
+            finite = part.isfinite().flatten(1).all(dim=1).tolist()
+            if not all(finite):
+                findings = [str(path) for path, good in zip(batch, finite, strict=True) if not good]
+                remedy = "Use features.precision bf16 or fp32, and check the tower's weights."
+                raise CacheError(
+                    list_findings(f"features are not finite in {precision}", findings, remedy)
+                )
+            parts.append(part)
+            bar.update(len(batch))
+        return torch.cat(parts)

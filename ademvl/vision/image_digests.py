@@ -1,0 +1,56 @@
+"""Identity of images: the SHA-256 of a file's bytes, whatever its name or place."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ademvl.errors import DataError, list_findings
+from ademvl.files import sha256_file
+
+_CHUNK = 64
+THREADS = min(8, os.cpu_count() or 1)
+
+
+def digest_images(paths: Sequence[Path], *, progress: bool) -> dict[Path, str]:
+    """Return the hex SHA-256 of each file, each path once, in the order given.
+
+    Args:
+        paths: image files; a path may occur many times.
+        progress: show a progress bar, on a terminal only.
+
+    Raises:
+        DataError: files that are missing or cannot be read, all listed at once.
+    """
+    from tqdm import tqdm
+
+    unique = list(dict.fromkeys(paths))
+    chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
+    digests: dict[Path, str] = {}
+    findings: list[str] = []
+    bar = tqdm(
+        total=len(unique), desc="read images", unit="img", disable=None if progress else True
+    )
+    with bar, ThreadPoolExecutor(THREADS) as pool:
+        for found, problems in pool.map(_digest_chunk, chunks):
+            digests.update(found)
+            findings += problems
+            bar.update(len(found) + len(problems))
+    if findings:
+        raise DataError(
+            list_findings(
+                "image files cannot be read", findings, "Get the data set's images again."
+            )
+        )
+    return digests
+
+
+def _digest_chunk(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
+    digests: dict[Path, str] = {}
+    findings = []
+    for path in paths:
+        try:
+            digests[path] = sha256_file(path)
+        except OSError as error:
+            findings.append(f"{path}: {error.strerror}")
+    return digests, findings
