@@ -6,6 +6,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -80,7 +81,7 @@ class UsageMeter:
             wall_seconds=time.monotonic() - self._wall,
             cpu_seconds=_cpu_seconds() - self._cpu,
             peak_memory_mib=peak_memory_mib(),
-            peak_gpu_memory_mib=_peak_gpu_memory_mib(),
+            peak_gpu_memory_mib=peak_gpu_memory_mib(),
             energy_joules=self._energy.joules if self._energy else None,
             processes=1,
         )
@@ -210,11 +211,13 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _peak_gpu_memory_mib() -> float:
-    import torch
-
-    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
-    return max((torch.cuda.max_memory_allocated(device) / 2**20 for device in devices), default=0.0)
+def peak_gpu_memory_mib() -> float:
+    """Return the largest memory that torch held on one GPU so far; 0 where it uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0.0
+    devices = range(torch.cuda.device_count())
+    return float(max(torch.cuda.max_memory_allocated(device) for device in devices)) / 2**20
 
 
 def _cpu_seconds() -> float:

@@ -2,12 +2,37 @@
 
 import csv
 import os
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ademvl.errors import DataError
 from ademvl.files import write_text
+from ademvl.reporting.provenance import peak_gpu_memory_mib, peak_memory_mib
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimiser step did.
+
+    Attributes:
+        step: number of steps done, this one included.
+        epoch: epochs done, with fraction.
+        lr: learning rate in force.
+        loss: of the effective batch.
+        grad_norm: L2 norm over all gradients.
+        num_items, num_tokens: of the effective batch; padding is not counted.
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    loss: float
+    grad_norm: float
+    num_items: int
+    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -66,28 +91,76 @@ def read_metrics(path: Path) -> list[MetricsRow]:
 
 
 class MetricsLog:
-    """Appends rows to metrics.csv.
+    """Averages steps into rows and appends these to metrics.csv.
 
-    The rows travel with the resumable state too, so the file starts from there after a resume:
-    rows written after that state, half a line, or a deleted file do no harm.
+    Rows and the open average travel with the resumable state too, and the file starts from there
+    after a resume: rows written after that state, half a line, or a deleted file do no harm.
+
+    Args:
+        path: of metrics.csv.
+        interval_steps: steps of one row; the last row of a run may have fewer.
+        record: what `to_record` gave at the state to go on from; None starts anew.
     """
 
-    def __init__(self, path: Path, rows: Iterable[MetricsRow] = ()) -> None:
-        self._rows = list(rows)
-        write_text(path, _HEADER + "".join(row.to_line() for row in self._rows))
+    def __init__(
+        self, path: Path, *, interval_steps: int, record: Mapping[str, Any] | None = None
+    ) -> None:
+        self._path = path
+        self._interval_steps = interval_steps
+        self._rows = [MetricsRow(*values) for values in record["rows"]] if record else []
+        self._sums = _Sums(**record["sums"]) if record else _Sums()
+        self._num_items = self._num_tokens = 0
+        self._since = time.monotonic()
+        self.write()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
-    @property
-    def rows(self) -> tuple[MetricsRow, ...]:
-        """All rows so far."""
-        return tuple(self._rows)
+    def add(self, result: StepResult, *, is_last: bool) -> None:
+        """Take in one step, and append a row when its interval is full."""
+        self._sums.num_steps += 1
+        self._sums.loss += result.loss
+        self._sums.grad_norm += result.grad_norm
+        self._num_items += result.num_items
+        self._num_tokens += result.num_tokens
+        if result.step % self._interval_steps == 0 or is_last:
+            self._append(self._close_row(result))
 
-    def append(self, row: MetricsRow) -> None:
-        """Append one row in a single write, so that readers see whole lines only."""
-        self._rows.append(row)
-        os.write(self._descriptor, row.to_line().encode())
+    def to_record(self) -> dict[str, Any]:
+        """Return all rows and the open average as plain JSON."""
+        return {"rows": [astuple(row) for row in self._rows], "sums": asdict(self._sums)}
+
+    def write(self) -> None:
+        """Write the whole file anew, atomically."""
+        write_text(self._path, _HEADER + "".join(row.to_line() for row in self._rows))
 
     def close(self) -> None:
-        """Flush the file to disk and close it."""
-        os.fsync(self._descriptor)
+        """Stop appending."""
         os.close(self._descriptor)
+
+    def _close_row(self, result: StepResult) -> MetricsRow:
+        sums, self._sums = self._sums, _Sums()
+        items, tokens = self._num_items, self._num_tokens
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        self._num_items, self._num_tokens, self._since = 0, 0, now
+        return MetricsRow(
+            step=result.step,
+            epoch=result.epoch,
+            lr=result.lr,
+            loss=sums.loss / sums.num_steps,
+            grad_norm=sums.grad_norm / sums.num_steps,
+            items_per_second=round(items / seconds, 2),
+            tokens_per_second=round(tokens / seconds, 1),
+            memory_mib=round(peak_gpu_memory_mib() or peak_memory_mib(), 1),
+        )
+
+    def _append(self, row: MetricsRow) -> None:
+        self._rows.append(row)
+        # One write, so that readers see whole lines only.
+        os.write(self._descriptor, row.to_line().encode())
+
+
+@dataclass
+class _Sums:
+    num_steps: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0

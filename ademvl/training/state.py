@@ -108,7 +108,9 @@ class StateStore:
         differences = list(_differences(content["identity"], self._identity))
         if differences:
             logger.warning(
-                "state not used: %s was written under other settings: %s", path, "; ".join(differences)
+                "state not used: %s was written under other settings: %s",
+                path,
+                "; ".join(differences),
             )
             return None
         tensors_path = path.with_suffix(".safetensors")
@@ -145,7 +147,9 @@ def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {found} -> {expected}"
 
 
-def capture(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def capture(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     """Copy trained parameters and their optimiser state to the CPU, by name."""
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():

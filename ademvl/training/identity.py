@@ -1,0 +1,83 @@
+"""What determines the result of a training: settings, data, weights, and the verb's version.
+
+States of another identity are not resumed, and a finished adapter of the same one is not trained
+again. Where files lie, how often states are written and how many items a device holds at once have
+no part in it; neither has the number of threads, which only moves the rounding.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ademvl
+from ademvl.config.run import BackboneSettings, RunSettings
+from ademvl.config.schema import to_plain
+from ademvl.errors import DataError
+from ademvl.files import dump_json
+from ademvl.reporting.provenance import checksum_file, checksum_files
+from ademvl.versions import RESULT_VERSIONS
+
+_IRRELEVANT = {
+    "": ("study", "name", "data_dir", "evaluation"),
+    "features": ("cache_dir",),
+    "prompts": ("evaluation",),
+    "optimization": ("per_device_batch_size", "state_interval_seconds"),
+}
+_WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
+
+
+def training_identity(run: RunSettings) -> dict[str, Any]:
+    """Return the identity as plain JSON, without loading anything.
+
+    Raises:
+        DataError: the run's data set is not there.
+    """
+    settings = to_plain(run)
+    for section, keys in _IRRELEVANT.items():
+        part = settings[section] if section else settings
+        for key in keys:
+            del part[key]
+    return {
+        "version": RESULT_VERSIONS["train"],
+        "settings": settings,
+        "data": data_checksums(Path(run.data_dir)),
+        "weights": weight_checksums(run.backbones),
+    }
+
+
+def identity_sha256(identity: Mapping[str, Any]) -> str:
+    """Return a fingerprint of an identity."""
+    return hashlib.sha256(dump_json(identity).encode()).hexdigest()
+
+
+def data_checksums(data_dir: Path) -> dict[str, str]:
+    """Return checksums of a data set's JSON files; its images are not read.
+
+    Raises:
+        DataError: no such files.
+    """
+    paths = [*data_dir.glob("*.json"), *data_dir.glob("*/*.json")]
+    if not paths:
+        raise DataError(
+            f"{data_dir}: no data set there (no JSON file); make it with `snakemake data` "
+            "or correct data_dir"
+        )
+    return checksum_files(data_dir, paths)
+
+
+def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
+    """Return checksums of the backbones' files; a name stands for itself where none are local."""
+    mini = {"llm": _WEIGHTS_DIR / "mini_llm", "tower": _WEIGHTS_DIR / "mini_clip"}
+    checksums = {}
+    for part, name in (("llm", backbones.llm), ("tower", backbones.tower)):
+        path = mini[part] if name == "mini" else Path(name)
+        if path.is_dir():
+            files = checksum_files(path, (file for file in path.iterdir() if file.is_file()))
+            checksums.update({f"{part}/{file}": checksum for file, checksum in files.items()})
+        else:
+            checksums[part] = name
+    weights = Path(backbones.tower_weights)
+    if weights.is_file():
+        checksums["tower_weights"] = checksum_file(weights)
+    return checksums

@@ -1,0 +1,185 @@
+"""One optimiser step, and the loop over a run's steps: the same for cached and online features."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ademvl.config.run import OptimizationSettings, Precision
+from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.data.tokenizer import IGNORED_LABEL
+from ademvl.errors import TrainingError, list_findings
+from ademvl.randomness import derive_seed
+from ademvl.training.loss import token_losses, token_weights
+from ademvl.training.metrics import StepResult
+from ademvl.training.optimizer import set_lr
+from ademvl.training.order import StepPlan
+from ademvl.training.schedule import lr_at
+
+AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+class TrainableModel(Protocol):
+    """What the loop needs of a model."""
+
+    def labelled_logits(
+        self, batch: Batch, visual: Tensor | None, *, dropout_seeds: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (M, V), targets (M,) and row numbers (M,) of the scored tokens."""
+
+
+class VisualSource(Protocol):
+    """Gives the visual input of each batch."""
+
+    def for_batch(self, batch: Batch) -> Tensor | None:
+        """Return one entry for each image of the batch, in row order; None without any image."""
+
+
+class Trainer:
+    """Carries out the steps of a plan.
+
+    Args:
+        model: in training mode, on its device.
+        parameters: its trained parameters by name.
+        optimizer: over them.
+        rows: the training split; step plans refer to their positions.
+        visual_source: gives features or pixels of a batch.
+        plan: which items each step sees.
+        precision: of the frozen language model; half precisions run under autocast, and fp16
+            with loss scaling.
+    """
+
+    def __init__(
+        self,
+        model: TrainableModel,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        *,
+        rows: Sequence[TokenizedExample],
+        visual_source: VisualSource,
+        plan: StepPlan,
+        precision: Precision,
+    ) -> None:
+        self.plan = plan
+        self.parameters = parameters
+        self.optimizer = optimizer
+        self._model = model
+        self._rows = rows
+        self._visual_source = visual_source
+        self._device = next(iter(parameters.values())).device
+        self._autocast_dtype = AUTOCAST_DTYPES.get(precision)
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+
+    @property
+    def optimization(self) -> OptimizationSettings:
+        """Settings of the optimiser and its schedule."""
+        return self.plan.optimization
+
+    def steps(self, *, first: int) -> Iterator[StepResult]:
+        """Do the steps from number `first` (from 0) to the last, yielding after each."""
+        for step in range(first, self.plan.total_steps):
+            yield self.step(step)
+
+    def step(self, step: int) -> StepResult:
+        """Do step number `step` (from 0).
+
+        Raises:
+            TrainingError: loss or gradient is not finite; nothing was updated.
+        """
+        items = self.plan.items_of(step)
+        lr = lr_at(self.plan.epoch_at(step), self.optimization)
+        set_lr(self.optimizer, lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        batches = self._micro_batches(items)
+        loss = self._accumulate_gradients(batches, step)
+        grad_norm = self._update(batches, step)
+        return StepResult(
+            step=step + 1,
+            epoch=self.plan.epoch_at(step + 1),
+            lr=lr,
+            loss=loss,
+            grad_norm=grad_norm,
+            num_items=len(items),
+            num_tokens=int(sum(batch.lengths.sum() for batch in batches)),
+        )
+
+    def _micro_batches(self, items: Sequence[int]) -> list[Batch]:
+        size = self.optimization.per_device_batch_size
+        rows = [self._rows[item] for item in items]
+        return [
+            collate(rows[first : first + size], trim_after_labels=True)
+            for first in range(0, len(rows), size)
+        ]
+
+    def _accumulate_gradients(self, batches: Sequence[Batch], step: int) -> float:
+        """Add up the gradients of all micro-batches and return the loss."""
+        counts = torch.cat([_scored_tokens(batch) for batch in batches])
+        group_size = self.optimization.loss_group_size
+        weights = torch.split(
+            token_weights(counts, group_size=group_size), self.optimization.per_device_batch_size
+        )
+        losses, row_losses = [], []
+        for batch, item_weights in zip(batches, weights, strict=True):
+            seeds = [derive_seed(self.plan.seed, "dropout", step, i) for i in batch.item_ids]
+            visual = self._visual_source.for_batch(batch)
+            with self._autocast():
+                logits, targets, row_numbers = self._model.labelled_logits(
+                    batch, visual, dropout_seeds=seeds
+                )
+            per_token = token_losses(logits, targets)  # (M,)
+            loss = per_token @ item_weights.to(self._device)[row_numbers]
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+            row_losses.append((per_token.detach(), row_numbers))
+        total = float(torch.stack(losses).sum())
+        if not isfinite(total):
+            raise _not_finite("loss", step, list(_failing_items(batches, row_losses)))
+        return total
+
+    def _update(self, batches: Sequence[Batch], step: int) -> float:
+        """Move the parameters and return the gradient's norm."""
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        grad_norm = float(torch.nn.utils.get_total_norm(gradients))
+        # With loss scaling an overflow is expected now and then: the scaler skips that step.
+        if not isfinite(grad_norm) and not self.scaler.is_enabled():
+            raise _not_finite("gradient", step, [i for b in batches for i in b.item_ids])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return grad_norm
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._device.type,
+            dtype=self._autocast_dtype,
+            enabled=self._autocast_dtype is not None,
+        )
+
+
+def _scored_tokens(batch: Batch) -> Tensor:
+    """Count the labels of each row that have a token before them, (B,)."""
+    return (batch.labels[:, 1:] != IGNORED_LABEL).sum(dim=1)
+
+
+def _failing_items(
+    batches: Sequence[Batch], row_losses: Sequence[tuple[Tensor, Tensor]]
+) -> Iterator[str]:
+    for batch, (per_token, row_numbers) in zip(batches, row_losses, strict=True):
+        failing = sorted(set(row_numbers[~per_token.isfinite()].tolist()))
+        yield from (batch.item_ids[row] for row in failing)
+
+
+def _not_finite(what: str, step: int, item_ids: Sequence[str]) -> TrainingError:
+    return TrainingError(
+        list_findings(
+            f"step {step + 1}: the {what} is not finite; items concerned",
+            [f"item {item_id}" for item_id in item_ids],
+            "Lower optimization.base_lr or lengthen the warm-up, or choose another "
+            "backbones.precision; the state before this step is kept.",
+        )
+    )
