@@ -1,0 +1,213 @@
+"""Reads COCO captions strictly, and cleans captions as the reference implementation does.
+
+Layout: `images/<file>`, `karpathy/coco_karpathy_{train,val,test}.json` (rows that name an image
+below `images/`), `karpathy/coco_karpathy_{val,test}_gt.json` (references in COCO's form), and
+`annotations/captions_<split>.json` (COCO's own form).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ademvl.data.image_files import missing_image_findings
+from ademvl.errors import DataError, list_findings
+from ademvl.files import read_json
+
+_REMEDY = "Correct the files, or make them again (`snakemake data`)."
+_PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
+_WHITE_RUN = re.compile(r"\s{2,}")
+_GENERATED_CAPTION = re.compile(r"picture of (.+)")
+_LAST_NUMBER = re.compile(r"(\d+)\D*$")
+
+
+@dataclass(frozen=True)
+class CaptionExample:
+    """One caption of one image, to train on; `item_id` is unique, `image_id` is not."""
+
+    item_id: str
+    image_id: int
+    image: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class CaptionImage:
+    """An image to be captioned, with its reference captions as published."""
+
+    image_id: int
+    image: Path
+    references: tuple[str, ...]
+
+
+def load_caption_train(root: Path) -> list[CaptionExample]:
+    """Read the training captions in file order.
+
+    Raises:
+        DataError: a missing or malformed file; else lists all bad rows and missing images.
+    """
+    path = _karpathy_file(root, "train")
+    findings: list[str] = []
+    counts: Counter[int] = Counter()
+    examples = []
+    for number, row in enumerate(_read_rows(path)):
+        place = f"{path}: row {number}"
+        image, image_id = _parse_image(row, root, place, findings)
+        caption = row.get("caption") if isinstance(row, dict) else None
+        if not isinstance(caption, str) or not caption.strip():
+            findings.append(f"{place}: caption is {caption!r}, expected text")
+        elif image is not None and image_id is not None:
+            item_id = f"{image_id}-{counts[image_id]}"
+            counts[image_id] += 1
+            examples.append(CaptionExample(item_id, image_id, image, caption))
+    findings += missing_image_findings((f"id {item.image_id}", item.image) for item in examples)
+    _refuse(path, findings)
+    return examples
+
+
+def load_caption_images(root: Path, split: str) -> list[CaptionImage]:
+    """Read the images of a split in file order, with the references of its `_gt.json`.
+
+    Raises:
+        DataError: a missing or malformed file; else lists all bad rows, images that occur twice,
+            lack references or are missing, and references without an image.
+    """
+    path = _karpathy_file(root, split)
+    references_file = _karpathy_file(root, f"{split}_gt")
+    references = load_coco_references(references_file)
+    findings: list[str] = []
+    images: dict[int, CaptionImage] = {}
+    for number, row in enumerate(_read_rows(path)):
+        image, image_id = _parse_image(row, root, f"{path}: row {number}", findings)
+        if image is None or image_id is None:
+            continue
+        if image_id in images:
+            findings.append(f"{path}: row {number}: image id {image_id} occurs twice")
+        elif image_id not in references:
+            findings.append(f"{path}: image id {image_id}: no captions in {references_file.name}")
+        else:
+            images[image_id] = CaptionImage(image_id, image, references[image_id])
+    findings += [
+        f"{references_file}: image id {image_id}: not in {path.name}"
+        for image_id in references
+        if image_id not in images
+    ]
+    findings += missing_image_findings(
+        (f"id {item.image_id}", item.image) for item in images.values()
+    )
+    _refuse(path, findings)
+    return list(images.values())
+
+
+def load_coco_references(path: Path) -> dict[int, tuple[str, ...]]:
+    """Read a caption file in COCO's form: captions by image id, both in file order.
+
+    Raises:
+        DataError: lists ids that occur twice, captions of unknown images, captions without text,
+            and images without captions.
+    """
+    content = read_json(path, remedy=_REMEDY)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}, expected an object. {_REMEDY}")
+    findings: list[str] = []
+    image_ids = _parse_ids(path, content, "images", findings)
+    _parse_ids(path, content, "annotations", findings)
+    captions: dict[int, list[str]] = {image_id: [] for image_id in image_ids}
+    for annotation in _rows(content, "annotations"):
+        place = f"{path}: annotation {annotation.get('id')!r}"
+        caption, image_id = annotation.get("caption"), annotation.get("image_id")
+        if not isinstance(caption, str) or not caption.strip():
+            findings.append(f"{place}: caption is {caption!r}, expected text")
+        elif image_id not in captions:
+            findings.append(f"{place}: image id {image_id!r} is not among the images")
+        else:
+            captions[image_id].append(caption)
+    findings += [
+        f"{path}: image id {image_id}: no captions"
+        for image_id, texts in captions.items()
+        if not texts
+    ]
+    _refuse(path, findings)
+    return {image_id: tuple(texts) for image_id, texts in captions.items()}
+
+
+def normalize_caption(text: str, *, max_words: int) -> str:
+    """Clean a caption to be trained on, and cut it to its first `max_words` words.
+
+    Lower case; . ! " ( ) * # : ; ~ become spaces; two or more white characters become a space;
+    newlines at the end go, then spaces at both ends (golden case G).
+    """
+    cleaned = _WHITE_RUN.sub(" ", _PUNCTUATION.sub(" ", text.lower()))
+    return " ".join(cleaned.rstrip("\n").strip(" ").split(" ")[:max_words])
+
+
+def extract_caption(generated: str) -> str:
+    """Return the caption in generated text.
+
+    That is what follows the first "picture of " up to the end of the line; the text itself where
+    nothing does (golden case G).
+    """
+    found = _GENERATED_CAPTION.search(generated)
+    return found[1] if found else generated
+
+
+def _karpathy_file(root: Path, name: str) -> Path:
+    return root / "karpathy" / f"coco_karpathy_{name}.json"
+
+
+def _read_rows(path: Path) -> list[Any]:
+    rows = read_json(path, remedy=_REMEDY)
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: holds a {type(rows).__name__}, expected a list. {_REMEDY}")
+    return rows
+
+
+def _parse_image(
+    row: object, root: Path, place: str, findings: list[str]
+) -> tuple[Path | None, int | None]:
+    """Return where a row's image lies and its id: the row's own, else the file name's number."""
+    name = row.get("image") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or not isinstance(name, str) or not name:
+        findings.append(f"{place}: image is {name!r}, expected a path below {root / 'images'}")
+        return None, None
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        findings.append(f"{place}: image {name!r} leaves {root / 'images'}")
+        return None, None
+    written = row.get("image_id", relative.stem)
+    number = _LAST_NUMBER.search(written) if isinstance(written, str) else None
+    image_id = int(number[1]) if number else written
+    if not isinstance(image_id, int) or isinstance(image_id, bool):
+        findings.append(f"{place}: image id {written!r} holds no number")
+        return None, None
+    return root / "images" / relative, image_id
+
+
+def _parse_ids(
+    path: Path, content: Mapping[str, Any], name: str, findings: list[str]
+) -> dict[int, None]:
+    """Return the ids of a list of COCO's form in order."""
+    if not isinstance(content.get(name), list):
+        findings.append(f"{path}: no list {name!r} in it")
+    ids: dict[int, None] = {}
+    for number, row in enumerate(_rows(content, name)):
+        row_id = row.get("id")
+        if not isinstance(row_id, int) or isinstance(row_id, bool):
+            findings.append(f"{path}: {name}[{number}]: id is {row_id!r}, expected a number")
+        elif row_id in ids:
+            findings.append(f"{path}: {name}[{number}]: id {row_id} occurs twice")
+        else:
+            ids[row_id] = None
+    return ids
+
+
+def _rows(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = content.get(name)
+    return [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
+
+
+def _refuse(path: Path, findings: list[str]) -> None:
+    if findings:
+        raise DataError(list_findings(f"{path}: not valid caption data", findings, _REMEDY))
