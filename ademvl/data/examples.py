@@ -1,0 +1,109 @@
+"""Turns problems and captions into what is trained and evaluated on: prompt, answer, image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ademvl.config.run import PromptSettings
+from ademvl.data.captions import load_caption_images, load_caption_train, normalize_caption
+from ademvl.data.prompts import (
+    ANSWER_CUE,
+    CAPTION_MAX_WORDS,
+    CAPTION_PROMPT,
+    REFERENCE_EVALUATION_FORMAT,
+    build_answer,
+    build_context,
+    build_prompt,
+)
+from ademvl.data.scienceqa import ScienceQA
+
+ImageUse = Literal["shown", "withheld"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item as text and image.
+
+    Attributes:
+        item_id: question id or image id; unique within what is trained or evaluated.
+        prompt: text that is given.
+        answer: text that is learned; empty in evaluation.
+        image: file of the picture, None without one or where it is withheld.
+        context: the part of `prompt` that may be shortened where the prompt is too long.
+    """
+
+    item_id: str
+    prompt: str
+    answer: str
+    image: Path | None
+    context: str = ""
+
+
+def scienceqa_training_examples(
+    dataset: ScienceQA, prompts: PromptSettings, images: ImageUse
+) -> list[Example]:
+    """Render the train split in the training format, without captions, as the reference does."""
+    return [
+        Example(
+            item_id=problem.question_id,
+            prompt=build_prompt(problem, prompts.train_format, use_caption=False),
+            answer=build_answer(problem, prompts.train_format),
+            image=dataset.image_path(problem) if images == "shown" else None,
+        )
+        for problem in dataset.split("train")
+    ]
+
+
+def scienceqa_evaluation_examples(
+    dataset: ScienceQA, split: str, prompts: PromptSettings, images: ImageUse
+) -> list[Example]:
+    """Render a split for evaluation: prompts end in "Response:The answer is".
+
+    `prompts.evaluation` decides on the format: `matched` is the training format; `reference` is
+    QCM-A with the picture's caption in the context. Where images are withheld, so are captions,
+    which are made from them.
+    """
+    is_reference = prompts.evaluation == "reference"
+    prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else prompts.train_format
+    use_caption = is_reference and images == "shown"
+    return [
+        Example(
+            item_id=problem.question_id,
+            prompt=build_prompt(problem, prompt_format, use_caption=use_caption) + ANSWER_CUE,
+            answer="",
+            image=dataset.image_path(problem) if images == "shown" else None,
+            context=build_context(problem, use_caption=use_caption),
+        )
+        for problem in dataset.split(split)
+    ]
+
+
+def caption_training_examples(root: Path, images: ImageUse = "shown") -> list[Example]:
+    """Render the captions of the train split, each with its picture.
+
+    The answer begins with the prompt again: the reference doubles "a picture of ".
+    """
+    return [
+        Example(
+            item_id=example.item_id,
+            prompt=CAPTION_PROMPT,
+            answer=CAPTION_PROMPT + normalize_caption(example.caption, max_words=CAPTION_MAX_WORDS),
+            image=example.image if images == "shown" else None,
+        )
+        for example in load_caption_train(root)
+    ]
+
+
+def caption_evaluation_examples(
+    root: Path, split: str, images: ImageUse = "shown"
+) -> list[Example]:
+    """Render one prompt for each picture of a split, without the prompt's last space."""
+    return [
+        Example(
+            item_id=str(image.image_id),
+            prompt=CAPTION_PROMPT.rstrip(),
+            answer="",
+            image=image.image if images == "shown" else None,
+        )
+        for image in load_caption_images(root, split)
+    ]

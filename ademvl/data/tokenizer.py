@@ -1,0 +1,129 @@
+"""Text to token ids and back, through SentencePiece's own library.
+
+In the LLaMA family the SentencePiece model decides what the right ids are; begin and end tokens
+are put in by hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ademvl.errors import WeightsError
+
+IGNORED_LABEL = -100
+FILLER_ID = 0
+"""Id in padding and in slots; no label ever has it (it is `unk`, which the reference ignores)."""
+TOKENIZER_FILE = "tokenizer.model"
+
+
+class Tokenizer(Protocol):
+    """What the data layer needs of a tokenizer."""
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins every sequence."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends an answer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` alone, without begin and end."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`."""
+
+
+class SentencePieceTokenizer:
+    """A tokenizer in a `tokenizer.model` file."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+
+    @classmethod
+    def from_file(cls, path: Path) -> "SentencePieceTokenizer":
+        """Load a SentencePiece model.
+
+        Raises:
+            WeightsError: missing or damaged file, or a model without begin or end token.
+        """
+        from sentencepiece import SentencePieceProcessor
+
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such file, expected a SentencePiece model.")
+        try:
+            processor = SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise WeightsError(f"{path}: not a SentencePiece model, copy it again.") from error
+        if processor.bos_id() < 0 or processor.eos_id() < 0:
+            raise WeightsError(f"{path}: has no begin or no end token, expected both.")
+        return cls(processor)
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins every sequence."""
+        return int(self._processor.bos_id())
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends an answer."""
+        return int(self._processor.eos_id())
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return int(self._processor.vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text` alone, without begin and end."""
+        return list(self._processor.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`; control tokens such as begin and end give none."""
+        return str(self._processor.decode([int(i) for i in ids]))
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """Token ids with one label each; labels that are not scored are -100."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+def load_tokenizer(llm_dir: Path) -> SentencePieceTokenizer:
+    """Load the tokenizer that lies beside a language model's weights.
+
+    Raises:
+        WeightsError: the folder holds no readable `tokenizer.model`.
+    """
+    return SentencePieceTokenizer.from_file(llm_dir / TOKENIZER_FILE)
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> TokenizedText:
+    """Tokenize a prompt to be continued: begin, prompt; nothing is scored."""
+    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+    return TokenizedText(ids, [IGNORED_LABEL] * len(ids))
+
+
+def encode_example(
+    tokenizer: Tokenizer, prompt: str, answer: str, *, max_tokens: int
+) -> TokenizedText:
+    """Tokenize prompt and answer as one text, to be trained on: begin, text, end, cut right.
+
+    As many labels are left out as the prompt alone has tokens. Where the prompt alone ends in
+    other pieces than within the whole text, that is one piece too many or too few, as in the
+    reference implementation (golden case G). Id 0 is never scored, as there.
+    """
+    ids = [tokenizer.bos_id, *tokenizer.encode(prompt + answer), tokenizer.eos_id]
+    num_prompt = 1 + len(tokenizer.encode(prompt))
+    labels = [
+        IGNORED_LABEL if place < num_prompt or token == FILLER_ID else token
+        for place, token in enumerate(ids)
+    ]
+    return TokenizedText(ids[:max_tokens], labels[:max_tokens])
