@@ -1,0 +1,276 @@
+"""Builds the rows that the language model reads, once, and batches of them, cheaply.
+
+A row with an image: begin, "Image: ", slots for image vectors, the rest of the text. A row without
+one: begin, "Image: N/A", the rest. Without any slots neither has a prefix. Rows are tokenized up
+front; making a batch only copies and pads.
+"""
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ademvl.data.examples import Example
+from ademvl.data.shortening import shorten_prompt
+from ademvl.data.tokenizer import (
+    FILLER_ID,
+    IGNORED_LABEL,
+    TokenizedText,
+    Tokenizer,
+    encode_example,
+    encode_prompt,
+)
+from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.randomness import derive_seed
+
+IMAGE_PREFIX = "Image: "
+NO_IMAGE_PREFIX = "Image: N/A"
+
+Overflow = Literal["keep_end", "cut_end"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What is put between the begin token and the text.
+
+    Attributes:
+        image_prefix, no_image_prefix: token ids, for rows with and without an image.
+        num_slots: places for image vectors behind `image_prefix`.
+    """
+
+    image_prefix: tuple[int, ...]
+    no_image_prefix: tuple[int, ...]
+    num_slots: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, num_slots: int, with_prefix: bool) -> "RowLayout":
+        """Return the layout of a run; prefixes are tokenized apart from the text."""
+        if not with_prefix:
+            return cls((), (), num_slots)
+        image, no_image = tokenizer.encode(IMAGE_PREFIX), tokenizer.encode(NO_IMAGE_PREFIX)
+        return cls(tuple(image), tuple(no_image), num_slots)
+
+    def num_inserted(self, *, has_image: bool) -> int:
+        """Return how many places a row spends on prefix and slots."""
+        return len(self.image_prefix) + self.num_slots if has_image else len(self.no_image_prefix)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedExample:
+    """One finished row.
+
+    Attributes:
+        item_id: of the example.
+        ids: (T,) int32; slots hold 0.
+        labels: (T,) int32; -100 where nothing is scored.
+        slot_start: place of the first slot, -1 without slots.
+        num_slots: slots of every row with an image in this run.
+        image: file of the picture, or None.
+        is_shortened: whether text was cut to fit.
+    """
+
+    item_id: str
+    ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    slot_start: int
+    num_slots: int
+    image: Path | None
+    is_shortened: bool
+
+    @property
+    def has_label(self) -> bool:
+        """Whether anything in the row is scored."""
+        return bool((self.labels != IGNORED_LABEL).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of one forward pass, padded on the right with id 0 and label -100.
+
+    Attributes:
+        item_ids: of the B rows.
+        input_ids: (B, T) int64.
+        labels: (B, T) int64; -100 where nothing is scored; not shifted.
+        lengths: (B,) int64, places of each row that are not padding.
+        slot_start: (B,) int64, place of the first slot, -1 without slots.
+        num_slots: slots of every row with an image.
+        has_image: (B,) bool.
+        images: files of the pictures, None without one.
+    """
+
+    item_ids: tuple[str, ...]
+    input_ids: Tensor
+    labels: Tensor
+    lengths: Tensor
+    slot_start: Tensor
+    num_slots: int
+    has_image: Tensor
+    images: tuple[Path | None, ...]
+
+
+def tokenize_examples(
+    tokenizer: Tokenizer,
+    examples: Sequence[Example],
+    *,
+    max_seq_len: int,
+    num_slots: int,
+    with_prefix: bool,
+    overflow: Overflow = "keep_end",
+) -> list[TokenizedExample]:
+    """Build the rows of `examples`, in order.
+
+    An example with an answer is for training and is cut at its end. One without is for
+    evaluation: by default the middle of its context is cut out, so that the end of the prompt,
+    which asks for the answer, stays.
+
+    Args:
+        tokenizer: of the language model.
+        examples: what to tokenize.
+        max_seq_len: places of a row in all, prefix and slots included.
+        num_slots: places for image vectors in rows with an image.
+        with_prefix: whether rows begin with "Image: " or "Image: N/A".
+        overflow: `cut_end` cuts prompts at their end too, as the reference implementation does,
+            though the model then never sees what it is asked.
+
+    Raises:
+        SettingsError: `max_seq_len` leaves no room for text.
+        DataError: lists training examples that keep nothing to learn (the reference crashes on a
+            batch of them).
+    """
+    layout = RowLayout.of(tokenizer, num_slots=num_slots, with_prefix=with_prefix)
+    num_inserted = max(layout.num_inserted(has_image=flag) for flag in (True, False))
+    if max_seq_len < num_inserted + 2:
+        raise SettingsError(
+            f"prompts.max_seq_len: {max_seq_len}, but prefix and slots take {num_inserted} places "
+            "behind the first; raise it, or use fewer method.visual_tokens"
+        )
+    rows = [
+        _tokenize_example(tokenizer, example, layout, max_seq_len, overflow) for example in examples
+    ]
+    unlearnable = [
+        f"item {row.item_id}: its prompt fills all {max_seq_len} places"
+        for row, example in zip(rows, examples, strict=True)
+        if example.answer and not row.has_label
+    ]
+    if unlearnable:
+        headline = f"Training examples whose answer is cut off at prompts.max_seq_len {max_seq_len}"
+        remedy = "Raise prompts.max_seq_len, or leave these items out of the data."
+        raise DataError(list_findings(headline, unlearnable, remedy))
+    if num_shortened := count_shortened(rows):
+        what = "cut at the end" if overflow == "cut_end" else "shortened"
+        _log.info("%d of %d prompts or answers were %s", num_shortened, len(rows), what)
+    return rows
+
+
+def count_shortened(rows: Sequence[TokenizedExample]) -> int:
+    """Return how many rows lost text to `max_seq_len`."""
+    return sum(row.is_shortened for row in rows)
+
+
+def build_row(
+    text: TokenizedText,
+    layout: RowLayout,
+    *,
+    max_seq_len: int,
+    item_id: str,
+    image: Path | None,
+    is_shortened: bool = False,
+) -> TokenizedExample:
+    """Insert prefix and slots behind the begin token, then cut the row at its end."""
+    has_image = image is not None
+    prefix = layout.image_prefix if has_image else layout.no_image_prefix
+    num_slots = layout.num_slots if has_image else 0
+    inserted = [*prefix, *[FILLER_ID] * num_slots]
+    ids = [text.ids[0], *inserted, *text.ids[1:]]
+    labels = [text.labels[0], *[IGNORED_LABEL] * len(inserted), *text.labels[1:]]
+    return TokenizedExample(
+        item_id=item_id,
+        ids=np.array(ids[:max_seq_len], dtype=np.int32),
+        labels=np.array(labels[:max_seq_len], dtype=np.int32),
+        slot_start=1 + len(prefix) if num_slots else -1,
+        num_slots=layout.num_slots,
+        image=image,
+        is_shortened=is_shortened or len(ids) > max_seq_len,
+    )
+
+
+def collate(rows: Sequence[TokenizedExample], *, trim_after_labels: bool) -> Batch:
+    """Pad rows to one batch.
+
+    Args:
+        rows: at least one, of one run.
+        trim_after_labels: cut the batch after the last place that carries a label in any row:
+            what comes later has no influence on the loss.
+
+    Raises:
+        ValueError: no row carries a label, though the batch is to be cut after the last.
+    """
+    width = max(len(row.ids) for row in rows)
+    if trim_after_labels:
+        width = max(_end_of_labels(row) for row in rows)
+        if not width:
+            raise ValueError(f"no labels in the batch of {', '.join(row.item_id for row in rows)}")
+    input_ids = np.full((len(rows), width), FILLER_ID, dtype=np.int64)  # (B, T)
+    labels = np.full((len(rows), width), IGNORED_LABEL, dtype=np.int64)  # (B, T)
+    for place, row in enumerate(rows):
+        length = min(len(row.ids), width)
+        input_ids[place, :length] = row.ids[:length]
+        labels[place, :length] = row.labels[:length]
+    return Batch(
+        item_ids=tuple(row.item_id for row in rows),
+        input_ids=torch.from_numpy(input_ids),
+        labels=torch.from_numpy(labels),
+        lengths=torch.tensor([min(len(row.ids), width) for row in rows]),
+        slot_start=torch.tensor([row.slot_start for row in rows]),
+        num_slots=rows[0].num_slots,
+        has_image=torch.tensor([row.image is not None for row in rows]),
+        images=tuple(row.image for row in rows),
+    )
+
+
+def batch_order(num_items: int, *, seed: int, epoch: int) -> list[int]:
+    """Return a random order of the items that depends on seed and epoch only."""
+    order = list(range(num_items))
+    random.Random(derive_seed(seed, "order", epoch)).shuffle(order)
+    return order
+
+
+def _tokenize_example(
+    tokenizer: Tokenizer,
+    example: Example,
+    layout: RowLayout,
+    max_seq_len: int,
+    overflow: Overflow,
+) -> TokenizedExample:
+    has_image = example.image is not None
+    is_shortened = False
+    if example.answer:
+        # One place more than fits tells `build_row` that something was cut.
+        text = encode_example(tokenizer, example.prompt, example.answer, max_tokens=max_seq_len + 1)
+    else:
+        text = encode_prompt(tokenizer, example.prompt)
+        room = max_seq_len - layout.num_inserted(has_image=has_image)
+        if len(text.ids) > room and overflow == "keep_end":
+            text, is_shortened = shorten_prompt(tokenizer, example, room=room), True
+    return build_row(
+        text,
+        layout,
+        max_seq_len=max_seq_len,
+        item_id=example.item_id,
+        image=example.image,
+        is_shortened=is_shortened,
+    )
+
+
+def _end_of_labels(row: TokenizedExample) -> int:
+    """Return the place behind the last label, 0 without any."""
+    scored = np.flatnonzero(row.labels != IGNORED_LABEL)
+    return int(scored[-1]) + 1 if len(scored) else 0
