@@ -77,12 +77,37 @@ def drop_low_scores(scores: Tensor, *, gamma: float) -> Tensor:
     Raises:
         ValueError: gamma outside [0, 1).
     """
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma is {gamma}, expected 0 <= gamma < 1")
-    index = int(gamma * scores.shape[-1])
+    index = _threshold_index(scores, gamma)
     if index == 0:
         return scores
     return scores.masked_fill(scores.detach() < smallest_at(scores, index), 0.0)
+
+
+def keep_mask(scores: Tensor, *, gamma: float) -> Tensor:
+    """Return which scores `drop_low_scores` keeps: bool, (..., N)."""
+    return scores.detach() >= smallest_at(scores, _threshold_index(scores, gamma))
+
+
+def _threshold_index(scores: Tensor, gamma: float) -> int:
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma is {gamma}, expected 0 <= gamma < 1")
+    return int(gamma * scores.shape[-1])
+
+
+def visual_scores(hidden_states: Tensor, keys: Tensor, *, phi: Phi) -> Tensor:
+    """Return the similarities A = phi(hidden_states) keys^T, computed in the dtype of `keys`.
+
+    No scaling, no softmax, no projections (paper: arXiv 2410.17779, section 3).
+
+    Args:
+        hidden_states: queries, (B, T, d).
+        keys: already mapped by phi, (B, N, d).
+        phi: feature map of the queries.
+
+    Returns:
+        (B, T, N).
+    """
+    return torch.bmm(PHI[phi](hidden_states.to(keys.dtype)), keys.transpose(1, 2))
 
 
 def fuse_adem(
@@ -97,8 +122,8 @@ def fuse_adem(
 ) -> Tensor:
     """Add the visual tokens that matter to each text token: target + alpha * A values.
 
-    A = drop_low_scores(phi(hidden_states) keys^T): no scaling, no softmax, no projection (paper:
-    arXiv 2410.17779, section 3; reference implementation: adem/adapter.py).
+    A are the visual scores with the low ones dropped (paper: arXiv 2410.17779, section 3; reference
+    implementation: adem/adapter.py, Adapter.forward).
 
     Args:
         hidden_states: queries, (B, T, d).
@@ -112,9 +137,8 @@ def fuse_adem(
     Returns:
         (B, T, d), dtype of `target`.
     """
-    queries = PHI[phi](hidden_states.to(keys.dtype))
-    scores = torch.bmm(queries, keys.transpose(1, 2))  # (B, T, N)
-    return _add_attended(target, drop_low_scores(scores, gamma=gamma), values, alpha=alpha)
+    scores = drop_low_scores(visual_scores(hidden_states, keys, phi=phi), gamma=gamma)
+    return _add_attended(target, scores, values, alpha=alpha)
 
 
 def fuse_memvp(

@@ -157,7 +157,7 @@ class ReportedNumbers:
         )
 
 
-Record = TypeVar("Record", Source, ReportedTable, Discrepancy)
+Record = TypeVar("Record")
 
 
 def load_reported(folder: Path = REPORTED_DIR) -> ReportedNumbers:
@@ -242,10 +242,9 @@ def _read_records(path: Path, record_class: type[Record]) -> dict[str, Record]:
 def _build(record_class: type[Record], raw: object, where: str) -> Record:
     if not isinstance(raw, dict):
         raise DataError(f"{where}: expected keys and values, found {type(raw).__name__}. {_REMEDY}")
+    schema = schema_of(record_class)  # type: ignore[arg-type]  # takes __hash__ for the class's
     try:
-        return build(
-            record_class, check(raw, schema_of(record_class), source=where, remedy=_REMEDY)
-        )
+        return build(record_class, check(raw, schema, source=where, remedy=_REMEDY))
     except SettingsError as error:
         raise DataError(str(error)) from error
 

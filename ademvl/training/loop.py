@@ -25,10 +25,17 @@ AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = {
 
 
 class TrainableModel(Protocol):
-    """What the loop needs of a model."""
+    """What the loop needs of a model.
+
+    Attributes:
+        dropout_seed: together with an item's id it decides that item's dropout masks, so that
+            these do not depend on what else is in the batch.
+    """
+
+    dropout_seed: int
 
     def labelled_logits(
-        self, batch: Batch, visual: Tensor | None, *, dropout_seeds: Sequence[int] | None
+        self, batch: Batch, visual: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (M, V), targets (M,) and row numbers (M,) of the scored tokens."""
 
@@ -94,6 +101,8 @@ class Trainer:
         items = self.plan.items_of(step)
         lr = lr_at(self.plan.epoch_at(step), self.optimization)
         set_lr(self.optimizer, lr)
+        epoch = step // self.plan.steps_per_epoch
+        self._model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
         self.optimizer.zero_grad(set_to_none=True)
         batches = self._micro_batches(items)
         loss = self._accumulate_gradients(batches, step)
@@ -125,12 +134,9 @@ class Trainer:
         )
         losses, row_losses = [], []
         for batch, item_weights in zip(batches, weights, strict=True):
-            seeds = [derive_seed(self.plan.seed, "dropout", step, i) for i in batch.item_ids]
             visual = self._visual_source.for_batch(batch)
             with self._autocast():
-                logits, targets, row_numbers = self._model.labelled_logits(
-                    batch, visual, dropout_seeds=seeds
-                )
+                logits, targets, row_numbers = self._model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)
             loss = per_token @ item_weights.to(self._device)[row_numbers]
             self.scaler.scale(loss).backward()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ademvl.config.run import Precision
-from ademvl.errors import CacheError, list_findings
+from ademvl.errors import CacheError, DataError, list_findings
 from ademvl.vision.feature_namespace import Claim, FeatureKey, Namespace, as_cache_errors
 from ademvl.vision.feature_reader import FeatureReader
 from ademvl.vision.feature_shards import (
@@ -34,7 +34,6 @@ from ademvl.vision.image_digests import THREADS, digest_images
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from tqdm import tqdm
 
 __all__ = [
     "EnsureReport",
@@ -212,7 +211,7 @@ class FeatureCache:
                 with as_cache_errors(self.folder):
                     claim, num_missing = self._namespace.claim(wanted, limit=self._shard_images)
                 if claim:
-                    self._encode(claim, job, encoded, bar)
+                    self._encode(claim, job, encoded, bar.update)
                     pause = _POLL_SECONDS[0]
                 elif num_missing:
                     if pause == _POLL_SECONDS[0]:
@@ -224,7 +223,7 @@ class FeatureCache:
         return len(encoded)
 
     def _encode(
-        self, claim: Claim, job: "_EncodeJob", encoded: set[str], bar: "tqdm[None]"
+        self, claim: Claim, job: "_EncodeJob", encoded: set[str], advance: Callable[[int], object]
     ) -> None:
         """Encode a claim's images and publish their shard; the claim ends in any case."""
         try:
@@ -233,7 +232,7 @@ class FeatureCache:
                     f"feature cache {self.folder}: a shard that was just written is damaged. Check "
                     "the disk, or set features.cache_dir to another one."
                 )
-            features = job.run(claim.images, self.key.precision, bar)
+            features = job.run(claim.images, self.key.precision, advance)
             known = {header.shape[1:] for header in self._namespace.headers.values()}
             if known - {tuple(features.shape[1:])}:
                 raise ValueError(
@@ -257,11 +256,14 @@ class _EncodeJob:
     announce: Callable[[Sequence[Path]], None] | None
     batch_size: int
 
-    def run(self, images: Sequence[str], precision: Precision, bar: "tqdm[None]") -> "Tensor":
+    def run(
+        self, images: Sequence[str], precision: Precision, advance: Callable[[int], object]
+    ) -> "Tensor":
         """Return features (n, 1+G, C) in `precision`.
 
         Raises:
             CacheError: features are not finite in this precision; names the images.
+            DataError: image files have changed since they were hashed.
             ValueError: `encode` gives another shape.
         """
         import torch
@@ -284,5 +286,16 @@ class _EncodeJob:
                     list_findings(f"features are not finite in {precision}", findings, remedy)
                 )
             parts.append(part)
-            bar.update(len(batch))
+            advance(len(batch))
+        self._refuse_changed(paths, images)
         return torch.cat(parts)
+
+    def _refuse_changed(self, paths: Sequence[Path], images: Sequence[str]) -> None:
+        """Features must be those of the bytes that were hashed, or they would be stale at once."""
+        digests = digest_images(paths, progress=False)
+        changed = [
+            str(path) for path, image in zip(paths, images, strict=True) if digests[path] != image
+        ]
+        if changed:
+            remedy = "Let the data set be written completely, then run the same command again."
+            raise DataError(list_findings("images changed while encoded", changed, remedy))

@@ -6,7 +6,6 @@ that damage, truncation and a shard under another one's name all show in one com
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,5 +130,5 @@ def signature(path: Path) -> Signature:
     Raises:
         OSError: the file is missing or cannot be seen.
     """
-    status = os.stat(path)
+    status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,200 @@
+"""The mini CLIP: an open_clip model small enough to ship, and how it is trained.
+
+It is trained on the captioned images of the train split alone. Methods read the features of its
+block before the last, so the same contrastive loss is also applied there: to the [cls] token and
+to the mean of the grid tokens, each through the final LayerNorm and projection.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import open_clip
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.functional import normalize as unit_length
+
+from ademvl.backbones.mini_clip_data import (
+    NORMALIZATIONS,
+    LabeledImages,
+    WordTokenizer,
+    load_captioned,
+    move_shapes,
+    normalize,
+    shape_boxes,
+    vocabulary,
+)
+from ademvl.backbones.mini_clip_model import (
+    CONFIG_FILE,
+    MINI_CLIP_DIR,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    MiniClipSettings,
+    encode_images,
+    load_mini_clip,
+    open_clip_config,
+)
+from ademvl.backbones.mini_clip_scores import evaluate_mini_clip
+from ademvl.files import atomic_path, sha256_file, write_json
+from ademvl.randomness import derive_seed
+
+__all__ = [
+    "MINI_CLIP_DIR",
+    "MiniClipSettings",
+    "evaluate_mini_clip",
+    "load_mini_clip",
+    "train_mini_clip",
+]
+
+_MAX_LOGIT_SCALE = math.log(100)  # as CLIP clips it
+_DEFAULTS = MiniClipSettings()
+
+_log = logging.getLogger(__name__)
+
+
+def train_mini_clip(
+    output_dir: Path,
+    data_dir: Path,
+    settings: MiniClipSettings = _DEFAULTS,
+    *,
+    progress: bool = True,
+) -> dict[str, object]:
+    """Train, test and save a mini CLIP; the recipe is written last.
+
+    Deterministic on one machine for a given number of threads.
+
+    Args:
+        output_dir: gets config.json, model.safetensors (fp16) and RECIPE.json.
+        data_dir: converted mini data, with `coco_caption/` and `scienceqa/`.
+        settings: architecture and training.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        What RECIPE.json holds.
+    """
+    start = time.monotonic()
+    train = load_captioned(data_dir, "train", image_size=settings.image_size)
+    model = _new_model(settings)
+    _train(model, train, settings, progress=progress)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / RECIPE_FILE).unlink(missing_ok=True)
+    write_json(output_dir / CONFIG_FILE, open_clip_config(settings))
+    with atomic_path(output_dir / WEIGHTS_FILE) as path:
+        state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, path)
+    duration = time.monotonic() - start
+    recipe: dict[str, object] = {
+        "settings": asdict(settings),
+        "command": "ademvl backbones mini",
+        "train_images": len(train),
+        "data_sha256": sha256_file(data_dir / "coco_caption/annotations/captions_train.json"),
+        "duration_seconds": round(duration),
+        "cores": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "open_clip": open_clip.__version__,
+        "parameters": {
+            "vision": sum(weight.numel() for weight in model.visual.parameters()),
+            "all": sum(weight.numel() for weight in model.parameters()),
+        },
+        "metrics": evaluate_mini_clip(output_dir, data_dir),
+        "sha256": {name: sha256_file(output_dir / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
+    }
+    write_json(output_dir / RECIPE_FILE, recipe)
+    return recipe
+
+
+def _new_model(settings: MiniClipSettings) -> open_clip.CLIP:
+    """Initialise from the seed; open_clip draws from the global generator, restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, "mini_clip", "weights"))
+        return open_clip.CLIP(**open_clip_config(settings))
+
+
+def _train(
+    model: open_clip.CLIP, train: LabeledImages, settings: MiniClipSettings, *, progress: bool
+) -> None:
+    from tqdm import tqdm
+
+    tokenizer = WordTokenizer(vocabulary(), context_length=settings.context_length)
+    texts = [tokenizer(captions) for captions in train.captions]
+    boxes = shape_boxes(train.pixels)
+    optimizer = _optimizer(model, settings)
+    steps = settings.epochs * (len(train) // settings.batch_size)
+    generator = torch.Generator().manual_seed(derive_seed(settings.seed, "mini_clip", "batches"))
+    batches = _batches(len(train), settings, generator)
+    model.train()
+    bar = tqdm(batches, total=steps, desc="mini CLIP", disable=None if progress else True)
+    for step, items in enumerate(bar):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * _schedule(step / steps, settings.warmup_share)
+        name = list(NORMALIZATIONS)[int(torch.randint(2, (), generator=generator))]
+        pixels = normalize(move_shapes(train.pixels[items], boxes[items], generator), name)
+        ids = torch.stack([_draw(texts[item], generator) for item in items.tolist()])
+        loss = contrastive_loss(model, pixels, ids, train.classes[items])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
+        if step % 100 == 0:
+            _log.info("mini CLIP: step %d of %d, loss %.4f", step, steps, loss.item())
+        bar.set_postfix(loss=f"{loss.item():.3f}")
+    model.eval()
+
+
+def contrastive_loss(model: open_clip.CLIP, pixels: Tensor, ids: Tensor, classes: Tensor) -> Tensor:
+    """Contrast images with captions at three places of the tower, averaged.
+
+    All captions of an image's class are right for it, so the targets are spread evenly over the
+    items of the batch that share the class.
+
+    Args:
+        model: in training mode.
+        pixels: (B, 3, H, W), normalised.
+        ids: (B, context_length), one caption for each image.
+        classes: (B,).
+    """
+    same = (classes[:, None] == classes[None, :]).float()
+    targets = same / same.sum(dim=1, keepdim=True)  # (B, B)
+    text = model.encode_text(ids, normalize=True)  # (B, embed_dim)
+    losses = []
+    for place, image in encode_images(model, pixels).items():
+        projected = image if place == "final" else image @ model.visual.proj  # (B, embed_dim)
+        logits = model.logit_scale.exp() * unit_length(projected, dim=1) @ text.T  # (B, B)
+        losses += [cross_entropy(logits, targets), cross_entropy(logits.T, targets)]
+    return torch.stack(losses).mean()
+
+
+def _optimizer(model: nn.Module, settings: MiniClipSettings) -> torch.optim.Optimizer:
+    decayed = [weight for weight in model.parameters() if weight.ndim >= 2]
+    others = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _schedule(done: float, warmup: float) -> float:
+    if done < warmup:
+        return done / warmup
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def _batches(
+    num_items: int, settings: MiniClipSettings, generator: torch.Generator
+) -> Iterator[Tensor]:
+    for _ in range(settings.epochs):
+        order = torch.randperm(num_items, generator=generator)
+        for start in range(0, num_items - settings.batch_size + 1, settings.batch_size):
+            yield order[start : start + settings.batch_size]
+
+
+def _draw(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return rows[int(torch.randint(len(rows), (), generator=generator))]

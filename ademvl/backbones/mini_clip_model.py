@@ -1,0 +1,138 @@
+"""The architecture of the mini CLIP: building, loading and running it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import open_clip
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ademvl.backbones.mini_clip_data import WordTokenizer, vocabulary
+from ademvl.errors import SettingsError, WeightsError
+from ademvl.files import read_json, sha256_file
+
+CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE = "config.json", "model.safetensors", "RECIPE.json"
+MINI_CLIP_DIR = Path(__file__).parent / "weights" / "mini_clip"
+_RETRAIN = "Reinstall ademvl, or train the mini backbones again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniClipSettings:
+    """Architecture and training of the mini CLIP.
+
+    Attributes:
+        image_size, patch_size: pixels; the grid has (image_size / patch_size)^2 tokens.
+        vision_layers, vision_width, head_width: of the image tower.
+        text_layers, text_width, text_heads, context_length: of the text tower.
+        embed_dim: of the common space.
+        epochs, batch_size: passes over the captioned train images, and images of a step.
+        lr, warmup_share, weight_decay: AdamW with linear warm-up over that share of the steps,
+            then half a cosine to zero.
+        seed: of weights, order and augmentation.
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    vision_layers: int = 5
+    vision_width: int = 128
+    head_width: int = 32
+    text_layers: int = 2
+    text_width: int = 64
+    text_heads: int = 2
+    context_length: int = 16
+    embed_dim: int = 64
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 1e-3
+    warmup_share: float = 0.05
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name not in ("weight_decay", "warmup_share", "seed") and value <= 0:
+                raise SettingsError(f"mini_clip.{name}: {value} is not positive")
+
+
+def open_clip_config(settings: MiniClipSettings) -> dict[str, object]:
+    """Return the arguments of `open_clip.CLIP`; the vocabulary is in the text tower's part."""
+    words = vocabulary()
+    tokenizer = WordTokenizer(words, context_length=settings.context_length)
+    return {
+        "embed_dim": settings.embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": settings.image_size,
+            "patch_size": settings.patch_size,
+            "layers": settings.vision_layers,
+            "width": settings.vision_width,
+            "head_width": settings.head_width,
+        },
+        "text_cfg": {
+            "context_length": settings.context_length,
+            "vocab_size": tokenizer.vocab_size,
+            "layers": settings.text_layers,
+            "width": settings.text_width,
+            "heads": settings.text_heads,
+            "tokenizer_kwargs": {"words": list(words)},
+        },
+    }
+
+
+def load_mini_clip(model_dir: Path = MINI_CLIP_DIR) -> open_clip.CLIP:
+    """Load the model in fp32, in evaluation mode.
+
+    Raises:
+        WeightsError: a file is missing, damaged, or not the one that the recipe describes.
+    """
+    config = _read_config(model_dir)
+    path = model_dir / WEIGHTS_FILE
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing. {_RETRAIN}")
+    recipe = model_dir / RECIPE_FILE
+    if recipe.is_file():
+        expected = read_json(recipe, remedy=_RETRAIN).get("sha256", {}).get(WEIGHTS_FILE)
+        if sha256_file(path) != expected:
+            raise WeightsError(f"{path}: its SHA-256 is not the one in {recipe.name}. {_RETRAIN}")
+    try:
+        state = safetensors.torch.load_file(path)
+        model = open_clip.CLIP(**config)
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path}: does not fit {CONFIG_FILE} ({error}). {_RETRAIN}") from error
+    return model.eval()
+
+
+def load_tokenizer(model_dir: Path = MINI_CLIP_DIR) -> WordTokenizer:
+    """Load the word tokenizer of the text tower."""
+    text = _read_config(model_dir)["text_cfg"]
+    return WordTokenizer(text["tokenizer_kwargs"]["words"], context_length=text["context_length"])
+
+
+def encode_images(model: open_clip.CLIP, pixels: Tensor) -> Mapping[str, Tensor]:
+    """Return `final` (B, embed_dim) and, of the block before the last, `cls` and `grid` (B, width).
+
+    `grid` is the mean over the grid tokens; both went through the final LayerNorm.
+    """
+    layers = len(model.visual.transformer.resblocks)
+    outputs = model.visual.forward_intermediates(
+        pixels,
+        indices=[layers - 2],
+        normalize_intermediates=True,
+        output_fmt="NLC",
+        output_extra_tokens=True,
+    )
+    return {
+        "final": outputs["image_features"],
+        "cls": outputs["image_intermediates_prefix"][0][:, 0],
+        "grid": outputs["image_intermediates"][0].mean(dim=1),
+    }
+
+
+def _read_config(model_dir: Path) -> dict:  # type: ignore[type-arg]
+    path = model_dir / CONFIG_FILE
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing. {_RETRAIN}")
+    return dict(read_json(path, remedy=_RETRAIN))

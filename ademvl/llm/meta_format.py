@@ -1,0 +1,155 @@
+"""LLaMA weights in the layout of Meta's releases: params.json and consolidated.*.pth shards."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ademvl.errors import WeightsError, list_findings
+from ademvl.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+DEFAULT_ROPE_THETA = 10_000.0  # LLaMA 1 and 2, whose params.json does not say
+_REMEDY = "Get the folder again from where the weights were released."
+
+# Meta's name of each tensor -> (name in transformers, dimension along which shards are split).
+_LAYER_NAMES: Mapping[str, tuple[str, int | None]] = {
+    "attention.wq.weight": ("self_attn.q_proj.weight", 0),
+    "attention.wk.weight": ("self_attn.k_proj.weight", 0),
+    "attention.wv.weight": ("self_attn.v_proj.weight", 0),
+    "attention.wo.weight": ("self_attn.o_proj.weight", 1),
+    "feed_forward.w1.weight": ("mlp.gate_proj.weight", 0),
+    "feed_forward.w2.weight": ("mlp.down_proj.weight", 1),
+    "feed_forward.w3.weight": ("mlp.up_proj.weight", 0),
+    "attention_norm.weight": ("input_layernorm.weight", None),
+    "ffn_norm.weight": ("post_attention_layernorm.weight", None),
+}
+_TOP_NAMES: Mapping[str, tuple[str, int | None]] = {
+    "tok_embeddings.weight": ("model.embed_tokens.weight", 1),
+    "norm.weight": ("model.norm.weight", None),
+    "output.weight": ("lm_head.weight", 0),
+}
+_UNUSED = "rope.freqs"
+
+
+def is_meta_folder(folder: Path) -> bool:
+    """Whether a folder holds params.json and at least one consolidated shard."""
+    return (folder / "params.json").is_file() and bool(_shard_paths(folder))
+
+
+def load_meta_llama(folder: Path, *, dtype: torch.dtype) -> "LlamaForCausalLM":
+    """Load one or several shards as a LlamaForCausalLM.
+
+    Rows of q and k are permuted, because Meta rotates neighbouring pairs of dimensions and
+    transformers halves. Shards are read lazily (memory-mapped), one tensor at a time.
+
+    Args:
+        folder: holds params.json and consolidated.*.pth, all of them.
+        dtype: of the model's weights.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or a tensor is missing or has another shape.
+    """
+    from transformers import LlamaForCausalLM
+
+    shards = [_read_shard(path) for path in _shard_paths(folder)]
+    if not shards:
+        raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
+    config = _read_config(folder, shards)
+    with torch.device("meta"):
+        llm = LlamaForCausalLM(config)
+    state, findings = {}, []
+    expected = {name: tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
+    for meta_name, (name, split_dim) in _names(config.num_hidden_layers).items():
+        parts = [shard[meta_name] for shard in shards if meta_name in shard]
+        if len(parts) < len(shards):
+            findings.append(f"{meta_name}: missing in {len(shards) - len(parts)} shards")
+            continue
+        tensor = _join(parts, split_dim)
+        if tuple(tensor.shape) != expected[name]:
+            findings.append(f"{meta_name}: shape {tuple(tensor.shape)}, expected {expected[name]}")
+            continue
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            tensor = _pairs_to_halves(tensor, head_dim=config.head_dim)
+        state[name] = tensor.to(dtype)
+    known = {*_names(config.num_hidden_layers), _UNUSED}
+    findings += [f"{name}: not known" for name in sorted({*shards[0]} - known)]
+    if findings:
+        raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
+    llm = LlamaForCausalLM.from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, attn_implementation="sdpa"
+    )
+    return llm
+
+
+def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:
+    names = dict(_TOP_NAMES)
+    for layer in range(num_layers):
+        for meta_name, (name, split_dim) in _LAYER_NAMES.items():
+            names[f"layers.{layer}.{meta_name}"] = (f"model.layers.{layer}.{name}", split_dim)
+    return names
+
+
+def _read_config(folder: Path, shards: Sequence[Mapping[str, Tensor]]) -> Any:
+    from transformers import LlamaConfig
+
+    params = read_json(folder / "params.json", remedy=_REMEDY)
+    try:
+        dim, num_layers, num_heads = params["dim"], params["n_layers"], params["n_heads"]
+        norm_eps = params["norm_eps"]
+        ffn_dim = sum(shard["layers.0.feed_forward.w1.weight"].shape[0] for shard in shards)
+        vocab_size = sum(shard["output.weight"].shape[0] for shard in shards)
+    except KeyError as error:
+        raise WeightsError(f"{folder}: {error.args[0]} is missing. {_REMEDY}") from error
+    if params.get("use_scaled_rope"):
+        raise WeightsError(
+            f"{folder}: use_scaled_rope is not supported in Meta's layout; use the same model in "
+            "the layout of transformers"
+        )
+    # Meta ships vocab_size -1: the tensors decide.
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=dim,
+        intermediate_size=ffn_dim,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=params.get("n_kv_heads") or num_heads,
+        head_dim=dim // num_heads,
+        rms_norm_eps=norm_eps,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": params.get("rope_theta", DEFAULT_ROPE_THETA),
+        },
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=None,
+    )
+
+
+def _shard_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("consolidated.*.pth"))
+
+
+def _read_shard(path: Path) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}. {_REMEDY}") from error
+
+
+def _join(parts: Sequence[Tensor], split_dim: int | None) -> Tensor:
+    if split_dim is None or len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts), dim=split_dim)
+
+
+def _pairs_to_halves(weight: Tensor, *, head_dim: int) -> Tensor:
+    """Reorder each head's rows from rotary pairs (2i, 2i + 1) to (i, i + head_dim / 2)."""
+    heads = weight.view(-1, head_dim // 2, 2, weight.shape[1])  # (heads, pairs, 2, dim)
+    return heads.transpose(1, 2).reshape(weight.shape)

@@ -1,0 +1,187 @@
+"""What a table consists of, before anyone decides how it is printed.
+
+A table is a list of blocks. Every block has its own columns, so that numbers of different scale can
+stand in one table without ever sharing a column.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+DASH = "–"
+LEAD_KEYS = ("name", "llm", "trainable", "seeds", "source")
+"""Text columns that may stand before the numbers, in their order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number in the unit in which it is printed; None prints as a dash.
+
+    Attributes:
+        value, ci_low, ci_high: in the table's unit.
+        n: items behind the number, where known.
+        method: of the interval.
+    """
+
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    method: str = ""
+
+
+EMPTY = Cell()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of numbers.
+
+    Attributes:
+        key: stable name, for machines.
+        header: name as printed.
+        decimals: of every number in it.
+        group: columns that stand together, such as `subject`; empty for none.
+        note: what the column means in this block's data.
+    """
+
+    key: str
+    header: str
+    decimals: int
+    group: str = ""
+    note: str = ""
+
+    def format(self, value: float | None) -> str:
+        """Print a number with the column's decimals, or a dash."""
+        return DASH if value is None else f"{value:.{self.decimals}f}"
+
+    def format_interval(self, cell: Cell) -> str:
+        """Print `[low, high]`, or nothing without an interval."""
+        if cell.ci_low is None or cell.ci_high is None:
+            return ""
+        return f"[{self.format(cell.ci_low)}, {self.format(cell.ci_high)}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row: texts in front, numbers behind.
+
+    Attributes:
+        key: run or method.
+        kind: measured here, a ceiling measured here, or reported by others.
+        texts: by LEAD_KEYS.
+        cells: by column key; an absent one prints as a dash.
+        notes: footnotes to this row.
+        state: of a measured row, such as `finished` or `not run`.
+    """
+
+    key: str
+    kind: Literal["measured", "ceiling", "reported"]
+    texts: Mapping[str, str]
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    state: str = ""
+
+    def cell(self, column: Column) -> Cell:
+        """Return the cell of a column."""
+        return self.cells.get(column.key, EMPTY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Rows under one heading; the heading may be empty."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Sections that share columns because their numbers are of one scale.
+
+    Attributes:
+        title: heading.
+        scale: `mini` or `paper`.
+        columns: of numbers.
+        sections: never empty.
+        remark: sentence under the heading.
+    """
+
+    title: str
+    scale: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    remark: str = ""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Rows of all sections."""
+        return tuple(row for section in self.sections for row in section.rows)
+
+    @property
+    def lead_keys(self) -> tuple[str, ...]:
+        """Text columns that at least one row fills."""
+        return tuple(key for key in LEAD_KEYS if any(row.texts.get(key) for row in self.rows))
+
+    @property
+    def lead_headers(self) -> tuple[str, ...]:
+        """Headers of the text columns."""
+        kinds = {row.kind for row in self.rows}
+        if "reported" not in kinds:
+            name = "run"
+        else:
+            name = "method" if kinds == {"reported"} else "run or method"
+        return tuple({"name": name, "llm": "LLM"}.get(key, key) for key in self.lead_keys)
+
+    def common_n(self, column: Column) -> int | None:
+        """Return the number of items when all of the column's numbers share it."""
+        found = {
+            row.cell(column).n for row in self.rows if row.cell(column).n and row.kind != "ceiling"
+        }
+        return found.pop() if len(found) == 1 else None
+
+    def odd_n(self, row: Row, column: Column) -> int | None:
+        """Return a cell's number of items where the block's line of n does not tell it."""
+        n = row.cell(column).n
+        return None if n == self.common_n(column) else n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with its footnotes.
+
+    Attributes:
+        key: file name without suffix.
+        title: heading.
+        unit: of all numbers; empty where the columns' headers tell it.
+        blocks: one for each scale.
+        notes: remarks on the whole table.
+    """
+
+    key: str
+    title: str
+    unit: str
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()
+
+    def footnotes(self) -> dict[str, int]:
+        """Number all footnotes of columns and rows, in order of appearance, from 1."""
+        found: dict[str, int] = {}
+        for block in self.blocks:
+            for notes in (
+                [column.note for column in block.columns],
+                *([*row.notes] for row in block.rows),
+            ):
+                for note in filter(None, notes):
+                    found.setdefault(note, len(found) + 1)
+        return found
+
+
+def printable(text: str) -> str:
+    """Make a text safe to print on one line: control and bidi characters become spaces."""
+    cleaned = "".join(
+        " " if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") else character
+        for character in text
+    )
+    return " ".join(cleaned.split())

@@ -1,0 +1,269 @@
+"""Tables as Markdown, LaTeX (booktabs) and tidy CSV; the same scores give the same bytes."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+
+from ademvl.reporting.layout import LEAD_KEYS, Block, Cell, Column, Row, Table, printable
+
+CSV_COLUMNS = (
+    "table",
+    "kind",
+    "scale",
+    "key",
+    "name",
+    "llm",
+    "trainable",
+    "seeds",
+    "state",
+    "column",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "ci_method",
+    "unit",
+    "source",
+)
+_CSV_DIGITS = 6
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+}
+
+
+def to_csv(table: Table) -> str:
+    """Render one line for each number, with everything that belongs to it."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for block in table.blocks:
+        for row in block.rows:
+            for column in block.columns:
+                writer.writerow(_csv_line(table, block, row, column))
+    return stream.getvalue()
+
+
+def _csv_line(table: Table, block: Block, row: Row, column: Column) -> list[str]:
+    cell = row.cell(column)
+    texts = {key: printable(row.texts.get(key, "")) for key in LEAD_KEYS}
+    values: dict[str, str] = {
+        "table": table.key,
+        "kind": row.kind,
+        "scale": block.scale,
+        "key": row.key,
+        **texts,
+        "state": row.state,
+        "column": column.key,
+        "value": _number(cell.value),
+        "ci_low": _number(cell.ci_low),
+        "ci_high": _number(cell.ci_high),
+        "n": "" if cell.n is None else str(cell.n),
+        "ci_method": cell.method,
+        "unit": table.unit,
+    }
+    return [values[key] for key in CSV_COLUMNS]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else str(round(value, _CSV_DIGITS))
+
+
+def to_markdown(table: Table) -> str:
+    """Render as GitHub Markdown, columns aligned in the source too."""
+    numbers = table.footnotes()
+    lines = [f"# {escape_markdown(table.title)}"]
+    if table.unit:
+        lines += ["", f"All numbers: {table.unit}."]
+    for block in table.blocks:
+        lines += ["", f"## {escape_markdown(block.title)}", ""]
+        if block.remark:
+            lines += [escape_markdown(block.remark), ""]
+        lines += _markdown_grid(block, numbers)
+    if numbers:
+        lines += ["", "Footnotes:", ""]
+        lines += [f"{number}. {escape_markdown(note)}" for note, number in numbers.items()]
+    if table.notes:
+        lines += ["", *(f"- {escape_markdown(note)}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_grid(block: Block, numbers: Mapping[str, int]) -> list[str]:
+    leads = block.lead_keys
+    header = list(block.lead_headers)
+    header += [
+        escape_markdown(column.header) + _markdown_marks([column.note], numbers)
+        for column in block.columns
+    ]
+    grid = [header]
+    if any(block.common_n(column) for column in block.columns):
+        items = [str(block.common_n(column) or "") for column in block.columns]
+        grid.append(["*n*", *[""] * (len(leads) - 1), *items])
+    for section in block.sections:
+        if section.title:
+            title = f"**{escape_markdown(section.title)}**"
+            grid.append([title, *[""] * (len(header) - 1)])
+        for row in section.rows:
+            texts = [escape_markdown(row.texts.get(key, "")) for key in leads]
+            texts[0] += _markdown_marks(row.notes, numbers)
+            cells = [_cell_text(block, row, column) for column in block.columns]
+            grid.append(texts + cells)
+    widths = [max(map(len, column), default=3) for column in zip(*grid, strict=True)]
+    rule = [
+        "-" * width if index < len(leads) else "-" * (width - 1) + ":"
+        for index, width in enumerate(widths)
+    ]
+    aligned = [
+        [
+            text.ljust(width) if index < len(leads) else text.rjust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in grid
+    ]
+    return [f"| {' | '.join(line)} |" for line in [aligned[0], rule, *aligned[1:]]]
+
+
+def _cell_text(block: Block, row: Row, column: Column) -> str:
+    cell = row.cell(column)
+    parts = [column.format(cell.value), column.format_interval(cell)]
+    odd_n = block.odd_n(row, column)
+    if odd_n:
+        parts.append(f"(n = {odd_n})")
+    return " ".join(part for part in parts if part)
+
+
+def _markdown_marks(notes: Iterable[str], numbers: Mapping[str, int]) -> str:
+    marks = ", ".join(map(str, sorted(numbers[note] for note in notes if note)))
+    return f"<sup>{marks}</sup>" if marks else ""
+
+
+def escape_markdown(text: str) -> str:
+    """Keep a text's characters from acting as Markdown or HTML."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", printable(text)).replace("&", "&amp;")
+
+
+def to_latex(table: Table) -> str:
+    """Render as booktabs tabulars, one a block; the intervals stand in a smaller line below."""
+    numbers = table.footnotes()
+    unit = f". All numbers: {escape_latex(table.unit)}" if table.unit else ""
+    lines = [
+        f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs}}",
+        "\\begin{table}[t]",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
+        f"\\caption{{{escape_latex(table.title)}{unit}.}}",
+        f"\\label{{tab:{table.key}}}",
+    ]
+    for block in table.blocks:
+        lines += _latex_block(block, numbers)
+    lines.append("\\par\\medskip\\raggedright\\scriptsize")
+    lines += [
+        f"\\textsuperscript{{{number}}}~{escape_latex(note)}\\par"
+        for note, number in numbers.items()
+    ]
+    lines += [f"{escape_latex(note)}\\par" for note in table.notes]
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def _latex_block(block: Block, numbers: Mapping[str, int]) -> list[str]:
+    leads = block.lead_keys
+    width = len(leads) + len(block.columns)
+    heading = f"\\textbf{{{escape_latex(block.title)}}}"
+    if block.remark:
+        heading += f": {escape_latex(block.remark)}"
+    header = list(block.lead_headers)
+    header += [
+        escape_latex(column.header) + _latex_marks([column.note], numbers)
+        for column in block.columns
+    ]
+    lines = [
+        f"\\par\\medskip {heading}\\par\\smallskip",
+        f"\\begin{{tabular}}{{{'l' * len(leads)}{'r' * len(block.columns)}}}",
+        "\\toprule",
+        *_latex_groups(block),
+        _latex_line(header),
+    ]
+    if any(block.common_n(column) for column in block.columns):
+        items = [str(block.common_n(column) or "") for column in block.columns]
+        lines.append(_latex_line(["$n$", *[""] * (len(leads) - 1), *items]))
+    for section in block.sections:
+        lines.append("\\midrule")
+        if section.title:
+            lines.append(
+                f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{escape_latex(section.title)}}}}} \\\\"
+            )
+        for row in section.rows:
+            lines += _latex_row(block, row, leads, numbers)
+    return [*lines, "\\bottomrule", "\\end{tabular}"]
+
+
+def _latex_groups(block: Block) -> list[str]:
+    """Head columns that stand together by their group's name and a rule."""
+    if not any(column.group for column in block.columns):
+        return []
+    texts, rules = [""] * len(block.lead_keys), []
+    start = len(texts) + 1
+    for group, members in itertools.groupby(block.columns, key=lambda column: column.group):
+        end = start + len(list(members)) - 1
+        texts.append(f"\\multicolumn{{{end - start + 1}}}{{c}}{{{escape_latex(group)}}}")
+        if group:
+            rules.append(f"\\cmidrule(lr){{{start}-{end}}}")
+        start = end + 1
+    return [_latex_line(texts), "".join(rules)]
+
+
+def _latex_row(
+    block: Block, row: Row, leads: tuple[str, ...], numbers: Mapping[str, int]
+) -> list[str]:
+    texts = [escape_latex(row.texts.get(key, "")) for key in leads]
+    texts[0] += _latex_marks(row.notes, numbers)
+    cells = [row.cell(column) for column in block.columns]
+    values = [
+        escape_latex(column.format(cell.value))
+        for column, cell in zip(block.columns, cells, strict=True)
+    ]
+    lines = [_latex_line(texts + values)]
+    below = [
+        _latex_below(block, row, column, cell)
+        for column, cell in zip(block.columns, cells, strict=True)
+    ]
+    if any(below):
+        lines.append(_latex_line([""] * len(leads) + below))
+    return lines
+
+
+def _latex_below(block: Block, row: Row, column: Column, cell: Cell) -> str:
+    odd_n = block.odd_n(row, column)
+    parts = [column.format_interval(cell), f"$n = {odd_n}$" if odd_n else ""]
+    text = " ".join(part for part in parts if part)
+    return f"{{\\tiny {text}}}" if text else ""
+
+
+def _latex_line(texts: Iterable[str]) -> str:
+    return " & ".join(texts) + " \\\\"
+
+
+def _latex_marks(notes: Iterable[str], numbers: Mapping[str, int]) -> str:
+    marks = ",".join(map(str, sorted(numbers[note] for note in notes if note)))
+    return f"\\textsuperscript{{{marks}}}" if marks else ""
+
+
+def escape_latex(text: str) -> str:
+    """Keep a text's characters from acting as LaTeX."""
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in printable(text))

@@ -1,0 +1,213 @@
+"""What has been run of a study: typed records read from its run directories, with gaps known.
+
+Only `run.yaml`, `scores/`, `provenance.json` and `metrics.csv` are read; a run of the study whose
+scores are not there is recorded as not run, never left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ademvl.config.load import Study, read_run
+from ademvl.config.run import RunSettings
+from ademvl.errors import DataError
+from ademvl.evaluation.statistics import Estimate, combine_seeds
+from ademvl.files import read_json
+from ademvl.training.metrics import MetricsRow, read_metrics
+
+_REMEDY = "Delete the file and run the same command again."
+
+State = Literal["finished", "stale", "not run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a run took; None where provenance.json does not tell.
+
+    Attributes:
+        trainable_parameters: tensors' elements that were trained.
+        train_seconds: wall time of training, resumed parts added.
+        peak_memory_mib: of the training process, or of the GPU where one was used.
+        energy_joules: of the GPUs.
+        hardware: device in words.
+    """
+
+    trainable_parameters: int | None = None
+    train_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    energy_joules: float | None = None
+    hardware: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """One training of a run.
+
+    Attributes:
+        settings: as the study resolves them.
+        run_dir: folder of this run and seed.
+        state: `stale` when the folder was made with other settings than the study has now; its
+            scores are not read.
+        scores: by column or metric; empty unless finished. A column without items is absent.
+        ceiling: captions only: scores of one reference against the others.
+        cost: what it took.
+        provenance: content of provenance.json; empty where there is none.
+    """
+
+    settings: RunSettings
+    run_dir: Path
+    state: State
+    scores: Mapping[str, Estimate]
+    ceiling: Mapping[str, Estimate]
+    cost: Cost
+    provenance: Mapping[str, Any]
+
+    def learning_curve(self) -> list[MetricsRow]:
+        """Read metrics.csv; empty where training has not started."""
+        path = self.run_dir / "metrics.csv"
+        return read_metrics(path) if path.is_file() else []
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run of the study over all of its seeds, at least one."""
+
+    label: str
+    seeds: tuple[SeedResult, ...]
+
+    @property
+    def settings(self) -> RunSettings:
+        """Settings of the first seed."""
+        return self.seeds[0].settings
+
+    @property
+    def name(self) -> str:
+        """Key of the run in the study file."""
+        return self.settings.name
+
+    @property
+    def finished(self) -> tuple[SeedResult, ...]:
+        """Seeds that have scores."""
+        return tuple(seed for seed in self.seeds if seed.state == "finished")
+
+    @property
+    def state(self) -> str:
+        """`finished`, `2 of 3 seeds`, `stale` or `not run`."""
+        if self.finished:
+            complete = len(self.finished) == len(self.seeds)
+            return "finished" if complete else f"{len(self.finished)} of {len(self.seeds)} seeds"
+        stale = any(seed.state == "stale" for seed in self.seeds)
+        return "stale" if stale else "not run"
+
+    def estimate(self, column: str) -> Estimate | None:
+        """Combine the finished seeds' scores; None where no seed has any item in the column."""
+        found = [seed.scores[column] for seed in self.finished if column in seed.scores]
+        return combine_seeds(found) if found else None
+
+    def ceiling(self, column: str) -> Estimate | None:
+        """Return the ceiling of a caption metric, which does not depend on the seed."""
+        found = [seed.ceiling[column] for seed in self.finished if column in seed.ceiling]
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All runs of a study, in the order of the study file."""
+
+    study: Study
+    runs: tuple[RunResult, ...]
+
+    def of_task(self, task: str) -> tuple[RunResult, ...]:
+        """Return the runs of one task."""
+        return tuple(run for run in self.runs if run.settings.task == task)
+
+    def control_of(self, run: RunResult) -> RunResult | None:
+        """Return the text-only control of a run: same task and data, images withheld.
+
+        With several controls, one with the same way of reading images is preferred.
+        """
+        settings = run.settings
+        controls = [
+            other
+            for other in self.of_task(settings.task)
+            if other.settings.images == "withheld" and other.settings.data_dir == settings.data_dir
+        ]
+        if settings.images == "withheld" or not controls:
+            return None
+        same_mode = settings.features.mode
+        return min(controls, key=lambda other: other.settings.features.mode != same_mode)
+
+
+def read_results(study: Study) -> StudyResults:
+    """Read everything that has been run of a study.
+
+    Raises:
+        DataError: a score, provenance or settings file is malformed.
+    """
+    seeds: dict[str, list[SeedResult]] = {}
+    for settings in study.runs:
+        seeds.setdefault(settings.name, []).append(_read_seed(study.run_dir(settings), settings))
+    runs = tuple(RunResult(study.label(name), tuple(found)) for name, found in seeds.items())
+    return StudyResults(study, runs)
+
+
+def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
+    scores_path = run_dir / "scores" / f"{settings.task}.json"
+    provenance_path = run_dir / "provenance.json"
+    state: State = "finished" if scores_path.is_file() else "not run"
+    if state == "finished" and read_run(run_dir) != settings:
+        state = "stale"
+    provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
+    raw = _read_object(scores_path) if state == "finished" else {}
+    return SeedResult(
+        settings=settings,
+        run_dir=run_dir,
+        state=state,
+        scores=dict(_estimates(raw, scores_path)),
+        ceiling=dict(_estimates(raw.get("ceiling") or {}, scores_path)),
+        cost=_cost(provenance),
+        provenance=provenance,
+    )
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    raw = read_json(path, remedy=_REMEDY)
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected an object, found {type(raw).__name__}. {_REMEDY}")
+    return raw
+
+
+def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estimate]]:
+    """Read each column's estimate from a score file, where it stands in percent."""
+    for column, entry in (raw.get("columns") or raw.get("metrics") or {}).items():
+        if entry is None or entry.get("n") == 0:
+            continue
+        try:
+            yield (
+                str(column),
+                Estimate(
+                    value=entry["percent"] / 100,
+                    ci_low=entry["ci_low"] / 100,
+                    ci_high=entry["ci_high"] / 100,
+                    n=int(entry["n"]),
+                    method=str(entry["method"]),
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: column {column} is malformed ({error}). {_REMEDY}") from error
+
+
+def _cost(provenance: Mapping[str, Any]) -> Cost:
+    usage = provenance.get("usage") or {}
+    hardware = provenance.get("hardware") or {}
+    gpus = hardware.get("gpus") or []
+    device = f"{len(gpus)} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
+    gpu_memory_mib = usage.get("peak_gpu_memory_mib") or None
+    return Cost(
+        trainable_parameters=provenance.get("trainable_parameters"),
+        train_seconds=usage.get("wall_seconds"),
+        peak_memory_mib=gpu_memory_mib or usage.get("peak_memory_mib"),
+        energy_joules=usage.get("energy_joules"),
+        hardware=device,
+    )

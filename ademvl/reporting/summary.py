@@ -1,0 +1,151 @@
+"""The main table for a terminal, and the study's headline: how far above the text-only control."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ademvl.config.load import Study
+from ademvl.evaluation.statistics import Estimate
+from ademvl.reporting.layout import DASH, Column, printable
+from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
+from ademvl.reporting.results import RunResult, StudyResults, read_results
+from ademvl.reporting.rows import estimate_cell, trainable_text
+from ademvl.reporting.tables import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
+
+MAX_WIDTH = 100
+_SHOWN = {"scienceqa": ("img", "avg"), "coco_caption": ("bleu4", "cider")}
+_REPORTED = {"scienceqa": "scienceqa_test", "coco_caption": "coco_caption_karpathy_test"}
+_PLACES = ("report/index.html", "tables/accuracy.md", "tables/captions.md", "figures")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against its text-only control, on questions with an image.
+
+    Attributes:
+        run, control: what is compared.
+        points: difference in percentage points.
+        ci_low, ci_high: its 95 % interval, as if the two were asked different questions; they
+            are asked the same ones, so it is on the safe side.
+    """
+
+    run: RunResult
+    control: RunResult
+    points: float
+    ci_low: float
+    ci_high: float
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words."""
+        return (
+            f"{self.run.label}: {self.points:+.1f} points over {self.control.label} on questions "
+            f"with an image, 95 % interval [{self.ci_low:+.1f}, {self.ci_high:+.1f}]"
+        )
+
+
+def compare_with_controls(results: StudyResults) -> list[Comparison]:
+    """Compare every finished run that sees images with its text-only control."""
+    found = []
+    for run in results.of_task("scienceqa"):
+        control = results.control_of(run)
+        if control is None:
+            continue
+        ours, theirs = run.estimate("IMG"), control.estimate("IMG")
+        if ours and theirs:
+            found.append(_compare(run, control, ours, theirs))
+    return found
+
+
+def _compare(run: RunResult, control: RunResult, ours: Estimate, theirs: Estimate) -> Comparison:
+    """Join two intervals into that of the difference (MOVER, Zou and Donner 2008)."""
+    points = ours.value - theirs.value
+    below = math.hypot(ours.value - ours.ci_low, theirs.ci_high - theirs.value)
+    above = math.hypot(ours.ci_high - ours.value, theirs.value - theirs.ci_low)
+    return Comparison(
+        run, control, 100 * points, 100 * max(points - below, -1), 100 * min(points + above, 1)
+    )
+
+
+def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None:
+    """Print the study's main numbers, at most 100 characters wide, and where to look further."""
+    print(main_table(read_results(study), load_reported(reported_dir)), end="")
+
+
+def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
+    """Render the main numbers of all runs as plain text, with headline and places to look."""
+    study = results.study
+    lines = ["", f"Study {study.name} ({study.scale} scale), with 95 % intervals"]
+    for task, columns in (("scienceqa", SCIENCEQA_COLUMNS), ("coco_caption", CAPTION_COLUMNS)):
+        runs = results.of_task(task)
+        if runs:
+            shown = [column for column in columns if column.key in _SHOWN[task]]
+            lines += ["", *_grid(runs, shown), *_reported_lines(reported, task, shown[-1], study)]
+    comparisons = compare_with_controls(results)
+    if comparisons:
+        lines += ["", *(_wrap(comparison.sentence) for comparison in comparisons)]
+    places = [study.results_dir / place for place in _PLACES]
+    existing = [str(place) for place in places if place.exists()]
+    if existing:
+        lines += ["", "Look further:", *(f"  {place}" for place in existing)]
+    return "\n".join(lines) + "\n"
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(printable(text), MAX_WIDTH, initial_indent="* ", subsequent_indent="  ")
+
+
+def _grid(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
+    """Lay out one line a run: name, parameters, seeds, columns, seconds of training."""
+    headers = [f"{column.header}{_common_n(runs, column)}" for column in columns]
+    grid = [["run", "trainable", "seeds", *headers, "train s"]]
+    for run in runs:
+        seeds = ", ".join(str(seed.settings.seed) for seed in run.finished) or run.state
+        cells = [_text(run.estimate(column.header), column) for column in columns]
+        grid.append([printable(run.label), trainable_text(run), seeds, *cells, _seconds(run)])
+    with_ceiling = [run for run in runs if run.ceiling(columns[0].header)]
+    for run in with_ceiling[:1]:
+        cells = [_text(run.ceiling(column.header), column) for column in columns]
+        grid.append(["ceiling (one reference)", "", "", *cells, ""])
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    widths[0] = min(widths[0], MAX_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+    lines = []
+    for name, *texts in grid:
+        fitted = name if len(name) <= widths[0] else name[: widths[0] - 1] + "…"
+        parts = [text.rjust(width) for text, width in zip(texts, widths[1:], strict=True)]
+        lines.append("  ".join([fitted.ljust(widths[0]), *parts]).rstrip())
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _common_n(runs: Sequence[RunResult], column: Column) -> str:
+    found = {estimate.n for run in runs if (estimate := run.estimate(column.header))}
+    return f" (n = {found.pop()})" if len(found) == 1 else ""
+
+
+def _text(estimate: Estimate | None, column: Column) -> str:
+    if estimate is None:
+        return DASH
+    cell = estimate_cell(estimate)
+    return f"{column.format(cell.value)} {column.format_interval(cell)}"
+
+
+def _seconds(run: RunResult) -> str:
+    known = [seed.cost.train_seconds for seed in run.finished if seed.cost.train_seconds]
+    return f"{sum(known) / len(known):.0f}" if known else DASH
+
+
+def _reported_lines(
+    reported: ReportedNumbers, task: str, column: Column, study: Study
+) -> list[str]:
+    """Give the paper's own numbers for orientation."""
+    table = reported.tables[_REPORTED[task]]
+    index = table.columns.index(column.key)
+    found = [
+        f"{column.format(row.values[index])} ({row.llm})"
+        for row in table.rows
+        if (row.method, row.source) == ("ADEM-VL", "paper")
+    ]
+    scale = "" if study.scale == "paper" else " (another scale, not comparable in size)"
+    return [_wrap(f"Reported by the paper{scale}: {column.header} {', '.join(found)}")]

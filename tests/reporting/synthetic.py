@@ -1,0 +1,96 @@
+"""A small study in a temporary folder, with run directories as the verbs leave them."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.load import Study, load_study
+from ademvl.config.study import run_to_json, write_settings
+from ademvl.evaluation.statistics import wilson_interval
+
+COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+class SyntheticStudy:
+    """Writes scores, metrics and provenance of chosen runs; the others stay not run."""
+
+    def __init__(self, root: Path, **overrides: Any) -> None:
+        self.raw: dict[str, Any] = {
+            "study": "tiny",
+            "scale": "mini",
+            "results_dir": str(root / "results"),
+            "shared_dir": str(root / "shared"),
+            "column_notes": {"nat": "questions for a colour"},
+            "datasets": {"shapes": {"source": "easy_vqa"}},
+            "defaults": {"dataset": "shapes", "features": {"mode": "cached"}},
+            "runs": {
+                "adem": {"label": "ADEM-VL", "seeds": [0, 1]},
+                "text_only": {"label": "text-only control", "images": "withheld"},
+                "captions": {"label": "ADEM-VL", "task": "coco_caption"},
+            },
+        }
+        self.raw.update(overrides)
+
+    @property
+    def study(self) -> Study:
+        return load_study(self.raw)
+
+    def run_dir(self, name: str, seed: int = 0) -> Path:
+        study = self.study
+        run = next(run for run in study.runs if (run.name, run.seed) == (name, seed))
+        folder = study.run_dir(run)
+        write_settings(folder / "run.yaml", run_to_json(run))
+        return folder
+
+    def finish_scienceqa(
+        self, name: str, correct: Mapping[str, tuple[int, int]], *, seed: int = 0
+    ) -> Path:
+        """Write scores from (correct, n) by column; columns not named have no questions."""
+        columns: dict[str, Any] = {}
+        for column in COLUMNS:
+            successes, n = correct.get(column, (0, 0))
+            columns[column] = (
+                {**wilson_interval(successes, n).as_percent(), "correct": successes} if n else None
+            )
+        return self._finish(name, seed, {"task": "scienceqa", "columns": columns})
+
+    def finish_captions(self, name: str, values: Mapping[str, float], *, seed: int = 0) -> Path:
+        """Write metrics (times 100) with intervals of +-1, and a ceiling 5 above them."""
+
+        def entries(offset: float) -> dict[str, Any]:
+            return {
+                metric: {
+                    "n": 300,
+                    "percent": value + offset,
+                    "ci_low": value + offset - 1,
+                    "ci_high": value + offset + 1,
+                    "method": "percentile bootstrap over items, 10,000 resamples",
+                }
+                for metric, value in values.items()
+            }
+
+        scores = {"task": "coco_caption", "metrics": entries(0), "ceiling": {"metrics": entries(5)}}
+        return self._finish(name, seed, scores)
+
+    def _finish(self, name: str, seed: int, scores: Mapping[str, Any]) -> Path:
+        folder = self.run_dir(name, seed)
+        (folder / "scores").mkdir(exist_ok=True)
+        (folder / "scores" / f"{scores['task']}.json").write_text(json.dumps(scores))
+        provenance = {
+            "trainable_parameters": 123456,
+            "usage": {"wall_seconds": 61.5, "peak_memory_mib": 900.0},
+            "hardware": {"cpu": "Some CPU", "gpus": []},
+            "packages": {"torch": "2.6.0"},
+            "code": {"version": "0.1.0", "sources_sha256": "0" * 64},
+        }
+        (folder / "provenance.json").write_text(json.dumps(provenance))
+        lines = ["step,epoch,lr,loss,grad_norm,items_per_second,tokens_per_second,memory_mib"]
+        lines += [
+            f"{step},{step / 100},0.001,{3 * math.exp(-step / 40) + 0.1 * seed},1.0,10.0,100.0,9.0"
+            for step in range(10, 210, 10)
+        ]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+        return folder

@@ -1,0 +1,90 @@
+"""Protects what is counted as run, and that seeds are combined and controls found."""
+
+import json
+
+import pytest
+
+from ademvl.errors import DataError
+from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
+from ademvl.reporting.results import read_results
+from tests.reporting.synthetic import SyntheticStudy
+
+
+def test_nothing_run_is_recorded_as_not_run(synthetic: SyntheticStudy) -> None:
+    results = read_results(synthetic.study)
+    assert [run.name for run in results.runs] == ["adem", "text_only", "captions"]
+    assert [run.state for run in results.runs] == ["not run"] * 3
+    assert results.runs[0].estimate("AVG") is None
+
+
+def test_missing_seed_is_named(synthetic: SyntheticStudy) -> None:
+    synthetic.finish_scienceqa("adem", {"AVG": (9, 10)}, seed=1)
+    run = read_results(synthetic.study).runs[0]
+    assert run.state == "1 of 2 seeds"
+    assert [seed.settings.seed for seed in run.finished] == [1]
+
+
+def test_seeds_are_averaged_and_combined(finished: SyntheticStudy) -> None:
+    estimate = read_results(finished.study).runs[0].estimate("AVG")
+    assert estimate is not None
+    assert estimate.value == pytest.approx((269 / 300 + 279 / 300) / 2)
+    assert (estimate.n, estimate.method) == (300, SEEDS_AND_ITEMS)
+
+
+def test_column_without_questions_has_no_estimate(finished: SyntheticStudy) -> None:
+    assert read_results(finished.study).runs[0].estimate("SOC") is None
+
+
+def test_caption_scores_have_their_ceiling(finished: SyntheticStudy) -> None:
+    (run,) = read_results(finished.study).of_task("coco_caption")
+    score, ceiling = run.estimate("BLEU-4"), run.ceiling("BLEU-4")
+    assert score is not None
+    assert ceiling is not None
+    assert ceiling.value - score.value == pytest.approx(0.05)
+
+
+def test_run_made_with_other_settings_is_stale(finished: SyntheticStudy) -> None:
+    finished.raw["runs"]["text_only"]["optimization"] = {"epochs": 3.0}
+    run = read_results(finished.study).runs[1]
+    assert run.state == "stale"
+    assert run.estimate("AVG") is None
+
+
+def test_cost_and_curve_are_read(finished: SyntheticStudy) -> None:
+    seed = read_results(finished.study).runs[0].seeds[0]
+    assert (seed.cost.train_seconds, seed.cost.peak_memory_mib) == (61.5, 900.0)
+    assert seed.cost.trainable_parameters == 123456
+    assert [row.step for row in seed.learning_curve()] == list(range(10, 210, 10))
+
+
+def test_control_withholds_images_and_has_none_itself(finished: SyntheticStudy) -> None:
+    results = read_results(finished.study)
+    adem, text_only, captions = results.runs
+    assert results.control_of(adem) is text_only
+    assert results.control_of(text_only) is None
+    assert results.control_of(captions) is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"columns": {"AVG": {"n": 3}}}'])
+def test_malformed_scores_are_refused(synthetic: SyntheticStudy, content: str) -> None:
+    folder = synthetic.finish_scienceqa("text_only", {"AVG": (1, 2)})
+    path = folder / "scores" / "scienceqa.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"scienceqa\.json"):
+        read_results(synthetic.study)
+
+
+def test_provenance_may_be_absent(finished: SyntheticStudy) -> None:
+    (finished.run_dir("text_only") / "provenance.json").unlink()
+    run = read_results(finished.study).runs[1]
+    assert run.state == "finished"
+    assert run.seeds[0].cost.train_seconds is None
+
+
+def test_zero_n_reads_as_no_items(synthetic: SyntheticStudy) -> None:
+    folder = synthetic.finish_scienceqa("text_only", {"AVG": (1, 2)})
+    path = folder / "scores" / "scienceqa.json"
+    scores = json.loads(path.read_text())
+    scores["columns"]["NAT"] = {"n": 0, "percent": None}
+    path.write_text(json.dumps(scores))
+    assert read_results(synthetic.study).runs[1].estimate("NAT") is None
