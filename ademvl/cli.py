@@ -232,7 +232,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _summary(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.reporting.tables import print_main_table
+    from ademvl.reporting.summary import print_main_table
 
     if options.if_complete and not options.study.is_file():
         return 0

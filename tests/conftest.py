@@ -8,6 +8,11 @@ import pytest
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden texts be written anew, to be reviewed as a diff."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden texts")
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder of reference data that is not part of the project."""

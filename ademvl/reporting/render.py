@@ -42,6 +42,8 @@ _LATEX_SPECIAL = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "[": "{[}",  # both would be options of a line end just before them
+    "*": "{*}",
     "–": "--",
     "±": r"$\pm$",
     "×": r"$\times$",
