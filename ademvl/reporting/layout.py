@@ -4,6 +4,7 @@ A table is a list of blocks. Every block has its own columns, so that numbers of
 stand in one table without ever sharing a column.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,12 +135,24 @@ class Block:
             name = "method" if kinds == {"reported"} else "run or method"
         return tuple({"name": name, "llm": "LLM"}.get(key, key) for key in self.lead_keys)
 
+    @property
+    def column_groups(self) -> tuple[tuple[str, int], ...]:
+        """Neighbouring columns of one group, as name and number; empty without any group."""
+        groups = itertools.groupby(column.group for column in self.columns)
+        counted = tuple((group, len(list(members))) for group, members in groups)
+        return counted if any(group for group, _ in counted) else ()
+
     def common_n(self, column: Column) -> int | None:
         """Return the number of items when all of the column's numbers share it."""
         found = {
             row.cell(column).n for row in self.rows if row.cell(column).n and row.kind != "ceiling"
         }
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def has_common_n(self) -> bool:
+        """Whether a line of n tells something."""
+        return any(self.common_n(column) for column in self.columns)
 
     def odd_n(self, row: Row, column: Column) -> int | None:
         """Return a cell's number of items where the block's line of n does not tell it."""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -115,7 +114,7 @@ def _markdown_grid(block: Block, numbers: Mapping[str, int]) -> list[str]:
         for column in block.columns
     ]
     grid = [header]
-    if any(block.common_n(column) for column in block.columns):
+    if block.has_common_n:
         items = [str(block.common_n(column) or "") for column in block.columns]
         grid.append(["*n*", *[""] * (len(leads) - 1), *items])
     for section in block.sections:
@@ -201,7 +200,7 @@ def _latex_block(block: Block, numbers: Mapping[str, int]) -> list[str]:
         *_latex_groups(block),
         _latex_line(header),
     ]
-    if any(block.common_n(column) for column in block.columns):
+    if block.has_common_n:
         items = [str(block.common_n(column) or "") for column in block.columns]
         lines.append(_latex_line(["$n$", *[""] * (len(leads) - 1), *items]))
     for section in block.sections:
@@ -217,13 +216,13 @@ def _latex_block(block: Block, numbers: Mapping[str, int]) -> list[str]:
 
 def _latex_groups(block: Block) -> list[str]:
     """Head columns that stand together by their group's name and a rule."""
-    if not any(column.group for column in block.columns):
+    if not block.column_groups:
         return []
     texts, rules = [""] * len(block.lead_keys), []
     start = len(texts) + 1
-    for group, members in itertools.groupby(block.columns, key=lambda column: column.group):
-        end = start + len(list(members)) - 1
-        texts.append(f"\\multicolumn{{{end - start + 1}}}{{c}}{{{escape_latex(group)}}}")
+    for group, num_members in block.column_groups:
+        end = start + num_members - 1
+        texts.append(f"\\multicolumn{{{num_members}}}{{c}}{{{escape_latex(group)}}}")
         if group:
             rules.append(f"\\cmidrule(lr){{{start}-{end}}}")
         start = end + 1
