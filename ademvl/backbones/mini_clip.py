@@ -35,6 +35,7 @@ from ademvl.backbones.mini_clip_model import (
     RECIPE_FILE,
     WEIGHTS_FILE,
     MiniClipSettings,
+    build_model,
     encode_images,
     load_mini_clip,
     open_clip_config,
@@ -79,7 +80,8 @@ def train_mini_clip(
     """
     start = time.monotonic()
     train = load_captioned(data_dir, "train", image_size=settings.image_size)
-    model = _new_model(settings)
+    weights_seed = derive_seed(settings.seed, "mini_clip", "weights")
+    model = build_model(open_clip_config(settings), seed=weights_seed)
     _train(model, train, settings, progress=progress)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / RECIPE_FILE).unlink(missing_ok=True)
@@ -106,13 +108,6 @@ def train_mini_clip(
     }
     write_json(output_dir / RECIPE_FILE, recipe)
     return recipe
-
-
-def _new_model(settings: MiniClipSettings) -> open_clip.CLIP:
-    """Initialise from the seed; open_clip draws from the global generator, restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, "mini_clip", "weights"))
-        return open_clip.CLIP(**open_clip_config(settings))
 
 
 def _train(

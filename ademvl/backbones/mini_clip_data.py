@@ -11,24 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from open_clip.constants import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    OPENAI_DATASET_MEAN,
-    OPENAI_DATASET_STD,
-)
 from torch import Tensor
 
 from ademvl.data.image_files import open_rgb
+from ademvl.data.images import CLIP_MEAN_STD, IMAGENET_MEAN_STD
 from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES
 from ademvl.errors import DataError
 from ademvl.files import read_json, sha256_file
 
 CLASSES = tuple((color, shape) for color in COLORS for shape in SHAPES)
-NORMALIZATIONS = {
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "clip": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
-}
+NORMALIZATIONS = {"imagenet": IMAGENET_MEAN_STD, "clip": CLIP_MEAN_STD}
 """ScienceQA images come with ImageNet's mean and std, captioned ones with CLIP's."""
 
 _REMEDY = "Convert the mini data again."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import open_clip
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -43,7 +44,7 @@ class MiniClipSettings:
     text_heads: int = 2
     context_length: int = 16
     embed_dim: int = 64
-    epochs: int = 30
+    epochs: int = 16
     batch_size: int = 64
     lr: float = 1e-3
     warmup_share: float = 0.05
@@ -81,6 +82,16 @@ def open_clip_config(settings: MiniClipSettings) -> dict[str, object]:
     }
 
 
+def build_model(config: Mapping[str, object], *, seed: int) -> open_clip.CLIP:
+    """Build a model with weights drawn from `seed`.
+
+    open_clip draws them from torch's global generator, which is restored afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_clip.CLIP(**config)
+
+
 def load_mini_clip(model_dir: Path = MINI_CLIP_DIR) -> open_clip.CLIP:
     """Load the model in fp32, in evaluation mode.
 
@@ -98,7 +109,7 @@ def load_mini_clip(model_dir: Path = MINI_CLIP_DIR) -> open_clip.CLIP:
             raise WeightsError(f"{path}: its SHA-256 is not the one in {recipe.name}. {_RETRAIN}")
     try:
         state = safetensors.torch.load_file(path)
-        model = open_clip.CLIP(**config)
+        model = build_model(config, seed=0)
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path}: does not fit {CONFIG_FILE} ({error}). {_RETRAIN}") from error

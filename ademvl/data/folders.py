@@ -1,7 +1,6 @@
 """Whole folders that appear complete or not at all."""
 
 import fcntl
-import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -77,8 +76,8 @@ def _replace(folder: Path, aside: Path) -> None:
     """Rename, with an earlier folder out of the way first: rename needs an empty target."""
     if folder.exists():
         earlier = _sibling(folder)
-        os.rename(folder, earlier)
-        os.rename(aside, folder)
+        folder.rename(earlier)
+        aside.rename(folder)
         shutil.rmtree(earlier)
     else:
-        os.rename(aside, folder)
+        aside.rename(folder)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,32 @@ SMALL = MiniDataSettings(
     val_questions=160,
     test_questions=320,
     caption_train_images=40,
+    caption_val_images=60,
     caption_test_images=20,
 )
+SOURCE_IMAGES = {"train": 400, "test": 120}
 SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory):
+def source(tmp_path_factory):
+    """The first images of the package with their questions, laid out as the package is."""
+    folder = tmp_path_factory.mktemp("source")
+    package, _ = find_source()
+    for split, number in SOURCE_IMAGES.items():
+        (folder / split / "images").mkdir(parents=True)
+        for image in range(number):
+            name = f"{split}/images/{image}.png"
+            (folder / name).write_bytes((package / name).read_bytes())
+        rows = [row for row in read(package / split / "questions.json") if row[2] < number]
+        (folder / split / "questions.json").write_text(json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mini(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini") / "data"
-    convert_easy_vqa(folder, SMALL)
+    convert_easy_vqa(folder, SMALL, source=source)
     return folder
 
 
@@ -57,7 +75,7 @@ def test_question_counts_follow_the_settings(mini, problems):
     }
     assert splits["trainval"] == splits["train"] + splits["val"]
     assert [len(splits[f"mini{split}"]) for split in SPLITS] == [80, 16, 32]
-    assert sorted(problems) == sorted(sum((splits[split] for split in SPLITS), []))
+    assert sorted(problems) == sorted(splits["train"] + splits["val"] + splits["test"])
     assert all(problems[item]["split"] == split for split in SPLITS for item in splits[split])
 
 
@@ -109,7 +127,8 @@ def test_choices_are_distinct_and_of_the_right_kind(problems):
         choices = row["choices"]
         assert len(set(choices)) == len(choices)
         if set(choices) & set(COLORS):
-            assert len(choices) == 4 and set(choices) <= set(COLORS)
+            assert len(choices) == 4
+            assert set(choices) <= set(COLORS)
         else:
             assert sorted(choices) in (["no", "yes"], sorted(SHAPES))
 
@@ -139,7 +158,7 @@ def test_text_only_hint_holds_the_answer(problems):
     for row in problems.values():
         if row["hint"]:
             color, shape = row["solution"].rstrip(".").split()[-2:]
-            assert color in row["hint"].split() and shape in row["hint"].split()
+            assert {color, shape} <= set(row["hint"].split())
 
 
 def test_all_subjects_and_both_grade_bands_occur(problems):
@@ -181,7 +200,7 @@ def test_images_lie_where_problems_say(mini, problems):
 
 def test_caption_files_agree_with_each_other(mini):
     folder = mini / "coco_caption"
-    for split, images in (("train", 40), ("val", 200), ("test", 20)):
+    for split, images in (("train", 40), ("val", 60), ("test", 20)):
         annotations = read(folder / f"annotations/captions_{split}.json")
         references = {row["id"]: [] for row in annotations["images"]}
         assert len(references) == images
@@ -206,22 +225,23 @@ def test_caption_files_agree_with_each_other(mini):
 def test_captions_name_colour_and_shape():
     for template in CAPTION_TEMPLATES:
         caption = template.format(color="teal", shape="circle")
-        assert caption.islower() and caption.replace(" ", "").isalpha()
+        assert caption.islower()
+        assert caption.replace(" ", "").isalpha()
         assert {"teal", "circle"} <= set(caption.split())
         assert len(caption.split()) >= 4  # BLEU-4 counts runs of four words
 
 
-def test_two_conversions_are_byte_identical(mini, tmp_path):
-    convert_easy_vqa(tmp_path / "again", SMALL)
+def test_two_conversions_are_byte_identical(mini, source, tmp_path):
+    convert_easy_vqa(tmp_path / "again", SMALL, source=source)
     assert tree(tmp_path / "again") == tree(mini)
 
 
-def test_conversion_works_where_links_do_not(mini, tmp_path, monkeypatch):
+def test_conversion_works_where_links_do_not(mini, source, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 
     monkeypatch.setattr(mini_layout.os, "link", refuse)
-    convert_easy_vqa(tmp_path / "copied", SMALL)
+    convert_easy_vqa(tmp_path / "copied", SMALL, source=source)
     assert tree(tmp_path / "copied") == tree(mini)
 
 
@@ -241,16 +261,16 @@ def dying(write):
     return wrapper
 mini.write_json = dying(mini.write_json)
 mini_layout.write_json = dying(mini_layout.write_json)
-mini.convert_easy_vqa(Path(sys.argv[1]), SMALL)
+mini.convert_easy_vqa(Path(sys.argv[1]), SMALL, source=Path(sys.argv[3]))
 """
 
 
 @pytest.mark.parametrize("call", [1, 12])
-def test_killed_conversion_leaves_nothing_that_looks_finished(mini, tmp_path, call):
+def test_killed_conversion_leaves_nothing_that_looks_finished(mini, source, tmp_path, call):
     root = Path(__file__).resolve().parents[2]
     target = tmp_path / "killed"
     run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(target), str(call)],
+        [sys.executable, "-c", KILLED, str(target), str(call), str(source)],
         check=False,
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
@@ -258,7 +278,7 @@ def test_killed_conversion_leaves_nothing_that_looks_finished(mini, tmp_path, ca
     assert run.returncode == -signal.SIGKILL
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1
-    convert_easy_vqa(target, SMALL)
+    convert_easy_vqa(target, SMALL, source=source)
     assert tree(target) == tree(mini)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -308,7 +328,7 @@ def package(tmp_path):
 
 
 def test_wrong_answer_in_the_package_is_an_error(package):
-    with pytest.raises(DataError, match="image 0 .*what is the red shape"):
+    with pytest.raises(DataError, match=r"image 0 .*what is the red shape"):
         load_questions(package, "train")
 
 
@@ -332,9 +352,9 @@ def test_malformed_questions_are_an_error(package, text):
         load_questions(package, "train")
 
 
-def test_too_many_questions_are_refused_with_the_number_there_is(tmp_path):
+def test_too_many_questions_are_refused_with_the_number_there_is(source, tmp_path):
     with pytest.raises(SettingsError, match=r"test_questions: 90000 asked for, \d+ available"):
-        convert_easy_vqa(tmp_path / "data", MiniDataSettings(test_questions=90000))
+        convert_easy_vqa(tmp_path / "data", replace(SMALL, test_questions=90_000), source=source)
     assert not list(tmp_path.iterdir())
 
 
