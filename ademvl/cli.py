@@ -121,7 +121,9 @@ def _add_check_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]
     cache = _verb(verbs, "cache", _cache, "List, verify or clean the feature cache.")
     cache.add_argument("action", choices=["ls", "verify", "gc"])
     cache.add_argument("folder", type=Path, nargs="?", default=Path("results/shared/features"))
-    cache.add_argument("--unused-days", type=float, help="gc: also remove what was not used so long")
+    cache.add_argument(
+        "--unused-days", type=float, help="gc: also remove what was not used so long"
+    )
     cache.add_argument("--dry-run", action="store_true", help="gc: only say what would be removed")
 
 

@@ -1,7 +1,7 @@
 """One small integer per verb that makes results: raised exactly when its results would change.
 
-The numbers enter the rules' params, so that Snakemake reruns what a real change affects, and nothing
-when code changes only in looks. The full fingerprint of the code goes into provenance.json.
+The numbers enter the rules' params, so that Snakemake reruns what a real change affects, and
+nothing when code changes only in looks. The full fingerprint of the code goes into provenance.json.
 """
 
 RESULT_VERSIONS = {

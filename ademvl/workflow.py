@@ -148,7 +148,6 @@ class WorkflowPlan:
         return 0 if self.run(wildcards).backbones.llm == "mini" else 1
 
 
-
 def _reads_features(run: RunSettings) -> bool:
     return run.features.mode == "cached" and run.images == "shown"
 

@@ -26,7 +26,7 @@ class BackboneSettings:
     """The frozen models.
 
     Attributes:
-        llm: `mini` (shipped with the package), or a folder or repository id that transformers loads.
+        llm: `mini` (shipped with the package), or a folder or repository id for transformers.
         tower: `mini`, or a model name of open_clip such as `ViT-L-14-quickgelu`.
         tower_weights: pretrained tag or file for open_clip; empty for `mini`.
         precision: dtype of the frozen language model's weights.
@@ -117,7 +117,8 @@ class OptimizationSettings:
     def __post_init__(self) -> None:
         if self.effective_batch_size % self.per_device_batch_size:
             divisors = [
-                n for n in range(1, self.effective_batch_size + 1)
+                n
+                for n in range(1, self.effective_batch_size + 1)
                 if self.effective_batch_size % n == 0
             ]
             raise SettingsError(

@@ -123,9 +123,7 @@ def check(
         for text in _explain(error)
     ]
     if findings:
-        raise SettingsError(
-            list_findings(f"{source}: wrong settings", findings, remedy)
-        )
+        raise SettingsError(list_findings(f"{source}: wrong settings", findings, remedy))
     assert isinstance(converted, dict)
     return converted
 

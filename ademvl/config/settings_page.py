@@ -12,14 +12,14 @@ _INTRODUCTION = """\
 # Settings
 
 Every key of a study file (`config.yaml`, `workflow/studies/*.yaml`). This page and
-`workflow/schemas/config.schema.yaml` are printed from the settings classes in `ademvl/config/`, where
-each default has its source.
+`workflow/schemas/config.schema.yaml` are printed from the settings classes in `ademvl/config/`,
+where each default has its source.
 
-`snakemake --configfile FILE` runs another study in place of `config.yaml`. Single keys can be changed
-on the command line, nested ones as one argument:
-`snakemake --cores all --config 'datasets={"easy_vqa": {"train_questions": 2000}}'`; for more than one
-or two, copy the file. An unknown key or a wrong value is refused with its path, what is allowed, and
-the nearest right spelling.
+`snakemake --configfile FILE` runs another study in place of `config.yaml`. Single keys can be
+changed on the command line, nested ones as one argument:
+`snakemake --cores all --config 'datasets={"easy_vqa": {"train_questions": 2000}}'`; for more than
+one or two, copy the file. An unknown key or a wrong value is refused with its path, what is
+allowed, and the nearest right spelling.
 """
 
 
@@ -79,4 +79,5 @@ def _values(entry: Mapping[str, Any]) -> str:
 def _default(entry: Mapping[str, Any]) -> str:
     if "default" not in entry or entry["default"] in ("", {}):
         return ""
-    return f"`{str(entry['default']).lower() if entry['default'] in (True, False) else entry['default']}`"
+    default = entry["default"]
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

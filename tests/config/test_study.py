@@ -120,7 +120,9 @@ def test_changed_default_changes_only_runs_that_use_it(raw: dict[str, Any]) -> N
     changed = deepcopy(raw)
     changed["runs"]["text_only"]["optimization"] = {"epochs": 9.0}
     before, after = load_study(raw).runs, load_study(changed).runs
-    different = {a.name for b, a in zip(before, after, strict=True) if run_to_json(a) != run_to_json(b)}
+    different = {
+        a.name for b, a in zip(before, after, strict=True) if run_to_json(a) != run_to_json(b)
+    }
     assert different == {"text_only"}
 
 

@@ -1,4 +1,4 @@
-"""Protects the promise that a workflow killed anywhere ends in the same results by the same command."""
+"""Protects the promise that a killed workflow ends in the same results by the same command."""
 
 import random
 from pathlib import Path

@@ -1,0 +1,226 @@
+"""Tiny real things for tests: a two-layer Llama, a CLIP for 8-pixel images, a dozen questions."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+
+from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.run import (
+    BackboneSettings,
+    FeatureSettings,
+    OptimizationSettings,
+    PromptSettings,
+    RunSettings,
+)
+from ademvl.config.study import run_to_json
+
+TOWER = "tiny-vit"
+_COLORS = ("red", "green", "blue", "gray")
+_RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "gray": (128, 128, 128)}
+
+
+def make_llm(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random two-layer Llama of width 32 with its SentencePiece tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab_size = make_tokenizer(folder / "tokenizer.model")
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_tokenizer(path: Path) -> int:
+    """Train a SentencePiece model on a few sentences; return its number of pieces."""
+    from sentencepiece import SentencePieceTrainer
+
+    sentences = [
+        f"Context: {hint}\nQuestion: What color is it?\nOptions: (A) {a} (B) {b}\nResponse:The "
+        f"answer is {letter}. a picture of a {a} square Image: N/A"
+        for hint in ("N/A", "The square is red.")
+        for a in _COLORS
+        for b in _COLORS
+        for letter in "AB"
+    ]
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        vocab_size=100,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        num_threads=1,
+        minloglevel=2,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+    )
+    path.write_bytes(model.getvalue())
+    from sentencepiece import SentencePieceProcessor
+
+    return int(SentencePieceProcessor(model_file=str(path)).vocab_size())
+
+
+def make_tower(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random three-block CLIP for 8-pixel images, 4 x 4 grid; return its weights file.
+
+    The architecture's name is `TOWER`; `register_tower` makes it known to open_clip.
+    """
+    import open_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 8,
+            "layers": 3,
+            "width": 16,
+            "head_width": 8,
+            "patch_size": 2,
+        },
+        "text_cfg": {
+            "context_length": 8,
+            "vocab_size": 16,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    (folder / f"{TOWER}.json").write_text(json.dumps(config), encoding="utf-8")
+    register_tower(folder)
+    weights = folder / "tower.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.save(open_clip.create_model(TOWER).state_dict(), weights)
+    return weights
+
+
+def register_tower(folder: Path) -> None:
+    """Make the tower's architecture known to open_clip; needed once in each process."""
+    import open_clip
+
+    open_clip.add_model_config(folder / f"{TOWER}.json")
+
+
+def make_scienceqa(root: Path, *, num_train: int = 12, num_val: int = 2, num_test: int = 4) -> Path:
+    """Write questions for the color of an 8-pixel image; every third is text-only."""
+    root.mkdir(parents=True, exist_ok=True)
+    problems: dict[str, Any] = {}
+    splits: dict[str, list[str]] = {}
+    sizes = {"train": num_train, "val": num_val, "test": num_test}
+    for split, size in sizes.items():
+        splits[split] = []
+        for _ in range(size):
+            number = len(problems)
+            question_id = str(number + 1)
+            problems[question_id] = _problem(number, split)
+            splits[split].append(question_id)
+            if problems[question_id]["image"]:
+                _write_image(root / "images" / split / question_id / "image.png", number)
+    for name, content in (("problems", problems), ("pid_splits", splits)):
+        (root / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+def _problem(number: int, split: str) -> dict[str, Any]:
+    right = _COLORS[number % 4]
+    wrong = _COLORS[(number + 1 + number // 4 % 3) % 4]
+    answer = number // 2 % 2
+    is_text_only = number % 3 == 2
+    return {
+        "question": "What color is the square?",
+        "choices": [wrong, right] if answer else [right, wrong],
+        "answer": answer,
+        "hint": f"The square is {right}." if is_text_only else "",
+        "image": None if is_text_only else "image.png",
+        "task": "closed choice",
+        "grade": f"grade{number % 12 + 1}",
+        "subject": ("natural science", "social science", "language science")[number % 3],
+        "topic": "color",
+        "category": "color",
+        "skill": "name the color",
+        "lecture": "",
+        "solution": "",
+        "split": split,
+    }
+
+
+def _write_image(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (8, 8), _RGB[_COLORS[number % 4]])
+    image.putpixel((number % 8, number // 8 % 8), (number, 0, 255 - number))
+    image.save(path)
+
+
+def make_run(folder: Path, **changes: Any) -> RunSettings:
+    """Write everything that a ScienceQA run needs below `folder` and return its settings.
+
+    Args:
+        folder: gets `llm`, `tower`, `data` and `features`; what is there already is used.
+        changes: fields of the run, or of its optimization, that differ from the tiny defaults.
+    """
+    llm, tower, data = folder / "llm", folder / "tower", folder / "data" / "scienceqa"
+    weights = tower / "tower.pt"
+    if not (llm / "config.json").is_file():
+        make_llm(llm)
+    if weights.is_file():
+        register_tower(tower)
+    else:
+        make_tower(tower)
+    if not (data / "problems.json").is_file():
+        make_scienceqa(data)
+    defaults = {
+        "epochs": 4.0,
+        "warmup_epochs": 0.5,
+        "base_lr": 0.5,
+        "effective_batch_size": 4,
+        "per_device_batch_size": 4,
+        "state_interval_seconds": 1e9,
+        "log_interval_steps": 2,
+    }
+    fields = {field.name for field in dataclasses.fields(OptimizationSettings)}
+    optimization = {key: changes.pop(key) for key in list(changes) if key in fields}
+    run = RunSettings(
+        study="tiny",
+        name="adem",
+        seed=0,
+        task="scienceqa",
+        data_dir=str(data),
+        method=AdemSettings(
+            scales=(16, 4),
+            projection_width=8,
+            clip_adapter=ClipAdapterSettings(dim=2),
+        ),
+        backbones=BackboneSettings(llm=str(llm), tower=TOWER, tower_weights=str(weights)),
+        features=FeatureSettings(
+            mode="cached", precision="fp32", cache_dir=str(folder / "features")
+        ),
+        prompts=PromptSettings(max_seq_len=128),
+        optimization=OptimizationSettings(**{**defaults, **optimization}),
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def write_run(run_dir: Path, run: RunSettings) -> Path:
+    """Write `run_dir`/run.yaml and return the directory."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    settings = yaml.safe_dump(json.loads(run_to_json(run)), sort_keys=False)
+    (run_dir / "run.yaml").write_text(settings, encoding="utf-8")
+    return run_dir
