@@ -1,0 +1,154 @@
+"""Protects the feature cache against several jobs at once and against jobs that are killed."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from ademvl.files import write_bytes
+from ademvl.vision.feature_cache import FeatureCache, FeatureKey
+from ademvl.vision.feature_namespace import Namespace
+from ademvl.vision.feature_shards import signature
+from tests.vision.feature_fakes import encoded_names, expected, logging_encoder, make_images
+
+KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32")
+SHARD_IMAGES = 8
+NUM_IMAGES = 120
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def fill(root: Path, images: list[Path], log: Path, seconds_per_image: float) -> None:
+    cache = FeatureCache(root, KEY, shard_images=SHARD_IMAGES)
+    encode = logging_encoder(log, seconds_per_image=seconds_per_image)
+    cache.ensure(images, encode, batch_size=4, progress=False)
+
+
+def start(root: Path, images: list[Path], log: Path, seconds_per_image: float = 0.0):
+    process = PROCESSES.Process(target=fill, args=(root, images, log, seconds_per_image))
+    process.start()
+    return process
+
+
+def start_stuck(root: Path, images: list[Path], log: Path):
+    """Start a job that holds a claim on the first images until it is killed."""
+    process = start(root, images, log, seconds_per_image=60.0)
+    while not list((root / KEY.folder_name / "shards").glob("*.claim")):
+        time.sleep(0.01)
+    return process
+
+
+def assert_whole(root: Path, images: list[Path]) -> None:
+    cache = FeatureCache(root, KEY)
+    with cache.open(images) as reader:
+        assert torch.equal(reader.read(images), expected(images))
+    kinds = Counter(path.suffix for path in (cache.folder / "shards").iterdir())
+    assert set(kinds) == {".safetensors"}
+
+
+def test_killed_at_random_moments_it_loses_at_most_a_shard_each_time(tmp_path):
+    images = make_images(tmp_path / "images", NUM_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    moments = random.Random(7)
+    num_kills = 12
+    for _ in range(num_kills):
+        process = start(root, images, log, seconds_per_image=0.001)
+        time.sleep(moments.uniform(0.005, 0.06))
+        process.kill()
+        process.join()
+    fill(root, images, log, 0.0)
+    assert_whole(root, images)
+    assert len(encoded_names(log)) <= NUM_IMAGES + num_kills * SHARD_IMAGES
+
+
+@pytest.mark.parametrize("overlap", ["same", "partial"])
+def test_jobs_at_once_share_the_work_without_doubling_any(tmp_path, overlap):
+    images = make_images(tmp_path / "images", NUM_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    shuffled = random.Random(3).sample(images, NUM_IMAGES)
+    lists = {
+        "same": [images, images[::-1], shuffled],
+        "partial": [images[:80], shuffled[:70], images[40:]],
+    }[overlap]
+    jobs = [start(root, part, log, seconds_per_image=0.002) for part in lists]
+    for job in jobs:
+        job.join(timeout=30)
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert max(Counter(encoded_names(log)).values()) == 1
+    for part in lists:
+        assert_whole(root, part)
+
+
+def test_claim_of_a_killed_job_is_taken_over_by_one_that_waits(tmp_path):
+    images = make_images(tmp_path / "images", SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    slow = start_stuck(root, images, log)
+    waiting = start(root, images, log)
+    time.sleep(0.3)
+    assert waiting.is_alive()
+    slow.kill()
+    slow.join()
+    waiting.join(timeout=10)
+    assert waiting.exitcode == 0
+    assert_whole(root, images)
+
+
+def test_stopped_job_does_not_hold_up_those_that_need_other_images(tmp_path):
+    images = make_images(tmp_path / "images", 3 * SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    slow = start_stuck(root, images, log)
+    os.kill(slow.pid, signal.SIGSTOP)
+    fill(root, images[SHARD_IMAGES:], log, 0.0)
+    with FeatureCache(root, KEY).open(images[SHARD_IMAGES:]) as reader:
+        assert len(reader.read(images[SHARD_IMAGES:])) == 2 * SHARD_IMAGES
+    slow.kill()
+    slow.join()
+
+
+def test_two_jobs_that_both_find_a_shard_damaged_rebuild_it_once(tmp_path):
+    images = make_images(tmp_path / "images", NUM_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    fill(root, images, log, 0.0)
+    shard = min((root / KEY.folder_name / "shards").glob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 255
+    shard.write_bytes(content)
+    jobs = [start(root, images, log) for _ in range(3)]
+    for job in jobs:
+        job.join(timeout=30)
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert_whole(root, images)
+    assert len(encoded_names(log)) == NUM_IMAGES + SHARD_IMAGES
+
+
+def test_temporary_files_are_cleared_only_when_nobody_can_be_writing_them(tmp_path):
+    images = make_images(tmp_path / "images", 2 * SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    slow = start_stuck(root, images, log)
+    half = root / KEY.folder_name / "shards" / ".abc.safetensors.xyz.tmp"
+    half.write_bytes(b"half a shard")
+    fill(root, images[SHARD_IMAGES:], log, 0.0)
+    assert half.exists()
+    slow.kill()
+    slow.join()
+    fill(root, images, log, 0.0)
+    assert not half.exists()
+    assert_whole(root, images)
+
+
+def test_shard_that_another_job_has_repaired_meanwhile_stays(tmp_path):
+    images = make_images(tmp_path / "images", SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    fill(root, images, log, 0.0)
+    (shard,) = (root / KEY.folder_name / "shards").glob("*.safetensors")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    seen = signature(shard)
+    write_bytes(shard, whole)
+    Namespace(root, KEY).quarantine(shard.name, "was damaged", seen)
+    assert_whole(root, images)
