@@ -121,6 +121,13 @@ class Block:
         return tuple(row for section in self.sections for row in section.rows)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Footnotes of columns, then of rows, each once, in order of appearance."""
+        of_columns = [column.note for column in self.columns if column.note]
+        of_rows = [note for row in self.rows for note in row.notes]
+        return tuple(dict.fromkeys([*of_columns, *of_rows]))
+
+    @property
     def lead_keys(self) -> tuple[str, ...]:
         """Text columns that at least one row fills."""
         return tuple(key for key in LEAD_KEYS if any(row.texts.get(key) for row in self.rows))
@@ -182,12 +189,8 @@ class Table:
         """Number all footnotes of columns and rows, in order of appearance, from 1."""
         found: dict[str, int] = {}
         for block in self.blocks:
-            for notes in (
-                [column.note for column in block.columns],
-                *([*row.notes] for row in block.rows),
-            ):
-                for note in filter(None, notes):
-                    found.setdefault(note, len(found) + 1)
+            for note in block.notes:
+                found.setdefault(note, len(found) + 1)
         return found
 
 

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 
-from ademvl.reporting.layout import LEAD_KEYS, Block, Cell, Column, Row, Table, printable
+from ademvl.reporting.layout import LEAD_KEYS, Block, Column, Row, Table, printable
 
 CSV_COLUMNS = (
     "table",
@@ -161,40 +161,37 @@ def escape_markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Render as booktabs tabulars, one a block; the intervals stand in a smaller line below."""
+    """Render as booktabs tables, one float a block; intervals stand in a smaller line below."""
     numbers = table.footnotes()
-    unit = f". All numbers: {escape_latex(table.unit)}" if table.unit else ""
-    lines = [
-        f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs}}",
-        "\\begin{table}[t]",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-        f"\\caption{{{escape_latex(table.title)}{unit}.}}",
-        f"\\label{{tab:{table.key}}}",
-    ]
-    for block in table.blocks:
-        lines += _latex_block(block, numbers)
-    lines.append("\\par\\medskip\\raggedright\\scriptsize")
-    lines += [
-        f"\\textsuperscript{{{number}}}~{escape_latex(note)}\\par"
-        for note, number in numbers.items()
-    ]
-    lines += [f"{escape_latex(note)}\\par" for note in table.notes]
-    return "\n".join([*lines, "\\end{table}"]) + "\n"
+    lines = [f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs}}"]
+    for index, block in enumerate(table.blocks):
+        unit = f"; {table.unit}" if table.unit else ""
+        remark = f" {block.remark}" if block.remark else ""
+        caption = f"{table.title}. {block.title}{unit}.{remark}"
+        is_last = index == len(table.blocks) - 1
+        lines += [
+            "\\begin{table}[tp]",
+            "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
+            f"\\caption{{{escape_latex(caption)}}}",
+            f"\\label{{tab:{table.key}-{index + 1}}}",
+            *_latex_tabular(block, numbers),
+            "\\par\\medskip\\raggedright\\scriptsize",
+            *(f"{_latex_marks([note], numbers)}~{escape_latex(note)}\\par" for note in block.notes),
+            *(f"{escape_latex(note)}\\par" for note in table.notes if is_last),
+            "\\end{table}",
+        ]
+    return "\n".join(lines) + "\n"
 
 
-def _latex_block(block: Block, numbers: Mapping[str, int]) -> list[str]:
+def _latex_tabular(block: Block, numbers: Mapping[str, int]) -> list[str]:
     leads = block.lead_keys
     width = len(leads) + len(block.columns)
-    heading = f"\\textbf{{{escape_latex(block.title)}}}"
-    if block.remark:
-        heading += f": {escape_latex(block.remark)}"
     header = list(block.lead_headers)
     header += [
         escape_latex(column.header) + _latex_marks([column.note], numbers)
         for column in block.columns
     ]
     lines = [
-        f"\\par\\medskip {heading}\\par\\smallskip",
         f"\\begin{{tabular}}{{{'l' * len(leads)}{'r' * len(block.columns)}}}",
         "\\toprule",
         *_latex_groups(block),
@@ -206,11 +203,10 @@ def _latex_block(block: Block, numbers: Mapping[str, int]) -> list[str]:
     for section in block.sections:
         lines.append("\\midrule")
         if section.title:
-            lines.append(
-                f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{escape_latex(section.title)}}}}} \\\\"
-            )
+            title = f"\\textit{{{escape_latex(section.title)}}}"
+            lines.append(f"\\multicolumn{{{width}}}{{l}}{{{title}}} \\\\")
         for row in section.rows:
-            lines += _latex_row(block, row, leads, numbers)
+            lines += _latex_row(block, row, numbers)
     return [*lines, "\\bottomrule", "\\end{tabular}"]
 
 
@@ -229,29 +225,21 @@ def _latex_groups(block: Block) -> list[str]:
     return [_latex_line(texts), "".join(rules)]
 
 
-def _latex_row(
-    block: Block, row: Row, leads: tuple[str, ...], numbers: Mapping[str, int]
-) -> list[str]:
-    texts = [escape_latex(row.texts.get(key, "")) for key in leads]
+def _latex_row(block: Block, row: Row, numbers: Mapping[str, int]) -> list[str]:
+    """Render a row; a single interval stands beside its number, several in a line below."""
+    texts = [escape_latex(row.texts.get(key, "")) for key in block.lead_keys]
     texts[0] += _latex_marks(row.notes, numbers)
-    cells = [row.cell(column) for column in block.columns]
-    values = [
-        escape_latex(column.format(cell.value))
-        for column, cell in zip(block.columns, cells, strict=True)
-    ]
-    lines = [_latex_line(texts + values)]
-    below = [
-        _latex_below(block, row, column, cell)
-        for column, cell in zip(block.columns, cells, strict=True)
-    ]
-    if any(below):
-        lines.append(_latex_line([""] * len(leads) + below))
-    return lines
+    values = [escape_latex(column.format(row.cell(column).value)) for column in block.columns]
+    details = [_latex_details(block, row, column) for column in block.columns]
+    if sum(map(bool, details)) <= 1:
+        beside = [" ".join(filter(None, pair)) for pair in zip(values, details, strict=True)]
+        return [_latex_line(texts + beside)]
+    return [_latex_line(texts + values), _latex_line([""] * len(texts) + details)]
 
 
-def _latex_below(block: Block, row: Row, column: Column, cell: Cell) -> str:
+def _latex_details(block: Block, row: Row, column: Column) -> str:
     odd_n = block.odd_n(row, column)
-    parts = [column.format_interval(cell), f"$n = {odd_n}$" if odd_n else ""]
+    parts = [column.format_interval(row.cell(column)), f"$n = {odd_n}$" if odd_n else ""]
     text = " ".join(part for part in parts if part)
     return f"{{\\tiny {text}}}" if text else ""
 
