@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from ademvl.config.load import Study, read_run
 from ademvl.config.run import RunSettings
+from ademvl.config.schema import to_plain
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.files import read_json
 from ademvl.training.metrics import MetricsRow, read_metrics
 
+_SCORED_WITH = ("task", "images", "method", "backbones", "prompts")
 _REMEDY = "Delete the file and run the same command again."
 
 State = Literal["finished", "stale", "not run"]
@@ -155,11 +157,11 @@ def read_results(study: Study) -> StudyResults:
 def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.task}.json"
     provenance_path = run_dir / "provenance.json"
-    state: State = "finished" if scores_path.is_file() else "not run"
-    if state == "finished" and read_run(run_dir) != settings:
-        state = "stale"
+    raw = _read_object(scores_path) if scores_path.is_file() else {}
+    state: State = "finished" if raw else "not run"
+    if raw and (read_run(run_dir) != settings or not _were_scored_with(settings, raw)):
+        raw, state = {}, "stale"
     provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
-    raw = _read_object(scores_path) if state == "finished" else {}
     return SeedResult(
         settings=settings,
         run_dir=run_dir,
@@ -169,6 +171,13 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         cost=_cost(provenance),
         provenance=provenance,
     )
+
+
+def _were_scored_with(settings: RunSettings, raw: Mapping[str, Any]) -> bool:
+    """Compare the settings in a score file's header with those of the study."""
+    recorded = (raw.get("header") or {}).get("settings") or {}
+    expected = to_plain(settings)
+    return all(recorded[key] == expected[key] for key in _SCORED_WITH if key in recorded)
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:

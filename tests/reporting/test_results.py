@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ademvl.config.load import read_run
+from ademvl.config.schema import to_plain
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
 from ademvl.reporting.results import read_results
@@ -48,6 +50,15 @@ def test_run_made_with_other_settings_is_stale(finished: SyntheticStudy) -> None
     run = read_results(finished.study).runs[1]
     assert run.state == "stale"
     assert run.estimate("AVG") is None
+
+
+def test_scores_from_before_a_change_of_settings_are_stale(finished: SyntheticStudy) -> None:
+    folder = finished.run_dir("text_only")
+    path = folder / "scores" / "scienceqa.json"
+    settings = to_plain(read_run(folder))
+    settings["method"]["gamma"] = 0.5
+    path.write_text(json.dumps({**json.loads(path.read_text()), "header": {"settings": settings}}))
+    assert read_results(finished.study).runs[1].state == "stale"
 
 
 def test_cost_and_curve_are_read(finished: SyntheticStudy) -> None:
