@@ -1,10 +1,11 @@
 """Visual inputs of a batch, cached or online: one way for training and for evaluation.
 
-Cached: features are encoded once and read from the feature cache; the tower is loaded only when
-something is missing. Online: pixels are decoded, and the model's own tower encodes them in every
-forward pass, because adapters inside it are trained.
+Cached: features are encoded once and read from the feature cache. Online: pixels are decoded, and
+the model's own tower encodes them in every forward pass, because adapters inside it are trained.
+What is given lies on the CPU; the model moves it.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,14 +13,19 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from ademvl.config.load import read_run
 from ademvl.config.run import RunSettings
+from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.files import write_json
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.model import VisionLanguageModel
-    from ademvl.vision.cache import FeatureReader
+    from ademvl.vision.feature_cache import FeatureReader
 
 MAX_PIXEL_BYTES = 512 << 20
+
+_log = logging.getLogger(__name__)
 
 
 class VisualSource(Protocol):
@@ -32,17 +38,23 @@ class VisualSource(Protocol):
         """
 
 
+class NoImages:
+    """For runs that see no image, such as the text-only control."""
+
+    def for_batch(self, batch: "Batch") -> None:
+        """Return None."""
+
+
 class CachedFeatures:
     """Reads the features of a batch's images from the cache."""
 
-    def __init__(self, reader: "FeatureReader", device: torch.device) -> None:
+    def __init__(self, reader: "FeatureReader") -> None:
         self._reader = reader
-        self._device = device
 
     def for_batch(self, batch: "Batch") -> Tensor | None:
         """Return features (B_img, 1 + G, C) in the cache's precision."""
         paths = [path for path in batch.images if path is not None]
-        return self._reader.read(paths).to(self._device) if paths else None
+        return self._reader.read(paths) if paths else None
 
 
 class OnlinePixels:
@@ -55,21 +67,17 @@ class OnlinePixels:
     def __init__(
         self,
         load: Callable[[Path], Tensor],
-        device: torch.device,
         *,
         max_bytes: int = MAX_PIXEL_BYTES,
     ) -> None:
         self._load = load
-        self._device = device
         self._free_bytes = max_bytes
         self._kept: dict[Path, Tensor] = {}
 
     def for_batch(self, batch: "Batch") -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
         paths = [path for path in batch.images if path is not None]
-        return (
-            torch.stack([self._pixels(path) for path in paths]).to(self._device) if paths else None
-        )
+        return torch.stack([self._pixels(path) for path in paths]) if paths else None
 
     def _pixels(self, path: Path) -> Tensor:
         pixels = self._kept.get(path)
@@ -90,18 +98,83 @@ def open_visual_source(
 ) -> VisualSource:
     """Prepare the visual inputs of `images` in the run's feature mode.
 
-    In cached mode every image is in the cache when this returns.
+    In cached mode every image is in the cache when this returns. Online, images are decoded when a
+    batch asks for them; that all files are there is made sure first.
 
     Raises:
-        DataError: an image is missing or does not decode.
+        DataError: images are missing, all listed at once, or do not decode.
         CacheError: the cache cannot be written.
     """
-    device = next(model.parameters()).device
+    if not images:
+        return NoImages()
     if run.features.mode == "cached":
         from ademvl.vision.extraction import ensure_features
 
-        return CachedFeatures(ensure_features(run, images, progress=progress), device)
+        return CachedFeatures(ensure_features(run, images, progress=progress))
+    from ademvl.data.image_files import missing_image_findings
     from ademvl.data.images import load_pixels, preprocessing_for
 
+    if findings := missing_image_findings((path.name, path) for path in images):
+        remedy = f"Complete the data below {run.data_dir}, or make it again (`snakemake data`)."
+        raise DataError(list_findings(f"{run.data_dir}: images are missing", findings, remedy))
+    if model.tower is None:
+        raise ValueError("online features need a model with a tower")
     preprocessing = preprocessing_for(run.task, model.tower.image_size)
-    return OnlinePixels(lambda path: load_pixels(path, preprocessing), device)
+    return OnlinePixels(lambda path: load_pixels(path, preprocessing))
+
+
+def build_feature_cache(run_dir: Path, output: Path, *, progress: bool = True) -> None:
+    """Encode all images that a run trains on and is evaluated on, and write what they take.
+
+    Args:
+        run_dir: directory of a run with cached features.
+        output: report to write (JSON); the same whatever was in the cache before.
+        progress: show progress bars, on a terminal only.
+
+    Raises:
+        SettingsError: the run encodes pixels online.
+        DataError: the data set or an image is missing or damaged.
+        CacheError: the cache cannot be written.
+    """
+    from ademvl.vision.extraction import extract_run_features
+
+    run = read_run(run_dir)
+    if run.features.mode != "cached":
+        raise SettingsError(f"{run_dir}: features.mode is {run.features.mode}, expected cached")
+    report = extract_run_features(run, run_images(run), progress=progress)
+    _log.info("%d of %d images were encoded now", report.num_encoded, report.num_unique)
+    write_json(
+        output,
+        {
+            "cache_dir": run.features.cache_dir,
+            "precision": run.features.precision,
+            "num_images": report.num_images,
+            "num_unique_images": report.num_unique,
+            "bytes": report.bytes,
+        },
+    )
+
+
+def run_images(run: RunSettings) -> list[Path]:
+    """Return the images of a run's training and evaluation splits, each once, in data set order.
+
+    Raises:
+        DataError: the data set is missing or malformed.
+    """
+    from ademvl.data.examples import (
+        caption_evaluation_examples,
+        caption_training_examples,
+        scienceqa_evaluation_examples,
+        scienceqa_training_examples,
+    )
+    from ademvl.data.scienceqa import load_scienceqa
+
+    root, split = Path(run.data_dir), run.evaluation.split
+    if run.task == "coco_caption":
+        examples = caption_training_examples(root, run.images)
+        examples += caption_evaluation_examples(root, split, run.images)
+    else:
+        dataset = load_scienceqa(root)
+        examples = scienceqa_training_examples(dataset, run.prompts, run.images)
+        examples += scienceqa_evaluation_examples(dataset, split, run.prompts, run.images)
+    return list(dict.fromkeys(example.image for example in examples if example.image is not None))

@@ -97,7 +97,7 @@ class PredictionLog:
             found: object = read_json(self._header_path, remedy="It is written anew.")
         except DataError:
             return False
-        return found == self._header
+        return bool(found == self._header)
 
     def _discard_stale(self) -> None:
         """Remove the complete file, and lines of another header; then write the header."""

