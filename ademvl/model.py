@@ -128,9 +128,7 @@ class VisionLanguageModel(nn.Module):
         targets = batch.labels[rows, places + 1]
         device = hidden_states.device
         rows, places = rows.to(device), places.to(device)
-        return LabelledLogits(
-            self._logits(hidden_states[rows, places]), targets.to(device), rows
-        )
+        return LabelledLogits(self._logits(hidden_states[rows, places]), targets.to(device), rows)
 
     def next_token_logits(self, batch: Batch, visual: Tensor | None) -> Tensor:
         """Predict the token behind each row's last one: (B, V). See `labelled_logits`."""
