@@ -302,10 +302,10 @@ def test_folder_of_a_living_process_is_left_alone(tmp_path):
     assert tree(tmp_path) == {"data/a": b"first"}
 
 
-def test_foreign_files_are_never_replaced(tmp_path):
+def test_foreign_files_are_never_replaced(source, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match=r"thesis\.tex"):
-        convert_easy_vqa(tmp_path, SMALL)
+        convert_easy_vqa(tmp_path, SMALL, source=source)
     assert (tmp_path / "thesis.tex").exists()
 
 
