@@ -6,7 +6,7 @@ from pathlib import Path
 from ademvl.errors import DataError
 from ademvl.golden.checks import Check
 
-KNOWN_LETTERS = "ABCDEGHJ"
+KNOWN_LETTERS = "ABCDEFGHJ"
 
 
 def verify_golden(folder: Path) -> int:
@@ -48,7 +48,7 @@ def _letters(folder: Path) -> list[str]:
 
 
 def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:
-    from ademvl.golden import scoring, tensors, text, training_cases
+    from ademvl.golden import generation, scoring, tensors, text, training_cases
 
     return {
         "A": (tensors.check_vision,),
@@ -56,6 +56,7 @@ def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:
         "C": (tensors.check_fusion,),
         "D": (training_cases.check_forward,),
         "E": (training_cases.check_trajectory, training_cases.check_lr_table),
+        "F": (generation.check_generation,),
         "G": (text.check_prompts, text.check_tokens, text.check_captions),
         "H": (text.check_images,),
         "J": (scoring.check_scoring,),

@@ -1,0 +1,220 @@
+"""Protects the evaluation of a run: resumed, idempotent, the same in any batch size, strict."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from ademvl.adapter_file import save_adapter
+from ademvl.config.run import EvaluationSettings, FeatureSettings
+from ademvl.errors import AdemvlError, DataError, WeightsError
+from ademvl.evaluation import run as evaluation
+from ademvl.evaluation.predictions import PredictionLog
+from ademvl.evaluation.run import evaluate_run
+from ademvl.model import build_model
+from tests.tiny import make_run, make_scienceqa, write_run
+
+NUM_TEST = 10
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Data, backbones and a random adapter, made once."""
+    folder = tmp_path_factory.mktemp("base")
+    make_scienceqa(folder / "data" / "scienceqa", num_test=NUM_TEST)
+    _make_captions(folder / "data" / "coco_caption", folder / "data" / "scienceqa")
+    return folder
+
+
+@pytest.fixture
+def make(base, tmp_path):
+    """Write a run with settings changed, and an adapter."""
+
+    def build(name="run", *, batch_size=4, adapter_seed=1, **changes):
+        run = make_run(base, **changes)
+        run = dataclasses.replace(
+            run, evaluation=EvaluationSettings(batch_size=batch_size, max_new_tokens=5)
+        )
+        run_dir = write_run(tmp_path / name, run)
+        model = build_model(run)
+        model.initialize(adapter_seed)
+        save_adapter(run_dir / "adapter", model, run)
+        return run_dir
+
+    return build
+
+
+def _captions(base):
+    return {"task": "coco_caption", "data_dir": str(base / "data" / "coco_caption")}
+
+
+def _make_captions(root, scienceqa):
+    """Write six captioned images in the layout of COCO with Karpathy's splits."""
+    (root / "karpathy").mkdir(parents=True)
+    (root / "images").mkdir()
+    sources = sorted(scienceqa.glob("images/*/*/image.png"))[:6]
+    rows, annotations = [], []
+    for number, source in enumerate(sources):
+        shutil.copy(source, root / "images" / f"{number}.png")
+        references = [f"a {number} square", f"one square of {number}"]
+        rows.append({"image": f"{number}.png", "caption": references, "image_id": number})
+        annotations += [{"image_id": number, "caption": text} for text in references]
+    for number, annotation in enumerate(annotations):
+        annotation["id"] = number
+    train = [{**row, "caption": row["caption"][0]} for row in rows]
+    truth = {"images": [{"id": row["image_id"]} for row in rows], "annotations": annotations}
+    for name, content in (("train", train), ("test", rows), ("test_gt", truth)):
+        path = root / "karpathy" / f"coco_karpathy_{name}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _read(run_dir, task="scienceqa"):
+    predictions = (run_dir / "predictions" / f"{task}.jsonl").read_bytes()
+    return predictions, json.loads((run_dir / "scores" / f"{task}.json").read_bytes())
+
+
+def _kill_at_batch(monkeypatch, number):
+    """Let the evaluation die before its batch of that number, in the middle of a line."""
+    real = evaluation.answer_batch
+    calls = []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) > number:
+            raise KilledError
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluation, "answer_batch", dying)
+
+
+def test_scores_hold_columns_counts_and_what_they_depend_on(make):
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    predictions, scores = _read(run_dir)
+    assert predictions.count(b"\n") == NUM_TEST
+    assert scores["n"] == NUM_TEST
+    assert scores["columns"]["AVG"]["n"] == NUM_TEST
+    assert scores["num_shortened_prompts"] == 0
+    assert scores["settings"]["split"] == "test"
+    adapter = json.loads((run_dir / "adapter" / "adapter.json").read_bytes())
+    assert scores["header"]["adapter_sha256"] == adapter["sha256"]
+
+
+def test_second_call_predicts_nothing(make, monkeypatch):
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    before = _read(run_dir)
+    monkeypatch.setattr(PredictionLog, "fill", None)
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir) == before
+
+
+def test_missing_scores_are_made_from_the_predictions(make, monkeypatch):
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    before = _read(run_dir)
+    (run_dir / "scores" / "scienceqa.json").unlink()
+    monkeypatch.setattr(PredictionLog, "fill", None)
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir) == before
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_batch_size_changes_nothing(make, mode, base):
+    features = FeatureSettings(mode=mode, precision="fp32", cache_dir=str(base / "features"))
+    one, eight = (make(f"b{size}", batch_size=size, features=features) for size in (1, 8))
+    for run_dir in (one, eight):
+        evaluate_run(run_dir, progress=False)
+    (first, scores), (second, other_scores) = _read(one), _read(eight)
+    assert first == second
+    assert scores["columns"] == other_scores["columns"]
+    assert scores["header"] == other_scores["header"]
+
+
+@pytest.mark.java
+def test_captions_do_not_depend_on_the_batch_size(make, base):
+    one, four = (make(f"b{size}", batch_size=size, **_captions(base)) for size in (1, 4))
+    for run_dir in (one, four):
+        evaluate_run(run_dir, progress=False)
+    (first, scores), (second, other_scores) = (_read(d, "coco_caption") for d in (one, four))
+    assert first == second
+    assert scores["metrics"] == other_scores["metrics"]
+    assert scores["ceiling"]["num_references"] == 6
+
+
+def test_killed_evaluation_goes_on_and_ends_the_same(make, monkeypatch):
+    undisturbed, killed = make("undisturbed"), make("killed")
+    evaluate_run(undisturbed, progress=False)
+    with monkeypatch.context() as patch:
+        _kill_at_batch(patch, 2)
+        with pytest.raises(KilledError):
+            evaluate_run(killed, progress=False)
+    assert not (killed / "predictions" / "scienceqa.jsonl").exists()
+    assert not (killed / "scores").exists()
+    partial = killed / "predictions" / "scienceqa.partial.jsonl"
+    partial.write_bytes(partial.read_bytes()[:-7])
+    evaluate_run(killed, progress=False)
+    assert _read(killed) == _read(undisturbed)
+
+
+def test_new_adapter_is_evaluated_anew(make):
+    run_dir = make(adapter_seed=1)
+    evaluate_run(run_dir, progress=False)
+    _, before = _read(run_dir)
+    make(adapter_seed=2)
+    evaluate_run(run_dir, progress=False)
+    _, after = _read(run_dir)
+    assert after["header"]["adapter_sha256"] != before["header"]["adapter_sha256"]
+    header = (run_dir / "predictions" / "scienceqa.header.json").read_text(encoding="utf-8")
+    assert after["header"]["adapter_sha256"] in header
+
+
+def test_withheld_images_need_no_image_files(make, base, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(base / "data" / "scienceqa", data)
+    shutil.rmtree(data / "images")
+    run_dir = make(images="withheld", data_dir=str(data))
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir)[1]["n"] == NUM_TEST
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_missing_image_is_named_before_anything_is_predicted(make, base, tmp_path, mode):
+    data = tmp_path / "data"
+    shutil.copytree(base / "data" / "scienceqa", data)
+    missing = max(data.glob("images/test/*/image.png"))
+    missing.unlink()
+    features = FeatureSettings(mode=mode, precision="fp32", cache_dir=str(tmp_path / "features"))
+    run_dir = make(data_dir=str(data), features=features)
+    with pytest.raises(DataError, match=str(missing)):
+        evaluate_run(run_dir, progress=False)
+    assert not (run_dir / "scores").exists()
+
+
+def test_damaged_adapter_is_refused(make):
+    run_dir = make()
+    weights = run_dir / "adapter" / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")
+    with pytest.raises(WeightsError, match="damaged"):
+        evaluate_run(run_dir, progress=False)
+
+
+def test_missing_adapter_is_refused(make):
+    run_dir = make()
+    shutil.rmtree(run_dir / "adapter")
+    with pytest.raises(AdemvlError, match="no complete adapter"):
+        evaluate_run(run_dir, progress=False)
+
+
+def test_shortened_prompts_are_counted(make):
+    run_dir = make()
+    run = evaluation.read_run(run_dir)
+    short = dataclasses.replace(run.prompts, max_seq_len=40)
+    write_run(run_dir, dataclasses.replace(run, prompts=short))
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir)[1]["num_shortened_prompts"] > 0

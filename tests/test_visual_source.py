@@ -1,0 +1,93 @@
+"""Protects visual inputs: one entry for each image, in row order, in either mode."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ademvl.config.run import FeatureSettings
+from ademvl.errors import SettingsError
+from ademvl.model import build_model
+from ademvl.visual_source import (
+    NoImages,
+    OnlinePixels,
+    build_feature_cache,
+    open_visual_source,
+    run_images,
+)
+from tests.tiny import make_run, write_run
+
+PIXEL_BYTES = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("base")
+
+
+def _batch(*names):
+    return SimpleNamespace(images=tuple(name and Path(name) for name in names))
+
+
+def _source(max_bytes):
+    loaded = []
+
+    def load(path):
+        loaded.append(path.name)
+        return torch.tensor([float(path.name)])
+
+    return OnlinePixels(load, max_bytes=max_bytes), loaded
+
+
+def test_pixels_come_in_row_order_without_rows_that_have_none():
+    source, _ = _source(0)
+    assert source.for_batch(_batch("3", None, "1")).tolist() == [[3.0], [1.0]]
+    assert source.for_batch(_batch(None, None)) is None
+
+
+def test_pixels_are_kept_up_to_the_limit():
+    source, loaded = _source(2 * PIXEL_BYTES)
+    for _ in range(2):
+        source.for_batch(_batch("1", "2", "3"))
+    assert loaded == ["1", "2", "3", "3"]
+
+
+def test_no_images_need_no_tower():
+    run = SimpleNamespace(features=FeatureSettings(mode="cached"))
+    source = open_visual_source(run, None, [], progress=False)
+    assert isinstance(source, NoImages)
+    assert source.for_batch(_batch(None)) is None
+
+
+def test_cached_features_equal_those_of_the_online_tower(folder):
+    features = FeatureSettings(mode="cached", precision="fp32", cache_dir=str(folder / "features"))
+    cached_run = make_run(folder, features=features)
+    online_run = make_run(folder, features=FeatureSettings(mode="online"))
+    images = run_images(cached_run)[:3]
+    batch = SimpleNamespace(images=tuple(images))
+    cached = open_visual_source(cached_run, build_model(cached_run), images, progress=False)
+    online_model = build_model(online_run).eval()
+    online = open_visual_source(online_run, online_model, images, progress=False)
+    with torch.inference_mode():
+        # New adapters add nothing: their second matrix is zero.
+        encoded = online_model.tower.encode(online.for_batch(batch))
+    torch.testing.assert_close(cached.for_batch(batch), encoded, atol=1e-5, rtol=0)
+
+
+def test_report_of_features_does_not_depend_on_what_was_there(folder, tmp_path):
+    features = FeatureSettings(mode="cached", cache_dir=str(tmp_path / "features"))
+    run_dir = write_run(tmp_path / "run", make_run(folder, features=features))
+    reports = [tmp_path / name for name in ("first.json", "second.json")]
+    for report in reports:
+        build_feature_cache(run_dir, report, progress=False)
+    assert reports[0].read_bytes() == reports[1].read_bytes()
+    content = json.loads(reports[0].read_bytes())
+    assert content["num_images"] == len(run_images(make_run(folder)))
+
+
+def test_online_run_has_no_features_to_build(folder, tmp_path):
+    run_dir = write_run(tmp_path, make_run(folder, features=FeatureSettings(mode="online")))
+    with pytest.raises(SettingsError, match="online"):
+        build_feature_cache(run_dir, tmp_path / "report.json", progress=False)
