@@ -19,19 +19,13 @@ from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.fusion.adapter import AdemAdapter, VisualPrompt
-from ademvl.fusion.adem import fuse_adem, fuse_memvp, keep_mask, visual_scores
-from ademvl.fusion.attach import Fuse, FusionContext, attach, decoder_layers
+from ademvl.fusion.adem import keep_mask, visual_scores
+from ademvl.fusion.attach import FusionContext, attach, decoder_layers
 from ademvl.llm.loading import load_llm
 from ademvl.randomness import derive_seed
 from ademvl.vision.tower import VisionTower, load_tower, tower_shape
 
 CLIP_ADAPTERS = "clip_adapters"
-# Models that change the logits behind their output layer, by the setting that says so.
-_LOGIT_TRANSFORMS: Mapping[str, object] = {
-    "final_logit_softcapping": None,
-    "logit_scale": 1,
-    "logits_scaling": 1,
-}
 
 
 class LabelledLogits(NamedTuple):
@@ -93,9 +87,8 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         if tower is None and tower_width is None:
             raise ValueError("tower_width is needed where there is no tower")
-        _refuse_logit_transforms(llm)
         self.settings = settings
-        self.llm = llm.eval().requires_grad_(False)
+        self.llm: Any = llm.eval().requires_grad_(False)
         self.tower = tower
         self.adapter = AdemAdapter(
             settings,
@@ -168,8 +161,10 @@ class VisionLanguageModel(nn.Module):
             ValueError: pixels are given but there is no tower, or the rows do not match.
         """
         features = self._encode(visual, has_image, dropout_seeds)
-        prompt = self.adapter.prompt(features, has_image.to(self.device))
-        fuse = self._fuse_function(prompt, dropout_seeds)
+        prompt = self.adapter.prompt(features, has_image)
+        fuse = self.adapter.fuse_function(
+            prompt, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
+        )
         if fuse is None:
             yield prompt
             return
@@ -188,7 +183,7 @@ class VisionLanguageModel(nn.Module):
         Returns:
             (B, T, d), dtype of the language model.
         """
-        embeddings = self.llm.get_input_embeddings()(input_ids.to(self.device))
+        embeddings: Tensor = self.llm.get_input_embeddings()(input_ids.to(self.device))
         if slots is None:
             return embeddings
         rows = (slot_start >= 0).nonzero()  # (B_img, 1)
@@ -244,12 +239,16 @@ class VisionLanguageModel(nn.Module):
         if self.settings.fusion != "adem":
             raise SettingsError(f"method.fusion: {self.settings.fusion} has no scores to show")
         scores: list[Tensor] = []
+        dtype = self._compute_dtype()
         with self.fused(visual, batch.has_image) as prompt:
-            fuse = self._fuse_function(prompt, None)
+            fuse = self.adapter.fuse_function(prompt, dtype=dtype, dropout_seeds=None)
+            if fuse is None or prompt.keys is None:
+                raise SettingsError("method.fusion: none has no scores to show")
+            keys, plain_fuse = prompt.keys.to(dtype), fuse
 
             def record(queries: Tensor, target: Tensor, layer: int) -> Tensor:
-                scores.append(visual_scores(queries, prompt.keys, phi=self.settings.phi))
-                return fuse(queries, target, layer)
+                scores.append(visual_scores(queries, keys, phi=self.settings.phi))
+                return plain_fuse(queries, target, layer)
 
             with self._context.active(record):
                 self.decode(self.embed(batch.input_ids, batch.slot_start, prompt.slots))
@@ -274,8 +273,7 @@ class VisionLanguageModel(nn.Module):
         """Draw all trained parameters anew; each depends on `seed` and its own name only."""
         self.adapter.initialize(seed)
         if self.tower is not None:
-            for block, adapter in self.tower.adapters.items():
-                adapter.initialize(seed, block)
+            self.tower.initialize_adapters(seed)
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """Return copies of the trained parameters on the CPU, by name."""
@@ -345,10 +343,12 @@ class VisionLanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the language model's embeddings are."""
-        return self.llm.get_input_embeddings().weight.device
+        device: torch.device = self.llm.get_input_embeddings().weight.device
+        return device
 
     def _logits(self, hidden_states: Tensor) -> Tensor:
-        return self.llm.get_output_embeddings()(hidden_states)
+        logits: Tensor = self.llm.get_output_embeddings()(hidden_states)
+        return logits
 
     def _encode(
         self, visual: Tensor | None, has_image: Tensor, dropout_seeds: Sequence[int] | None
@@ -365,37 +365,11 @@ class VisionLanguageModel(nn.Module):
             dropout_seeds = [seed for seed, is_shown in shown if is_shown]
         return self.tower.encode(visual, dropout_seeds=dropout_seeds)
 
-    def _fuse_function(
-        self, prompt: VisualPrompt, dropout_seeds: Sequence[int] | None
-    ) -> Fuse | None:
-        if prompt.keys is None or prompt.values is None:
-            return None
-        dtype, settings = self._compute_dtype(), self.settings
-        keys, values = prompt.keys.to(dtype), prompt.values.to(dtype)
-        if settings.fusion == "memvp":
-            return lambda queries, target, layer: fuse_memvp(
-                queries,
-                keys,
-                values,
-                target=target,
-                alpha=settings.alpha,
-                dropout_seeds=dropout_seeds,
-                purpose=f"memvp.{layer}",
-            )
-        return lambda queries, target, layer: fuse_adem(
-            queries,
-            keys,
-            values,
-            target=target,
-            alpha=settings.alpha,
-            gamma=settings.gamma,
-            phi=settings.phi,
-        )
-
     def _compute_dtype(self) -> torch.dtype:
         if torch.is_autocast_enabled(self.device.type):
             return torch.get_autocast_dtype(self.device.type)
-        return self.llm.get_input_embeddings().weight.dtype
+        dtype: torch.dtype = self.llm.get_input_embeddings().weight.dtype
+        return dtype
 
     def _dropout_seeds(self, item_ids: Sequence[str]) -> list[int] | None:
         if not self.training:
@@ -421,13 +395,3 @@ def build_model(run: RunSettings) -> VisionLanguageModel:
     model.adapter.check_grid(shape.num_grid_tokens)
     model.initialize(derive_seed(run.seed, "adapter"))
     return model
-
-
-def _refuse_logit_transforms(llm: Any) -> None:
-    for name, neutral in _LOGIT_TRANSFORMS.items():
-        value = getattr(llm.config, name, neutral)
-        if value not in (neutral, None):
-            raise SettingsError(
-                f"backbones.llm: {type(llm).__name__} changes its logits by {name} = {value}, "
-                "which is not supported; choose another language model"
-            )

@@ -1,5 +1,6 @@
-"""The trained part outside the backbones: two tables, two projections, and the prompts made of them."""
+"""The trained part outside the backbones: tables, projections, and what they make of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 
 from ademvl.config.method import AdemSettings
 from ademvl.errors import SettingsError
-from ademvl.fusion.adem import PHI
+from ademvl.fusion.adem import PHI, fuse_adem, fuse_memvp
+from ademvl.fusion.attach import Fuse
 from ademvl.randomness import derive_seed
+from ademvl.vision.bottleneck import uninitialized_linear
 from ademvl.vision.multiscale import check_scales, pool_grid
 
 KEY_TABLE_STD = 0.02  # reference implementation
@@ -20,12 +23,13 @@ class Projection(nn.Module):
 
     def __init__(self, *, tower_width: int, hidden_width: int, llm_width: int) -> None:
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, tower_width, hidden_width)
-        self.up = nn.utils.skip_init(nn.Linear, hidden_width, llm_width)
+        self.down = uninitialized_linear(tower_width, hidden_width)
+        self.up = uninitialized_linear(hidden_width, llm_width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., C) to (..., d)."""
-        return self.up(F.silu(self.down(features)))
+        projected: Tensor = self.up(F.silu(self.down(features)))
+        return projected
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,15 @@ class AdemAdapter(nn.Module):
                 nn.init.xavier_uniform_(values, generator=generator)
             parameter.copy_(values)
 
+    def check_grid(self, num_grid_tokens: int) -> None:
+        """Raise SettingsError unless the settings' scales fit a tower's grid."""
+        settings = self.settings
+        used = settings.scales if settings.fusion != "none" else ()
+        check_scales(
+            (*used, settings.visual_tokens) if settings.visual_tokens else used,
+            num_grid_tokens=num_grid_tokens,
+        )
+
     def prompt(self, features: Tensor | None, has_image: Tensor) -> VisualPrompt:
         """Turn the features of a batch's images into keys, values and slot vectors.
 
@@ -101,7 +114,7 @@ class AdemAdapter(nn.Module):
         Args:
             features: (B_img, 1 + G, C), image rows only, in row order, any float dtype; None
                 without any image.
-            has_image: (B,) bool.
+            has_image: (B,) bool, best on the CPU, so that no device has to be waited for.
 
         Raises:
             ValueError: the number of features is not the number of image rows.
@@ -111,11 +124,50 @@ class AdemAdapter(nn.Module):
         num_images = 0 if features is None else len(features)
         if num_images != len(rows):
             raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
-        if features is not None and num_images and features.dtype != torch.float32:
-            features = features.float()
+        if features is None or not num_images:
+            keys, values = self._keys_and_values(None, rows, batch_size=len(has_image))
+            return VisualPrompt(keys=keys, values=values, slots=None)
+        features = features.float()
         keys, values = self._keys_and_values(features, rows, batch_size=len(has_image))
-        slots = self._slots(features) if features is not None and num_images else None
-        return VisualPrompt(keys=keys, values=values, slots=slots)
+        return VisualPrompt(keys=keys, values=values, slots=self._slots(features))
+
+    def fuse_function(
+        self, prompt: VisualPrompt, *, dtype: torch.dtype, dropout_seeds: Sequence[int] | None
+    ) -> Fuse | None:
+        """Return what the decoder layers call to fuse, None with the fusion off.
+
+        Args:
+            prompt: of the batch.
+            dtype: in which scores, their threshold and the fused states are computed.
+            dropout_seeds: one for each row, in training; for MemVP's rule only.
+        """
+        if prompt.keys is None or prompt.values is None:
+            return None
+        keys, values, settings = prompt.keys.to(dtype), prompt.values.to(dtype), self.settings
+
+        def fuse_by_adem(queries: Tensor, target: Tensor, layer: int) -> Tensor:
+            return fuse_adem(
+                queries,
+                keys,
+                values,
+                target=target,
+                alpha=settings.alpha,
+                gamma=settings.gamma,
+                phi=settings.phi,
+            )
+
+        def fuse_by_memvp(queries: Tensor, target: Tensor, layer: int) -> Tensor:
+            return fuse_memvp(
+                queries,
+                keys,
+                values,
+                target=target,
+                alpha=settings.alpha,
+                dropout_seeds=dropout_seeds,
+                purpose=f"memvp.{layer}",
+            )
+
+        return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
 
     def visual_tokens(self, features: Tensor) -> Tensor:
         """Return V = beta * projected multiscale grid: (B_img, N, d) of (B_img, 1 + G, C)."""
@@ -129,10 +181,11 @@ class AdemAdapter(nn.Module):
         # MemVP's rule maps the scores instead of the keys.
         phi = PHI[self.settings.phi if self.settings.fusion == "adem" else "identity"]
         shape = (batch_size, *self.key_table.shape)
-        if features is None or not len(rows):
+        if features is None:
             return phi(self.key_table).expand(shape), self.value_table.expand(shape)
         visual = self.visual_tokens(features)  # (B_img, N, d)
         if len(rows) < batch_size:
+            rows = rows.to(visual.device)
             visual = visual.new_zeros(shape).index_copy(0, rows, visual)  # (B, N, d)
         return phi(visual + self.key_table), visual + self.value_table
 
@@ -149,14 +202,6 @@ class AdemAdapter(nn.Module):
             raise SettingsError("method: these settings use no projected image tokens")
         grid, pool = features[:, 1:], self.settings.pool
         if self.settings.pool_order == "pool_then_project":
-            return self.grid_projection(pool_grid(grid, scales, pool=pool))
+            projected: Tensor = self.grid_projection(pool_grid(grid, scales, pool=pool))
+            return projected
         return pool_grid(self.grid_projection(grid), scales, pool=pool)
-
-    def check_grid(self, num_grid_tokens: int) -> None:
-        """Raise SettingsError unless the settings' scales fit a tower's grid."""
-        settings = self.settings
-        used = settings.scales if settings.fusion != "none" else ()
-        check_scales(
-            (*used, settings.visual_tokens) if settings.visual_tokens else used,
-            num_grid_tokens=num_grid_tokens,
-        )

@@ -1,4 +1,4 @@
-"""Parameter-free cross-attention with adaptive fusion: the rule of ADEM-VL, and MemVP's for comparison.
+"""Parameter-free cross-attention: ADEM-VL's rule with adaptive fusion, and MemVP's beside it.
 
 Pure functions of tensors. What is trained, and how keys and values come about, is in `adapter.py`;
 where the result enters a language model is in `attach.py`.
@@ -151,7 +151,7 @@ def fuse_memvp(
     dropout_seeds: Sequence[int] | None,
     purpose: str,
 ) -> Tensor:
-    """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(hidden_states keys^T)) values.
+    """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(queries keys^T)) values.
 
     Args:
         hidden_states: queries, (B, T, d).

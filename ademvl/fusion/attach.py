@@ -188,6 +188,6 @@ def decoder_layers(llm: nn.Module) -> nn.ModuleList:
 
 def _wrong_layout(llm: nn.Module, missing: str) -> str:
     return (
-        f"backbones.llm: {type(llm).__name__} has no {missing}; the fusion needs a decoder laid out "
-        "as model.layers[i] with self_attn and mlp, such as Llama, Mistral, Qwen or Gemma"
+        f"backbones.llm: {type(llm).__name__} has no {missing}; the fusion needs a decoder laid "
+        "out as model.layers[i] with self_attn and mlp, such as Llama, Mistral, Qwen or Gemma"
     )

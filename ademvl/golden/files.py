@@ -86,8 +86,11 @@ class GoldenSet:
         tower.adapters.load_state_dict(state)
 
     def settings(
-        self, details: Mapping[str, Any], overrides: Mapping[str, Any] | None = None,
-        *, with_cls: bool = True,
+        self,
+        details: Mapping[str, Any],
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        with_cls: bool = True,
     ) -> AdemSettings:
         """Return the method's settings for a case.
 
@@ -153,6 +156,4 @@ def by_reference_name(values: Mapping[str, Tensor | None]) -> dict[str, Tensor |
     from ademvl.fusion.reference_names import reference_name, to_reference
 
     present = to_reference({name: value for name, value in values.items() if value is not None})
-    return {
-        reference_name(name): present.get(reference_name(name)) for name in values
-    }
+    return {reference_name(name): present.get(reference_name(name)) for name in values}

@@ -82,7 +82,7 @@ def check_fusion(golden_dir: Path) -> list[Check]:
             gamma=gamma,
             phi="silu",
         )
-        output.backward(case["grad_out"])
+        torch.autograd.backward(output, case["grad_out"])
         scores = visual_scores(inputs["x"], keys, phi="silu")
         num_kept = keep_mask(scores, gamma=gamma).sum(dim=-1)
         expected_kept = torch.tensor(details["kept_per_row"])
@@ -92,14 +92,17 @@ def check_fusion(golden_dir: Path) -> list[Check]:
             _check("C_fusion", f"{what}out", output, case[f"{name}.out"], FUSION_TOLERANCE)
         )
         checks += [
-            _check("C_fusion", f"{what}grad_{key}", tensor.grad, case[f"{name}.grad_{key}"],
-                   FUSION_TOLERANCE)
+            _check(
+                "C_fusion",
+                f"{what}grad_{key}",
+                tensor.grad,
+                case[f"{name}.grad_{key}"],
+                FUSION_TOLERANCE,
+            )
             for key, tensor in inputs.items()
         ]
     return checks
 
 
-def _check(
-    case: str, what: str, mine: Tensor | None, expected: Tensor, tolerance: float
-) -> Check:
+def _check(case: str, what: str, mine: Tensor | None, expected: Tensor, tolerance: float) -> Check:
     return Check(case, what, largest_difference(mine, expected), tolerance)

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.run import BackboneSettings, OptimizationSettings
 from ademvl.data.collate import Batch, RowLayout, TokenizedExample, build_row, collate
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
+from ademvl.files import read_json
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference
+from ademvl.llm.loading import load_llm
 from ademvl.model import VisionLanguageModel
 from ademvl.training.loss import token_losses
 from ademvl.training.optimizer import build_optimizer, set_lr
 from ademvl.training.schedule import lr_at
-from ademvl.files import read_json
 
 # Tolerances of the set's README: several times what an independent program differs by.
 LOSS_TOLERANCE = 1e-5
@@ -34,18 +35,30 @@ class _Inputs:
     """Rows of a case, made by the code that makes the rows of a data set."""
 
     def __init__(
-        self, golden: GoldenSet, arrays: Mapping[str, Tensor], common: Mapping[str, Tensor], *, with_cls: bool
+        self,
+        golden: GoldenSet,
+        arrays: Mapping[str, Tensor],
+        common: Mapping[str, Tensor],
+        *,
+        with_cls: bool,
     ) -> None:
         self._pixels = golden.pixels("pixels_sqa")
         self._pixel_index = common["pixel_index"].tolist()
-        prefixes = [tuple(common[f"prefix_{name}"].tolist()) if with_cls else () for name in ("img", "nonimg")]
-        layout = RowLayout(*prefixes, num_slots=int(with_cls))
+        layout = RowLayout(
+            image_prefix=tuple(common["prefix_img"].tolist()) if with_cls else (),
+            no_image_prefix=tuple(common["prefix_nonimg"].tolist()) if with_cls else (),
+            num_slots=int(with_cls),
+        )
         self.rows = [
             self._row(arrays, common, layout, index) for index in range(len(arrays["examples"]))
         ]
 
     def _row(
-        self, arrays: Mapping[str, Tensor], common: Mapping[str, Tensor], layout: RowLayout, index: int
+        self,
+        arrays: Mapping[str, Tensor],
+        common: Mapping[str, Tensor],
+        layout: RowLayout,
+        index: int,
     ) -> TokenizedExample:
         length = int(arrays["example_mask"][index].sum())
         labels = arrays["labels"][index, :length].tolist()
@@ -67,6 +80,23 @@ class _Inputs:
         batch = collate([self.rows[index] for index in indices], trim_after_labels=True)
         shown = [self._pixel_index[i] for i in indices if self.rows[i].image is not None]
         return batch, self._pixels[shown] if shown else None
+
+
+def check_weights(golden_dir: Path) -> list[Check]:
+    """Compare the language model read from one shard and from several: equal bit for bit."""
+    first, *others = (
+        load_llm(BackboneSettings(llm=str(folder))).state_dict()
+        for folder in GoldenSet(golden_dir).llm_dirs()
+    )
+    return [
+        Check(
+            "D_weights",
+            f"folder {number}",
+            float(sum(not torch.equal(state[name], tensor) for name, tensor in first.items())),
+            0.0,
+        )
+        for number, state in enumerate(others, start=2)
+    ]
 
 
 def check_forward(golden_dir: Path) -> list[Check]:
@@ -109,7 +139,7 @@ def _forward_checks(
     if "logits" in case:
         found |= {name: (t, STATES_TOLERANCE) for name, t in _states(model, batch, pixels).items()}
     checks = [
-        Check(case_name, name, largest_difference(tensor, case[name].reshape(tensor.shape)), tolerance)
+        Check(case_name, name, largest_difference(tensor, _used(name, case, batch)), tolerance)
         for name, (tensor, tolerance) in found.items()
         if name in case
     ]
@@ -126,6 +156,11 @@ def _forward_checks(
     ]
 
 
+def _used(name: str, case: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """Leave out the [cls] vectors of rows without an image: computed by the reference, not used."""
+    return case[name][batch.has_image] if name == "cls_tokens" else case[name]
+
+
 @torch.no_grad()
 def _states(model: VisionLanguageModel, batch: Batch, pixels: Tensor | None) -> dict[str, Tensor]:
     """Return everything that the forward pass goes through, by the names of the golden file."""
@@ -140,11 +175,12 @@ def _states(model: VisionLanguageModel, batch: Batch, pixels: Tensor | None) -> 
     ]
     if model.tower is not None and pixels is not None:
         states["features"] = model.tower.encode(pixels)
-        states["image_embeds"] = batch.has_image.new_zeros(0).float()
         visual = model.adapter.visual_tokens(states["features"])
         states["image_embeds"] = visual.new_zeros(len(batch.has_image), *visual.shape[1:])
         states["image_embeds"][batch.has_image] = visual
     with model.fused(pixels, batch.has_image) as prompt:
+        if prompt.slots is not None:
+            states["cls_tokens"] = prompt.slots
         states["inputs_embeds"] = model.embed(batch.input_ids, batch.slot_start, prompt.slots)
         hidden_states, _ = model.decode(states["inputs_embeds"])
     for hook in hooks:
@@ -188,7 +224,9 @@ def check_trajectory(golden_dir: Path) -> list[Check]:
                 loss = token_losses(predictions.logits, predictions.targets).mean()
                 (loss / recipe["accum_iter"]).backward()
                 losses.append(float(loss.detach()))
-            gradients = [p.grad for _, p in model.named_trainable_parameters() if p.grad is not None]
+            gradients = [
+                p.grad for _, p in model.named_trainable_parameters() if p.grad is not None
+            ]
             norms.append(float(torch.nn.utils.get_total_norm(gradients)))
             optimizer.step()
             checks += _parameter_checks(model, case, step=len(lrs))

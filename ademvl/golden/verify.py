@@ -54,7 +54,7 @@ def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:
         "A": (tensors.check_vision,),
         "B": (tensors.check_pooling,),
         "C": (tensors.check_fusion,),
-        "D": (training_cases.check_forward,),
+        "D": (training_cases.check_weights, training_cases.check_forward),
         "E": (training_cases.check_trajectory, training_cases.check_lr_table),
         "F": (generation.check_generation,),
         "G": (text.check_prompts, text.check_tokens, text.check_captions),

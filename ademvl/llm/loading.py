@@ -1,6 +1,8 @@
-"""Loading a frozen causal language model: the shipped one, any of transformers, or Meta's layout."""
+"""Loading a frozen causal language model: shipped, of transformers, or in Meta's layout."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SAMPLES_PER_TENSOR = 4096
+# Models that change the logits behind their output layer, by the setting that says so and the
+# value that changes nothing.
+_LOGIT_TRANSFORMS: Mapping[str, object] = {
+    "final_logit_softcapping": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+}
 
 
 def llm_dir(backbones: BackboneSettings) -> Path | None:
@@ -34,22 +43,28 @@ def load_llm(backbones: BackboneSettings) -> "PreTrainedModel":
 
     Raises:
         WeightsError: the model is missing, damaged or incomplete.
-        SettingsError: it is no causal language model that transformers knows.
+        SettingsError: it is no causal language model that transformers knows, or one whose logits
+            are changed behind its output layer.
     """
     folder, dtype = llm_dir(backbones), DTYPES[backbones.precision]
-    if folder is not None and is_meta_folder(folder):
-        llm = load_meta_llama(folder, dtype=dtype)
-    else:
-        llm = _load_pretrained(str(folder or backbones.llm), dtype)
-    return llm.eval().requires_grad_(False)
+    llm: Any
+    with _without_progress_bars():
+        if folder is not None and is_meta_folder(folder):
+            llm = load_meta_llama(folder, dtype=dtype)
+        else:
+            llm = _load_pretrained(str(folder or backbones.llm), dtype)
+    _refuse_logit_transforms(llm)
+    frozen: PreTrainedModel = llm.eval().requires_grad_(False)
+    return frozen
 
 
-def _load_pretrained(source: str, dtype: torch.dtype) -> "PreTrainedModel":
+def _load_pretrained(source: str, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    loaded: Any
     try:
-        llm, report = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
         )
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -61,6 +76,7 @@ def _load_pretrained(source: str, dtype: torch.dtype) -> "PreTrainedModel":
         raise SettingsError(
             f"backbones.llm: {source} is no causal language model that transformers knows: {error}"
         ) from error
+    llm, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(
@@ -70,6 +86,31 @@ def _load_pretrained(source: str, dtype: torch.dtype) -> "PreTrainedModel":
     return llm
 
 
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Silence the bars of transformers, which it draws for the smallest model too."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
+
+
+def _refuse_logit_transforms(llm: Any) -> None:
+    for name, neutral in _LOGIT_TRANSFORMS.items():
+        value = getattr(llm.config, name, neutral)
+        if value not in (neutral, None):
+            raise SettingsError(
+                f"backbones.llm: {type(llm).__name__} changes its logits by {name} = {value}, "
+                "which is not supported; choose another language model"
+            )
+
+
 @dataclass(frozen=True)
 class LlmFingerprint:
     """What tells one language model from another.
@@ -77,7 +118,7 @@ class LlmFingerprint:
     Attributes:
         architecture: class, layers, width and vocabulary.
         dtype: of the weights in memory.
-        sampled_sha256: over the first numbers of every weight; large models are read in seconds.
+        sampled_sha256: over the first numbers of every weight, so that large models take no time.
     """
 
     architecture: str

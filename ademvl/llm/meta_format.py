@@ -81,10 +81,9 @@ def load_meta_llama(folder: Path, *, dtype: torch.dtype) -> "LlamaForCausalLM":
     findings += [f"{name}: not known" for name in sorted({*shards[0]} - known)]
     if findings:
         raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
-    llm = LlamaForCausalLM.from_pretrained(
+    return LlamaForCausalLM.from_pretrained(
         None, config=config, state_dict=state, dtype=dtype, attn_implementation="sdpa"
     )
-    return llm
 
 
 def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:
@@ -138,9 +137,12 @@ def _shard_paths(folder: Path) -> list[Path]:
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
     try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        shard: dict[str, Tensor] = torch.load(
+            path, map_location="cpu", mmap=True, weights_only=True
+        )
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}. {_REMEDY}") from error
+    return shard
 
 
 def _join(parts: Sequence[Tensor], split_dim: int | None) -> Tensor:

@@ -11,6 +11,14 @@ from ademvl.dropout import drop_rows
 from ademvl.randomness import derive_seed
 
 
+def uninitialized_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.Linear:
+    """Build a linear layer without drawing its weights from the global generator."""
+    with torch.device("meta"):
+        layer = nn.Linear(num_inputs, num_outputs, bias=bias)
+    # Stays on `meta` where the surrounding code asks for it, as when parameters are counted.
+    return layer.to_empty(device=torch.get_default_device())
+
+
 class ClipAdapter(nn.Module):
     """Bottleneck: scale * up(dropout(gelu(down(x)))), no biases, kept in fp32.
 
@@ -24,8 +32,8 @@ class ClipAdapter(nn.Module):
     def __init__(self, settings: ClipAdapterSettings, *, tower_width: int) -> None:
         super().__init__()
         self.settings = settings
-        self.down = nn.utils.skip_init(nn.Linear, tower_width, settings.dim, bias=False)
-        self.up = nn.utils.skip_init(nn.Linear, settings.dim, tower_width, bias=False)
+        self.down = uninitialized_linear(tower_width, settings.dim, bias=False)
+        self.up = uninitialized_linear(settings.dim, tower_width, bias=False)
 
     @torch.no_grad()
     def initialize(self, seed: int, name: str) -> None:
@@ -46,7 +54,8 @@ class ClipAdapter(nn.Module):
         """
         bottleneck = F.gelu(self.down(states))  # (B, 1 + G, r), exact GELU
         bottleneck = drop_rows(bottleneck, seeds, p=self.settings.dropout, purpose=purpose)
-        return self.settings.scale * self.up(bottleneck)
+        branch: Tensor = self.up(bottleneck)
+        return self.settings.scale * branch
 
 
 class DropoutSeeds:
@@ -60,7 +69,7 @@ class AdaptedMlp(nn.Module):
     """A block's MLP with the adapter beside it: mlp(x) + adapter(x)."""
 
     def __init__(
-        self, original: nn.Module, adapter: ClipAdapter, seeds: DropoutSeeds, *, block: int
+        self, original: nn.Module, adapter: nn.Module, seeds: DropoutSeeds, *, block: int
     ) -> None:
         super().__init__()
         self.original = original
@@ -70,5 +79,6 @@ class AdaptedMlp(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Map (B, 1 + G, C) to the same shape."""
-        branch = self.adapter(states, seeds=self._seeds.rows, purpose=self._purpose)
-        return self.original(states) + branch
+        branch: Tensor = self.adapter(states, seeds=self._seeds.rows, purpose=self._purpose)
+        original: Tensor = self.original(states)
+        return original + branch

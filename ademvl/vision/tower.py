@@ -102,7 +102,7 @@ class VisionTower(nn.Module):
     def _frozen_activation(self) -> str:
         mlp = self.visual.transformer.resblocks[0].mlp
         original = mlp.original if isinstance(mlp, AdaptedMlp) else mlp
-        return type(original[1]).__name__
+        return type(original.gelu).__name__
 
     def encode(self, pixels: Tensor, *, dropout_seeds: Sequence[int] | None = None) -> Tensor:
         """Return the features of images.
@@ -150,10 +150,16 @@ class VisionTower(nn.Module):
             raise SettingsError(f"backbones.tower: {self.name} has adapters attached already")
         self.adapters = build_clip_adapters(settings, self.shape)
         blocks = self.visual.transformer.resblocks
-        for key, adapter in self.adapters.items():
-            block = blocks[int(key)]
-            block.mlp = AdaptedMlp(block.mlp, adapter, self._dropout_seeds, block=int(key))
+        for number, adapter in enumerate(self.adapters.values()):
+            block = blocks[number]
+            block.mlp = AdaptedMlp(block.mlp, adapter, self._dropout_seeds, block=number)
         return self.adapters
+
+    def initialize_adapters(self, seed: int) -> None:
+        """Draw the adapters anew; each depends on `seed` and its block only."""
+        for block, adapter in self.adapters.items():
+            if isinstance(adapter, ClipAdapter):
+                adapter.initialize(seed, block)
 
     def detach_adapters(self) -> None:
         """Put the blocks' own MLPs back: the tower is bit-identical to what it was."""
@@ -262,7 +268,7 @@ def load_openai_format(path: Path) -> VisionTower:
 def _model_config(name: str) -> dict[str, Any]:
     import open_clip
 
-    config = open_clip.get_model_config(name)
+    config: dict[str, Any] | None = open_clip.get_model_config(name)
     if config is None:
         raise SettingsError(
             f"backbones.tower: open_clip knows no model {name!r}; see open_clip.list_models()"
