@@ -86,6 +86,8 @@ def new_figure(width: float, height: float) -> "Figure":
 
 def draw_learning_curves(results: StudyResults) -> "Figure":
     """Draw the loss by optimiser step: a panel a task, a colour a run, a thin line a seed."""
+    from matplotlib.ticker import NullFormatter
+
     tasks = [task for task in _TASK_TITLES if results.of_task(task)]
     figure = new_figure(4.4 * max(len(tasks), 1), 4.0)
     axes = figure.subplots(1, len(tasks), squeeze=False)[0]
@@ -99,6 +101,8 @@ def draw_learning_curves(results: StudyResults) -> "Figure":
         if any(has_curve):
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
+            low, high = axis.get_ylim()
+            axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
             axis.set_xlim(left=0)
             _legend_below(axis, num_columns=1)
         else:

@@ -154,10 +154,10 @@ def _interval_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:
     estimates = [value for run in runs for seed in run.finished for value in seed.scores.values()]
     if not estimates:
         return ()
-    methods = ", ".join(sorted({estimate.method for estimate in estimates}))
+    methods = sorted({estimate.method for estimate in estimates})
     combined = [SEEDS_AND_ITEMS] if any(len(run.finished) > 1 for run in runs) else []
     single = [ONE_SEED] if any(len(run.finished) == 1 for run in runs) else []
-    parts = "; ".join([methods, *combined, *single])
+    parts = "; ".join([*methods, *combined, *single])
     return (f"95 % intervals of measured numbers: {parts}.",)
 
 
