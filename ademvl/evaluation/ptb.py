@@ -93,7 +93,7 @@ def _java() -> Path:
 def _jar() -> Path:
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    jar = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
+    jar: Path = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
     if not jar.is_file():
         raise ToolError(
             f"{jar}: missing. Reinstall the package `pycocoevalcap`, version 1.2, "

@@ -212,6 +212,7 @@ def _predict(
     import torch
     from tqdm import tqdm
 
+    from ademvl.cpu_kernels import fast_cpu
     from ademvl.data.collate import collate
     from ademvl.model import build_model
     from ademvl.visual_source import open_visual_source
@@ -232,7 +233,10 @@ def _predict(
         with torch.inference_mode(), autocast:
             return task.predict(model, batch, source.for_batch(batch))
 
-    with tqdm(
-        total=len(tokenized), desc=run.task, unit="item", disable=None if progress else True
-    ) as bar:
+    with (
+        fast_cpu(),
+        tqdm(
+            total=len(tokenized), desc=run.task, unit="item", disable=None if progress else True
+        ) as bar,
+    ):
         return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)
