@@ -22,8 +22,6 @@ BATCH_SIZE = 32
 class FeatureTower(Protocol):
     """The part of a vision tower that is needed here; a `torch.nn.Module` in practice."""
 
-    training: bool
-
     @property
     def fingerprint(self) -> str:
         """Architecture, activation and checksum of the weights."""
@@ -34,8 +32,11 @@ class FeatureTower(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the weights, whose device and dtype pixels are brought to."""
 
-    def train(self, mode: bool = True) -> nn.Module:
-        """Set training or evaluation mode."""
+    def modules(self) -> Iterator[nn.Module]:
+        """Return all parts, which are put into evaluation mode for the while."""
+
+    def eval(self) -> nn.Module:
+        """Set evaluation mode."""
 
 
 def extract_features(
@@ -60,7 +61,7 @@ def extract_features(
         precision: dtype in which features are stored.
         preprocessing: from file to pixels.
         batch_size: images that go through the tower at once.
-        progress: show progress bars, on a terminal only.
+        progress: show progress bars on a terminal, else a line in the log now and then.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
@@ -168,9 +169,10 @@ class _Encoder:
 
 @contextmanager
 def _evaluation_mode(tower: FeatureTower) -> Iterator[None]:
-    was_training = tower.training
-    tower.train(False)
+    training = [module for module in tower.modules() if module.training]
+    tower.eval()
     try:
         yield
     finally:
-        tower.train(was_training)
+        for module in training:
+            module.training = True  # not train(): parts of a tower may stay in evaluation mode

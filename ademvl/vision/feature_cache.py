@@ -10,6 +10,7 @@ shard is put away and its images are encoded anew by the next `ensure`.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from ademvl.vision.feature_shards import (
 )
 from ademvl.vision.feature_upkeep import print_findings, print_garbage, print_namespaces
 from ademvl.vision.image_digests import THREADS, digest_images
+from ademvl.vision.image_progress import image_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 SHARD_IMAGES = 128
 """Images of a shard and of a claim: 64 MiB of CLIP ViT-L/14 features in fp16."""
+_MAX_ENCODINGS = 3
+"""Of one image in one job: a device that damages all it is given must not be fed for ever."""
 _POLL_SECONDS = (0.05, 1.0)
 
 
@@ -59,7 +63,7 @@ class EnsureReport:
     Attributes:
         num_images: paths asked for.
         num_unique: different images among them, by content.
-        num_encoded: images that this call encoded.
+        num_encoded: images that this call encoded; again, where a shard was damaged meanwhile.
         bytes: size of the features of all images asked for.
     """
 
@@ -110,7 +114,7 @@ class FeatureCache:
             images: image files, duplicates allowed.
             encode: from paths to features (n, 1+G, C) of any floating dtype, on any device.
             batch_size: most paths given to one call of `encode`.
-            progress: show a progress bar, on a terminal only.
+            progress: show a progress bar on a terminal, else a line in the log now and then.
             announce: told all paths of a claim before the first of them is encoded, in the order
                 in which they will be, so that `encode` can prepare ahead.
 
@@ -199,38 +203,36 @@ class FeatureCache:
 
     def _fill(self, wanted: Sequence[str], job: "_EncodeJob", *, progress: bool) -> int:
         """Encode what is missing claim by claim, until nothing is; return how many images."""
-        from tqdm import tqdm
-
-        encoded: set[str] = set()
+        encoded: Counter[str] = Counter()
         pause = _POLL_SECONDS[0]
         num_missing = sum(image not in self._namespace.index for image in wanted)
-        with tqdm(
-            total=num_missing, desc="encode", unit="img", disable=None if progress else True
-        ) as bar:
+        with image_progress(num_missing, "encode", shown=progress) as advance:
             while num_missing:
                 with as_cache_errors(self.folder):
                     claim, num_missing = self._namespace.claim(wanted, limit=self._shard_images)
                 if claim:
-                    self._encode(claim, job, encoded, bar.update)
+                    self._encode(claim, job, encoded, advance)
                     pause = _POLL_SECONDS[0]
                 elif num_missing:
                     if pause == _POLL_SECONDS[0]:
                         _log.info("waiting for %d images that other jobs encode", num_missing)
                     time.sleep(pause)
                     pause = min(2 * pause, _POLL_SECONDS[1])
-                else:
-                    bar.update((bar.total or 0) - bar.n)
-        return len(encoded)
+        return encoded.total()
 
     def _encode(
-        self, claim: Claim, job: "_EncodeJob", encoded: set[str], advance: Callable[[int], object]
+        self,
+        claim: Claim,
+        job: "_EncodeJob",
+        encoded: Counter[str],
+        advance: Callable[[int], object],
     ) -> None:
         """Encode a claim's images and publish their shard; the claim ends in any case."""
         try:
-            if not encoded.isdisjoint(claim.images):
+            if any(encoded[image] >= _MAX_ENCODINGS for image in claim.images):
                 raise CacheError(
-                    f"feature cache {self.folder}: a shard that was just written is damaged. Check "
-                    "the disk, or set features.cache_dir to another one."
+                    f"feature cache {self.folder}: shards written by this job are damaged again "
+                    "and again. Check the disk, or set features.cache_dir to another one."
                 )
             features = job.run(claim.images, self.key.precision, advance)
             known = {header.shape[1:] for header in self._namespace.headers.values()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ademvl.errors import DataError, list_findings
 from ademvl.files import sha256_file
+from ademvl.vision.image_progress import image_progress
 
 _CHUNK = 64
 THREADS = min(8, os.cpu_count() or 1)
@@ -17,25 +18,23 @@ def digest_images(paths: Sequence[Path], *, progress: bool) -> dict[Path, str]:
 
     Args:
         paths: image files; a path may occur many times.
-        progress: show a progress bar, on a terminal only.
+        progress: show how far it is.
 
     Raises:
         DataError: files that are missing or cannot be read, all listed at once.
     """
-    from tqdm import tqdm
-
     unique = list(dict.fromkeys(paths))
     chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
     digests: dict[Path, str] = {}
     findings: list[str] = []
-    bar = tqdm(
-        total=len(unique), desc="read images", unit="img", disable=None if progress else True
-    )
-    with bar, ThreadPoolExecutor(THREADS) as pool:
+    with (
+        image_progress(len(unique), "check images", shown=progress) as advance,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         for found, problems in pool.map(_digest_chunk, chunks):
             digests.update(found)
             findings += problems
-            bar.update(len(found) + len(problems))
+            advance(len(found) + len(problems))
     if findings:
         raise DataError(
             list_findings(

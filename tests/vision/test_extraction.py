@@ -25,6 +25,7 @@ class TinyTower(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         weight = torch.randn(3 * 16, 5, generator=generator, dtype=torch.float32)
+        self.dropout = nn.Dropout()
         self.weight = nn.Parameter(weight.to(dtype))
         self.batch_sizes: list[int] = []
 
@@ -94,8 +95,10 @@ def test_second_call_leaves_the_tower_alone(tmp_path, images):
 
 def test_training_mode_and_gradients_are_as_before(tmp_path, images):
     tower = TinyTower().train()
+    tower.dropout.eval()
     extract(tower, tmp_path, images)
     assert tower.training
+    assert not tower.dropout.training
     assert torch.is_grad_enabled()
 
 

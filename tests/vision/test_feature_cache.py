@@ -231,6 +231,16 @@ def test_full_disk_leaves_no_half_shard_and_keeps_finished_ones(tmp_path, images
     assert_all_right(cache, images)
 
 
+def test_disk_that_damages_all_it_is_given_ends_the_job(tmp_path, images, log, monkeypatch):
+    def write_other_bytes(path: Path, content: bytes) -> int:
+        with path.open("wb") as stream:
+            return stream.write(b"\0" + content[1:])
+
+    monkeypatch.setattr(Path, "write_bytes", write_other_bytes)
+    with pytest.raises(CacheError, match="Check the disk"):
+        fill(make_cache(tmp_path), images, log)
+
+
 def test_error_of_the_encoder_is_not_blamed_on_the_cache(tmp_path, images, log):
     def encode(paths):
         raise OSError(errno.EIO, "camera on fire")
