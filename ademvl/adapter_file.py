@@ -1,5 +1,7 @@
 """The file of a trained adapter: what a user keeps, loadable without the workflow."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.errors import DataError, WeightsError
 from ademvl.files import atomic_path, read_json, sha256_file, write_json
+from ademvl.llm.loading import fingerprint_llm
 
 if TYPE_CHECKING:
     from ademvl.model import VisionLanguageModel
@@ -19,8 +22,10 @@ _REMEDY = "Train the run again, or copy the adapter folder anew."
 def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -> None:
     """Write the trained parameters, then `adapter.json`, which says that they are complete.
 
-    `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, and the
-    settings that the adapter needs: task, method, backbones, features and prompts.
+    `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, the
+    settings that the adapter needs (task, method, backbones, features and prompts), and the
+    fingerprints of the frozen models; that of the tower with online features only, because
+    otherwise the tower is not loaded.
     """
     from safetensors.torch import save_file
 
@@ -30,6 +35,10 @@ def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -
     settings = to_plain(run)
     description = {
         "sha256": sha256_file(folder / WEIGHTS_FILE),
+        "fingerprints": {
+            "llm": asdict(fingerprint_llm(model.llm)),
+            "tower": model.tower.fingerprint if model.tower is not None else None,
+        },
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
         "settings": {
             key: settings[key] for key in ("task", "method", "backbones", "features", "prompts")
@@ -61,10 +70,33 @@ def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
     """Set a model's trained parameters from an adapter folder.
 
     Raises:
-        WeightsError: missing or damaged, or trained with other settings than the model's.
+        WeightsError: missing or damaged, or trained with other settings or other frozen models
+            than the model's.
     """
     from safetensors.torch import load_file
 
     adapter_checksum(folder)
+    recorded = read_json(folder / DESCRIPTION_FILE, remedy=_REMEDY).get("fingerprints", {})
     path = folder / WEIGHTS_FILE
+    _check_llm(path, recorded.get("llm"), asdict(fingerprint_llm(model.llm)))
+    if model.tower is not None and recorded.get("tower") not in (None, model.tower.fingerprint):
+        raise WeightsError(
+            f"{path}: trained with the vision tower {recorded['tower']}, but the model has "
+            f"{model.tower.fingerprint}. {_REMEDY}"
+        )
     model.load_adapter_state_dict(load_file(path), source=str(path))
+
+
+def _check_llm(path: Path, recorded: Mapping[str, str] | None, found: Mapping[str, str]) -> None:
+    """Refuse another language model; weights are compared where both have one precision."""
+    if recorded is None:
+        return
+    keys = ["architecture"]
+    if recorded["dtype"] == found["dtype"]:
+        keys.append("sampled_sha256")
+    for key in keys:
+        if recorded[key] != found[key]:
+            raise WeightsError(
+                f"{path}: trained with another language model: {key} {recorded[key]}, "
+                f"found {found[key]}. {_REMEDY}"
+            )

@@ -33,7 +33,9 @@ def check_vision(golden_dir: Path) -> list[Check]:
     pixels = golden.pixels("pixels_sqa")[: len(case["features_plain"])]
     details = golden.json("A_vision")
     plain = tower.encode(pixels)
-    settings = golden.settings(details).clip_adapter
+    named = {"clip_adapter_scale": "clip_adapter_scale", "clip_adapter_dim": "adapter_dim"}
+    overrides = {ours: details[name] for name, ours in named.items() if name in details}
+    settings = golden.settings(details, overrides).clip_adapter
     tower.attach_adapters(settings)
     golden.load_clip_adapters(tower)
     with torch.no_grad():

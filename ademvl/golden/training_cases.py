@@ -210,8 +210,9 @@ def check_trajectory(golden_dir: Path) -> list[Check]:
         beta2=recipe["betas"][1],
         eps=recipe["eps"],
     )
-    model = golden.model(golden.settings(details))
-    inputs = _Inputs(golden, case, case, with_cls=True)
+    with_cls = any("adapter_proj_cls" in name for name in case)
+    model = golden.model(golden.settings(details, with_cls=with_cls))
+    inputs = _Inputs(golden, case, case, with_cls=with_cls)
     optimizer = build_optimizer(model.named_trainable_parameters(), optimization)
     checks, losses, lrs, norms = [], [], [], []
     for epoch, micro_batches in enumerate(details["batches_per_epoch"]):
