@@ -83,7 +83,8 @@ def _onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
 
 
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_library) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _keep_freed_memory() -> None:

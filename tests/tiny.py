@@ -41,6 +41,7 @@ def make_llm(folder: Path, *, seed: int = 0) -> Path:
         max_position_embeddings=256,
         bos_token_id=1,
         eos_token_id=2,
+        initializer_range=0.2,  # so that a random model answers to its input
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -224,3 +225,15 @@ def write_run(run_dir: Path, run: RunSettings) -> Path:
     settings = yaml.safe_dump(json.loads(run_to_json(run)), sort_keys=False)
     (run_dir / "run.yaml").write_text(settings, encoding="utf-8")
     return run_dir
+
+
+def train_in_child(run_dir: Path) -> None:
+    """Train a run on one thread and end the process with the exit code; for kill tests."""
+    import sys
+
+    from ademvl.config.study import read_run
+    from ademvl.training.run import train_run
+
+    torch.set_num_threads(1)
+    register_tower(Path(read_run(run_dir).backbones.tower_weights).parent)
+    sys.exit(train_run(run_dir, progress=False))

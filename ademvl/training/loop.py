@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,14 @@ from ademvl.config.run import OptimizationSettings, Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import TrainingError, list_findings
+from ademvl.model import VisionLanguageModel
 from ademvl.randomness import derive_seed
 from ademvl.training.loss import token_losses, token_weights
 from ademvl.training.metrics import StepResult
 from ademvl.training.optimizer import set_lr
 from ademvl.training.order import StepPlan
 from ademvl.training.schedule import lr_at
+from ademvl.visual_source import VisualSource
 
 AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = {
     "fp16": torch.float16,
@@ -24,27 +26,9 @@ AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = {
 }
 
 
-class TrainableModel(Protocol):
-    """What the loop needs of a model.
-
-    Attributes:
-        dropout_seed: together with an item's id it decides that item's dropout masks, so that
-            these do not depend on what else is in the batch.
-    """
-
-    dropout_seed: int
-
-    def labelled_logits(
-        self, batch: Batch, visual: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (M, V), targets (M,) and row numbers (M,) of the scored tokens."""
-
-
-class VisualSource(Protocol):
-    """Gives the visual input of each batch."""
-
-    def for_batch(self, batch: Batch) -> Tensor | None:
-        """Return one entry for each image of the batch, in row order; None without any image."""
+class _MicroBatch(NamedTuple):
+    batch: Batch
+    item_weights: Tensor  # (B,), of each scored token of an item
 
 
 class Trainer:
@@ -63,7 +47,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: TrainableModel,
+        model: VisionLanguageModel,
         parameters: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         *,
@@ -75,7 +59,7 @@ class Trainer:
         self.plan = plan
         self.parameters = parameters
         self.optimizer = optimizer
-        self._model = model
+        self.model = model
         self._rows = rows
         self._visual_source = visual_source
         self._device = next(iter(parameters.values())).device
@@ -102,11 +86,11 @@ class Trainer:
         lr = lr_at(self.plan.epoch_at(step), self.optimization)
         set_lr(self.optimizer, lr)
         epoch = step // self.plan.steps_per_epoch
-        self._model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
+        self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        batches = self._micro_batches(items)
-        loss = self._accumulate_gradients(batches, step)
-        grad_norm = self._update(batches, step)
+        micro_batches = self._micro_batches(items)
+        loss = self._accumulate_gradients(micro_batches, step)
+        grad_norm = self._update(step, items)
         return StepResult(
             step=step + 1,
             epoch=self.plan.epoch_at(step + 1),
@@ -114,47 +98,58 @@ class Trainer:
             loss=loss,
             grad_norm=grad_norm,
             num_items=len(items),
-            num_tokens=int(sum(batch.lengths.sum() for batch in batches)),
+            num_tokens=sum(int(batch.lengths.sum()) for batch, _ in micro_batches),
         )
 
-    def _micro_batches(self, items: Sequence[int]) -> list[Batch]:
-        size = self.optimization.per_device_batch_size
+    def _micro_batches(self, items: Sequence[int]) -> list[_MicroBatch]:
+        """Spread an effective batch over passes, rows of like length together.
+
+        Which items a pass holds has no influence on what is learned: each item's weight in the
+        loss is settled here, in the order of the plan.
+        """
         rows = [self._rows[item] for item in items]
+        counts = torch.tensor([_num_scored(row) for row in rows])
+        weights = token_weights(counts, group_size=self.optimization.loss_group_size)
+        size = self.optimization.per_device_batch_size
+        by_length = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
         return [
-            collate(rows[first : first + size], trim_after_labels=True)
-            for first in range(0, len(rows), size)
+            _MicroBatch(
+                collate([rows[place] for place in places], trim_after_labels=True),
+                weights[places],
+            )
+            for places in (by_length[i : i + size] for i in range(0, len(rows), size))
         ]
 
-    def _accumulate_gradients(self, batches: Sequence[Batch], step: int) -> float:
-        """Add up the gradients of all micro-batches and return the loss."""
-        counts = torch.cat([_scored_tokens(batch) for batch in batches])
-        group_size = self.optimization.loss_group_size
-        weights = torch.split(
-            token_weights(counts, group_size=group_size), self.optimization.per_device_batch_size
-        )
-        losses, row_losses = [], []
-        for batch, item_weights in zip(batches, weights, strict=True):
+    def _accumulate_gradients(self, micro_batches: Sequence[_MicroBatch], step: int) -> float:
+        """Add up the gradients of all passes and return the loss."""
+        losses, failing = [], []
+        for batch, item_weights in micro_batches:
             visual = self._visual_source.for_batch(batch)
             with self._autocast():
-                logits, targets, row_numbers = self._model.labelled_logits(batch, visual)
+                logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)
             loss = per_token @ item_weights.to(self._device)[row_numbers]
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            row_losses.append((per_token.detach(), row_numbers))
+            failing.append(row_numbers[~per_token.detach().isfinite()])
         total = float(torch.stack(losses).sum())
         if not isfinite(total):
-            raise _not_finite("loss", step, list(_failing_items(batches, row_losses)))
+            concerned = [
+                micro_batch.batch.item_ids[row]
+                for micro_batch, rows in zip(micro_batches, failing, strict=True)
+                for row in sorted(set(rows.tolist()))
+            ]
+            raise _not_finite("loss", step, concerned)
         return total
 
-    def _update(self, batches: Sequence[Batch], step: int) -> float:
+    def _update(self, step: int, items: Sequence[int]) -> float:
         """Move the parameters and return the gradient's norm."""
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         grad_norm = float(torch.nn.utils.get_total_norm(gradients))
         # With loss scaling an overflow is expected now and then: the scaler skips that step.
         if not isfinite(grad_norm) and not self.scaler.is_enabled():
-            raise _not_finite("gradient", step, [i for b in batches for i in b.item_ids])
+            raise _not_finite("gradient", step, [self._rows[item].item_id for item in items])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return grad_norm
@@ -167,17 +162,9 @@ class Trainer:
         )
 
 
-def _scored_tokens(batch: Batch) -> Tensor:
-    """Count the labels of each row that have a token before them, (B,)."""
-    return (batch.labels[:, 1:] != IGNORED_LABEL).sum(dim=1)
-
-
-def _failing_items(
-    batches: Sequence[Batch], row_losses: Sequence[tuple[Tensor, Tensor]]
-) -> Iterator[str]:
-    for batch, (per_token, row_numbers) in zip(batches, row_losses, strict=True):
-        failing = sorted(set(row_numbers[~per_token.isfinite()].tolist()))
-        yield from (batch.item_ids[row] for row in failing)
+def _num_scored(row: TokenizedExample) -> int:
+    """Count the labels that have a token before them."""
+    return int((row.labels[1:] != IGNORED_LABEL).sum())
 
 
 def _not_finite(what: str, step: int, item_ids: Sequence[str]) -> TrainingError:

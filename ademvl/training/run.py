@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum, save_adapter
 from ademvl.config.load import read_run
 from ademvl.config.run import RunSettings
-from ademvl.errors import SettingsError
+from ademvl.errors import SettingsError, WeightsError
 from ademvl.locks import lock_file
 from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
 from ademvl.training.identity import identity_sha256, training_identity
@@ -22,7 +23,6 @@ from ademvl.training.interruption import Interruption
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
-    from ademvl.model import VisionLanguageModel
     from ademvl.training.loop import Trainer
     from ademvl.training.state import StateStore
 
@@ -43,7 +43,7 @@ class RunFiles:
     @property
     def adapter_json(self) -> Path:
         """Written last."""
-        return self.adapter / "adapter.json"
+        return self.adapter / DESCRIPTION_FILE
 
     @property
     def metrics(self) -> Path:
@@ -67,17 +67,17 @@ class RunFiles:
 
     def is_complete(self, identity: Mapping[str, Any]) -> bool:
         """Tell whether a training of this identity has finished here."""
-        needed = (self.adapter / "adapter.safetensors", self.adapter_json, self.metrics)
-        if not all(path.is_file() for path in needed):
+        if not (self.adapter_json.is_file() and self.metrics.is_file()):
             return False
         try:
+            adapter_checksum(self.adapter)
             provenance = json.loads(self.provenance.read_text(encoding="utf-8"))
             return bool(provenance["identity_sha256"] == identity_sha256(identity))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (WeightsError, OSError, ValueError, KeyError, TypeError):
             return False
 
     def mark_incomplete(self) -> None:
-        """Remove what an earlier training with other settings left, the mark of completion first."""
+        """Remove what a training with other settings left, the mark of completion first."""
         self.adapter_json.unlink(missing_ok=True)
         self.provenance.unlink(missing_ok=True)
 
@@ -112,7 +112,7 @@ def train_run(run_dir: Path, *, progress: bool = True) -> int:
                 _store(files, identity).clear()
                 return 0
             files.mark_incomplete()
-            session = _prepare(run, files, identity, progress=progress)
+            session = _Session(run, files, identity, build_trainer(run, progress=progress))
             return session.train(interruption, meter, progress=progress)
 
 
@@ -122,9 +122,12 @@ def _store(files: RunFiles, identity: Mapping[str, Any]) -> "StateStore":
     return StateStore(files.state, identity)
 
 
-def _prepare(
-    run: RunSettings, files: RunFiles, identity: Mapping[str, Any], *, progress: bool
-) -> "_Session":
+def build_trainer(run: RunSettings, *, progress: bool) -> "Trainer":
+    """Load everything that a run trains with; its adapter is newly initialised.
+
+    Raises:
+        SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
+    """
     from ademvl.model import build_model
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
@@ -136,7 +139,7 @@ def _prepare(
     model = build_model(run).train()
     images = list(dict.fromkeys(row.image for row in rows if row.image is not None))
     parameters = dict(model.named_trainable_parameters())
-    trainer = Trainer(
+    return Trainer(
         model,
         parameters,
         build_optimizer(parameters.items(), run.optimization),
@@ -145,7 +148,6 @@ def _prepare(
         plan=plan,
         precision=run.backbones.precision,
     )
-    return _Session(run, files, identity, model, trainer)
 
 
 def training_rows(run: RunSettings) -> "list[TokenizedExample]":
@@ -190,7 +192,6 @@ class _Session:
         run: RunSettings,
         files: RunFiles,
         identity: Mapping[str, Any],
-        model: "VisionLanguageModel",
         trainer: "Trainer",
     ) -> None:
         from ademvl.training.metrics import MetricsLog
@@ -199,7 +200,6 @@ class _Session:
         self._run = run
         self._files = files
         self._identity = identity
-        self._model = model
         self._trainer = trainer
         self._store = _store(files, identity)
         state = self._store.load_newest()
@@ -219,13 +219,14 @@ class _Session:
 
     def train(self, interruption: Interruption, meter: UsageMeter, *, progress: bool) -> int:
         """Do the steps that are left, then write the results; return the exit code."""
+        from ademvl.cpu_kernels import fast_cpu
         from ademvl.training.progress import TrainingProgress
 
         plan = self._trainer.plan
         bar = TrainingProgress(
             total_steps=plan.total_steps, first_step=self._first_step, shown=progress
         )
-        with interruption.deferred(), bar:
+        with fast_cpu(), interruption.deferred(), bar:
             for result in self._trainer.steps(first=self._first_step):
                 self._metrics.add(result, is_last=result.step == plan.total_steps)
                 bar.advance(result.step, loss=result.loss, num_items=result.num_items)
@@ -257,8 +258,6 @@ class _Session:
 
     def _finish(self, meter: UsageMeter) -> None:
         """Write the results; killed in between, the last state leads here again."""
-        from ademvl.adapter_file import save_adapter
-
         self._metrics.close()
         self._metrics.write()
         write_provenance(
@@ -268,7 +267,7 @@ class _Session:
             checksums=_checksums(self._identity),
             details=self._details(),
         )
-        save_adapter(self._files.adapter, self._model, self._run)
+        save_adapter(self._files.adapter, self._trainer.model, self._run)
         self._store.clear()
 
     def _details(self) -> dict[str, Any]:
@@ -281,7 +280,7 @@ class _Session:
             "seed": self._run.seed,
             "steps": plan.total_steps,
             "items": plan.num_items,
-            "device": str(self._model.device),
+            "device": str(self._trainer.model.device),
             "threads": torch.get_num_threads(),
             "trainable_parameters": sum(counts.values()),
             "trainable_parameters_by_part": _by_part(counts),

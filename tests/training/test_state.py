@@ -1,4 +1,4 @@
-"""Protects resumable states: whole or not used, the last two kept, never those of other settings."""
+"""Protects resumable states: whole or not used, two kept, never those of other settings."""
 
 import logging
 from pathlib import Path

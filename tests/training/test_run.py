@@ -1,0 +1,245 @@
+"""Protects a whole training: killed anywhere and called again, it ends as if undisturbed."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from ademvl.config.run import FeatureSettings, RunSettings
+from ademvl.errors import DataError, SettingsError
+from ademvl.training.metrics import read_metrics
+from ademvl.training.run import train_run
+from tests import tiny
+
+CHILD_TIMEOUT_SECONDS = 120
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "open_clip",
+        "tests.tiny",
+        "transformers.models.llama.modeling_llama",
+        "ademvl.training.run",
+        "ademvl.training.loop",
+        "ademvl.vision.extraction",
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Backbones and data, with a state after every step and enough steps to be killed between."""
+    folder = tmp_path_factory.mktemp("world")
+    tiny.make_run(folder)
+    return folder
+
+
+def _run(world: Path, *, mode: str = "cached", **changes: object) -> RunSettings:
+    features = FeatureSettings(mode=mode, precision="fp32", cache_dir=str(world / "features"))
+    defaults = {"epochs": 20.0, "state_interval_seconds": 0.0, "features": features}
+    return tiny.make_run(world, **{**defaults, **changes})
+
+
+def _start(run_dir: Path) -> BaseProcess:
+    child = _CONTEXT.Process(target=tiny.train_in_child, args=(run_dir,))
+    child.start()
+    return child
+
+
+def _finish(run_dir: Path) -> int:
+    child = _start(run_dir)
+    child.join(CHILD_TIMEOUT_SECONDS)
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _newest_state(run_dir: Path) -> str:
+    return max((path.name for path in run_dir.glob("state/step-*.json")), default="")
+
+
+def _kill_after_new_states(run_dir: Path, *, wait_seconds: float) -> bool:
+    """Start a training, wait for a new state and a little longer, kill it; False if it finished."""
+    before = _newest_state(run_dir)
+    child = _start(run_dir)
+    deadline = time.monotonic() + CHILD_TIMEOUT_SECONDS
+    while child.exitcode is None and _newest_state(run_dir) <= before:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(wait_seconds)
+    child.kill()
+    child.join(CHILD_TIMEOUT_SECONDS)
+    return child.exitcode == -signal.SIGKILL
+
+
+def _results(run_dir: Path) -> tuple[bytes, list[tuple[float, ...]]]:
+    """Return what every repetition of a run must share."""
+    rows = read_metrics(run_dir / "metrics.csv")
+    curve = [(row.step, row.epoch, row.lr, row.loss, row.grad_norm) for row in rows]
+    return (run_dir / "adapter" / "adapter.safetensors").read_bytes(), curve
+
+
+@pytest.fixture(scope="module", params=["cached", "online"])
+def undisturbed(request: pytest.FixtureRequest, world: Path) -> tuple[RunSettings, Path]:
+    run = _run(world, mode=request.param)
+    run_dir = tiny.write_run(world / f"undisturbed-{request.param}", run)
+    assert _finish(run_dir) == 0
+    return run, run_dir
+
+
+def test_kill_at_random_moments_ends_bit_identically(
+    undisturbed: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    run, expected_dir = undisturbed
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    moments = random.Random(run.features.mode)
+    waits = [moments.uniform(0.0, 0.1) for _ in range(4)]
+    assert sum(_kill_after_new_states(run_dir, wait_seconds=wait) for wait in waits) >= 2
+    assert _finish(run_dir) == 0
+    assert _results(run_dir) == _results(expected_dir)
+    assert not (run_dir / "state").exists()
+
+
+def test_sigterm_writes_a_state_and_asks_for_a_retry(world: Path, tmp_path: Path) -> None:
+    # No state in between: the one that SIGTERM leaves is all there is.
+    run = _run(world, epochs=400.0, state_interval_seconds=1e9, effective_batch_size=12)
+    run = dataclasses.replace(
+        run, optimization=dataclasses.replace(run.optimization, per_device_batch_size=12)
+    )
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    child = _start(run_dir)
+    deadline = time.monotonic() + CHILD_TIMEOUT_SECONDS
+    while not (run_dir / "metrics.csv").is_file() or len(read_metrics(run_dir / "metrics.csv")) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(child.pid, signal.SIGTERM)
+    child.join(CHILD_TIMEOUT_SECONDS)
+    assert child.exitcode == 75
+    newest = max(run_dir.glob("state/step-*.json"))
+    assert json.loads(newest.read_text(encoding="utf-8"))["step"] >= 4
+    assert not (run_dir / "adapter").exists()
+
+
+def test_damaged_newest_state_still_ends_bit_identically(
+    undisturbed: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    run, expected_dir = undisturbed
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    assert _kill_after_new_states(run_dir, wait_seconds=0.05)
+    newest = max(run_dir.glob("state/step-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert _finish(run_dir) == 0
+    assert _results(run_dir) == _results(expected_dir)
+
+
+def test_killed_after_the_last_step_only_the_results_are_written(
+    undisturbed: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    run, expected_dir = undisturbed
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    steps: list[int] = []
+
+    def killed_here(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ademvl.training.run.write_provenance", killed_here)
+        torch.set_num_threads(1)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(run_dir, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ademvl.training.loop.Trainer.step", lambda _, step: steps.append(step))
+        assert train_run(run_dir, progress=False) == 0
+    assert not steps
+    assert _results(run_dir) == _results(expected_dir)
+
+
+def test_finished_run_is_left_as_it_is(
+    undisturbed: tuple[RunSettings, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run_dir = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
+    monkeypatch.setattr("ademvl.training.run.build_trainer", None)
+    assert train_run(run_dir) == 0
+    after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "damage", ["adapter/adapter.safetensors", "provenance.json", "metrics.csv", "settings"]
+)
+def test_incomplete_or_other_results_are_made_again(
+    world: Path, tmp_path: Path, damage: str
+) -> None:
+    run = _run(world, epochs=1.0)
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    assert train_run(run_dir, progress=False) == 0
+    adapter, curve = _results(run_dir)
+    if damage == "settings":
+        tiny.write_run(run_dir, dataclasses.replace(run, seed=1))
+    elif damage.endswith("safetensors"):
+        (run_dir / damage).write_bytes(b"damaged")
+    else:
+        (run_dir / damage).unlink()
+    assert train_run(run_dir, progress=False) == 0
+    assert ((adapter, curve) == _results(run_dir)) == (damage != "settings")
+
+
+def test_where_things_lie_has_no_part_in_the_identity(world: Path, tmp_path: Path) -> None:
+    run = _run(world, epochs=1.0)
+    moved = dataclasses.replace(
+        run,
+        study="other",
+        name="other",
+        data_dir=str(shutil.copytree(run.data_dir, tmp_path / "data")),
+    )
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    assert train_run(run_dir, progress=False) == 0
+    tiny.write_run(run_dir, moved)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ademvl.training.run.build_trainer", None)
+        assert train_run(run_dir, progress=False) == 0
+
+
+def test_provenance_tells_what_was_used(undisturbed: tuple[RunSettings, Path]) -> None:
+    run, run_dir = undisturbed
+    provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["threads"] == 1
+    assert provenance["usage"]["wall_seconds"] > 0
+    assert provenance["usage"]["processes"] == 1
+    assert provenance["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert {"data/problems.json", "weights/llm/model.safetensors"} <= set(provenance["checksums"])
+    parts = provenance["trainable_parameters_by_part"]
+    assert provenance["trainable_parameters"] == sum(parts.values())
+    assert ("clip_adapters" in parts) == (run.features.mode == "online")
+
+
+def test_missing_image_is_an_error_that_names_it(world: Path, tmp_path: Path) -> None:
+    data = tiny.make_scienceqa(tmp_path / "data")
+    image = data / "images" / "train" / "4" / "image.png"
+    image.unlink()
+    for mode in ("cached", "online"):
+        run = dataclasses.replace(_run(world, mode=mode), data_dir=str(data))
+        run_dir = tiny.write_run(tmp_path / mode, run)
+        with pytest.raises(DataError, match=str(image)):
+            train_run(run_dir, progress=False)
+        assert {path.name for path in run_dir.iterdir()} <= {"run.yaml", ".train.lock"}
+
+
+def test_missing_data_is_an_error_that_says_what_to_do(world: Path, tmp_path: Path) -> None:
+    run = dataclasses.replace(_run(world), data_dir=str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match="snakemake data"):
+        train_run(tiny.write_run(tmp_path / "run", run), progress=False)
+
+
+def test_batch_larger_than_the_data_is_an_error(world: Path, tmp_path: Path) -> None:
+    run = _run(world, effective_batch_size=16)
+    with pytest.raises(SettingsError, match="only 12 items"):
+        train_run(tiny.write_run(tmp_path / "run", run), progress=False)
