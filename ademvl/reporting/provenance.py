@@ -76,13 +76,14 @@ class UsageMeter:
             self._energy.stop()
 
     def read(self) -> Usage:
-        """Return what was used so far."""
+        """Return what was used so far; energy only where this process used a GPU."""
+        gpu_memory_mib = peak_gpu_memory_mib()
         return Usage(
             wall_seconds=time.monotonic() - self._wall,
             cpu_seconds=_cpu_seconds() - self._cpu,
             peak_memory_mib=peak_memory_mib(),
-            peak_gpu_memory_mib=peak_gpu_memory_mib(),
-            energy_joules=self._energy.joules if self._energy else None,
+            peak_gpu_memory_mib=gpu_memory_mib,
+            energy_joules=self._energy.joules if self._energy and gpu_memory_mib else None,
             processes=1,
         )
 
@@ -235,11 +236,13 @@ def _cpu_model() -> str:
 
 
 def _query_gpus(field: str) -> list[str]:
-    """Ask nvidia-smi for one field of each GPU; empty where it is absent or fails."""
-    program = shutil.which("nvidia-smi")
-    if not program:
+    """Ask nvidia-smi for one field of each visible GPU; empty where it is absent or fails."""
+    program, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not program or visible == "":
         return []
     command = [program, f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    if visible:
+        command.append(f"--id={visible}")
     try:
         finished = subprocess.run(
             command,

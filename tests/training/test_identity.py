@@ -1,0 +1,80 @@
+"""Protects what makes a training another one: its settings, data and weights, not its places."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ademvl.config.run import BackboneSettings, OptimizationSettings, RunSettings
+from ademvl.errors import DataError
+from ademvl.training.identity import identity_sha256, training_identity
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunSettings:
+    data, llm = tmp_path / "data", tmp_path / "llm"
+    (data / "karpathy").mkdir(parents=True)
+    llm.mkdir()
+    (data / "problems.json").write_text("{}", encoding="utf-8")
+    (data / "karpathy" / "train.json").write_text("[]", encoding="utf-8")
+    (llm / "model.safetensors").write_bytes(b"weights")
+    return RunSettings(
+        study="study",
+        name="name",
+        seed=0,
+        task="scienceqa",
+        data_dir=str(data),
+        backbones=BackboneSettings(llm=str(llm), tower="ViT-B-32", tower_weights="openai"),
+    )
+
+
+def _sha256(run: RunSettings) -> str:
+    return identity_sha256(training_identity(run))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"study": "other"},
+        {"name": "other"},
+        {"optimization": OptimizationSettings(per_device_batch_size=8)},
+        {"optimization": OptimizationSettings(state_interval_seconds=1.0)},
+    ],
+)
+def test_places_and_run_time_matters_do_not_count(
+    run: RunSettings, change: dict[str, object]
+) -> None:
+    assert _sha256(dataclasses.replace(run, **change)) == _sha256(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"images": "withheld"},
+        {"optimization": OptimizationSettings(base_lr=0.1)},
+        {"backbones": BackboneSettings(llm="other/llm", tower="ViT-B-32", tower_weights="openai")},
+    ],
+)
+def test_settings_count(run: RunSettings, change: dict[str, object]) -> None:
+    assert _sha256(dataclasses.replace(run, **change)) != _sha256(run)
+
+
+@pytest.mark.parametrize(
+    "path", ["data/problems.json", "data/karpathy/train.json", "llm/model.safetensors"]
+)
+def test_content_of_data_and_weights_counts(run: RunSettings, tmp_path: Path, path: str) -> None:
+    before = _sha256(run)
+    (tmp_path / path).write_text('{"changed": 1}', encoding="utf-8")
+    assert _sha256(run) != before
+
+
+def test_identity_is_plain_json(run: RunSettings) -> None:
+    identity = training_identity(run)
+    assert json.loads(json.dumps(identity)) == identity
+
+
+def test_missing_data_set_is_an_error(run: RunSettings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no data set there"):
+        training_identity(dataclasses.replace(run, data_dir=str(tmp_path / "nothing")))
