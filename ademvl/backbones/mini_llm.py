@@ -1,9 +1,9 @@
 """The mini language model: a LLaMA small enough to ship, and how it learns to read.
 
 Tiny models learn late to bind a choice to its letter. What makes it quick: (1) large initial
-weights, (2) drills of only that at the start, (3) an auxiliary loss that asks a middle layer for the
-answer word, (4) hardly any negated questions at first: while positive and negated ones are mixed
-evenly, "is it there" alone says nothing about "yes", and nothing starts to learn it.
+weights, (2) drills of only that at the start, (3) an auxiliary loss that asks a middle layer for
+the answer word, (4) hardly any negated questions at first: while positive and negated ones are
+mixed evenly, "is it there" alone says nothing about "yes", and nothing starts to learn it.
 """
 
 import logging
@@ -142,15 +142,14 @@ class _Learner:
         self._generator = torch.Generator().manual_seed(derive_seed(settings.seed, "slots"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "mini_llm weights"))
-            self._model = _new_model(settings, vocab_size)
+            self._model: Any = _new_model(settings, vocab_size)
+        parameters = list(self._model.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self._model.parameters() if p.ndim > 1]},
-                {"params": [p for p in self._model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=settings.lr,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
+            groups, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01
         )
 
     def train(self) -> Any:
@@ -203,7 +202,9 @@ class _Learner:
         targets, weights = labels[is_scored], weights[is_scored]
         losses = cross_entropy(logits, targets, reduction="none")
         loss = (losses * weights).sum() / weights.sum()
-        places = [(i, place, row.answer_id) for i, row in enumerate(rows) for place in row.answer_places]
+        places = [
+            (i, place, row.answer_id) for i, row in enumerate(rows) for place in row.answer_places
+        ]
         if places:
             row_index, place_index, words = torch.tensor(places).unbind(1)
             states = output.hidden_states[settings.answer_layer][row_index, place_index]
@@ -222,14 +223,16 @@ class _Learner:
         """Embed tokens; slots get a random mix of their two words, plus noise."""
         table = self._model.model.embed_tokens
         embeddings: Tensor = table(ids)
-        slots = [(i, row.slot, *row.slot_words) for i, row in enumerate(rows) if row.slot is not None]
+        slots = [
+            (i, row.slot, *row.slot_words) for i, row in enumerate(rows) if row.slot is not None
+        ]
         if not slots:
             return embeddings
         row_index, place_index, colors, shapes = torch.tensor(slots).unbind(1)
-        draw = {"generator": self._generator}
-        scales = 0.5 + 1.5 * torch.rand(len(slots), 2, **draw)
+        draw = self._generator
+        scales = 0.5 + 1.5 * torch.rand(len(slots), 2, generator=draw)
         mixed = scales[:, :1] * table.weight[colors] + scales[:, 1:] * table.weight[shapes]
-        noise = torch.randn(mixed.shape, **draw) * torch.rand(len(slots), 1, **draw)
+        noise = torch.randn(mixed.shape, generator=draw) * torch.rand(len(slots), 1, generator=draw)
         mixed = mixed + noise * self._settings.slot_noise * table.weight.detach().std()
         return embeddings.index_put((row_index, place_index), mixed)
 
@@ -259,7 +262,11 @@ def _new_model(settings: MiniLlmSettings, vocab_size: int) -> Any:
 def _pad(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
     """Pad on the right: ids, weights and labels, each (B, T); weight 0 where nothing is scored."""
     shape = len(rows), max(len(row.ids) for row in rows)
-    ids, labels, weights = torch.full(shape, 2), torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+    ids, labels, weights = (
+        torch.full(shape, 2),
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape),
+    )
     for index, row in enumerate(rows):
         length = len(row.ids)
         ids[index, :length] = torch.tensor(row.ids)
@@ -296,10 +303,17 @@ def evaluate_mini_llm(model_dir: Path, data_dir: Path, *, split: str = "test") -
 
     def accuracies(prompt_format: str, *, use_caption: bool) -> dict[str, float]:
         examples = [
-            Example(p.question_id, build_prompt(p, prompt_format, use_caption=use_caption) + ANSWER_CUE, "", None)
+            Example(
+                p.question_id,
+                build_prompt(p, prompt_format, use_caption=use_caption) + ANSWER_CUE,
+                "",
+                None,
+            )
             for p in problems
         ]
-        rows = tokenize_examples(tokenizer, examples, max_seq_len=512, num_slots=1, with_prefix=True)
+        rows = tokenize_examples(
+            tokenizer, examples, max_seq_len=512, num_slots=1, with_prefix=True
+        )
         right: dict[str, list[bool]] = {}
         for first in range(0, len(rows), 64):
             batch = collate(rows[first : first + 64], trim_after_labels=False)

@@ -1,9 +1,9 @@
 """Text that the mini language model learns from: fresh questions in the train split's wordings.
 
-Every row is a prompt of the ScienceQA formats, a caption, or a drill in which the word of a choice is
-followed by its letter. What the picture shows stands in the context, or in one slot behind
-"Image: ", where the two words' embeddings are mixed and disturbed by noise, because adapters write a
-vector there later. All of it is text: no picture is read.
+Every row is a prompt of the ScienceQA formats, a caption, or a drill in which the word of a choice
+is followed by its letter. What the picture shows stands in the context, or in one slot behind
+"Image: ", where the two words' embeddings are mixed and disturbed by noise, because adapters write
+a vector there later. All of it is text: no picture is read.
 """
 
 import io
@@ -16,8 +16,8 @@ from typing import Literal
 
 import sentencepiece
 
-from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES, draw_choices, question_type
 from ademvl.data.easy_vqa import YES_NO, is_negated, mentioned, true_answer
+from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES, draw_choices, question_type
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.errors import DataError
 
@@ -60,7 +60,12 @@ class Question:
 
 def read_wordings(data_dir: Path) -> Mapping[Kind, tuple[str, ...]]:
     """Collect the wordings of the train split's questions, with {color} and {shape} left open."""
-    found: dict[Kind, set[str]] = {"color": set(), "shape": set(), "positive": set(), "negated": set()}
+    found: dict[Kind, set[str]] = {
+        "color": set(),
+        "shape": set(),
+        "positive": set(),
+        "negated": set(),
+    }
     for problem in load_scienceqa(data_dir).split("train"):
         text = problem.question
         for words, name in ((COLORS, "{color}"), (SHAPES, "{shape}")):
@@ -76,10 +81,8 @@ def read_wordings(data_dir: Path) -> Mapping[Kind, tuple[str, ...]]:
     return {kind: tuple(sorted(texts)) for kind, texts in found.items()}
 
 
-def train_tokenizer(
-    wordings: Mapping[Kind, Sequence[str]], *, vocab_size: int, seed: int
-) -> bytes:
-    """Train a SentencePiece model of LLaMA's kind on generated lines; words become single pieces."""
+def train_tokenizer(wordings: Mapping[Kind, Sequence[str]], *, vocab_size: int, seed: int) -> bytes:
+    """Train a SentencePiece model of LLaMA's kind, in which every word is a single piece."""
     generator = random.Random(seed)
     lines = []
     for _ in range(TOKENIZER_LINES):

@@ -1,6 +1,7 @@
 """The frozen vision tower: the penultimate block's tokens of any CLIP that open_clip builds."""
 
 import hashlib
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,6 +190,7 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
 
         return VisionTower(load_mini_clip(MINI_CLIP_DIR), name="mini")
     import open_clip
+    from safetensors import SafetensorError
 
     name, weights = backbones.tower, backbones.tower_weights
     tower_shape(backbones)
@@ -200,7 +202,7 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
     _check_activation(name, weights)
     try:
         clip = open_clip.create_model(name, pretrained=weights)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsError(
             f"backbones.tower_weights: {weights} cannot be loaded into {name}: {error}"
         ) from error

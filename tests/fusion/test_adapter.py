@@ -1,0 +1,141 @@
+"""Protects the trained part: what exists under which settings, how it starts, what it makes."""
+
+import pytest
+import torch
+
+from ademvl.config.method import AdemSettings
+from ademvl.errors import SettingsError
+from ademvl.fusion.adapter import KEY_TABLE_STD, AdemAdapter
+from ademvl.vision.multiscale import pool_grid
+
+WIDTH, TOWER_WIDTH, GRID = 12, 6, 16
+
+
+def _adapter(seed: int = 0, **changes) -> AdemAdapter:
+    settings = AdemSettings(**{"scales": (16, 4), "projection_width": 5, "beta": 0.5, **changes})
+    adapter = AdemAdapter(settings, llm_width=WIDTH, tower_width=TOWER_WIDTH)
+    adapter.initialize(seed)
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if "bias" in name or name == "value_table":
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+    return adapter
+
+
+def _features(num_images: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(num_images, 1 + GRID, TOWER_WIDTH, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, {"key_table", "value_table", "grid_projection", "cls_projection"}),
+        ({"cls": False}, {"key_table", "value_table", "grid_projection"}),
+        ({"fusion": "none"}, {"cls_projection"}),
+        ({"fusion": "none", "visual_tokens": 4}, {"grid_projection", "cls_projection"}),
+        ({"fusion": "memvp", "cls": False}, {"key_table", "value_table", "grid_projection"}),
+    ],
+)
+def test_only_what_the_settings_use_is_created(changes, parts):
+    names = {name.partition(".")[0] for name, _ in _adapter(**changes).named_parameters()}
+    assert names == parts
+
+
+def test_initial_values_are_those_of_the_reference():
+    adapter = AdemAdapter(
+        AdemSettings(scales=(256, 64)), llm_width=64, tower_width=48
+    )
+    adapter.initialize(3)
+    state = {name: parameter.detach() for name, parameter in adapter.named_parameters()}
+    assert state["key_table"].shape == (320, 64)
+    assert abs(float(state["key_table"].std()) - KEY_TABLE_STD) < 0.05 * KEY_TABLE_STD
+    assert not state["value_table"].any()
+    for name, parameter in state.items():
+        if name.endswith("bias"):
+            assert not parameter.any()
+        elif name.endswith("weight"):
+            bound = (6 / sum(parameter.shape)) ** 0.5  # Xavier
+            assert 0.9 * bound < float(parameter.abs().max()) <= bound
+
+
+def test_initial_values_depend_on_seed_and_name_only():
+    state_before = torch.get_rng_state()
+    first, again, other = (dict(_adapter(seed).named_parameters()) for seed in (1, 1, 2))
+    without_cls = dict(_adapter(1, cls=False).named_parameters())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["key_table"], other["key_table"])
+    assert all(torch.equal(first[name], without_cls[name]) for name in without_cls)
+    assert torch.equal(torch.get_rng_state(), state_before)
+
+
+def test_rows_without_an_image_have_the_tables_alone():
+    adapter, has_image = _adapter(), torch.tensor([False, True, False])
+    prompt = adapter.prompt(_features(1), has_image)
+    for row in (0, 2):
+        assert torch.equal(prompt.keys[row], torch.nn.functional.silu(adapter.key_table))
+        assert torch.equal(prompt.values[row], adapter.value_table)
+    assert not torch.equal(prompt.values[1], adapter.value_table)
+    nothing = adapter.prompt(None, torch.tensor([False, False]))
+    assert nothing.slots is None
+    assert torch.equal(nothing.keys[1], prompt.keys[0])
+    assert torch.equal(nothing.values[1], prompt.values[2])
+
+
+def test_a_rows_prompt_does_not_depend_on_other_rows():
+    adapter, features = _adapter(), _features(3)
+    together = adapter.prompt(features, torch.tensor([True, False, True, True]))
+    alone = adapter.prompt(features[1:2], torch.tensor([True]))
+    torch.testing.assert_close(together.keys[2], alone.keys[0])
+    torch.testing.assert_close(together.values[2], alone.values[0])
+    torch.testing.assert_close(together.slots[1], alone.slots[0])
+
+
+def test_values_are_the_scaled_projection_plus_the_table():
+    adapter, features = _adapter(), _features(2)
+    projected = adapter.grid_projection(pool_grid(features[:, 1:], (16, 4), pool="avg"))
+    prompt = adapter.prompt(features, torch.tensor([True, True]))
+    torch.testing.assert_close(prompt.values, 0.5 * projected + adapter.value_table)
+    torch.testing.assert_close(
+        prompt.keys, torch.nn.functional.silu(0.5 * projected + adapter.key_table)
+    )
+
+
+def test_slots_hold_cls_first_and_are_not_scaled():
+    adapter, features = _adapter(visual_tokens=4), _features(2)
+    slots = adapter.prompt(features, torch.tensor([True, True])).slots
+    assert slots.shape == (2, 5, WIDTH)
+    torch.testing.assert_close(slots[:, 0], adapter.cls_projection(features[:, 0]))
+    grid = adapter.grid_projection(pool_grid(features[:, 1:], (4,), pool="avg"))
+    torch.testing.assert_close(slots[:, 1:], grid)
+
+
+def test_orders_of_pooling_and_projection_differ():
+    features, has_image = _features(1), torch.tensor([True])
+    usual = _adapter().prompt(features, has_image).values
+    paper = _adapter(pool_order="project_then_pool").prompt(features, has_image).values
+    torch.testing.assert_close(usual[:, :16], paper[:, :16])  # nothing is pooled at this scale
+    assert not torch.allclose(usual[:, 16:], paper[:, 16:])
+
+
+def test_half_precision_features_are_computed_in_fp32():
+    adapter, features = _adapter(), _features(1).half()
+    prompt = adapter.prompt(features, torch.tensor([True]))
+    assert prompt.keys.dtype == prompt.slots.dtype == torch.float32
+    assert torch.equal(prompt.keys, adapter.prompt(features.float(), torch.tensor([True])).keys)
+
+
+def test_wrong_number_of_images_is_refused():
+    with pytest.raises(ValueError, match="features of 2 images for 1 rows"):
+        _adapter().prompt(_features(2), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="features of 0 images for 1 rows"):
+        _adapter().prompt(None, torch.tensor([True, False]))
+
+
+def test_scales_finer_than_the_grid_are_refused():
+    _adapter().check_grid(16)
+    with pytest.raises(SettingsError, match="16 is not possible with a tower of 9"):
+        _adapter().check_grid(9)
+    with pytest.raises(SettingsError, match="64 is not possible"):
+        _adapter(visual_tokens=64).check_grid(16)
+    _adapter(fusion="none", scales=(256,)).check_grid(16)

@@ -1,0 +1,176 @@
+"""Protects attaching: where states are read and added, and that detaching leaves no trace."""
+
+from itertools import combinations_with_replacement
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from ademvl.config.method import POSITIONS
+from ademvl.errors import SettingsError
+from ademvl.fusion.attach import FusionContext, attach
+
+PLACES = list(combinations_with_replacement(POSITIONS, 2))  # all with add_to not before query_from
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+FP32_TOLERANCE = 1e-5
+
+
+def _llm(model_class=LlamaForCausalLM, config_class=LlamaConfig):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return model_class(config_class(**SIZES, initializer_range=0.3)).eval()
+
+
+@pytest.fixture
+def llm():
+    return _llm()
+
+
+@pytest.fixture
+def token_ids():
+    return torch.tensor([[1, 5, 9, 3], [1, 8, 2, 7]])
+
+
+def _double_queries(queries, target, layer):
+    return target + (layer + 1) * 0.5 * queries
+
+
+@torch.no_grad()
+def _by_hand(llm, token_ids, query_from, add_to):
+    """Run a Llama layer by layer, fusing in plain sight."""
+    states = llm.model.embed_tokens(token_ids)
+    position_ids = torch.arange(token_ids.shape[1])[None]
+    rotary = llm.model.rotary_emb(states, position_ids)
+    for number, layer in enumerate(llm.model.layers):
+        seen = {}
+
+        def visit(position, value, number=number, seen=seen):
+            seen[position] = value
+            return (
+                _double_queries(seen[query_from], value, number) if position == add_to else value
+            )
+
+        attention_in = visit("mhsa_in", layer.input_layernorm(states))
+        attended, _ = layer.self_attn(
+            hidden_states=attention_in, position_embeddings=rotary, attention_mask=None
+        )
+        states = states + visit("mhsa_out", attended)
+        mlp_in = visit("mlp_in", layer.post_attention_layernorm(states))
+        states = states + visit("mlp_out", layer.mlp(mlp_in))
+    return llm.lm_head(llm.model.norm(states))
+
+
+@pytest.mark.parametrize(("query_from", "add_to"), PLACES)
+@torch.no_grad()
+def test_states_are_read_and_added_where_asked(llm, token_ids, query_from, add_to):
+    expected = _by_hand(llm, token_ids, query_from, add_to)
+    context = FusionContext(query_from=query_from, add_to=add_to)
+    attach(llm, context)
+    with context.active(_double_queries):
+        logits = llm(token_ids).logits
+    torch.testing.assert_close(logits, expected, atol=FP32_TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_all_places_give_different_results(token_ids):
+    results = []
+    for query_from, add_to in PLACES:
+        llm = _llm()
+        context = FusionContext(query_from=query_from, add_to=add_to)
+        attach(llm, context)
+        with context.active(_double_queries):
+            results.append(llm(token_ids).logits)
+    for one in range(len(results)):
+        for other in range(one):
+            assert not torch.allclose(results[one], results[other], atol=1e-3)
+
+
+@pytest.mark.parametrize(("query_from", "add_to"), [("mlp_in", "mlp_out"), ("mhsa_in", "mlp_out")])
+@torch.no_grad()
+def test_detaching_leaves_the_base_model_untouched(llm, token_ids, query_from, add_to):
+    before = {name: tensor.clone() for name, tensor in llm.state_dict().items()}
+    names = [name for name, _ in llm.named_modules()]
+    logits = llm(token_ids).logits
+    context = FusionContext(query_from=query_from, add_to=add_to)
+    attachment = attach(llm, context)
+    with context.active(_double_queries):
+        assert not torch.equal(llm(token_ids).logits, logits)
+    attachment.detach()
+    assert [name for name, _ in llm.named_modules()] == names
+    after = llm.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(llm(token_ids).logits, logits)
+
+
+@torch.no_grad()
+def test_a_fusion_that_adds_nothing_changes_nothing(llm, token_ids):
+    logits = llm(token_ids).logits
+    context = FusionContext(query_from="mhsa_in", add_to="mlp_out")
+    attach(llm, context)
+    with context.active(lambda queries, target, layer: target):
+        assert torch.equal(llm(token_ids).logits, logits)
+
+
+def test_only_the_needed_submodules_are_wrapped(llm):
+    attention = llm.model.layers[0].self_attn
+    attach(llm, FusionContext(query_from="mlp_in", add_to="mlp_out"))
+    assert llm.model.layers[0].self_attn is attention
+    assert llm.model.layers[0].mlp.gate_proj is llm.model.layers[0].mlp.original.gate_proj
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class"),
+    [(Qwen2ForCausalLM, Qwen2Config), (MistralForCausalLM, MistralConfig)],
+)
+@pytest.mark.parametrize(("query_from", "add_to"), [("mlp_in", "mlp_out"), ("mhsa_in", "mhsa_out")])
+@torch.no_grad()
+def test_other_decoders_work(model_class, config_class, query_from, add_to, token_ids):
+    llm = _llm(model_class, config_class)
+    logits = llm(token_ids).logits
+    context = FusionContext(query_from=query_from, add_to=add_to)
+    attachment = attach(llm, context)
+    with context.active(_double_queries):
+        assert not torch.allclose(llm(token_ids).logits, logits, atol=1e-3)
+    attachment.detach()
+    assert torch.equal(llm(token_ids).logits, logits)
+
+
+def test_another_layout_is_refused_by_name():
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
+    with pytest.raises(SettingsError, match=r"GPT2LMHeadModel has no model\.layers"):
+        attach(gpt2, FusionContext(query_from="mlp_in", add_to="mlp_out"))
+
+
+def test_attaching_twice_is_refused(llm):
+    context = FusionContext(query_from="mlp_in", add_to="mlp_out")
+    attach(llm, context)
+    with pytest.raises(SettingsError, match="attached already"):
+        attach(llm, context)
+
+
+def test_a_call_outside_of_a_fused_block_is_refused(llm, token_ids):
+    context = FusionContext(query_from="mlp_in", add_to="mlp_out")
+    attach(llm, context)
+    with pytest.raises(RuntimeError, match="outside of a fused block"):
+        llm(token_ids)
+    with context.active(_double_queries):
+        llm(token_ids)
+    with pytest.raises(RuntimeError, match="outside of a fused block"):
+        llm(token_ids)

@@ -1,0 +1,74 @@
+"""Protects loading: precision, freezing, clear errors, and what identifies a model."""
+
+import shutil
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ademvl.config.run import BackboneSettings
+from ademvl.errors import SettingsError, WeightsError
+from ademvl.fusion.attach import FusionContext, attach
+from ademvl.llm.loading import fingerprint_llm, load_llm
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make_llm(tmp_path_factory.mktemp("llm"))
+
+
+def test_weights_have_the_precision_asked_for_and_are_frozen(folder):
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        llm = load_llm(BackboneSettings(llm=str(folder), precision=precision))
+        assert {parameter.dtype for parameter in llm.parameters()} == {dtype}
+        assert not any(parameter.requires_grad for parameter in llm.parameters())
+        assert not llm.training
+
+
+def test_the_shipped_model_loads_as_fp32():
+    llm = load_llm(BackboneSettings())
+    assert llm.dtype == torch.float32
+    assert all(parameter.isfinite().all() for parameter in llm.parameters())
+
+
+def test_fingerprint_tells_models_apart_and_ignores_a_fusion(folder, tmp_path):
+    llm = load_llm(BackboneSettings(llm=str(folder)))
+    fingerprint = fingerprint_llm(llm)
+    attach(llm, FusionContext(query_from="mhsa_in", add_to="mlp_out"))
+    assert fingerprint_llm(llm) == fingerprint
+    other = load_llm(BackboneSettings(llm=str(tiny.make_llm(tmp_path, seed=1))))
+    assert fingerprint_llm(other).sampled_sha256 != fingerprint.sampled_sha256
+    assert fingerprint_llm(other).architecture == fingerprint.architecture
+
+
+def test_missing_and_damaged_models_are_named(folder, tmp_path):
+    with pytest.raises(WeightsError, match="nowhere"):
+        load_llm(BackboneSettings(llm=str(tmp_path / "nowhere")))
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="broken"):
+        load_llm(BackboneSettings(llm=str(broken)))
+
+
+def test_incomplete_weights_are_refused(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    partial = shutil.copytree(folder, tmp_path / "partial")
+    state = load_file(partial / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"lacks 1 weights, first model\.layers\.1\.mlp"):
+        load_llm(BackboneSettings(llm=str(partial)))
+
+
+def test_models_that_change_their_logits_are_refused(tmp_path):
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=1,
+    )  # fmt: skip
+    config.final_logit_softcapping = 30.0
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(SettingsError, match=r"final_logit_softcapping = 30\.0"):
+        load_llm(BackboneSettings(llm=str(tmp_path)))
