@@ -14,7 +14,7 @@ import yaml
 from ademvl.config.schema import build, check, schema_of
 from ademvl.errors import DataError, SettingsError, list_findings
 
-REPORTED_DIR = Path("workflow/reported")  # relative to the project, where the rules run
+REPORTED_DIR = Path(__file__).parents[2] / "workflow" / "reported"
 _REMEDY = "Restore the file from the project's repository."
 
 
