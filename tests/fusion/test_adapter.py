@@ -43,9 +43,7 @@ def test_only_what_the_settings_use_is_created(changes, parts):
 
 
 def test_initial_values_are_those_of_the_reference():
-    adapter = AdemAdapter(
-        AdemSettings(scales=(256, 64)), llm_width=64, tower_width=48
-    )
+    adapter = AdemAdapter(AdemSettings(scales=(256, 64)), llm_width=64, tower_width=48)
     adapter.initialize(3)
     state = {name: parameter.detach() for name, parameter in adapter.named_parameters()}
     assert state["key_table"].shape == (320, 64)

@@ -62,9 +62,7 @@ def _by_hand(llm, token_ids, query_from, add_to):
 
         def visit(position, value, number=number, seen=seen):
             seen[position] = value
-            return (
-                _double_queries(seen[query_from], value, number) if position == add_to else value
-            )
+            return _double_queries(seen[query_from], value, number) if position == add_to else value
 
         attention_in = visit("mhsa_in", layer.input_layernorm(states))
         attended, _ = layer.self_attn(
