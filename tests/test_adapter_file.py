@@ -37,7 +37,7 @@ def test_a_saved_adapter_loads_bit_for_bit(run, saved):
 
 
 def test_description_holds_settings_counts_and_fingerprints(run, saved):
-    folder, model = saved
+    folder, _ = saved
     description = json.loads((folder / "adapter.json").read_text())
     weights = load_file(folder / "adapter.safetensors")
     assert description["parameters"] == {name: t.numel() for name, t in weights.items()}
