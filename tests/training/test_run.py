@@ -127,6 +127,28 @@ def test_sigterm_writes_a_state_and_asks_for_a_retry(world: Path, tmp_path: Path
     assert not (run_dir / "adapter").exists()
 
 
+def test_second_process_waits_for_the_first_and_changes_nothing(
+    world: Path, tmp_path: Path
+) -> None:
+    run_dir = tiny.write_run(tmp_path / "run", _run(world, epochs=5.0))
+    children = [_start(run_dir) for _ in range(2)]
+    for child in children:
+        child.join(CHILD_TIMEOUT_SECONDS)
+    assert [child.exitcode for child in children] == [0, 0]
+    provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["usage"]["processes"] == 1
+    assert [row.step for row in read_metrics(run_dir / "metrics.csv")] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+        15,
+    ]
+
+
 def test_damaged_newest_state_still_ends_bit_identically(
     undisturbed: tuple[RunSettings, Path], tmp_path: Path
 ) -> None:
