@@ -1,0 +1,102 @@
+"""Time of one layer's fusion on the CPU, forward and with gradients, beside plain ways to write it.
+
+    OMP_NUM_THREADS=1 python benchmarks/fusion.py
+    python benchmarks/fusion.py --batch 4 --text 200 --visual 320 --width 4096
+
+Only ratios within one run mean anything: processor time is the machine's. `sort` is the formula as
+it reads, with a full sort for the threshold; `kthvalue` selects by torch.
+"""
+
+import argparse
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ademvl.fusion.adem import fuse_adem
+
+ALPHA, GAMMA = 0.1, 0.1
+REPETITIONS = 15
+
+
+def main() -> None:
+    """Parse the sizes, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--text", type=int, default=75, help="T, tokens of a row")
+    parser.add_argument("--visual", type=int, default=80, help="N, visual tokens")
+    parser.add_argument("--width", type=int, default=128, help="d, of the language model")
+    options = parser.parse_args()
+    print("command:", shlex.join(["python", *sys.argv]), f"({torch.get_num_threads()} threads)")
+    tensors = _tensors(options)
+    ways = {
+        "sort": lambda: _plain(tensors, _by_sorting),
+        "kthvalue": lambda: _plain(tensors, _by_kthvalue),
+        "ademvl": lambda: fuse_adem(
+            tensors["states"],
+            tensors["keys"],
+            tensors["values"],
+            target=tensors["target"],
+            alpha=ALPHA,
+            gamma=GAMMA,
+            phi="silu",
+        ),
+    }
+    seconds = _measure(ways, tensors)
+    print(f"{'way':10} {'forward ms':>11} {'with gradients ms':>18}")
+    for way, (forward, both) in seconds.items():
+        print(f"{way:10} {forward * 1e3:11.2f} {both * 1e3:18.2f}")
+
+
+def _tensors(options: argparse.Namespace) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"states": options.text, "target": options.text}
+    sizes |= {"keys": options.visual, "values": options.visual}
+    return {
+        name: torch.randn(options.batch, size, options.width, generator=generator).requires_grad_()
+        for name, size in sizes.items()
+    }
+
+
+def _measure(
+    ways: dict[str, Callable[[], Tensor]], tensors: dict[str, Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Return the median processor seconds of each way, taking turns."""
+    grad = torch.ones_like(tensors["target"])
+    samples: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(REPETITIONS):
+        for way, run in ways.items():
+            started = time.process_time()
+            with torch.no_grad():
+                run()
+            middle = time.process_time()
+            torch.autograd.grad(run(), list(tensors.values()), grad)
+            samples[way].append((middle - started, time.process_time() - middle))
+    return {
+        way: (statistics.median(f for f, _ in s), statistics.median(b for _, b in s))
+        for way, s in samples.items()
+    }
+
+
+def _plain(tensors: dict[str, Tensor], threshold: Callable[[Tensor, int], Tensor]) -> Tensor:
+    scores = F.silu(tensors["states"]) @ tensors["keys"].transpose(1, 2)
+    lowest = threshold(scores, int(GAMMA * scores.shape[-1]))
+    kept = torch.where(scores < lowest, 0.0, scores)
+    return tensors["target"] + ALPHA * (kept @ tensors["values"])
+
+
+def _by_sorting(scores: Tensor, index: int) -> Tensor:
+    return scores.sort(dim=-1).values[..., index : index + 1].detach()
+
+
+def _by_kthvalue(scores: Tensor, index: int) -> Tensor:
+    return scores.kthvalue(index + 1, dim=-1, keepdim=True).values.detach()
+
+
+if __name__ == "__main__":
+    main()
