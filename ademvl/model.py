@@ -189,8 +189,9 @@ class VisionLanguageModel(nn.Module):
         rows = (slot_start >= 0).nonzero()  # (B_img, 1)
         places = slot_start[rows] + torch.arange(slots.shape[1], device=rows.device)  # (B_img, S)
         is_inside = places < input_ids.shape[1]
+        chosen = is_inside.flatten().nonzero().squeeze(1).to(self.device)
         rows = rows.expand_as(places)[is_inside].to(self.device)
-        vectors = slots[is_inside.to(self.device)].to(embeddings.dtype)
+        vectors = slots.flatten(0, 1)[chosen].to(embeddings.dtype)
         return embeddings.index_put((rows, places[is_inside].to(self.device)), vectors)
 
     def decode(
@@ -312,11 +313,12 @@ class VisionLanguageModel(nn.Module):
 
         Non-reentrant, because a reentrant recomputation would not find the images again.
         """
-        self.llm.activation_checkpointing_enable(
-            {"use_reentrant": False, "context_fn": self._context.checkpoint_contexts}
-            if self._attachment is not None
-            else {"use_reentrant": False}
-        )
+        options: dict[str, object] = {"use_reentrant": False}
+        if self._attachment is not None:
+            options["context_fn"] = self._context.checkpoint_contexts
+        # The second name is that of the first releases of transformers 5.
+        enable = getattr(self.llm, "activation_checkpointing_enable", None)
+        (enable or self.llm.gradient_checkpointing_enable)(options)
         self._has_checkpointing = True
         self.train(self.training)
 
