@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from ademvl.config.load import load_study
+from ademvl.config.study import load_study
 from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ademvl.config.load import read_run
 from ademvl.config.run import RunSettings
+from ademvl.config.study import read_run
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.files import write_json
 

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.load import Study, run_to_json, study_to_json
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
+from ademvl.config.study import Study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
 from ademvl.versions import RESULT_VERSIONS

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.config.load import Study
+from ademvl.config.study import Study
 from ademvl.files import atomic_path
 from ademvl.reporting.layout import Column, printable
 from ademvl.reporting.results import RunResult, StudyResults, read_results

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ademvl.config.load import read_run
 from ademvl.config.run import RunSettings
+from ademvl.config.study import read_run
 from ademvl.errors import SettingsError
 from ademvl.files import write_json
 from ademvl.randomness import derive_seed

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl import __version__
-from ademvl.config.load import Study
+from ademvl.config.study import Study
 from ademvl.files import read_json, write_text
 from ademvl.reporting.figures import FIGURES
 from ademvl.reporting.layout import Table, printable

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ademvl.config.load import Study, read_run
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
+from ademvl.config.study import Study, read_run
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.files import read_json

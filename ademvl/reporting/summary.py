@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.config.load import Study
+from ademvl.config.study import Study
 from ademvl.evaluation.statistics import Estimate
 from ademvl.reporting.layout import DASH, Column, printable
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported

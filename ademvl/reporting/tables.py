@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ademvl.config.load import Study
+from ademvl.config.study import Study
 from ademvl.evaluation.statistics import ONE_SEED, SEEDS_AND_ITEMS
 from ademvl.files import write_text
 from ademvl.reporting.layout import Block, Cell, Column, Row, Section, Table

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum, save_adapter
-from ademvl.config.load import read_run
 from ademvl.config.run import RunSettings
+from ademvl.config.study import read_run
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.locks import lock_file
 from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance

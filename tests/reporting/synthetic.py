@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.load import Study, load_study
-from ademvl.config.study import run_to_json, write_settings
+from ademvl.config.study import Study, load_study, run_to_json, write_settings
 from ademvl.evaluation.statistics import wilson_interval
 
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")

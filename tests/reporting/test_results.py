@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ademvl.config.load import read_run
 from ademvl.config.schema import to_plain
+from ademvl.config.study import read_run
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
 from ademvl.reporting.results import read_results

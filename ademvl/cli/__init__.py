@@ -1,0 +1,58 @@
+"""The command line: `ademvl <verb>`, the same verbs that the workflow's rules call.
+
+Parsing lives here, one module for each group of verbs; work lives in the packages, imported only by
+the verb that needs it.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ademvl import __version__
+from ademvl.cli import check_verbs, run_verbs, study_verbs
+from ademvl.cli.verb import Handler
+from ademvl.errors import AdemvlError
+
+_EPILOG = """\
+examples:
+  ademvl plan config.yaml                        write every run's settings, list the runs
+  ademvl train results/mini/runs/adem/seed0      train one run
+  ademvl evaluate results/mini/runs/adem/seed0   predict and score it
+  ademvl tables results/mini/study.yaml          tables from whatever has been run
+  ademvl params --study config.yaml              exact counts of trained parameters
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return 0, 1 (a check failed, or a bug's traceback), or 2 (user's error)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    handler: Handler = options.handler
+    try:
+        return handler(options)
+    except AdemvlError as error:
+        print(f"ademvl {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ademvl",
+        description="ADEM-VL reproduced: data, features, training, evaluation, tables.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ademvl {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for module in (study_verbs, run_verbs, check_verbs):
+        module.add_verbs(verbs)
+    return parser

@@ -1,0 +1,52 @@
+"""Verbs that check and count: parameters, golden tensors, the feature cache."""
+
+import argparse
+from pathlib import Path
+
+from ademvl.cli.verb import Verbs, add_verb
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs that check and count."""
+    params = add_verb(
+        verbs, "params", _params, "Count trained parameters exactly, without weights."
+    )
+    params.add_argument("--study", type=Path, help="count a study's runs, not the paper's models")
+    verify = add_verb(verbs, "verify", _verify, "Recompute golden tensors of the reference.")
+    verify.add_argument("what", choices=["golden"])
+    verify.add_argument("folder", type=Path, nargs="?", default=Path("../shared/golden"))
+    cache = add_verb(verbs, "cache", _cache, "List, verify or clean the feature cache.")
+    cache.add_argument("action", choices=["ls", "verify", "gc"])
+    cache.add_argument("folder", type=Path, nargs="?", default=Path("results/shared/features"))
+    cache.add_argument(
+        "--unused-days", type=float, help="gc: also remove what was not used so long"
+    )
+    cache.add_argument("--dry-run", action="store_true", help="gc: only say what would be removed")
+
+
+def _params(options: argparse.Namespace) -> int:
+    from ademvl.parameter_counts import print_paper_counts, print_study_counts
+
+    if options.study:
+        print_study_counts(options.study)
+    else:
+        print_paper_counts()
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ademvl.golden.verify import verify_golden
+
+    return verify_golden(options.folder)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from ademvl.vision import feature_cache
+
+    if options.action == "ls":
+        return feature_cache.print_namespaces(options.folder)
+    if options.action == "verify":
+        return feature_cache.print_findings(options.folder)
+    return feature_cache.print_garbage(
+        options.folder, unused_days=options.unused_days, dry_run=options.dry_run
+    )

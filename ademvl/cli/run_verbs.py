@@ -1,0 +1,86 @@
+"""Verbs that make data, features, adapters and scores: one step of the workflow each."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ademvl.cli.verb import Verbs, add_verb, run_dir_of, set_threads
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs of data and runs."""
+    data = add_verb(verbs, "data", _data, "Convert a data set into the project's layout.")
+    data.add_argument("action", choices=["convert"])
+    data.add_argument("json", help="settings of the data set as JSON ('{}' for the defaults)")
+    data.add_argument("--output", type=Path, required=True, help="manifest.json to write")
+    features = add_verb(
+        verbs, "features", _features, "Encode a run's images into the feature cache."
+    )
+    features.add_argument("--output", type=Path, required=True, help="report to write (JSON)")
+    train = add_verb(
+        verbs, "train", _train, "Train a run's adapter; resumes after any interruption."
+    )
+    evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
+    maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
+    maps.add_argument("--items", type=int, default=6, help="number of test images (%(default)s)")
+    for verb in (features, train, evaluate, maps):
+        verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
+        verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    backbones = add_verb(verbs, "backbones", _backbones, "Train the mini backbones anew.")
+    backbones.add_argument("which", choices=["mini"])
+    backbones.add_argument("--data", type=Path, required=True, help="manifest of converted data")
+    backbones.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
+    backbones.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
+    backbones.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+
+
+def _data(options: argparse.Namespace) -> int:
+    from ademvl.config.dataset import DatasetSettings
+    from ademvl.config.schema import build, check, schema_of
+    from ademvl.data.mini import convert_easy_vqa
+
+    raw = check(json.loads(options.json), schema_of(DatasetSettings), source="data settings")
+    convert_easy_vqa(options.output.parent, build(DatasetSettings, raw))
+    return 0
+
+
+def _features(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.visual_source import build_feature_cache
+
+    build_feature_cache(run_dir_of(options.run), options.output)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.training.run import train_run
+
+    return train_run(run_dir_of(options.run))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.evaluation.run import evaluate_run
+
+    evaluate_run(run_dir_of(options.run))
+    return 0
+
+
+def _fusion_maps(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.reporting.fusion_maps import write_fusion_maps
+
+    run_dir = run_dir_of(options.run)
+    write_fusion_maps(run_dir, run_dir / "fusion_maps", num_items=options.items, seed=0)
+    return 0
+
+
+def _backbones(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.backbones.mini_clip import train_mini_clip
+    from ademvl.backbones.mini_llm import train_mini_llm
+
+    train_mini_clip(options.clip.parent, options.data.parent)
+    train_mini_llm(options.llm.parent, options.data.parent / "scienceqa")
+    return 0
