@@ -12,7 +12,6 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from ademvl.config.study import load_study
 from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")
@@ -24,7 +23,7 @@ if (
     configfile: "config.yaml"
 
 
-plan = WorkflowPlan(load_study(config))
+plan = WorkflowPlan.of_config(config)
 
 
 pathvars:

@@ -4,18 +4,19 @@ The rules hold no logic of their own; input functions take Snakemake's wildcards
 """
 
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
-from ademvl.config.study import Study, run_to_json, study_to_json
+from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
 from ademvl.versions import RESULT_VERSIONS
 
-FUSION_MAP_ITEMS = 6
-_ACCURACY_TABLES = ("accuracy", "captions")
+_TABLES = ("accuracy", "captions", "cost")
 
 
 class WorkflowPlan:
@@ -26,6 +27,15 @@ class WorkflowPlan:
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
         self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "WorkflowPlan":
+        """Check Snakemake's config and plan it; end with the findings and exit code 2 otherwise."""
+        try:
+            return cls(load_study(config))
+        except AdemvlError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
 
     def hold(self) -> None:
         """Keep other workflows off this study until the process ends, however it ends.
@@ -118,7 +128,7 @@ class WorkflowPlan:
         """Tables in all formats."""
         return [
             f"{self.results}/tables/{table}.{suffix}"
-            for table in _ACCURACY_TABLES
+            for table in _TABLES
             for suffix in ("csv", "md", "tex")
         ]
 
@@ -136,7 +146,7 @@ class WorkflowPlan:
         for folder, run in self._by_dir.items():
             sees_images = run.images == "shown" and run.method.fusion == "adem"
             if run.task == "scienceqa" and sees_images:
-                return [f"{folder}/fusion_maps/fusion_maps.json"]
+                return [f"{folder}/fusion_maps"]
         return []
 
     def report(self, wildcards: Any = None) -> list[str]:

@@ -7,13 +7,15 @@ rule write_tables:
         scores=plan.scores(),
     output:
         report(
-            expand("<results>/tables/{table}.md", table=["accuracy", "captions"]),
+            expand(
+                "<results>/tables/{table}.md", table=["accuracy", "captions", "cost"]
+            ),
             caption="../report/tables.rst",
             category="Tables",
         ),
         expand(
             "<results>/tables/{table}.{suffix}",
-            table=["accuracy", "captions"],
+            table=["accuracy", "captions", "cost"],
             suffix=["csv", "tex"],
         ),
     log:
@@ -75,9 +77,10 @@ rule fusion_maps:
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
     output:
         report(
-            "<results>/runs/{run}/seed{seed}/fusion_maps/fusion_maps.json",
+            directory("<results>/runs/{run}/seed{seed}/fusion_maps"),
+            patterns=["{name}.png"],
             caption="../report/fusion_maps.rst",
-            category="Figures",
+            category="Fusion maps",
         ),
     log:
         "<results>/logs/fusion_maps/{run}_seed{seed}.log",
