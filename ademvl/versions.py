@@ -6,10 +6,10 @@ nothing when code changes only in looks. The full fingerprint of the code goes i
 
 RESULT_VERSIONS = {
     "settings": 1,
-    "data": 1,
-    "mini_backbones": 1,
-    "features": 1,
-    "train": 1,
+    "data": 2,
+    "mini_backbones": 2,
+    "features": 2,
+    "train": 2,
     "evaluate": 1,
     "tables": 1,
     "figures": 1,
