@@ -143,6 +143,7 @@ class VisionLanguageModel(nn.Module):
         has_image: Tensor,
         *,
         dropout_seeds: Sequence[int] | None = None,
+        rows_per_item: int = 1,
     ) -> Iterator[VisualPrompt]:
         """Open a block in which the language model sees a batch's images.
 
@@ -153,9 +154,11 @@ class VisionLanguageModel(nn.Module):
             visual: as for `labelled_logits`.
             has_image: (B,) bool.
             dropout_seeds: one for each row, in training.
+            rows_per_item: rows of the language model, side by side, that see each item's image,
+                as the beams of a search do.
 
         Yields:
-            The prompt; its `slots` are to be given to `embed`.
+            The prompt, for B rows; its `slots` are to be given to `embed`.
 
         Raises:
             ValueError: pixels are given but there is no tower, or the rows do not match.
@@ -163,7 +166,9 @@ class VisionLanguageModel(nn.Module):
         features = self._encode(visual, has_image, dropout_seeds)
         prompt = self.adapter.prompt(features, has_image)
         fuse = self.adapter.fuse_function(
-            prompt, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
+            prompt.repeated(rows_per_item),
+            dtype=self._compute_dtype(),
+            dropout_seeds=dropout_seeds,
         )
         if fuse is None:
             yield prompt

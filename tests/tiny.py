@@ -66,6 +66,7 @@ def make_tokenizer(path: Path) -> int:
         sentence_iterator=iter(sentences),
         model_writer=model,
         vocab_size=100,
+        user_defined_symbols=["\u2581A", "\u2581B"],  # letters are one token, as in LLaMA
         hard_vocab_limit=False,
         character_coverage=1.0,
         num_threads=1,

@@ -4,6 +4,7 @@
 them from there.
 """
 
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -143,18 +144,61 @@ class OptimizationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecodingSettings:
+    """How tokens of a caption or a free answer are chosen; the reference is greedy.
+
+    Attributes:
+        strategy: `greedy` takes the most likely token, `beam` the most likely of `num_beams`
+            continuations, `sample` draws with the run's seed and the item's id.
+        num_beams: continuations that a beam search keeps.
+        length_penalty: of a beam search: log-likelihoods are divided by length to this power.
+        temperature: of sampling, > 0: logits are divided by it.
+        top_p: of sampling, 0 < top_p <= 1: only the most likely tokens that together have this
+            probability are drawn from.
+    """
+
+    strategy: Literal["greedy", "beam", "sample"] = "greedy"
+    num_beams: int = 5
+    length_penalty: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1:
+            raise SettingsError(f"evaluation.decoding.num_beams: {self.num_beams}, expected >= 1")
+        if not 0 < self.temperature < math.inf:
+            raise SettingsError(
+                f"evaluation.decoding.temperature: {self.temperature}, expected > 0; "
+                "strategy greedy is the limit of small ones"
+            )
+        if not 0 < self.top_p <= 1:
+            raise SettingsError(f"evaluation.decoding.top_p: {self.top_p}, expected 0 < top_p <= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
     """How a trained run is scored.
 
     Attributes:
         split: split of the data set; for captions the name of the Karpathy split.
         batch_size: items per forward pass; has no influence on results.
-        max_new_tokens: greedy tokens of a generated caption; 20 in the reference.
+        answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
+            as the reference does; `likelihood` the choice whose letter is the most likely next
+            token, so that every question gets an answer.
+        max_new_tokens: tokens of a generated caption; 20 in the reference.
+        decoding: how tokens of a generated caption are chosen.
     """
 
     split: Literal["val", "test"] = "test"
     batch_size: int = 64
+    answer_by: Literal["greedy", "likelihood"] = "greedy"
     max_new_tokens: int = 20
+    decoding: DecodingSettings = DecodingSettings()
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "max_new_tokens"):
+            if getattr(self, key) < 1:
+                raise SettingsError(f"evaluation.{key}: {getattr(self, key)}, expected >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,26 @@
-"""Greedy generation with a key-value cache; the image stays the same in every step.
+"""Generation with a key-value cache: greedy, sampled or by beam search; the image stays the same.
 
 Rows of a batch end together, with padding on the left that is masked and takes no position, so
-that what else is in a batch changes nothing but rounding.
+that what else is in a batch changes nothing but rounding. Beam search is that of transformers.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ademvl.config.run import DecodingSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import FILLER_ID
 from ademvl.model import VisionLanguageModel
+from ademvl.randomness import derive_seed
+
+GREEDY = DecodingSettings()
+
+Choose = Callable[[Tensor], Tensor]
+"""Logits of the next tokens, (B, V), to one token id for each row, (B,)."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,48 @@ def pad_left(batch: Batch) -> LeftPadded:
     )
 
 
-def greedy_steps(
-    model: VisionLanguageModel, batch: Batch, visual: Tensor | None
-) -> Generator[Tensor, None, None]:
-    """Yield the logits of each next token, (B, V), feeding back the most likely one, without end.
+def choose_likeliest(logits: Tensor) -> Tensor:
+    """Return each row's most likely token, (B,) of (B, V)."""
+    return logits.argmax(dim=-1)
+
+
+class Sampler:
+    """Draws each row's tokens with a generator of its own, so that other rows change nothing.
+
+    Args:
+        settings: temperature and top_p.
+        seeds: one for each row of the batch.
+    """
+
+    def __init__(self, settings: DecodingSettings, seeds: Sequence[int]) -> None:
+        self._settings = settings
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Draw one token for each row, (B,) of (B, V): the inverse of the cumulated likelihood."""
+        scaled = logits.double() / self._settings.temperature
+        likelihood, token_ids = scaled.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+        cumulated = likelihood.cumsum(dim=-1)  # (B, V)
+        # A token stays when those before it do not reach top_p yet: the first always does.
+        is_kept = cumulated - likelihood < self._settings.top_p
+        kept = torch.where(is_kept, likelihood, 0.0).cumsum(dim=-1)
+        drawn = torch.cat(
+            [torch.rand(1, generator=g, dtype=torch.double) for g in self._generators]
+        )
+        # torch.rand is below 1, but a product can round up to the sum.
+        targets = drawn.to(logits.device)[:, None] * kept[:, -1:]
+        places = torch.searchsorted(kept, targets, right=True)  # (B, 1)
+        last = is_kept.sum(dim=-1, keepdim=True) - 1
+        return token_ids.gather(1, torch.minimum(places, last)).squeeze(1)
+
+
+def decoding_steps(
+    model: VisionLanguageModel,
+    batch: Batch,
+    visual: Tensor | None,
+    choose: Choose = choose_likeliest,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Yield the logits of each next token, (B, V), and what was chosen, (B,), without end.
 
     Every row goes on at each step, whatever it has generated. The caller decides when to stop and
     closes the generator: until then the model sees this batch's images.
@@ -60,6 +105,7 @@ def greedy_steps(
         model: with its adapter, in evaluation mode.
         batch: prompts, padded on the right.
         visual: see `VisionLanguageModel.labelled_logits`.
+        choose: the token that is fed back.
     """
     rows = pad_left(batch)
     mask, position_ids = rows.mask.to(model.device), rows.position_ids.to(model.device)
@@ -76,23 +122,25 @@ def greedy_steps(
                 use_cache=True,
             )
             logits = model.last_logits(hidden_states)
-            yield logits
-            token_ids = logits.argmax(dim=-1, keepdim=True)  # (B, 1)
-            embeddings = model.embed(token_ids, no_slots, None)  # (B, 1, d)
+            token_ids = choose(logits)  # (B,)
+            yield logits, token_ids
+            embeddings = model.embed(token_ids[:, None], no_slots, None)  # (B, 1, d)
             mask = torch.cat((mask, mask.new_ones(len(mask), 1)), dim=1)
             position_ids = position_ids[:, -1:] + 1
 
 
 @torch.inference_mode()
-def generate_greedily(
+def generate(
     model: VisionLanguageModel,
     batch: Batch,
     visual: Tensor | None,
     *,
     max_new_tokens: int,
     eos_id: int,
+    decoding: DecodingSettings = GREEDY,
+    seed: int = 0,
 ) -> list[list[int]]:
-    """Continue each prompt by its most likely tokens, up to that row's own end token.
+    """Continue each prompt, up to that row's own end token.
 
     Args:
         model: with its adapter, in evaluation mode.
@@ -100,16 +148,26 @@ def generate_greedily(
         visual: see `VisionLanguageModel.labelled_logits`.
         max_new_tokens: tokens a row at most, the end token included; >= 1.
         eos_id: token that ends a row; not part of the result.
+        decoding: how tokens are chosen.
+        seed: of sampling; each row draws with a generator of its own, derived from it and the
+            item's id.
 
     Returns:
         The new token ids of each row.
     """
+    if decoding.strategy == "beam":
+        return _search_beams(
+            model, batch, visual, max_new_tokens=max_new_tokens, eos_id=eos_id, decoding=decoding
+        )
+    choose: Choose = choose_likeliest
+    if decoding.strategy == "sample":
+        choose = Sampler(decoding, [derive_seed(seed, "sample", item) for item in batch.item_ids])
     steps: list[Tensor] = []
     has_ended = torch.zeros(len(batch.item_ids), dtype=torch.bool, device=model.device)
-    with closing(greedy_steps(model, batch, visual)) as all_logits:
-        for logits in all_logits:
-            steps.append(logits.argmax(dim=-1))  # (B,)
-            has_ended |= steps[-1] == eos_id
+    with closing(decoding_steps(model, batch, visual, choose)) as chosen:
+        for _, token_ids in chosen:
+            steps.append(token_ids)
+            has_ended |= token_ids == eos_id
             if len(steps) >= max_new_tokens or bool(has_ended.all()):
                 break
     return [cut_at(row, eos_id) for row in torch.stack(steps, dim=1).tolist()]
@@ -118,3 +176,32 @@ def generate_greedily(
 def cut_at(token_ids: list[int], eos_id: int) -> list[int]:
     """Return the ids before the first `eos_id`."""
     return token_ids[: token_ids.index(eos_id)] if eos_id in token_ids else token_ids
+
+
+def _search_beams(
+    model: VisionLanguageModel,
+    batch: Batch,
+    visual: Tensor | None,
+    *,
+    max_new_tokens: int,
+    eos_id: int,
+    decoding: DecodingSettings,
+) -> list[list[int]]:
+    """Let transformers search; its beams of a row lie side by side, and all see its image."""
+    from transformers import GenerationConfig
+
+    rows, num_beams = pad_left(batch), decoding.num_beams
+    with model.fused(visual, batch.has_image, rows_per_item=num_beams) as prompt:
+        found = model.llm.generate(
+            inputs_embeds=model.embed(rows.input_ids, rows.slot_start, prompt.slots),
+            attention_mask=rows.mask.to(model.device),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                num_beams=num_beams,
+                length_penalty=decoding.length_penalty,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=eos_id,
+                pad_token_id=eos_id,
+            ),
+        )
+    return [cut_at(row, eos_id) for row in found.tolist()]

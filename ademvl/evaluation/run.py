@@ -17,7 +17,7 @@ from ademvl.data.tokenizer import Tokenizer, load_tokenizer
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.captions import score_captions
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch, score_scienceqa
+from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch, letter_ids, score_scienceqa
 from ademvl.files import read_json, write_json
 from ademvl.llm.loading import DTYPES, llm_dir
 from ademvl.locks import lock_file
@@ -114,7 +114,12 @@ def _relevant_settings(run: RunSettings) -> dict[str, Any]:
     """Return the settings that predictions depend on: the batch size is none of them."""
     plain = to_plain(run)
     kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
-    evaluation = {key: v for key, v in plain["evaluation"].items() if key != "batch_size"}
+    unused = "answer_by" if run.task == "coco_caption" else "decoding"
+    evaluation = {
+        key: value
+        for key, value in plain["evaluation"].items()
+        if key not in ("batch_size", unused)
+    }
     features = {key: plain["features"][key] for key in ("mode", "precision")}
     return kept | {"evaluation": evaluation, "features": features}
 
@@ -132,10 +137,13 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
     dataset = load_scienceqa(root)
     split = run.evaluation.split
     problems = dataset.split(split)
-    by_id = {problem.question_id: problem for problem in problems}
+    num_choices = {problem.question_id: len(problem.choices) for problem in problems}
+    answer_by = run.evaluation.answer_by
+    if answer_by == "likelihood":
+        letter_ids(tokenizer, max(num_choices.values(), default=0))
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
-        return answer_batch(model, tokenizer, batch, visual, by_id)
+        return answer_batch(model, tokenizer, batch, visual, num_choices, answer_by=answer_by)
 
     def score(rows: Sequence[Row]) -> dict[str, object]:
         predicted = {str(row["id"]): int(str(row["predicted_index"])) for row in rows}
@@ -154,7 +162,7 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
 
 
 def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
-    from ademvl.evaluation.generation import generate_greedily
+    from ademvl.evaluation.generation import generate
 
     root, split = Path(run.data_dir), run.evaluation.split
     images = load_caption_images(root, split)
@@ -163,8 +171,14 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
     new_tokens = run.evaluation.max_new_tokens
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
-        generated = generate_greedily(
-            model, batch, visual, max_new_tokens=new_tokens, eos_id=tokenizer.eos_id
+        generated = generate(
+            model,
+            batch,
+            visual,
+            max_new_tokens=new_tokens,
+            eos_id=tokenizer.eos_id,
+            decoding=run.evaluation.decoding,
+            seed=run.seed,
         )
         texts = [tokenizer.decode(ids) for ids in generated]
         return [

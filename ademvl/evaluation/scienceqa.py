@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Literal
 
-from ademvl.errors import DataError, list_findings
+from ademvl.data.prompts import ANSWER_CUE
+from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.statistics import Estimate, wilson_interval
 
 if TYPE_CHECKING:
@@ -81,32 +83,68 @@ def choice_named(text: str, *, num_choices: int) -> int:
     return index if index < num_choices else NO_ANSWER
 
 
+def letter_ids(tokenizer: "Tokenizer", num_choices: int) -> list[int]:
+    """Return the token of each choice's letter as it follows "The answer is".
+
+    Raises:
+        SettingsError: the tokenizer splits a letter that is needed, so that one forward pass does
+            not give its likelihood.
+    """
+    cue = tokenizer.encode(ANSWER_CUE)
+    found = []
+    for letter in ascii_uppercase[:num_choices]:
+        ids = tokenizer.encode(f"{ANSWER_CUE} {letter}")
+        if len(ids) != len(cue) + 1 or ids[:-1] != cue:
+            raise SettingsError(
+                f"evaluation.answer_by: likelihood needs one token for each letter, but the "
+                f"tokenizer of backbones.llm splits {letter!r}; use greedy"
+            )
+        found.append(ids[-1])
+    return found
+
+
 def answer_batch(
     model: "VisionLanguageModel",
     tokenizer: "Tokenizer",
     batch: "Batch",
     visual: "Tensor | None",
-    problems: Mapping[str, "Problem"],
+    num_choices: Mapping[str, int],
+    *,
+    answer_by: Literal["greedy", "likelihood"] = "greedy",
 ) -> list[dict[str, object]]:
-    """Answer one batch of questions by one greedy token each, in one forward pass.
+    """Answer a batch of questions by one forward pass.
 
     Args:
         model: with its adapter, in evaluation mode.
         tokenizer: of the language model.
         batch: prompts that end in the answer's cue; item ids are question ids.
         visual: see `VisualSource.for_batch`.
-        problems: by question id.
+        num_choices: by question id.
+        answer_by: `greedy`: the choice that the most likely token names; `likelihood`: the choice
+            whose letter is the most likely, of equals the first.
 
     Returns:
-        One row a question: id, the generated token's text, and the choice that it names.
+        One row a question: id, text of the most likely token, and the choice.
+
+    Raises:
+        SettingsError: see `letter_ids`.
     """
-    token_ids = model.next_token_logits(batch, visual).argmax(dim=-1).tolist()  # (B,)
-    rows: list[dict[str, object]] = []
-    for question_id, token_id in zip(batch.item_ids, token_ids, strict=True):
-        text = tokenizer.decode([token_id])
-        index = choice_named(text, num_choices=len(problems[question_id].choices))
-        rows.append({"id": question_id, "text": text, "predicted_index": index})
-    return rows
+    logits = model.next_token_logits(batch, visual)  # (B, V)
+    texts = [tokenizer.decode([token_id]) for token_id in logits.argmax(dim=-1).tolist()]
+    counts = [num_choices[question_id] for question_id in batch.item_ids]
+    if answer_by == "greedy":
+        named = zip(texts, counts, strict=True)
+        indices = [choice_named(text, num_choices=count) for text, count in named]
+    else:
+        letter_logits = logits[:, letter_ids(tokenizer, max(counts))].tolist()  # (B, letters)
+        indices = [
+            max(range(count), key=scores.__getitem__)
+            for scores, count in zip(letter_logits, counts, strict=True)
+        ]
+    return [
+        {"id": question_id, "text": text, "predicted_index": index}
+        for question_id, text, index in zip(batch.item_ids, texts, indices, strict=True)
+    ]
 
 
 def score_scienceqa(

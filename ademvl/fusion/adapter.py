@@ -46,6 +46,13 @@ class VisualPrompt:
     values: Tensor | None
     slots: Tensor | None
 
+    def repeated(self, times: int) -> "VisualPrompt":
+        """Repeat the keys and values of each row side by side; slots stay as they are."""
+        if times == 1 or self.keys is None or self.values is None:
+            return self
+        keys, values = (part.repeat_interleave(times, dim=0) for part in (self.keys, self.values))
+        return VisualPrompt(keys=keys, values=values, slots=self.slots)
+
 
 class AdemAdapter(nn.Module):
     """Tables and projections of ADEM-VL (paper: arXiv 2410.17779), kept in fp32.

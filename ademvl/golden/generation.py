@@ -20,7 +20,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.data.collate import Batch, collate, tokenize_examples
 from ademvl.data.examples import Example
 from ademvl.data.tokenizer import Tokenizer, load_tokenizer
-from ademvl.evaluation.generation import cut_at, greedy_steps, pad_left
+from ademvl.evaluation.generation import cut_at, decoding_steps, pad_left
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
 from ademvl.model import VisionLanguageModel
@@ -71,10 +71,11 @@ def _check_call(
     moved = replace(batch, slot_start=_slots_of_the_reference(call, width=width))
     with (
         torch.inference_mode(),
-        closing(greedy_steps(model, moved, pixels[shown] if shown else None)) as steps,
+        closing(decoding_steps(model, moved, pixels[shown] if shown else None)) as steps,
     ):
-        logits = torch.stack(list(islice(steps, len(call["steps"]))))  # (steps, B, V)
-    next_tokens = logits.argmax(dim=-1)  # (steps, B)
+        found = list(islice(steps, len(call["steps"])))
+    logits = torch.stack([step[0] for step in found])  # (steps, B, V)
+    next_tokens = torch.stack([step[1] for step in found])  # (steps, B)
     decoded = [tokenizer.decode(cut_at(row, tokenizer.eos_id)) for row in next_tokens.T.tolist()]
     slot_places = pad_left(batch).slot_start.tolist()
     return [

@@ -1,4 +1,4 @@
-"""Protects greedy generation: the cache, padding and other rows change nothing."""
+"""Protects generation: cache, padding and other rows change nothing; searches and draws right."""
 
 from dataclasses import replace
 from itertools import islice
@@ -9,8 +9,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.method import AdemSettings
+from ademvl.config.run import DecodingSettings
 from ademvl.data.collate import TokenizedExample, collate
-from ademvl.evaluation.generation import cut_at, generate_greedily, greedy_steps, pad_left
+from ademvl.errors import SettingsError
+from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left
 from ademvl.model import VisionLanguageModel
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16
@@ -18,6 +20,9 @@ MAX_NEW_TOKENS = 7
 NEVER = VOCABULARY  # an end token that no row can give
 LENGTHS = (5, 9, 3, 9, 6)
 HAS_IMAGE = (True, False, True, True, False)
+GREEDY = DecodingSettings()
+SAMPLE = DecodingSettings(strategy="sample")
+BEAM = DecodingSettings(strategy="beam", num_beams=3)
 FP32_TOLERANCE = 2e-5  # other order of sums, after three layers
 
 
@@ -74,10 +79,16 @@ def _visual(rows):
     return torch.stack(found) if found else None
 
 
-def _generate(model, rows, *, eos_id=NEVER, max_new_tokens=MAX_NEW_TOKENS):
+def _generate(model, rows, decoding=GREEDY, *, eos_id=NEVER, max_new_tokens=MAX_NEW_TOKENS, seed=0):
     batch = collate(rows, trim_after_labels=False)
-    return generate_greedily(
-        model, batch, _visual(rows), max_new_tokens=max_new_tokens, eos_id=eos_id
+    return generate(
+        model,
+        batch,
+        _visual(rows),
+        max_new_tokens=max_new_tokens,
+        eos_id=eos_id,
+        decoding=decoding,
+        seed=seed,
     )
 
 
@@ -99,11 +110,12 @@ def test_cached_generation_equals_token_by_token(model):
     assert _generate(model, rows) == expected
 
 
-def test_rows_do_not_depend_on_their_batch(model):
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, BEAM], ids=lambda d: d.strategy)
+def test_rows_do_not_depend_on_their_batch(model, decoding):
     rows = _rows()
-    together = _generate(model, rows)
-    assert [_generate(model, [row])[0] for row in rows] == together
-    assert _generate(model, rows[::-1]) == together[::-1]
+    together = _generate(model, rows, decoding)
+    assert [_generate(model, [row], decoding)[0] for row in rows] == together
+    assert _generate(model, rows[::-1], decoding) == together[::-1]
 
 
 def test_logits_do_not_depend_on_padding(model):
@@ -111,17 +123,18 @@ def test_logits_do_not_depend_on_padding(model):
     batch = collate(rows, trim_after_labels=False)
     single = collate(rows[:1], trim_after_labels=False)
     with torch.inference_mode():
-        many = list(islice(greedy_steps(model, batch, _visual(rows)), 3))
-        alone = list(islice(greedy_steps(model, single, _visual(rows[:1])), 3))
-    for several, one in zip(many, alone, strict=True):
+        many = list(islice(decoding_steps(model, batch, _visual(rows)), 3))
+        alone = list(islice(decoding_steps(model, single, _visual(rows[:1])), 3))
+    for (several, _), (one, _) in zip(many, alone, strict=True):
         torch.testing.assert_close(several[:1], one, atol=FP32_TOLERANCE, rtol=0)
 
 
-def test_each_row_stops_at_its_own_end(model):
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE], ids=lambda d: d.strategy)
+def test_each_row_stops_at_its_own_end(model, decoding):
     rows = _rows()
-    free = _generate(model, rows)
+    free = _generate(model, rows, decoding)
     eos_id = free[0][2]
-    stopped = _generate(model, rows, eos_id=eos_id)
+    stopped = _generate(model, rows, decoding, eos_id=eos_id)
     assert stopped == [cut_at(ids, eos_id) for ids in free]
     assert len(stopped[0]) <= 2
     assert any(len(ids) == MAX_NEW_TOKENS for ids in stopped)
@@ -132,13 +145,108 @@ def test_image_changes_what_is_generated(model):
     batch = collate(rows, trim_after_labels=False)
     other = -_visual(rows)
     with torch.inference_mode():
-        first = next(iter(greedy_steps(model, batch, _visual(rows))))
-        second = next(iter(greedy_steps(model, batch, other)))
+        first, _ = next(decoding_steps(model, batch, _visual(rows)))
+        second, _ = next(decoding_steps(model, batch, other))
     assert (first - second).abs().max() > FP32_TOLERANCE
 
 
-def test_model_is_free_again_after_generation(model):
-    _generate(model, _rows(), max_new_tokens=2)
+def _log_likelihood(model, row, new_ids):
+    """Score new ids behind a row, without cache, beams or padding."""
+    ids = np.concatenate([row.ids, new_ids])
+    longer = replace(row, ids=ids, labels=np.where(np.arange(len(ids)) < len(row.ids), -100, ids))
+    with torch.inference_mode():
+        logits, targets, _ = model.labelled_logits(
+            collate([longer], trim_after_labels=False), _visual([row])
+        )
+    return float(logits.log_softmax(dim=-1).gather(1, targets[:, None]).sum())
+
+
+def test_one_beam_is_greedy(model):
+    one_beam = DecodingSettings(strategy="beam", num_beams=1)
+    assert _generate(model, _rows(), one_beam) == _generate(model, _rows())
+
+
+def test_beams_as_many_as_tokens_find_the_likeliest_of_all_pairs(model):
+    every = DecodingSettings(strategy="beam", num_beams=VOCABULARY)
+    for row in _rows()[:2]:
+        (found,) = _generate(model, [row], every, max_new_tokens=2)
+        pairs = [[first, second] for first in range(VOCABULARY) for second in range(VOCABULARY)]
+        with torch.inference_mode():
+            first = model.next_token_logits(collate([row], trim_after_labels=False), _visual([row]))
+        firsts = first[0].log_softmax(dim=-1).argsort(descending=True)[:8].tolist()
+        likeliest = max(
+            (pair for pair in pairs if pair[0] in firsts),
+            key=lambda pair: _log_likelihood(model, row, pair),
+        )
+        assert found == likeliest
+
+
+def test_beams_find_what_is_at_least_as_likely_as_greedy(model):
+    rows = _rows()
+    greedy, beams = _generate(model, rows), _generate(model, rows, BEAM)
+    assert greedy != beams
+    for row, one, other in zip(rows, greedy, beams, strict=True):
+        gain = _log_likelihood(model, row, other) - _log_likelihood(model, row, one)
+        assert gain > -FP32_TOLERANCE * MAX_NEW_TOKENS
+
+
+def test_beam_stops_at_the_end_token(model):
+    free = _generate(model, _rows(), BEAM)
+    eos_id = free[0][1]
+    for ids in _generate(model, _rows(), BEAM, eos_id=eos_id):
+        assert eos_id not in ids
+        assert len(ids) <= MAX_NEW_TOKENS
+
+
+def test_same_seed_draws_the_same_and_another_does_not(model):
+    first, again, other = (_generate(model, _rows(), SAMPLE, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_rows_with_equal_prompts_draw_apart(model):
+    rows = [replace(_rows()[1], item_id=str(number)) for number in range(4)]
+    drawn = _generate(model, rows, SAMPLE)
+    assert len({tuple(ids) for ids in drawn}) > 1
+
+
+def test_cold_or_narrow_sampling_is_greedy(model):
+    for settings in ({"temperature": 1e-4}, {"top_p": 1e-6}):
+        narrow = DecodingSettings(strategy="sample", **settings)
+        assert _generate(model, _rows(), narrow) == _generate(model, _rows())
+
+
+def _shares_drawn(logits, **settings):
+    rows = 4000
+    sampler = Sampler(DecodingSettings(strategy="sample", **settings), range(rows))
+    drawn = sampler(torch.tensor(logits).expand(rows, -1))
+    return (drawn.bincount(minlength=len(logits)) / rows).tolist()
+
+
+def test_draws_follow_temperature_and_top_p():
+    logits = np.log([0.1, 0.5, 0.1, 0.3]).tolist()
+    tolerance = 0.03  # four standard errors of a half at 4000 draws
+    assert _shares_drawn(logits) == pytest.approx([0.1, 0.5, 0.1, 0.3], abs=tolerance)
+    # Temperature 0.5 squares: 1, 25, 1, 9 of 36.
+    expected = [1 / 36, 25 / 36, 1 / 36, 9 / 36]
+    assert _shares_drawn(logits, temperature=0.5) == pytest.approx(expected, abs=tolerance)
+    # The two most likely tokens reach 0.8.
+    shares = _shares_drawn(logits, top_p=0.75)
+    assert shares == pytest.approx([0, 5 / 8, 0, 3 / 8], abs=tolerance)
+    assert (shares[0], shares[2]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {"top_p": 0}, {"top_p": 1.5}, {"num_beams": 0}]
+)
+def test_impossible_decoding_is_refused(settings):
+    with pytest.raises(SettingsError, match=f"evaluation.decoding.{next(iter(settings))}"):
+        DecodingSettings(**settings)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, BEAM], ids=lambda d: d.strategy)
+def test_model_is_free_again_after_generation(model, decoding):
+    _generate(model, _rows(), decoding, max_new_tokens=2)
     assert model._context._current is None
 
 

@@ -35,11 +35,10 @@ def base(tmp_path_factory):
 def make(base, tmp_path):
     """Write a run with settings changed, and an adapter."""
 
-    def build(name="run", *, batch_size=4, adapter_seed=1, **changes):
+    def build(name="run", *, batch_size=4, adapter_seed=1, evaluation=None, **changes):
         run = make_run(base, **changes)
-        run = dataclasses.replace(
-            run, evaluation=EvaluationSettings(batch_size=batch_size, max_new_tokens=5)
-        )
+        settings = {"batch_size": batch_size, "max_new_tokens": 5, **(evaluation or {})}
+        run = dataclasses.replace(run, evaluation=EvaluationSettings(**settings))
         run_dir = write_run(tmp_path / name, run)
         model = build_model(run)
         model.initialize(adapter_seed)
@@ -83,11 +82,11 @@ def _kill_at_batch(monkeypatch, number):
     real = evaluation.answer_batch
     calls = []
 
-    def dying(*arguments):
+    def dying(*arguments, **options):
         calls.append(arguments)
         if len(calls) > number:
             raise KilledError
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(evaluation, "answer_batch", dying)
 
@@ -124,16 +123,62 @@ def test_missing_scores_are_made_from_the_predictions(make, monkeypatch):
     assert _read(run_dir) == before
 
 
-@pytest.mark.parametrize("mode", ["cached", "online"])
-def test_batch_size_changes_nothing(make, mode, base):
+@pytest.mark.parametrize(
+    ("mode", "answer_by"), [("cached", "greedy"), ("online", "greedy"), ("cached", "likelihood")]
+)
+def test_batch_size_changes_nothing(make, mode, answer_by, base):
     features = FeatureSettings(mode=mode, precision="fp32", cache_dir=str(base / "features"))
-    one, eight = (make(f"b{size}", batch_size=size, features=features) for size in (1, 8))
+    evaluation = {"answer_by": answer_by}
+    one, eight = (
+        make(f"b{size}", batch_size=size, features=features, evaluation=evaluation)
+        for size in (1, 8)
+    )
     for run_dir in (one, eight):
         evaluate_run(run_dir, progress=False)
     (first, scores), (second, other_scores) = _read(one), _read(eight)
     assert first == second
     assert scores["columns"] == other_scores["columns"]
     assert scores["header"] == other_scores["header"]
+
+
+def _answers(run_dir):
+    lines = (run_dir / "predictions" / "scienceqa.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("answer_by", ["greedy", "likelihood"])
+def test_order_and_padding_change_nothing(make, base, tmp_path, answer_by):
+    """The other run asks in the reverse order, each batch beside a question ten times as long."""
+    data = tmp_path / "data"
+    shutil.copytree(base / "data" / "scienceqa", data)
+    problems = json.loads((data / "problems.json").read_text())
+    splits = json.loads((data / "pid_splits.json").read_text())
+    long = {**next(p for p in problems.values() if p["image"] is None), "split": "test"}
+    long["hint"] = "The square is red. " * 3
+    ids = [f"long{number}" for number in range(3)]
+    problems.update(dict.fromkeys(ids, long))
+    reversed_ids = splits["test"][::-1]
+    for place, question_id in zip((0, 4, 8), ids, strict=True):
+        reversed_ids.insert(place, question_id)
+    splits["test"] = reversed_ids
+    (data / "problems.json").write_text(json.dumps(problems))
+    (data / "pid_splits.json").write_text(json.dumps(splits))
+    plain = make("plain", evaluation={"answer_by": answer_by})
+    other = make("other", evaluation={"answer_by": answer_by}, data_dir=str(data))
+    for run_dir in (plain, other):
+        evaluate_run(run_dir, progress=False)
+    expected, found = _answers(plain), _answers(other)
+    assert len({row["text"] for row in expected.values()}) > 1
+    assert {question_id: found[question_id] for question_id in expected} == expected
+
+
+def test_likelihood_answers_every_question(make):
+    greedy, likelihood = make("greedy"), make("other", evaluation={"answer_by": "likelihood"})
+    for run_dir in (greedy, likelihood):
+        evaluate_run(run_dir, progress=False)
+    assert _read(greedy)[1]["num_without_answer"] > 0
+    assert _read(likelihood)[1]["num_without_answer"] == 0
+    assert _read(likelihood)[1]["settings"]["answer_by"] == "likelihood"
 
 
 @pytest.mark.java

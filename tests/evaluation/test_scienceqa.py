@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from ademvl.data.scienceqa import Problem, load_scienceqa
-from ademvl.errors import DataError
+from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.scienceqa import (
     COLUMNS,
     NO_ANSWER,
     answer_batch,
     choice_named,
     first_capital,
+    letter_ids,
     score_scienceqa,
 )
 from ademvl.golden.scoring import check_scoring
@@ -75,13 +76,40 @@ def test_one_forward_pass_answers_a_batch():
     model = Model()
     tokenizer = SimpleNamespace(decode=lambda ids: ["?", "B", "D", "the C"][ids[0]])
     batch = SimpleNamespace(item_ids=("1", "2", "3"))
-    rows = answer_batch(model, tokenizer, batch, None, dict.fromkeys("123", PROBLEM))
+    rows = answer_batch(model, tokenizer, batch, None, dict.fromkeys("123", 3))
     assert model.num_calls == 1
     assert rows == [
         {"id": "1", "text": "B", "predicted_index": 1},
         {"id": "2", "text": "D", "predicted_index": NO_ANSWER},
         {"id": "3", "text": "the C", "predicted_index": 2},
     ]
+
+
+class Letters:
+    """Tokenizes letter by letter behind the cue; Z takes two tokens."""
+
+    def encode(self, text):
+        letter = text.removeprefix("The answer is")
+        return [9, *([5, 6] if letter == " Z" else [ord(letter[1]) - ord("A")] if letter else [])]
+
+    def decode(self, ids):
+        return "ABCDEFGHIJ"[ids[0]]
+
+
+def test_likelihood_compares_the_questions_own_letters_alone():
+    logits = torch.tensor([[0.1, 0.3, 0.2, 9.0, 0.0, 0.0], [0.5, 0.1, 0.5, 0.2, 0.0, 0.0]])
+    model = SimpleNamespace(next_token_logits=lambda batch, visual: logits)
+    batch = SimpleNamespace(item_ids=("1", "2"))
+    rows = answer_batch(model, Letters(), batch, None, {"1": 3, "2": 4}, answer_by="likelihood")
+    assert rows == [
+        {"id": "1", "text": "D", "predicted_index": 1},
+        {"id": "2", "text": "A", "predicted_index": 0},
+    ]
+
+
+def test_letter_that_the_tokenizer_splits_is_refused():
+    with pytest.raises(SettingsError, match="splits 'Z'; use greedy"):
+        letter_ids(Letters(), 26)
 
 
 def test_golden_scoring(golden_dir):
