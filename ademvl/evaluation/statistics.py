@@ -134,15 +134,21 @@ def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
     largest = 1.0 if all(estimate.method == WILSON for estimate in estimates) else math.inf
     return Estimate(
         value=mean,
-        ci_low=max(0.0, mean - _combined_half_width(below, seed_variance, degrees=degrees)),
-        ci_high=min(largest, mean + _combined_half_width(above, seed_variance, degrees=degrees)),
+        ci_low=max(0.0, mean - combined_half_width(below, seed_variance, degrees=degrees)),
+        ci_high=min(largest, mean + combined_half_width(above, seed_variance, degrees=degrees)),
         n=estimates[0].n,
         method=SEEDS_AND_ITEMS,
     )
 
 
-def _combined_half_width(item_half_width: float, seed_variance: float, *, degrees: int) -> float:
-    """Return the half-width from both variances, with Satterthwaite's degrees of freedom."""
+def combined_half_width(item_half_width: float, seed_variance: float, *, degrees: float) -> float:
+    """Return the half-width from both variances, with Satterthwaite's degrees of freedom.
+
+    Args:
+        item_half_width: of the 95 % interval that the items alone give.
+        seed_variance: of the mean over seeds.
+        degrees: of freedom of `seed_variance`.
+    """
     from scipy.stats import norm, t
 
     quantile = 0.5 + CONFIDENCE / 2
@@ -151,19 +157,3 @@ def _combined_half_width(item_half_width: float, seed_variance: float, *, degree
     variance = (item_half_width / float(norm.ppf(quantile))) ** 2 + seed_variance
     effective_degrees = degrees * (variance / seed_variance) ** 2
     return float(t.ppf(quantile, effective_degrees)) * math.sqrt(variance)
-
-
-def mcnemar_p_value(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> float:
-    """Return the exact two-sided p-value of McNemar's test on paired answers.
-
-    Raises:
-        ValueError: sequences of different length.
-    """
-    from scipy.stats import binomtest
-
-    pairs = list(zip(first_correct, second_correct, strict=True))
-    only_first = sum(first and not second for first, second in pairs)
-    only_second = sum(second and not first for first, second in pairs)
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)

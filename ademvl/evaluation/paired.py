@@ -1,0 +1,238 @@
+"""Two runs on the same items: McNemar's test, the interval of their difference, and power.
+
+Runs on the same items are compared item by item, which takes away what the items have in common.
+All values are fractions; tests are two-sided, intervals have 95 % confidence.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ademvl.evaluation.statistics import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    Floats,
+    bootstrap_interval,
+    combined_half_width,
+)
+
+POWER = 0.8
+MCNEMAR = "McNemar's test, mid-p (Fagerland et al. 2013); exact binomial beside it"
+PAIRED_BOOTSTRAP = f"paired percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
+PAIRED_WITH_SEEDS = f"{PAIRED_BOOTSTRAP}, combined with the spread of both runs' seeds (MOVER, t)"
+_MAX_SEEDS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class McNemar:
+    """McNemar's test of two runs' answers to the same questions.
+
+    Attributes:
+        only_first, only_second: questions that one run alone answered correctly.
+        p_value: mid-p: of the exact test's, less half of the probability of what was observed.
+        exact_p_value: of the exact conditional test, which errs on the safe side.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+    exact_p_value: float
+
+
+def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> McNemar:
+    """Test whether two runs are right equally often.
+
+    Raises:
+        ValueError: sequences of different length.
+    """
+    from scipy.stats import binom
+
+    pairs = list(zip(first_correct, second_correct, strict=True))
+    only_first = sum(bool(first and not second) for first, second in pairs)
+    only_second = sum(bool(second and not first) for first, second in pairs)
+    rarer, discordant = min(only_first, only_second), only_first + only_second
+    # Two tails; half of the observed outcome's probability is left out of each.
+    tail, observed = binom.cdf(rarer, discordant, 0.5), binom.pmf(rarer, discordant, 0.5)
+    return McNemar(
+        only_first=only_first,
+        only_second=only_second,
+        p_value=min(1.0, float(2 * tail - observed)),
+        exact_p_value=min(1.0, float(2 * tail)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much higher the first run scores than the second, on the same items.
+
+    Attributes:
+        value, ci_low, ci_high: fractions; first minus second.
+        item_error: standard error that the sampling of items gives, a fraction.
+        seed_spreads: standard deviation between seeds of each run; None where it has one seed.
+        num_seeds: of each run.
+        n: items.
+        method: of the interval.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    item_error: float
+    seed_spreads: tuple[float | None, float | None]
+    num_seeds: tuple[int, int]
+    n: int
+    method: str
+
+
+def paired_differences(
+    first: Sequence[Floats],
+    second: Sequence[Floats],
+    statistic: Callable[[Floats], Floats],
+    *,
+    seed: int,
+) -> list[Difference]:
+    """Compare two runs of one or several seeds on the same items.
+
+    The items are resampled, the same for all seeds of both runs. Where both runs have several
+    seeds their spread is a second level: its variance of the mean is added, with Student's t and
+    Satterthwaite's degrees of freedom. Seeds are not resampled: with the two to five that there
+    are, a bootstrap of them is far too narrow.
+
+    Args:
+        first: for each seed (n, k), one row an item.
+        second: the same of the other run, the same items in the same order.
+        statistic: see `bootstrap_interval`: column sums (rows, k) to m scores, (rows, m).
+        seed: of the resamples.
+
+    Returns:
+        One difference for each of the m scores.
+    """
+    num_columns = first[0].shape[1]
+    runs = (len(first), len(second))
+    stacked = np.concatenate([*first, *second], axis=1)  # (n, seeds * k)
+
+    def by_seed(sums: Floats) -> Floats:
+        parts = np.split(sums, sums.shape[1] // num_columns, axis=1)
+        return np.stack([statistic(part) for part in parts])  # (seeds, rows, m)
+
+    def difference(sums: Floats) -> Floats:
+        scores = by_seed(sums)
+        gained: Floats = scores[: runs[0]].mean(axis=0) - scores[runs[0] :].mean(axis=0)
+        return gained
+
+    totals = stacked.sum(axis=0, keepdims=True)
+    values, scores = difference(totals)[0], by_seed(totals)[:, 0]  # (m,), (seeds, m)
+    low, high = bootstrap_interval(stacked, difference, seed=seed)
+    return [
+        _combine(
+            value=float(values[column]),
+            items=(float(low[column]), float(high[column])),
+            scores=(scores[: runs[0], column], scores[runs[0] :, column]),
+            n=len(stacked),
+        )
+        for column in range(len(values))
+    ]
+
+
+def _combine(
+    *, value: float, items: tuple[float, float], scores: tuple[Floats, Floats], n: int
+) -> Difference:
+    """Add the seeds' spread to the interval from the items, where both runs have several."""
+    from scipy.stats import norm
+
+    low, high = items
+    spreads = [float(run.std(ddof=1)) if len(run) > 1 else None for run in scores]
+    method = PAIRED_BOOTSTRAP
+    item_error = (high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2)))
+    if None not in spreads:
+        method = PAIRED_WITH_SEEDS
+        parts = [
+            (spread or 0.0) ** 2 / len(run) for spread, run in zip(spreads, scores, strict=True)
+        ]
+        variance, degrees = sum(parts), _welch_degrees(parts, [len(run) for run in scores])
+        low = value - combined_half_width(value - low, variance, degrees=degrees)
+        high = value + combined_half_width(high - value, variance, degrees=degrees)
+    return Difference(
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        item_error=item_error,
+        seed_spreads=(spreads[0], spreads[1]),
+        num_seeds=(len(scores[0]), len(scores[1])),
+        n=n,
+        method=method,
+    )
+
+
+def _welch_degrees(variances: Sequence[float], num_seeds: Sequence[int]) -> float:
+    """Return Satterthwaite's degrees of freedom of a sum of variances of means."""
+    parts = [
+        variance**2 / (count - 1) for variance, count in zip(variances, num_seeds, strict=True)
+    ]
+    return sum(variances) ** 2 / sum(parts) if sum(parts) else 1.0
+
+
+def questions_needed(difference: Difference, to_see: float) -> int | None:
+    """Return how many items would show a difference of `to_see` in 80 % of such comparisons.
+
+    Normal approximation from the measured spread of the paired differences, with as many seeds as
+    there are. None where the seeds' spread alone hides it, whatever the number of items.
+
+    Args:
+        difference: as measured.
+        to_see: a fraction, not 0.
+    """
+    spreads = zip(difference.seed_spreads, difference.num_seeds, strict=True)
+    seed_variance = sum((spread or 0.0) ** 2 / count for spread, count in spreads)
+    room = (to_see / _normal_reach()) ** 2 - seed_variance
+    if room <= 0:
+        return None
+    return max(1, math.ceil(difference.item_error**2 * difference.n / room))
+
+
+def seeds_needed(
+    difference: Difference, to_see: float, *, assumed_spread: float | None = None
+) -> int | None:
+    """Return how many seeds of each run would show `to_see` on these items, in 80 % of cases.
+
+    None where no number of seeds does, because the sampling of items alone hides the difference.
+
+    Args:
+        difference: as measured.
+        to_see: a fraction, not 0.
+        assumed_spread: standard deviation between seeds of a run that has one seed, a fraction.
+
+    Raises:
+        ValueError: a run has one seed and nothing is assumed.
+    """
+    spreads = [assumed_spread if s is None else s for s in difference.seed_spreads]
+    known = [spread for spread in spreads if spread is not None]
+    if len(known) < 2:
+        raise ValueError("the spread between seeds is not known with one seed; assume one")
+    variance = sum(spread**2 for spread in known)
+    item_variance = difference.item_error**2
+    if abs(to_see) < _normal_reach() * math.sqrt(item_variance):
+        return None
+    for num_seeds in range(2, _MAX_SEEDS):
+        total = item_variance + variance / num_seeds
+        degrees = 2.0 * (num_seeds - 1)
+        if variance:
+            degrees *= (total * num_seeds / variance) ** 2
+        if abs(to_see) >= _reach(degrees) * math.sqrt(total):
+            return num_seeds
+    return None
+
+
+def _normal_reach() -> float:
+    return _reach(math.inf)
+
+
+def _reach(degrees: float) -> float:
+    """Return how many standard errors a difference must have to be seen with power 80 %."""
+    from scipy.stats import norm, t
+
+    tails = (0.5 + CONFIDENCE / 2, POWER)
+    quantiles = norm.ppf(tails) if math.isinf(degrees) else t.ppf(tails, degrees)
+    return float(np.sum(quantiles))

@@ -1,0 +1,118 @@
+"""The rule by which tables say whether a reported number was reproduced.
+
+A reported number is, as far as anyone can know, the score of one training. It can differ from what
+is measured for two reasons that are no failure of the method: other questions could have been
+asked, and another training (seed) gives another score. So two intervals around the measured mean
+decide:
+
+- the interval of the mean, which combines the spread over seeds with the sampling of questions
+  (`combine_seeds`, the interval that tables print);
+- the interval in which one further training on the same questions would lie: mean +- t s
+  sqrt(1 + 1 / S) with the standard deviation s of S seeds and Student's t of S - 1 degrees of
+  freedom. With one seed it is not known, and nothing lies outside of it.
+
+Inside the first: "reproduced". Outside of both: "below by" or "above by". Between them: "cannot
+tell", because another seed could give that number.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ademvl.evaluation.statistics import CONFIDENCE, Estimate, combine_seeds
+
+Outcome = Literal["reproduced", "below", "above", "cannot tell"]
+METHOD = (
+    "reproduced: inside the 95 % interval of the mean over seeds and questions; "
+    "below or above: outside of it and of where one more seed would lie (95 %, Student's t); "
+    "cannot tell: in between"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a measurement says about a reported number.
+
+    Attributes:
+        outcome: of the rule.
+        difference: measured mean minus reported number, a fraction.
+        ci_low, ci_high: of the difference, from the interval of the measured mean.
+        num_seeds: that were measured.
+        seed_spread: standard deviation between seeds, a fraction; None with one seed.
+    """
+
+    outcome: Outcome
+    difference: float
+    ci_low: float
+    ci_high: float
+    num_seeds: int
+    seed_spread: float | None
+
+    def text(self, decimals: int = 2) -> str:
+        """Render for a table, in points: `reproduced`, or by how much not."""
+        if self.outcome == "reproduced":
+            return self.outcome
+        side = "below" if self.difference < 0 else "above"
+        ends = sorted((abs(100 * self.ci_low), abs(100 * self.ci_high)))
+        amount = f"{side} by {abs(100 * self.difference):.{decimals}f}"
+        amount += f" [{ends[0]:.{decimals}f}, {ends[1]:.{decimals}f}]"
+        if self.outcome != "cannot tell":
+            return amount
+        reason = "one seed" if self.num_seeds == 1 else f"only {self.num_seeds} seeds"
+        return f"cannot tell: {amount}, {reason}"
+
+
+def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float = 0.0) -> Verdict:
+    """Judge a reported number by the module's rule.
+
+    The share of reproductions that are called "below" or "above" though nothing but chance made
+    them differ stays at or near 5 %; docs/statistics.md has the simulated rates.
+
+    Args:
+        estimates: scores of the seeds, all on the same items.
+        reported: the number of others, a fraction.
+        half_unit: half of the last digit that was printed, a fraction: a number printed as 94.0
+            may have been anything within 0.0005.
+
+    Raises:
+        ValueError: no estimates, or of different n.
+    """
+    combined = combine_seeds(estimates)
+    difference = combined.value - reported
+    # What of the difference the printed number's rounding leaves over.
+    distance = max(0.0, abs(difference) - half_unit)
+    half_width = combined.value - combined.ci_low
+    if difference < 0:
+        half_width = combined.ci_high - combined.value
+    values = [estimate.value for estimate in estimates]
+    seed_spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    outcome: Outcome = "below" if difference < 0 else "above"
+    if distance <= half_width:
+        outcome = "reproduced"
+    elif distance <= further_seed_half_width(values):
+        outcome = "cannot tell"
+    return Verdict(
+        outcome=outcome,
+        difference=difference,
+        ci_low=combined.ci_low - reported,
+        ci_high=combined.ci_high - reported,
+        num_seeds=len(values),
+        seed_spread=seed_spread,
+    )
+
+
+def further_seed_half_width(values: Sequence[float]) -> float:
+    """Return how far from the mean of seeds one further seed lies at most, in 95 % of cases.
+
+    Infinite with one seed.
+    """
+    from scipy.stats import t
+
+    num_seeds = len(values)
+    if num_seeds < 2:
+        return math.inf
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, num_seeds - 1))
+    return quantile * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / num_seeds)
