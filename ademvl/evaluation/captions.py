@@ -177,18 +177,10 @@ def _score(
 ) -> CaptionScores:
     """Run the scorers one by one."""
     n = len(references)
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-
-    counts = _bleu_counts(references, hypotheses)
-    _, rouge = Rouge().compute_score(references, hypotheses)
-    cider = np.zeros(n)
-    if any(text for texts in references.values() for text in texts):
-        _, cider = Cider().compute_score(references, hypotheses)
-    values = np.column_stack([counts, rouge, cider])
+    values = _item_sums(references, hypotheses)
 
     def statistic(sums: Floats) -> Floats:
-        return np.column_stack([_bleu(sums[:, :-2]), sums[:, -2:] / n])
+        return corpus_scores(sums, n=n)
 
     found = statistic(values.sum(axis=0, keepdims=True))[0]
     low, high = bootstrap_interval(values, statistic, seed=derive_seed(seed, "caption bootstrap"))
@@ -209,6 +201,37 @@ def _score(
         metrics=metrics,
         ceiling=ceiling,
     )
+
+
+def caption_item_sums(
+    references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]
+) -> Floats:
+    """Return what the metrics sum over images, (n, 12), images in ascending order of their ids.
+
+    The last column is CIDEr with the document frequencies of all these references.
+
+    Raises:
+        DataError, ToolError: see `score_captions`.
+    """
+    _check(references, hypotheses)
+    return _item_sums(*_tokenize(references, hypotheses))
+
+
+def corpus_scores(sums: Floats, *, n: int) -> Floats:
+    """Return the METRICS, (rows, 6), from sums of `caption_item_sums` over n images, (rows, 12)."""
+    return np.column_stack([_bleu(sums[:, :-2]), sums[:, -2:] / n])
+
+
+def _item_sums(references: Tokenized, hypotheses: Tokenized) -> Floats:
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    counts = _bleu_counts(references, hypotheses)
+    _, rouge = Rouge().compute_score(references, hypotheses)
+    cider = np.zeros(len(references))
+    if any(text for texts in references.values() for text in texts):
+        _, cider = Cider().compute_score(references, hypotheses)
+    return np.column_stack([counts, rouge, cider])
 
 
 def _bleu_counts(references: Tokenized, hypotheses: Tokenized) -> Floats:

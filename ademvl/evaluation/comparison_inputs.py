@@ -1,0 +1,255 @@
+"""Reads the two sides of a comparison: predictions of runs, or of files, on the same questions.
+
+A side is a run's directory, the folder that holds a run's seeds, or a JSON file of predictions
+together with the data set they belong to.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.run import RunSettings, Task
+from ademvl.config.study import read_run
+from ademvl.data.captions import load_coco_references
+from ademvl.data.scienceqa import Problem, load_scienceqa
+from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.evaluation.scienceqa import NO_ANSWER
+from ademvl.files import read_json
+from ademvl.training.identity import data_checksums
+
+_log = logging.getLogger(__name__)
+_REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        label: run or file, for the output.
+        task: what was predicted.
+        sources: file of each seed's predictions.
+        predictions: for each seed a choice index or a caption, by item id.
+        problems: ScienceQA only: the questions, in data set order.
+        references: captions only: reference captions by image id.
+    """
+
+    label: str
+    task: Task
+    sources: tuple[Path, ...]
+    predictions: tuple[Mapping[str, Any], ...]
+    problems: tuple[Problem, ...] = ()
+    references: Mapping[int, tuple[str, ...]]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """Ids of the data set's items, in its order."""
+        if self.task == "scienceqa":
+            return [problem.question_id for problem in self.problems]
+        return [str(image_id) for image_id in self.references]
+
+
+def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = None) -> Side:
+    """Read one side of a comparison.
+
+    Args:
+        path: run directory, its run.yaml, a folder of seed directories, or a JSON file.
+        data_dir: data set; needed for a JSON file, else that of the run.
+        split: of the data set; for a JSON file `test` if not given, else that of the run.
+
+    Raises:
+        DataError: nothing to compare there, predictions that do not fit the data, or data that
+            has changed since they were made; names files and ids.
+        SettingsError: a JSON file without a data set.
+    """
+    if path.name == "run.yaml":
+        path = path.parent
+    if path.is_file():
+        if data_dir is None:
+            raise SettingsError(f"{path}: name the data set that it answers with --data")
+        return _read_file_side(path, data_dir, split or "test")
+    run_dirs = [path] if (path / "run.yaml").is_file() else _seed_dirs(path)
+    runs = [read_run(run_dir) for run_dir in run_dirs]
+    _refuse_mixed(path, runs)
+    first = runs[0]
+    root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
+    sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
+    for source in sources:
+        _refuse_other_data(source, root)
+    key = "caption" if first.task == "coco_caption" else "predicted_index"
+    return _side(
+        label=f"{first.study}/{first.name}",
+        task=first.task,
+        sources=sources,
+        predictions=tuple(_read_lines(source, key) for source in sources),
+        root=root,
+        split=split,
+    )
+
+
+def refuse_other_items(first: Side, second: Side) -> None:
+    """Make sure that both sides answer the same questions, or describe the same images.
+
+    Raises:
+        DataError: other tasks, ids, choices, answers or references; lists the ids.
+    """
+    if first.task != second.task:
+        raise DataError(
+            f"{first.label} is {first.task}, {second.label} is {second.task}: "
+            "compare runs of one task"
+        )
+    theirs, ours = set(second.item_ids), set(first.item_ids)
+    findings = [f"{i}: only in {first.label}" for i in first.item_ids if i not in theirs]
+    findings += [f"{i}: only in {second.label}" for i in second.item_ids if i not in ours]
+    if not findings:
+        mine, other = _contents(first), _contents(second)
+        findings = [f"{i}: same id, other content" for i in mine if mine[i] != other[i]]
+    if findings:
+        headline = f"{first.label} and {second.label} were not asked the same"
+        remedy = "Compare runs on the same split of the same data."
+        raise DataError(list_findings(headline, findings, remedy))
+
+
+def _contents(side: Side) -> dict[str, object]:
+    if side.task == "coco_caption":
+        return {str(image_id): texts for image_id, texts in side.references.items()}
+    return {
+        problem.question_id: (problem.question, problem.choices, problem.answer_index)
+        for problem in side.problems
+    }
+
+
+def _seed_dirs(path: Path) -> list[Path]:
+    """Return the seeds that have predictions, in numeric order."""
+    found = sorted(path.glob("seed*/run.yaml"), key=lambda file: (len(file.parent.name), file))
+    if not found:
+        raise DataError(
+            f"{path}: neither a run (no run.yaml) nor the seeds of one (no seed*/run.yaml) nor a "
+            "file of predictions"
+        )
+    seeds = [file.parent for file in found]
+    evaluated = [seed for seed in seeds if list((seed / "predictions").glob("*.header.json"))]
+    for seed in seeds:
+        if seed not in evaluated:
+            _log.warning("%s: not evaluated, left out of the comparison", seed)
+    if not evaluated:
+        raise DataError(f"{path}: no seed has been evaluated; run `ademvl evaluate {seeds[0]}`")
+    return evaluated
+
+
+def _refuse_mixed(path: Path, runs: Sequence[RunSettings]) -> None:
+    """Seeds of one run must differ in nothing but their seed."""
+    keys = ("task", "data_dir", "evaluation", "method", "backbones", "prompts", "images")
+    differing = [key for key in keys if any(getattr(r, key) != getattr(runs[0], key) for r in runs)]
+    if differing:
+        raise DataError(
+            f"{path}: its seeds were made with different {', '.join(differing)}; "
+            "train and evaluate them with the same settings"
+        )
+
+
+def _refuse_other_data(source: Path, root: Path) -> None:
+    """Compare the data set with the one that the predictions were made from."""
+    header = source.with_suffix(".header.json")
+    if not source.is_file():
+        raise DataError(f"{source}: no finished predictions. {_REMEDY}")
+    recorded = read_json(header, remedy=_REMEDY)
+    if not isinstance(recorded, dict) or recorded.get("data") != data_checksums(root):
+        raise DataError(f"{source}: predicted from other data than {root} holds now. {_REMEDY}")
+
+
+def _read_lines(path: Path, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    findings = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            item_id, value = str(row["id"]), row[key]
+        except (ValueError, KeyError, TypeError):
+            findings.append(f"line {number}: no object with id and {key}")
+            continue
+        if item_id in found:
+            findings.append(f"line {number}: id {item_id} occurs twice")
+        found[item_id] = value
+    if findings:
+        raise DataError(list_findings(f"{path}: malformed predictions", findings, _REMEDY))
+    return found
+
+
+def _read_file_side(path: Path, root: Path, split: str) -> Side:
+    """Read choice indices by question id, alone or under `results`, or COCO's list of captions."""
+    raw = read_json(path, remedy=_REMEDY)
+    if isinstance(raw, list):
+        found: dict[str, Any] = {}
+        findings = []
+        for number, row in enumerate(raw):
+            if not (isinstance(row, dict) and {"image_id", "caption"} <= row.keys()):
+                findings.append(f"entry {number}: no object with image_id and caption")
+            elif str(row["image_id"]) in found:
+                findings.append(f"entry {number}: image {row['image_id']} occurs twice")
+            else:
+                found[str(row["image_id"])] = row["caption"]
+        if findings:
+            raise DataError(list_findings(f"{path}: malformed captions", findings, _REMEDY))
+        task: Task = "coco_caption"
+    else:
+        task, found = "scienceqa", raw.get("results", raw) if isinstance(raw, dict) else {}
+    if not isinstance(found, dict) or not found:
+        raise DataError(f"{path}: expected choice indices by question id, or a list of captions")
+    return _side(
+        label=path.stem, task=task, sources=(path,), predictions=(found,), root=root, split=split
+    )
+
+
+def _side(
+    *,
+    label: str,
+    task: Task,
+    sources: tuple[Path, ...],
+    predictions: tuple[Mapping[str, Any], ...],
+    root: Path,
+    split: str,
+) -> Side:
+    problems: tuple[Problem, ...] = ()
+    references: Mapping[int, tuple[str, ...]] = {}
+    if task == "coco_caption":
+        references = load_coco_references(root / "karpathy" / f"coco_karpathy_{split}_gt.json")
+    else:
+        problems = tuple(load_scienceqa(root).split(split))
+    side = Side(
+        label=label,
+        task=task,
+        sources=sources,
+        predictions=predictions,
+        problems=problems,
+        references=references,
+    )
+    for source, found in zip(sources, predictions, strict=True):
+        _refuse_unfit(side, source, found)
+    return side
+
+
+def _refuse_unfit(side: Side, source: Path, found: Mapping[str, Any]) -> None:
+    """Make sure that there is one usable prediction for each item, and none for others."""
+    item_ids = side.item_ids
+    asked = set(item_ids)
+    findings = [f"{item_id}: no prediction" for item_id in item_ids if item_id not in found]
+    findings += [f"{item_id}: not in the data" for item_id in found if item_id not in asked]
+    expected = str if side.task == "coco_caption" else int
+    findings += [
+        f"{item_id}: {value!r} is no {'caption' if expected is str else 'choice index'}"
+        for item_id, value in found.items()
+        if not isinstance(value, expected) or isinstance(value, bool)
+    ]
+    if not findings:
+        findings = [
+            f"{problem.question_id}: choice {found[problem.question_id]}, but it has 0 to "
+            f"{len(problem.choices) - 1} ({NO_ANSWER} for no answer)"
+            for problem in side.problems
+            if not NO_ANSWER <= found[problem.question_id] < len(problem.choices)
+        ]
+    if findings:
+        raise DataError(list_findings(f"{source}: does not fit the data", findings, _REMEDY))
