@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ademvl import __version__
-from ademvl.cli import check_verbs, compare_verbs, run_verbs, study_verbs
+from ademvl.cli import check_verbs, compare_verbs, predict_verbs, run_verbs, study_verbs
 from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError
 
@@ -53,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ademvl {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (study_verbs, run_verbs, compare_verbs, check_verbs):
+    for module in (study_verbs, run_verbs, compare_verbs, predict_verbs, check_verbs):
         module.add_verbs(verbs)
     return parser

@@ -39,6 +39,14 @@ def build_prompt(problem: Problem, prompt_format: str, *, use_caption: bool) -> 
     return _tidied("\n".join([*lines, "Response:"]))
 
 
+def build_open_prompt(question: str, hint: str) -> str:
+    """Render a question without choices, ending in "Response:", in the order of `CQM`.
+
+    No such question is trained on; the reference has none.
+    """
+    return _tidied(f"Context: {hint.strip() or _EMPTY_CONTEXT}\nQuestion: {question}\nResponse:")
+
+
 def build_answer(problem: Problem, prompt_format: str) -> str:
     """Render the answer that follows "Response:" without a space.
 

@@ -66,10 +66,18 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, *, num_items: int, seed: 
     records = []
     with plotting():
         for number, item in enumerate(items, 1):
-            words, record = _read_words(model, source, tokenizer, item, run.method.scales)
+            words, numbers = read_word_maps(model, source, tokenizer, item.row, run.method.scales)
             picture = output_dir / f"item_{number}"
             save_figure(draw_fusion_map(item.image, _title(item), words), picture, suffixes=["png"])
-            records.append({**record, "picture": f"{picture.name}.png"})
+            records.append(
+                {
+                    "question_id": item.problem.question_id,
+                    "question": item.problem.question,
+                    "answer": item.problem.choices[item.problem.answer_index],
+                    "words": numbers,
+                    "picture": f"{picture.name}.png",
+                }
+            )
     scales = list(run.method.scales)
     write_json(
         output_dir / LIST_FILE,
@@ -130,23 +138,23 @@ def _load(
     return model, open_visual_source(run, model, images, progress=False)
 
 
-def _read_words(
+def read_word_maps(
     model: "VisionLanguageModel",
     source: "VisualSource",
     tokenizer: "SentencePieceTokenizer",
-    item: _Item,
+    row: "TokenizedExample",
     scales: Sequence[int],
-) -> tuple[list[WordMap], dict[str, Any]]:
-    """Recompute one question's scores; returns what is drawn, and the same as numbers."""
+) -> tuple[list[WordMap], list[dict[str, Any]]]:
+    """Recompute one row's scores; returns what is drawn, and the same as numbers, word by word."""
     from ademvl.data.collate import collate
 
-    batch = collate([item.row], trim_after_labels=False)
+    batch = collate([row], trim_after_labels=False)
     scores, is_kept = model.fusion_scores(batch, source.for_batch(batch))  # (L, 1, T, N)
-    first = item.row.slot_start + item.row.num_slots if item.row.slot_start >= 0 else 1
+    first = row.slot_start + row.num_slots if row.slot_start >= 0 else 1
     words = []
     records = []
     ends = np.cumsum(scales)
-    for token in question_words(tokenizer, item.row.ids.tolist(), first_text_position=first):
+    for token in question_words(tokenizer, row.ids.tolist(), first_text_position=first):
         by_scale = np.split(scores[:, 0, token.position].double().cpu().numpy(), ends[:-1], axis=1)
         kept_by_scale = np.split(is_kept[:, 0, token.position].cpu().numpy(), ends[:-1], axis=1)
         word = WordMap(
@@ -156,13 +164,7 @@ def _read_words(
         )
         words.append(word)
         records.append({"word": token.word, "position": token.position, "scales": _numbers(word)})
-    problem = item.problem
-    return words, {
-        "question_id": problem.question_id,
-        "question": problem.question,
-        "answer": problem.choices[problem.answer_index],
-        "words": records,
-    }
+    return words, records
 
 
 def _numbers(word: WordMap) -> list[dict[str, Any]]:

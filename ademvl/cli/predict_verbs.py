@@ -1,0 +1,107 @@
+"""The verb that asks a trained adapter about images of one's own."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.cli.verb import Verbs, add_verb, set_threads
+from ademvl.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ademvl.prediction.answering import Answer
+    from ademvl.prediction.requests import Request
+
+_EPILOG = """\
+examples:
+  ademvl predict results/mini/runs/adem/seed0 --image a.png --question "What color is it?" \\
+      --choices red green
+  ademvl predict results/mini/runs/captions/seed0 --image a.png --caption
+  ademvl predict results/mini/runs/adem/seed0 --jsonl requests.jsonl --explain maps > answers.jsonl
+"""
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verb `predict`."""
+    verb = add_verb(verbs, "predict", _predict, "Ask a trained adapter about images or questions.")
+    verb.epilog, verb.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
+    verb.add_argument("adapter", type=Path, help="run directory, or adapter folder")
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--question", help="text of a question")
+    asked.add_argument("--caption", action="store_true", help="describe the image")
+    asked.add_argument("--jsonl", type=Path, help="file of requests; answers are JSON lines too")
+    verb.add_argument("--image", help="picture; a question may do without")
+    verb.add_argument("--choices", nargs="+", metavar="CHOICE", help="of the question")
+    verb.add_argument("--hint", help="context of the question")
+    verb.add_argument("--explain", type=Path, metavar="DIR", help="write fusion maps there")
+    verb.add_argument("--batch-size", type=int, default=16, help="requests at once (%(default)s)")
+    verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    if options.batch_size < 1:
+        raise SettingsError(f"--batch-size: {options.batch_size}, expected >= 1")
+    requests = _requests(options)
+    from ademvl.prediction.requests import check_request_images
+    from ademvl.prediction.trained import find_adapter
+
+    trained = find_adapter(options.adapter)
+    check_request_images(requests)
+    set_threads(options.threads)
+    from tqdm import tqdm
+
+    from ademvl.prediction.answering import Predictor, warn_of_other_tasks
+    from ademvl.prediction.explaining import Explainer, refuse_unexplainable
+
+    if options.explain:
+        refuse_unexplainable(trained, requests)
+    warn_of_other_tasks(trained.run, requests)
+    predictor = Predictor(trained, needs_images=any(r.image is not None for r in requests))
+    explainer = Explainer(predictor, options.explain) if options.explain else None
+    show = _print_json if options.jsonl else _print_text
+    disable = None if len(requests) > 1 else True
+    with tqdm(total=len(requests), desc="predict", unit="request", disable=disable) as bar:
+        for start in range(0, len(requests), options.batch_size):
+            batch = requests[start : start + options.batch_size]
+            for request, answer in zip(batch, predictor.answer(batch), strict=True):
+                with bar.external_write_mode(sys.stdout):
+                    show(request, answer)
+                if explainer:
+                    explainer.add(request, answer)
+                bar.update()
+    if explainer:
+        explainer.finish()
+    return 0
+
+
+def _requests(options: argparse.Namespace) -> "list[Request]":
+    from ademvl.prediction.requests import parse_request, read_requests
+
+    given = {
+        key: getattr(options, key)
+        for key in ("image", "question", "choices", "hint")
+        if getattr(options, key) is not None
+    }
+    if options.jsonl:
+        if given:
+            raise SettingsError(f"--jsonl: its lines say what is asked; leave --{min(given)} out")
+        return read_requests(options.jsonl)
+    raw = given | {"caption": options.caption}
+    request, findings = parse_request(raw, request_id="1", folder=Path())
+    if request is None:
+        raise SettingsError("; ".join(findings))
+    return [request]
+
+
+def _print_json(request: "Request", answer: "Answer") -> None:
+    print(json.dumps(answer, ensure_ascii=False), flush=True)
+
+
+def _print_text(request: "Request", answer: "Answer") -> None:
+    if answer["answer"] is None:
+        print(f"no answer: the model said {answer['text']!r}, which names no choice")
+    elif request.choices:
+        print(f"({chr(ord('A') + answer['predicted_index'])}) {answer['answer']}")
+    else:
+        print(answer["answer"])

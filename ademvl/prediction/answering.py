@@ -1,0 +1,258 @@
+"""Answers requests with a trained adapter, in the order in which they were asked."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ademvl.adapter_file import load_adapter
+from ademvl.config.run import RunSettings
+from ademvl.cpu_kernels import fast_cpu
+from ademvl.data.captions import extract_caption
+from ademvl.data.collate import TokenizedExample, collate, tokenize_examples
+from ademvl.data.examples import Example
+from ademvl.data.images import load_pixels, preprocessing_for
+from ademvl.data.prompts import (
+    ANSWER_CUE,
+    CAPTION_PROMPT,
+    REFERENCE_EVALUATION_FORMAT,
+    build_context,
+    build_open_prompt,
+    build_prompt,
+)
+from ademvl.data.scienceqa import Problem
+from ademvl.data.tokenizer import load_tokenizer
+from ademvl.errors import SettingsError
+from ademvl.evaluation.generation import generate
+from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch
+from ademvl.llm.loading import DTYPES, llm_dir
+from ademvl.model import VisionLanguageModel, build_model
+from ademvl.prediction.requests import Request
+from ademvl.prediction.trained import TrainedAdapter
+from ademvl.visual_source import NoImages, OnlinePixels, VisualSource
+
+if TYPE_CHECKING:
+    from ademvl.data.collate import Batch
+    from ademvl.vision.tower import VisionTower
+
+Answer = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Answers with one adapter; its models are loaded once.
+
+    Args:
+        trained: adapter and settings.
+        needs_images: whether any request has an image.
+
+    Attributes:
+        run: settings in force.
+        model: with the adapter, in evaluation mode.
+        tokenizer: of the language model.
+        source: visual inputs of any image file.
+
+    Raises:
+        SettingsError, WeightsError: what is missing or does not fit.
+    """
+
+    def __init__(self, trained: TrainedAdapter, *, needs_images: bool) -> None:
+        self.run = trained.run
+        folder = llm_dir(self.run.backbones)
+        if folder is None:
+            raise SettingsError(
+                f"backbones.llm: {self.run.backbones.llm} is no folder here; an answer needs one "
+                "that holds weights and tokenizer.model"
+            )
+        if needs_images and self.run.images == "withheld":
+            raise SettingsError(
+                f"{trained.folder}: a text-only control, which has never seen an image; "
+                "ask without images, or name another run"
+            )
+        self.tokenizer = load_tokenizer(folder)
+        self.model = build_model(self.run)
+        load_adapter(trained.folder, self.model)
+        self.model.eval()
+        self.source = _open_source(self.run, self.model) if needs_images else NoImages()
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer a batch of requests, mixed at will.
+
+        Returns:
+            For each its id, `answer`, and the `text` that the model gave; a multiple-choice
+            question has `predicted_index` too, and no `answer` where the text names no choice.
+        """
+        kinds: dict[str, list[Request]] = {}
+        for request in requests:
+            kinds.setdefault(_kind(request), []).append(request)
+        answers: dict[str, Answer] = {}
+        for kind, members in kinds.items():
+            found = self._choose(members) if kind == "choice" else self._write(members)
+            answers.update((str(answer["id"]), answer) for answer in found)
+        return [answers[request.request_id] for request in requests]
+
+    def row(self, request: Request) -> TokenizedExample:
+        """Return the row of tokens that the language model reads for a request."""
+        return self._rows([request])[0]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Open a block in which the model computes as in an evaluation."""
+        precision = self.run.backbones.precision
+        autocast = torch.autocast(
+            self.model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
+        )
+        with fast_cpu(), torch.inference_mode(), autocast:
+            yield
+
+    def _choose(self, requests: Sequence[Request]) -> list[Answer]:
+        batch = self._batch(requests)
+        by_id = {request.request_id: request for request in requests}
+        num_choices = {request_id: len(r.choices) for request_id, r in by_id.items()}
+        with self.computing():
+            rows = answer_batch(
+                self.model,
+                self.tokenizer,
+                batch,
+                self.source.for_batch(batch),
+                num_choices,
+                answer_by=self.run.evaluation.answer_by,
+            )
+        return [_with_choice(row, by_id[str(row["id"])]) for row in rows]
+
+    def _write(self, requests: Sequence[Request]) -> list[Answer]:
+        batch = self._batch(requests)
+        evaluation = self.run.evaluation
+        with self.computing():
+            generated = generate(
+                self.model,
+                batch,
+                self.source.for_batch(batch),
+                max_new_tokens=evaluation.max_new_tokens,
+                eos_id=self.tokenizer.eos_id,
+                decoding=evaluation.decoding,
+                seed=self.run.seed,
+            )
+        answers = []
+        for request, ids in zip(requests, generated, strict=True):
+            text = self.tokenizer.decode(ids)
+            answer = extract_caption(text) if request.wants_caption else text.strip()
+            answers.append({"id": request.request_id, "answer": answer, "text": text})
+        return answers
+
+    def _batch(self, requests: Sequence[Request]) -> "Batch":
+        return collate(self._rows(requests), trim_after_labels=False)
+
+    def _rows(self, requests: Sequence[Request]) -> list[TokenizedExample]:
+        """Tokenize requests of one kind; a prompt that is too long keeps its end."""
+        is_choice = _kind(requests[0]) == "choice"
+        max_new_tokens = 1 if is_choice else self.run.evaluation.max_new_tokens
+        num_slots = self.run.method.num_slots
+        return tokenize_examples(
+            self.tokenizer,
+            [_example(request, self.run) for request in requests],
+            max_seq_len=self.run.prompts.max_seq_len - max_new_tokens,
+            num_slots=num_slots,
+            with_prefix=num_slots > 0,
+        )
+
+
+def warn_of_other_tasks(run: RunSettings, requests: Sequence[Request]) -> None:
+    """Log a warning where requests are not of the kind that the adapter was trained for."""
+    expects_captions = run.task == "coco_caption"
+    others = sum(request.wants_caption != expects_captions for request in requests)
+    if others:
+        _log.warning(
+            "the adapter was trained for %s: %d of %d requests ask for %s, which it never learned",
+            run.task,
+            others,
+            len(requests),
+            "answers" if expects_captions else "captions",
+        )
+
+
+def _kind(request: Request) -> str:
+    if request.wants_caption:
+        return "caption"
+    return "choice" if request.choices else "open"
+
+
+def _with_choice(row: Mapping[str, Any], request: Request) -> Answer:
+    index = row["predicted_index"]
+    answer = None if index == NO_ANSWER else request.choices[index]
+    return {"id": row["id"], "answer": answer, "predicted_index": index, "text": row["text"]}
+
+
+def _example(request: Request, run: RunSettings) -> Example:
+    """Render a request as evaluations do; there are no captions of images to put into a context."""
+    context = ""
+    if request.wants_caption:
+        prompt = CAPTION_PROMPT.rstrip()
+    elif request.choices:
+        problem = _problem(request)
+        is_reference = run.prompts.evaluation == "reference"
+        prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else run.prompts.train_format
+        prompt = build_prompt(problem, prompt_format, use_caption=False) + ANSWER_CUE
+        context = build_context(problem, use_caption=False)
+    else:
+        prompt = build_open_prompt(request.question, request.hint)
+    return Example(
+        item_id=request.request_id, prompt=prompt, answer="", image=request.image, context=context
+    )
+
+
+def _problem(request: Request) -> Problem:
+    """Return a question in the data set's form; what nobody asks about is empty."""
+    return Problem(
+        question_id=request.request_id,
+        question=request.question,
+        choices=request.choices,
+        answer_index=0,
+        hint=request.hint,
+        image=None if request.image is None else request.image.name,
+        caption="",
+        task="",
+        grade="",
+        subject="",
+        topic="",
+        category="",
+        skill="",
+        lecture="",
+        solution="",
+        split="",
+    )
+
+
+def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
+    """Return the visual input of image files that belong to no data set: nothing is cached."""
+    if model.tower is not None:
+        preprocessing = preprocessing_for(run.task, model.tower.image_size)
+        return OnlinePixels(lambda path: load_pixels(path, preprocessing))
+    from ademvl.vision.tower import load_tower
+
+    return _FrozenFeatures(load_tower(run.backbones).eval(), run)
+
+
+class _FrozenFeatures:
+    """Encodes images through the frozen tower, as the feature cache does, but keeps nothing."""
+
+    def __init__(self, tower: "VisionTower", run: RunSettings) -> None:
+        self._tower = tower
+        self._preprocessing = preprocessing_for(run.task, tower.image_size)
+        self._dtype = DTYPES[run.features.precision]
+
+    def for_batch(self, batch: "Batch") -> torch.Tensor | None:
+        """Return features (B_img, 1 + G, C) in the precision of the run's cache."""
+        paths: list[Path] = [path for path in batch.images if path is not None]
+        if not paths:
+            return None
+        pixels = torch.stack([load_pixels(path, self._preprocessing) for path in paths])
+        weights = next(self._tower.parameters())
+        device_type = weights.device.type
+        with torch.inference_mode(), torch.autocast(device_type, enabled=False):
+            features = self._tower.encode(pixels.to(weights.device, weights.dtype))
+        return features.to(self._dtype)

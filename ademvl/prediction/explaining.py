@@ -1,0 +1,79 @@
+"""Fusion maps of answered requests: which patches of its image each word kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ademvl.errors import SettingsError
+from ademvl.files import write_json
+from ademvl.prediction.answering import Answer, Predictor
+from ademvl.prediction.requests import Request
+from ademvl.prediction.trained import TrainedAdapter
+from ademvl.reporting.figures import plotting, save_figure
+from ademvl.reporting.fusion_drawing import draw_fusion_map
+from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
+
+
+def refuse_unexplainable(trained: TrainedAdapter, requests: Sequence[Request]) -> None:
+    """Make sure that there is something to draw.
+
+    Raises:
+        SettingsError: the adapter has no adaptive fusion, or no request has an image.
+    """
+    fusion = trained.run.method.fusion
+    if fusion != "adem":
+        raise SettingsError(
+            f"{trained.folder}: method.fusion is {fusion}, and only adem has fusion maps; "
+            "leave --explain out"
+        )
+    if all(request.image is None for request in requests):
+        raise SettingsError("--explain: no request has an image, so there is nothing to draw")
+
+
+class Explainer:
+    """Draws one picture for each request with an image, and lists their numbers at the end.
+
+    Args:
+        predictor: that answered.
+        folder: gets item_1.png, ... in the order of the requests, and fusion_maps.json last.
+    """
+
+    def __init__(self, predictor: Predictor, folder: Path) -> None:
+        self._predictor = predictor
+        self._folder = folder
+        self._records: list[dict[str, Any]] = []
+
+    def add(self, request: Request, answer: Answer) -> None:
+        """Draw one request; without an image nothing is done."""
+        if request.image is None:
+            return
+        predictor = self._predictor
+        with predictor.computing():
+            words, numbers = read_word_maps(
+                predictor.model,
+                predictor.source,
+                predictor.tokenizer,
+                predictor.row(request),
+                predictor.run.method.scales,
+            )
+        stem = self._folder / f"item_{len(self._records) + 1}"
+        asked = request.question or "caption"
+        with plotting():
+            figure = draw_fusion_map(request.image, f"{asked}  ({answer['answer']})", words)
+            save_figure(figure, stem, suffixes=["png"])
+        self._records.append(
+            {
+                "id": request.request_id,
+                "image": str(request.image),
+                "question": request.question,
+                "answer": answer["answer"],
+                "words": numbers,
+                "picture": f"{stem.name}.png",
+            }
+        )
+
+    def finish(self) -> None:
+        """Write the list of pictures with their numbers."""
+        method = self._predictor.run.method
+        content = {"gamma": method.gamma, "scales": list(method.scales), "items": self._records}
+        write_json(self._folder / LIST_FILE, content)

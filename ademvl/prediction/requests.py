@@ -1,0 +1,173 @@
+"""What `ademvl predict` is asked: one image with a question or a caption request, or many of them.
+
+Everything is checked before a model is loaded, and all findings are listed at once.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ademvl.data.image_files import missing_image_findings, open_rgb
+from ademvl.data.scienceqa import MAX_CHOICES
+from ademvl.errors import DataError, list_findings
+
+KEYS = ("id", "image", "question", "choices", "hint", "caption")
+_REMEDY = (
+    'One JSON object a line: {"image": "a.png", "question": "...", "choices": ["...", "..."], '
+    '"hint": "..."} or {"image": "a.png", "caption": true}; "id" is optional, and so are image, '
+    "choices and hint of a question. Paths of images count from the file's folder."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question, or one image to be captioned.
+
+    Attributes:
+        request_id: unique among the requests.
+        image: file of the picture; None for a text-only question.
+        question: empty for a caption.
+        choices: of a multiple-choice question; empty for an open one.
+        hint: context of the question.
+    """
+
+    request_id: str
+    image: Path | None
+    question: str = ""
+    choices: tuple[str, ...] = ()
+    hint: str = ""
+
+    @property
+    def wants_caption(self) -> bool:
+        """Whether the image is to be described."""
+        return not self.question
+
+
+def parse_request(
+    raw: object, *, request_id: str, folder: Path
+) -> tuple[Request | None, list[str]]:
+    """Check one request and return it, or None, with everything that is wrong with it.
+
+    Args:
+        raw: the keys of KEYS, as read from JSON.
+        request_id: where none is given.
+        folder: that the image's path counts from.
+    """
+    if not isinstance(raw, dict):
+        return None, [f"is a {type(raw).__name__}, expected an object"]
+    findings = [_unknown(str(key)) for key in raw if key not in KEYS]
+    findings += [
+        f"{key} is {raw[key]!r}, expected text"
+        for key in ("image", "question", "hint")
+        if not isinstance(raw.get(key) or "", str)
+    ]
+    given_id, caption = raw.get("id", request_id), raw.get("caption", False)
+    if not isinstance(given_id, str | int) or isinstance(given_id, bool) or given_id == "":
+        findings.append(f"id is {given_id!r}, expected text or a number")
+    if not isinstance(caption, bool):
+        findings.append(f"caption is {caption!r}, expected true or false")
+    findings += _choice_findings(raw.get("choices"))
+    has_question = bool(str(raw.get("question") or "").strip())
+    if has_question == (caption is True):
+        wrong = "both a question and a caption" if has_question else "no question, and no caption"
+        findings.append(f"{wrong} asked for; expected one of the two")
+    if not has_question:
+        findings += [f"{key} without a question" for key in ("choices", "hint") if raw.get(key)]
+        if caption is True and not raw.get("image"):
+            findings.append("a caption needs an image")
+    if findings:
+        return None, findings
+    image = raw.get("image")
+    request = Request(
+        request_id=str(given_id),
+        image=folder / image if image else None,
+        question=raw.get("question") or "",
+        choices=tuple(raw.get("choices") or ()),
+        hint=raw.get("hint") or "",
+    )
+    return request, []
+
+
+def _unknown(key: str) -> str:
+    near = get_close_matches(key, KEYS, n=1)
+    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _choice_findings(choices: Any) -> list[str]:
+    if choices is None:
+        return []
+    texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
+    if not texts:
+        return [f"choices are {choices!r}, expected a list of texts"]
+    if not 2 <= len(choices) <= MAX_CHOICES:
+        return [f"{len(choices)} choices, expected 2 to {MAX_CHOICES}"]
+    return []
+
+
+def read_requests(path: Path) -> list[Request]:
+    """Read a JSONL file of requests; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read or holds nothing; or lists every line that is malformed
+            or repeats an id, with its number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error
+    requests: list[Request] = []
+    findings: list[str] = []
+    places: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+        except ValueError as error:
+            findings.append(f"line {number}: not valid JSON ({error})")
+            continue
+        request, wrong = parse_request(raw, request_id=str(number), folder=path.parent)
+        findings += [f"line {number}: {what}" for what in wrong]
+        if request is None:
+            continue
+        if request.request_id in places:
+            first = places[request.request_id]
+            findings.append(f"line {number}: id {request.request_id!r} is that of line {first}")
+        places.setdefault(request.request_id, number)
+        requests.append(request)
+    if findings:
+        raise DataError(list_findings(f"{path}: malformed requests", findings, _REMEDY))
+    if not requests:
+        raise DataError(f"{path}: no request in it. {_REMEDY}")
+    return requests
+
+
+def check_request_images(requests: Sequence[Request]) -> None:
+    """Make sure that every image is there and decodes.
+
+    Raises:
+        DataError: lists those that are missing, empty or no image, with their request.
+    """
+    entries = [(f"request {r.request_id}", r.image) for r in requests if r.image is not None]
+    findings = missing_image_findings(entries)
+    if not findings:
+        findings = list(_undecodable(entries))
+    if findings:
+        remedy = "Correct the paths, or give images that can be opened (PNG, JPEG, ...)."
+        raise DataError(list_findings("images cannot be read", findings, remedy))
+
+
+def _undecodable(entries: Iterable[tuple[str, Path]]) -> Iterable[str]:
+    owners: dict[Path, str] = {}
+    for owner, path in entries:
+        owners.setdefault(path, owner)
+    for path, owner in owners.items():
+        try:
+            open_rgb(path)
+        except DataError as error:
+            yield f"{owner}: {error}"

@@ -1,0 +1,225 @@
+"""Protects `ademvl predict`: the answers of an evaluation, any adapter folder, clear refusals."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from ademvl.adapter_file import save_adapter
+from ademvl.cli import main
+from ademvl.config.run import EvaluationSettings, FeatureSettings, PromptSettings
+from ademvl.evaluation.run import evaluate_run
+from ademvl.model import build_model
+from tests.tiny import make_run, make_scienceqa, write_run
+
+NUM_TEST = 9
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    make_scienceqa(folder / "data" / "scienceqa", num_test=NUM_TEST)
+    return folder
+
+
+@pytest.fixture
+def make(base, tmp_path):
+    """Write a run with a random adapter."""
+
+    def build(name="run", **changes):
+        run = make_run(base, evaluation=EvaluationSettings(max_new_tokens=6), **changes)
+        run_dir = write_run(tmp_path / name, run)
+        model = build_model(run)
+        model.initialize(1)
+        save_adapter(run_dir / "adapter", model, run)
+        return run_dir
+
+    return build
+
+
+def _problems(base):
+    data = base / "data" / "scienceqa"
+    problems = json.loads((data / "problems.json").read_text())
+    return {i: problems[i] for i in json.loads((data / "pid_splits.json").read_text())["test"]}
+
+
+def _request_file(base, tmp_path):
+    """The test split as requests."""
+    lines = []
+    for question_id, problem in _problems(base).items():
+        line = {
+            "id": question_id,
+            "question": problem["question"],
+            "choices": problem["choices"],
+            "hint": problem["hint"],
+        }
+        if problem["image"]:
+            folder = base / "data" / "scienceqa" / "images" / "test" / question_id
+            line["image"] = str(folder / "image.png")
+        lines.append(json.dumps(line))
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def _an_image(base):
+    return str(next(base.glob("data/scienceqa/images/test/*/image.png")))
+
+
+def _answers(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+@pytest.mark.parametrize("evaluation", ["matched", "reference"])
+def test_answers_are_those_of_the_evaluation(make, base, tmp_path, capsys, mode, evaluation):
+    features = FeatureSettings(mode=mode, precision="fp16", cache_dir=str(tmp_path / "features"))
+    prompts = PromptSettings(max_seq_len=128, evaluation=evaluation)
+    run_dir = make(features=features, prompts=prompts)
+    evaluate_run(run_dir, progress=False)
+    lines = (run_dir / "predictions" / "scienceqa.jsonl").read_text().splitlines()
+    requests = _request_file(base, tmp_path)
+    for batch_size in ("1", "4"):
+        call = ["predict", str(run_dir), "--jsonl", str(requests), "--batch-size", batch_size]
+        assert main(call) == 0
+        found = _answers(capsys)
+        kept = [{key: row[key] for key in ("id", "text", "predicted_index")} for row in found]
+        assert kept == [json.loads(line) for line in lines]
+    choices = [problem["choices"] for problem in _problems(base).values()]
+    for row, options in zip(found, choices, strict=True):
+        index = row["predicted_index"]
+        assert row["answer"] == (None if index < 0 else options[index])
+
+
+def test_adapter_folder_alone_is_enough(make, base, tmp_path, capsys):
+    run_dir = make()
+    moved = tmp_path / "elsewhere" / "my_adapter"
+    shutil.copytree(run_dir / "adapter", moved)
+    requests = str(_request_file(base, tmp_path))
+    written = []
+    for adapter in (run_dir, run_dir / "run.yaml", run_dir / "adapter", moved):
+        assert main(["predict", str(adapter), "--jsonl", requests]) == 0
+        written.append(_answers(capsys))
+    assert written[0] == written[1] == written[2] == written[3]
+
+
+def test_nothing_is_written_into_the_feature_cache(make, base, tmp_path):
+    cache = tmp_path / "features"
+    run_dir = make(features=FeatureSettings(mode="cached", cache_dir=str(cache)))
+    main(["predict", str(run_dir), "--image", _an_image(base), "--caption"])
+    assert not cache.exists()
+
+
+def test_likelihood_of_the_run_is_used(make, base, capsys):
+    run_dir = make()
+    run = make_run(base, evaluation=EvaluationSettings(answer_by="likelihood"))
+    write_run(run_dir, run)
+    call = ["predict", str(run_dir), "--question", "What color?", "--choices", "red", "green"]
+    assert main(call) == 0
+    assert capsys.readouterr().out in ("(A) red\n", "(B) green\n")
+
+
+def test_answer_that_names_no_choice_is_said_so(make, base, capsys):
+    run_dir = make()
+    for problem in _problems(base).values():
+        call = ["predict", str(run_dir), "--question", problem["question"]]
+        assert main([*call, "--choices", *problem["choices"], "--hint", "Look."]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(("(A) ", "(B) ", "no answer: the model said "))
+
+
+def test_caption_and_open_question_are_generated(make, base, tmp_path, capsys):
+    run_dir = make(task="coco_caption")
+    image = _an_image(base)
+    assert main(["predict", str(run_dir), "--image", image, "--caption"]) == 0
+    caption = capsys.readouterr().out.rstrip("\n")
+    path = tmp_path / "mixed.jsonl"
+    lines = [
+        {"id": "c", "image": image, "caption": True},
+        {"id": "o", "question": "What is it?"},
+        {"id": "q", "question": "What is it?", "choices": ["a", "b"]},
+        {"id": "d", "image": image, "caption": True},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert main(["predict", str(run_dir), "--jsonl", str(path)]) == 0
+    found = _answers(capsys)
+    assert [row["id"] for row in found] == ["c", "o", "q", "d"]
+    assert found[0]["answer"] == found[3]["answer"] == caption
+    assert found[1]["text"]
+    assert "predicted_index" not in found[1]
+
+
+def test_request_of_another_task_is_answered_with_a_warning(make, base, caplog):
+    run_dir = make()
+    assert main(["predict", str(run_dir), "--image", _an_image(base), "--caption"]) == 0
+    assert "trained for scienceqa: 1 of 1 requests ask for captions" in caplog.text
+
+
+def test_image_changes_the_fusion_maps_and_they_are_written(make, base, tmp_path):
+    run_dir = make()
+    maps = tmp_path / "maps"
+    call = ["predict", str(run_dir), "--jsonl", str(_request_file(base, tmp_path))]
+    assert main([*call, "--explain", str(maps)]) == 0
+    content = json.loads((maps / "fusion_maps.json").read_text())
+    with_image = [i for i, problem in _problems(base).items() if problem["image"]]
+    assert [item["id"] for item in content["items"]] == with_image
+    for item in content["items"]:
+        assert (maps / item["picture"]).stat().st_size > 1000
+        assert [word["word"] for word in item["words"]][:2] == ["color", "square"]
+    kept = [
+        [layer["kept"] for word in item["words"] for layer in word["scales"][0]["layers"]]
+        for item in content["items"]
+    ]
+    assert kept[0] != kept[1]
+
+
+def test_explained_caption_shows_where_the_first_word_comes_from(make, base, tmp_path):
+    run_dir = make(task="coco_caption")
+    call = ["predict", str(run_dir), "--image", _an_image(base), "--caption"]
+    assert main([*call, "--explain", str(tmp_path / "maps")]) == 0
+    content = json.loads((tmp_path / "maps" / "fusion_maps.json").read_text())
+    assert [word["word"] for word in content["items"][0]["words"]] == ["(answer)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--caption"], "a caption needs an image"),
+        (["--caption", "--image", "absent.png"], "absent.png: image of request 1 is missing"),
+        (["--question", "?", "--choices", "a"], "1 choices, expected 2 to 26"),
+        (["--question", " "], "no question, and no caption"),
+        (["--question", "?", "--explain", "maps"], "no request has an image"),
+        (["--question", "?", "--batch-size", "0"], "--batch-size: 0"),
+        (["--jsonl", "x.jsonl", "--hint", "h"], "leave --hint out"),
+        (["--jsonl", "x.jsonl"], "x.jsonl: cannot be read"),
+    ],
+)
+def test_impossible_request_is_refused(make, arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run_dir = make()
+    assert main(["predict", str(run_dir), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "maps").exists()
+
+
+def test_folder_without_an_adapter_is_refused(tmp_path, capsys):
+    assert main(["predict", str(tmp_path), "--question", "?"]) == 2
+    assert f"{tmp_path}: no trained adapter there" in capsys.readouterr().err
+
+
+def test_text_only_control_refuses_images_and_answers_text(make, base, capsys):
+    run_dir = make(images="withheld")
+    assert main(["predict", str(run_dir), "--question", "?", "--image", _an_image(base)]) == 2
+    assert "a text-only control" in capsys.readouterr().err
+    assert main(["predict", str(run_dir), "--question", "Why?"]) == 0
+
+
+def test_adapter_without_fusion_cannot_be_explained(make, base, tmp_path, capsys):
+    run = make_run(base)
+    run_dir = make(method=dataclasses.replace(run.method, fusion="none"))
+    call = ["predict", str(run_dir), "--question", "?", "--image", _an_image(base)]
+    assert main([*call, "--explain", str(tmp_path / "maps")]) == 2
+    assert "only adem has fusion maps" in capsys.readouterr().err

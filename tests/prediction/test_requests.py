@@ -1,0 +1,111 @@
+"""Protects what `ademvl predict` accepts: everything wrong is listed at once, before any work."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from ademvl.errors import DataError
+from ademvl.prediction.requests import Request, check_request_images, read_requests
+
+
+def _write(tmp_path, *lines):
+    path = tmp_path / "requests.jsonl"
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def test_lines_become_requests_in_order(tmp_path):
+    path = _write(
+        tmp_path,
+        {"image": "a.png", "question": "Which?", "choices": ["x", "y"], "hint": "Look."},
+        "",
+        {"id": 7, "image": "sub/b.png", "caption": True},
+        {"id": "text", "question": "Why?"},
+    )
+    assert read_requests(path) == [
+        Request(
+            request_id="1",
+            image=tmp_path / "a.png",
+            question="Which?",
+            choices=("x", "y"),
+            hint="Look.",
+        ),
+        Request(request_id="7", image=tmp_path / "sub" / "b.png"),
+        Request(request_id="text", image=None, question="Why?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        ("{", "line 1: not valid JSON"),
+        ("[1]", "line 1: is a list, expected an object"),
+        ({"question": "?", "imge": "a"}, "unknown key 'imge'; did you mean image?"),
+        ({"question": 3}, "question is 3, expected text"),
+        ({"question": "?", "image": 3}, "image is 3, expected text"),
+        ({"image": "a.png"}, "no question, and no caption asked for"),
+        ({"image": "a.png", "question": " "}, "no question, and no caption asked for"),
+        ({"image": "a.png", "question": "?", "caption": True}, "both a question and a caption"),
+        ({"caption": True}, "a caption needs an image"),
+        ({"caption": 1, "image": "a.png"}, "caption is 1, expected true or false"),
+        ({"image": "a.png", "caption": True, "choices": ["a", "b"]}, "choices without a question"),
+        ({"question": "?", "choices": ["a"]}, "1 choices, expected 2 to 26"),
+        ({"question": "?", "choices": ["a", ""]}, "expected a list of texts"),
+        ({"question": "?", "choices": "ab"}, "expected a list of texts"),
+        ({"question": "?", "id": True}, "id is True, expected text or a number"),
+    ],
+)
+def test_malformed_line_is_named(tmp_path, line, finding):
+    with pytest.raises(DataError) as caught:
+        read_requests(_write(tmp_path, line))
+    assert finding in str(caught.value)
+    assert "line 1" in str(caught.value)
+
+
+def test_all_malformed_lines_are_listed(tmp_path):
+    path = _write(tmp_path, "{", {"question": "?"}, {"id": 2, "question": "?"}, {"caption": True})
+    with pytest.raises(DataError) as caught:
+        read_requests(path)
+    message = str(caught.value)
+    assert "3 found" in message
+    for finding in ("line 1: not valid", "line 3: id '2' is that of line 2", "line 4: a caption"):
+        assert finding in message
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_file_without_requests_is_refused(tmp_path, content):
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="no request in it"):
+        read_requests(path)
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"missing\.jsonl: cannot be read"):
+        read_requests(tmp_path / "missing.jsonl")
+    path = tmp_path / "latin1.jsonl"
+    path.write_bytes(b'{"question": "caf\xe9"}\n')
+    with pytest.raises(DataError, match="not UTF-8 text at byte 17"):
+        read_requests(path)
+
+
+def test_images_that_are_missing_or_broken_are_listed(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "broken.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    (tmp_path / "text.png").write_text("not an image")
+
+    def requests(*names):
+        return [Request(request_id=name, image=tmp_path / f"{name}.png") for name in names]
+
+    check_request_images([*requests("good"), Request(request_id="t", image=None, question="?")])
+    with pytest.raises(DataError) as caught:
+        check_request_images(requests("good", "absent", "empty"))
+    assert "absent.png: image of request absent is missing" in str(caught.value)
+    assert "empty.png: image of request empty is an empty file" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        check_request_images(requests("good", "broken", "text"))
+    for name in ("broken", "text"):
+        assert f"request {name}: {tmp_path / name}.png: does not decode" in str(caught.value)
