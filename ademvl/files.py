@@ -69,19 +69,58 @@ def read_json(path: Path, *, remedy: str) -> Any:
         DataError: missing or malformed file, or an object with a key twice; names the file, the
             place and `remedy`.
     """
+    return _parse_json(_read_text(path, remedy), place=str(path), remedy=remedy)
+
+
+def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
+    """Read a file of one JSON value a line, refusing duplicate keys; blank lines are left out.
+
+    Raises:
+        DataError: missing file, or a malformed line; names the file, the line and `remedy`.
+    """
+    return [
+        _parse_json(line, place=f"{path}: line {number}", remedy=remedy)
+        for number, line in enumerate(_read_text(path, remedy).split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def read_json_or_lines(path: Path, *, remedy: str) -> Any:
+    """Read a file that holds one JSON value, or an object a line: the latter gives a list.
+
+    The content decides, because published files of either form go by both names. A single line
+    is one value.
+
+    Raises:
+        DataError: as `read_json` and `read_json_lines`.
+    """
+    lines = [line.strip() for line in _read_text(path, remedy).split("\n") if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("{") and lines[0].endswith("}"):
+        return read_json_lines(path, remedy=remedy)
+    return read_json(path, remedy=remedy)
+
+
+def _read_text(path: Path, remedy: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}. {remedy}") from error
+
+
+def _parse_json(text: str, *, place: str, remedy: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_refuse_duplicate_keys)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"{path}: not valid JSON at {place}: {error.msg}. {remedy}") from error
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{place}: not valid JSON at {where}: {error.msg}. {remedy}") from error
     except _DuplicateKeyError as error:
-        raise DataError(f"{path}: key {error.args[0]!r} occurs twice. {remedy}") from error
+        raise DataError(f"{place}: key {error.args[0]!r} occurs twice. {remedy}") from error
+    except RecursionError as error:
+        raise DataError(f"{place}: JSON nested too deeply to be read. {remedy}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{place}: not readable as JSON: {error}. {remedy}") from error
 
 
 class _DuplicateKeyError(ValueError):

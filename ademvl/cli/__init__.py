@@ -11,7 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from ademvl import __version__
-from ademvl.cli import check_verbs, compare_verbs, predict_verbs, run_verbs, study_verbs
+from ademvl.cli import (
+    check_verbs,
+    compare_verbs,
+    predict_verbs,
+    run_verbs,
+    score_verbs,
+    study_verbs,
+)
 from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError
 
@@ -26,7 +33,11 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return 0, 1 (a check failed, or a bug's traceback), or 2 (user's error)."""
+    """Run one verb; return its exit code.
+
+    0 for done; 1 where a check failed, a score that was asked for could not be computed, or for a
+    bug, with its traceback; 2 for an error that a user can act on.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -53,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ademvl {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (study_verbs, run_verbs, compare_verbs, predict_verbs, check_verbs):
+    for module in (study_verbs, run_verbs, score_verbs, compare_verbs, predict_verbs, check_verbs):
         module.add_verbs(verbs)
     return parser

@@ -19,6 +19,7 @@ SPLITS = ("train", "val", "test")
 SUBJECTS = ("natural science", "social science", "language science")
 GRADES = tuple(f"grade{number}" for number in range(1, 13))
 MAX_CHOICES = 26
+PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
 
 _TEXT_FIELDS = (
     *("question", "hint", "lecture", "solution"),
@@ -105,7 +106,7 @@ def load_scienceqa(root: Path) -> ScienceQA:
             findings are listed (first 20 and a count), each with file, question id and what is
             wrong.
     """
-    problems_file, splits_file = root / "problems.json", root / "pid_splits.json"
+    problems_file, splits_file = root / PROBLEMS_FILE, root / SPLITS_FILE
     captions_file = root / "captions.json"
     raw_problems = _read_object(problems_file)
     raw_splits = _read_object(splits_file)
@@ -113,6 +114,45 @@ def load_scienceqa(root: Path) -> ScienceQA:
     captions: dict[str, str] = {}
     if captions_file.exists():
         captions = _parse_captions(captions_file, raw_problems, findings)
+    return _build(root, problems_file, raw_problems, (splits_file, raw_splits), captions, findings)
+
+
+def load_problems(problems_file: Path) -> ScienceQA:
+    """Read problems in the official form, whatever their file is called; without captions.
+
+    The splits are those of `pid_splits.json` beside the file. Where there is none, they are read
+    off the problems' own field `split`, in file order.
+
+    Raises:
+        DataError: as `load_scienceqa`.
+    """
+    raw_problems = _read_object(problems_file)
+    splits_file = problems_file.parent / SPLITS_FILE
+    raw_splits: dict[str, Any]
+    if splits_file.exists():
+        raw_splits = _read_object(splits_file)
+    else:
+        splits_file = problems_file
+        raw_splits = {name: [] for name in SPLITS}
+        for question_id, raw in raw_problems.items():
+            label = raw.get("split") if isinstance(raw, dict) else None
+            if label in SPLITS:
+                raw_splits[label].append(question_id)
+    return _build(
+        problems_file.parent, problems_file, raw_problems, (splits_file, raw_splits), {}, []
+    )
+
+
+def _build(
+    root: Path,
+    problems_file: Path,
+    raw_problems: Mapping[str, Any],
+    file_and_splits: tuple[Path, Mapping[str, Any]],
+    captions: Mapping[str, str],
+    findings: list[str],
+) -> ScienceQA:
+    """Check everything, refuse all findings at once, else return the data set."""
+    splits_file, raw_splits = file_and_splits
     problems: dict[str, Problem] = {}
     for question_id, raw in raw_problems.items():
         wrong = _problem_findings(question_id, raw)
@@ -121,7 +161,7 @@ def load_scienceqa(root: Path) -> ScienceQA:
             problems[question_id] = _to_problem(question_id, raw, captions.get(question_id, ""))
     findings += [f"{splits_file}: {what}" for what in _split_findings(raw_splits, raw_problems)]
     if findings:
-        raise DataError(list_findings(f"{root}: not a valid ScienceQA folder", findings, _REMEDY))
+        raise DataError(list_findings(f"{root}: not valid ScienceQA data", findings, _REMEDY))
     splits = {name: tuple(question_ids) for name, question_ids in raw_splits.items()}
     return ScienceQA(root, problems, splits)
 

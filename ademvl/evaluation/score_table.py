@@ -1,0 +1,29 @@
+"""Plain tables and file descriptions of scores, as the scoring verbs print and write them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ademvl.files import sha256_file
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align columns by blanks: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        first, *others = row
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def interval_cell(score: Mapping[str, object], *, decimals: int) -> str:
+    """Render the interval of `Estimate.as_percent`, such as "69.78-78.73"."""
+    low, high = (float(str(score[end])) for end in ("ci_low", "ci_high"))
+    return f"{low:.{decimals}f}-{high:.{decimals}f}"
+
+
+def describe_file(path: Path) -> dict[str, str]:
+    """Return a file's path and SHA-256, so that a score file says what it was made from."""
+    return {"path": str(path), "sha256": sha256_file(path)}
