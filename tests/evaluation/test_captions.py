@@ -44,7 +44,7 @@ def plain_text(monkeypatch):
     """Split on blanks in place of the tokenizer, so that no Java is needed."""
     monkeypatch.setattr(
         "ademvl.evaluation.captions.tokenize_sentences",
-        lambda sentences: [sentence.lower().strip(".!") for sentence in sentences],
+        lambda sentences, limits: [sentence.lower().strip(".!") for sentence in sentences],
     )
 
 

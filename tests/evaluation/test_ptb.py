@@ -1,18 +1,11 @@
-"""Protects the tokenizer's wrapper: no Java on the PATH, no lost line, failures are said."""
-
-import subprocess
+"""Protects the tokenizer's wrapper: no Java on the PATH, no lost line, odd captions kept apart."""
 
 import pytest
 
 from ademvl.errors import ToolError
 from ademvl.evaluation import ptb
+from ademvl.evaluation.java import JavaLimits
 from ademvl.evaluation.ptb import tokenize_sentences
-
-
-def _finished(*, returncode=0, stdout=b"", stderr=b""):
-    return lambda *args, **settings: subprocess.CompletedProcess(
-        args, returncode, stdout=stdout, stderr=stderr
-    )
 
 
 @pytest.mark.java
@@ -40,35 +33,22 @@ def test_sentences_are_tokenized_without_java_on_the_path(monkeypatch, tmp_path)
     ]
 
 
-def test_nothing_to_tokenize_runs_nothing(monkeypatch):
-    monkeypatch.setattr(ptb.subprocess, "run", None)
-    assert tokenize_sentences([]) == []
+@pytest.mark.java
+def test_odd_captions_stay_one_line_each():
+    control = "".join(map(chr, range(32)))
+    sentences = ["a" * 100_000, "dog " * 25_000, control, "a\x85b", "\ufeffcat", "\U0001f600", "x"]
+    tokenized = tokenize_sentences(sentences)
+    assert len(tokenized) == len(sentences)
+    assert tokenized[1].split() == ["dog"] * 25_000
+    assert tokenized[-1] == "x"
 
 
-def test_java_that_dies_is_reported_with_its_message(monkeypatch):
-    monkeypatch.setattr(
-        ptb.subprocess, "run", _finished(returncode=134, stderr=b"OutOfMemoryError: heap")
-    )
-    with pytest.raises(ToolError, match=r"status 134.*OutOfMemoryError"):
-        tokenize_sentences(["a"])
+def test_nothing_to_tokenize_runs_nothing(tmp_path):
+    nowhere = JavaLimits(timeout_seconds=1, max_heap_mib=64, java=tmp_path / "java")
+    assert tokenize_sentences([], limits=nowhere) == []
 
 
 def test_lost_lines_are_reported(monkeypatch):
-    monkeypatch.setattr(ptb.subprocess, "run", _finished(stdout=b"a\n"))
+    monkeypatch.setattr(ptb, "run_java", lambda *arguments, **settings: b"a\n")
     with pytest.raises(ToolError, match="1 lines came back for 2 sentences"):
         tokenize_sentences(["a", "b"])
-
-
-def test_hanging_java_is_stopped(monkeypatch):
-    def hang(*args, **settings):
-        raise subprocess.TimeoutExpired("java", settings["timeout"])
-
-    monkeypatch.setattr(ptb.subprocess, "run", hang)
-    with pytest.raises(ToolError, match="not finished after 5 seconds"):
-        tokenize_sentences(["a"], timeout_seconds=5)
-
-
-def test_missing_java_is_reported(monkeypatch, tmp_path):
-    monkeypatch.setattr(ptb, "_java", lambda: tmp_path / "java")
-    with pytest.raises(ToolError, match="cannot be run"):
-        tokenize_sentences(["a"])

