@@ -11,6 +11,7 @@ RESULT_VERSIONS = {
     "features": 2,
     "train": 2,
     "evaluate": 1,
+    "evaluate_mme": 1,
     "tables": 1,
     "figures": 1,
     "fusion_maps": 1,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_verb, run_dir_of, set_threads
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -24,8 +24,25 @@ def add_verbs(verbs: Verbs) -> None:
         tasks, "captions", _score_captions, "BLEU-1 to BLEU-4, CIDEr-D, ROUGE-L and options."
     )
     _add_caption_arguments(captions)
-    for verb in (questions, captions):
+    mme = add_verb(tasks, "mme", _score_mme, "Accuracy, accuracy+, perception and cognition.")
+    mme.add_argument("--answers", type=Path, required=True, help="folder with <task>.txt files")
+    mme.add_argument(
+        "--allow-incomplete", action="store_true", help="score what is there; no sums of the rest"
+    )
+    for verb in (questions, captions, mme):
         verb.add_argument("--output", type=Path, help="score file to write (JSON)")
+
+    run = add_verb(
+        verbs, "evaluate-mme", _evaluate_mme, "Answer the MME benchmark with a trained run."
+    )
+    run.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
+    run.add_argument("--benchmark", type=Path, required=True, help="folder with one of each task")
+    run.add_argument("--answers", type=Path, required=True, help="folder for <task>.txt files")
+    run.add_argument("--output", type=Path, help="score file to write (JSON)")
+    run.add_argument(
+        "--max-new-tokens", type=int, default=20, help="tokens of an answer (%(default)s)"
+    )
+    run.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
 
 
 def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
@@ -80,6 +97,29 @@ def _score_captions(options: argparse.Namespace) -> int:
         ),
     )
     return _finish(scores, caption_table, options.output)
+
+
+def _score_mme(options: argparse.Namespace) -> int:
+    from ademvl.evaluation.mme import mme_table, score_mme
+
+    scores = score_mme(options.answers, allow_incomplete=options.allow_incomplete)
+    return _finish(scores, mme_table, options.output)
+
+
+def _evaluate_mme(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.evaluation.mme import mme_table, score_mme
+    from ademvl.evaluation.mme_run import answer_benchmark
+
+    answer_benchmark(
+        run_dir_of(options.run),
+        options.benchmark,
+        options.answers,
+        max_new_tokens=options.max_new_tokens,
+    )
+    # A benchmark that is cut down on purpose is answered, too; its scores say what is missing.
+    scores = score_mme(options.answers, allow_incomplete=True)
+    return _finish(scores, mme_table, options.output)
 
 
 def _finish(

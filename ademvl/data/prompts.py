@@ -69,6 +69,11 @@ def build_answer(problem: Problem, prompt_format: str) -> str:
     )
 
 
+def build_instruction_prompt(text: str) -> str:
+    """Render an instruction, or a question outside the multiple-choice formats."""
+    return f"Instruction: {text}\nResponse:"
+
+
 def build_context(problem: Problem, *, use_caption: bool) -> str:
     """Return the context exactly as it stands in a prompt that shows one."""
     return _tidied(_context(problem, use_caption))

@@ -1,0 +1,144 @@
+"""Scores MME answers as the benchmark's own tool does: accuracy, accuracy+ and their sums.
+
+An answer counts as yes or no by its first four characters, blanks included; yes is looked for
+first. Accuracy is over questions, accuracy+ over images with both questions right, a task's score
+their sum in percent, 200 at most; perception and cognition sum over their tasks.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ademvl.data.mme import COGNITION, PERCEPTION, TASKS, MmeAnswer, load_answers
+from ademvl.errors import DataError, list_findings
+from ademvl.evaluation.score_table import describe_file, format_table
+from ademvl.evaluation.statistics import CONFIDENCE, NUM_RESAMPLES, Floats, wilson_interval
+from ademvl.randomness import derive_seed
+
+GROUPS: Mapping[str, Mapping[str, int]] = {"perception": PERCEPTION, "cognition": COGNITION}
+INTERVAL = f"percentile bootstrap over images within tasks, {NUM_RESAMPLES:,} resamples"
+
+_PREFIX_LENGTH = 4
+
+
+def parse_answer(text: str) -> Literal["yes", "no", "other"]:
+    """Read yes or no off generated text by the rule of the benchmark's own tool."""
+    beginning = text.lower()[:_PREFIX_LENGTH]
+    if "yes" in beginning:
+        return "yes"
+    return "no" if "no" in beginning else "other"
+
+
+def score_mme(folder: Path, *, allow_incomplete: bool = False, seed: int = 0) -> dict[str, Any]:
+    """Score a folder of answer files; the result is ready for JSON, scores in points.
+
+    Args:
+        folder: holds `<task>.txt` for each task.
+        allow_incomplete: score whatever tasks and questions there are; sums that lack anything
+            are null, because they would not compare with published ones.
+        seed: of the resamples.
+
+    Raises:
+        DataError: lists tasks that are missing, or have another number of questions than the
+            benchmark; or a file is malformed.
+    """
+    paths = {task: folder / f"{task}.txt" for task in TASKS}
+    found = {task: path for task, path in paths.items() if path.is_file()}
+    answers = {task: load_answers(path) for task, path in found.items()}
+    findings = {task: f"{path}: missing" for task, path in paths.items() if task not in found} | {
+        task: f"{found[task]}: {len(rows)} questions, expected {TASKS[task]}"
+        for task, rows in answers.items()
+        if len(rows) != TASKS[task]
+    }
+    if findings and not (allow_incomplete and found):
+        remedy = "Answer all questions, or score those that are there (--allow-incomplete)."
+        raise DataError(list_findings(f"{folder}: incomplete", list(findings.values()), remedy))
+    tasks: dict[str, Any] = {}
+    resampled: dict[str, Floats] = {}
+    for task, rows in answers.items():
+        tasks[task], resampled[task] = _score_task(rows, seed=derive_seed(seed, "mme", task))
+        tasks[task]["file"] = describe_file(found[task])
+    return {
+        "task": "mme",
+        "n": sum(map(len, answers.values())),
+        "is_complete": not findings,
+        "incomplete": list(findings.values()),
+        "num_without_answer": sum(row["num_without_answer"] for row in tasks.values()),
+        "interval": INTERVAL,
+        "tasks": tasks,
+        "sums": {
+            group: None if findings.keys() & members.keys() else _sum(members, tasks, resampled)
+            for group, members in GROUPS.items()
+        },
+    }
+
+
+def mme_table(scores: Mapping[str, Any]) -> str:
+    """Render tasks in their published order, each group followed by its sum."""
+    rows = []
+    for group, members in GROUPS.items():
+        for task in members:
+            row = scores["tasks"].get(task)
+            if row:
+                accuracy, plus = row["accuracy"]["percent"], row["accuracy_plus"]["percent"]
+                cells = [str(row["n"]), f"{accuracy:.2f}", f"{plus:.2f}"]
+                rows.append([task, *cells, f"{row['score']:.2f}", _interval(row)])
+            else:
+                rows.append([task, "-", "-", "-", "-", "-"])
+        total = scores["sums"][group]
+        cells = [f"{total['score']:.2f}", _interval(total)] if total else ["-", "incomplete"]
+        count = sum(scores["tasks"][task]["n"] for task in members if task in scores["tasks"])
+        rows.append([group.upper(), str(count), "", "", *cells])
+    table = format_table(["task", "n", "accuracy", "accuracy+", "score", "95 %"], rows)
+    if scores["num_without_answer"]:
+        table += f"\n{scores['num_without_answer']} answers say neither yes nor no: wrong"
+    return table
+
+
+def _score_task(answers: Sequence[MmeAnswer], *, seed: int) -> tuple[dict[str, Any], Floats]:
+    """Return a task's scores, and its score in each resample, (NUM_RESAMPLES,)."""
+    said = [parse_answer(row.answer) for row in answers]
+    correct = [
+        answer == row.gold.strip().lower() for answer, row in zip(said, answers, strict=True)
+    ]
+    right_per_image = [sum(correct[start : start + 2]) for start in range(0, len(correct), 2)]
+    images = np.bincount(right_per_image, minlength=3)  # with none, one and both right
+    num_images = len(right_per_image)
+    resamples = np.random.default_rng(seed).multinomial(
+        num_images, images / num_images, size=NUM_RESAMPLES
+    )
+    resampled = _points(resamples)
+    scores = {
+        "n": len(answers),
+        "accuracy": wilson_interval(sum(correct), len(correct)).as_percent(),
+        "accuracy_plus": wilson_interval(int(images[2]), num_images).as_percent(),
+        "num_without_answer": said.count("other"),
+        **_with_interval(float(_points(images[None])[0]), resampled),
+    }
+    return scores, resampled
+
+
+def _points(images: "np.ndarray[Any, np.dtype[Any]]") -> Floats:
+    """Return scores, (rows,), from numbers of images with none, one and both right, (rows, 3)."""
+    num_images = images.sum(axis=1)
+    points: Floats = 100 * (0.5 * images[:, 1] + 2.0 * images[:, 2]) / num_images
+    return points
+
+
+def _sum(
+    members: Mapping[str, int], tasks: Mapping[str, Any], resampled: Mapping[str, Floats]
+) -> dict[str, float]:
+    total = sum(tasks[task]["score"] for task in members)
+    return _with_interval(total, np.sum([resampled[task] for task in members], axis=0))
+
+
+def _with_interval(score: float, resampled: Floats) -> dict[str, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return {"score": score, "ci_low": float(low), "ci_high": float(high)}
+
+
+def _interval(row: Mapping[str, float]) -> str:
+    return f"{row['ci_low']:.1f}-{row['ci_high']:.1f}"

@@ -1,0 +1,172 @@
+"""Answers the MME benchmark with a trained run, and writes the answer files that are scored.
+
+Answers are generated greedily after the prompt of instruction data. Images are preprocessed as in
+the run's own training. Killed at any moment, the same call goes on after the last whole batch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.config.run import RunSettings
+from ademvl.data.examples import Example
+from ademvl.data.mme import TASKS, MmeAnswer, MmeQuestion, load_benchmark, write_answers
+from ademvl.data.prompts import build_instruction_prompt
+from ademvl.errors import DataError, SettingsError
+from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.versions import RESULT_VERSIONS
+
+if TYPE_CHECKING:
+    from ademvl.data.collate import Batch, TokenizedExample
+    from ademvl.data.tokenizer import Tokenizer
+
+PREDICTIONS = "mme"
+
+
+def answer_benchmark(
+    run_dir: Path,
+    benchmark: Path,
+    answers: Path,
+    *,
+    max_new_tokens: int = 20,
+) -> None:
+    """Answer every question of a benchmark folder and write `answers`/<task>.txt.
+
+    Args:
+        run_dir: folder with run.yaml and adapter/; answers are kept in its predictions/ as well.
+        benchmark: folder of the benchmark, whole or some of its tasks.
+        answers: folder that gets one file a task.
+        max_new_tokens: greedy tokens of an answer at most.
+
+    Raises:
+        SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
+    """
+    from ademvl.config.study import read_run
+    from ademvl.locks import lock_file
+
+    run = read_run(run_dir)
+    if max_new_tokens < 1:
+        raise SettingsError(f"--max-new-tokens: {max_new_tokens}, expected >= 1")
+    questions = load_benchmark(benchmark)
+    tasks = dict.fromkeys(question.task for question in questions)
+    stale = [task for task in TASKS if task not in tasks and (answers / f"{task}.txt").exists()]
+    if stale:
+        raise DataError(
+            f"{answers}: holds answers to {', '.join(stale)}, which {benchmark} does not ask. "
+            "Name another folder, or remove them."
+        )
+    with lock_file(run_dir / ".evaluate.lock"):
+        rows = _answer(run, run_dir, questions, max_new_tokens)
+    by_task: dict[str, list[MmeAnswer]] = {task: [] for task in tasks}
+    for question, row in zip(questions, rows, strict=True):
+        answer = MmeAnswer(
+            question.image.name, question.question, question.gold, str(row["text"]).strip()
+        )
+        by_task[question.task].append(answer)
+    write_answers(answers, by_task)
+
+
+def _answer(
+    run: RunSettings,
+    run_dir: Path,
+    questions: Sequence[MmeQuestion],
+    max_new_tokens: int,
+) -> list[Row]:
+    from ademvl.adapter_file import adapter_checksum
+    from ademvl.config.schema import to_plain
+    from ademvl.data.tokenizer import load_tokenizer
+    from ademvl.llm.loading import llm_dir
+    from ademvl.training.identity import weight_checksums
+    from ademvl.vision.image_digests import digest_images
+
+    digests = digest_images([question.image for question in questions], progress=True)
+    plain = to_plain(run)
+    header = {
+        "adapter_sha256": adapter_checksum(run_dir / "adapter"),
+        "weights": weight_checksums(run.backbones),
+        "settings": {key: plain[key] for key in ("task", "images", "method", "backbones")},
+        "max_seq_len": run.prompts.max_seq_len,
+        "max_new_tokens": max_new_tokens,
+        "questions": [
+            [question.task, digests[question.image], question.question] for question in questions
+        ],
+        "version": RESULT_VERSIONS["evaluate_mme"],
+    }
+    examples = [_example(question, number, run) for number, question in enumerate(questions)]
+    item_ids = [example.item_id for example in examples]
+    log = PredictionLog(run_dir / "predictions", PREDICTIONS, header=header, item_ids=item_ids)
+    rows = log.read_complete()
+    if rows is None:
+        folder = llm_dir(run.backbones)
+        if folder is None:
+            raise SettingsError(
+                f"backbones.llm: {run.backbones.llm} is no folder; evaluation needs one that holds "
+                "weights and tokenizer.model"
+            )
+        rows = _predict(run, run_dir, examples, load_tokenizer(folder), log, max_new_tokens)
+    return rows
+
+
+def _example(question: MmeQuestion, number: int, run: RunSettings) -> Example:
+    return Example(
+        item_id=f"{question.task}/{question.image.name}/{number}",
+        prompt=build_instruction_prompt(question.question),
+        answer="",
+        image=question.image if run.images == "shown" else None,
+        context=question.question,
+    )
+
+
+def _predict(
+    run: RunSettings,
+    run_dir: Path,
+    examples: Sequence[Example],
+    tokenizer: "Tokenizer",
+    log: PredictionLog,
+    max_new_tokens: int,
+) -> list[Row]:
+    import torch
+    from tqdm import tqdm
+
+    from ademvl.adapter_file import load_adapter
+    from ademvl.cpu_kernels import fast_cpu
+    from ademvl.data.collate import collate, tokenize_examples
+    from ademvl.evaluation.generation import generate_greedily
+    from ademvl.llm.loading import DTYPES
+    from ademvl.model import build_model
+    from ademvl.visual_source import open_visual_source
+
+    tokenized: Sequence[TokenizedExample] = tokenize_examples(
+        tokenizer,
+        examples,
+        max_seq_len=run.prompts.max_seq_len - max_new_tokens,
+        num_slots=run.method.num_slots,
+        with_prefix=run.method.num_slots > 0,
+    )
+    model = build_model(run)
+    load_adapter(run_dir / "adapter", model)
+    model.eval()
+    images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
+    source = open_visual_source(run, model, images, progress=True)
+    precision = run.backbones.precision
+    autocast = torch.autocast(
+        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
+    )
+
+    def predict(items: range) -> Sequence[Row]:
+        batch: Batch = collate([tokenized[item] for item in items], trim_after_labels=False)
+        with torch.inference_mode(), autocast:
+            generated = generate_greedily(
+                model,
+                batch,
+                source.for_batch(batch),
+                max_new_tokens=max_new_tokens,
+                eos_id=tokenizer.eos_id,
+            )
+        return [
+            {"id": item_id, "text": tokenizer.decode(ids)}
+            for item_id, ids in zip(batch.item_ids, generated, strict=True)
+        ]
+
+    with fast_cpu(), tqdm(total=len(tokenized), desc="mme", unit="item", disable=None) as bar:
+        return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)
