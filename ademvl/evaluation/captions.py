@@ -249,8 +249,8 @@ def caption_item_sums(
     Raises:
         DataError, ToolError: see `score_captions`.
     """
-    _check(references, hypotheses)
-    return _item_sums(*_tokenize(references, hypotheses))
+    check_captions(references, hypotheses)
+    return _item_sums(*_tokenize(references, hypotheses, ptb.LIMITS))
 
 
 def corpus_scores(sums: Floats, *, n: int) -> Floats:

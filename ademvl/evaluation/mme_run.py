@@ -131,7 +131,7 @@ def _predict(
     from ademvl.adapter_file import load_adapter
     from ademvl.cpu_kernels import fast_cpu
     from ademvl.data.collate import collate, tokenize_examples
-    from ademvl.evaluation.generation import generate_greedily
+    from ademvl.evaluation.generation import generate
     from ademvl.llm.loading import DTYPES
     from ademvl.model import build_model
     from ademvl.visual_source import open_visual_source
@@ -156,7 +156,7 @@ def _predict(
     def predict(items: range) -> Sequence[Row]:
         batch: Batch = collate([tokenized[item] for item in items], trim_after_labels=False)
         with torch.inference_mode(), autocast:
-            generated = generate_greedily(
+            generated = generate(
                 model,
                 batch,
                 source.for_batch(batch),

@@ -101,7 +101,7 @@ def test_killed_run_goes_on_and_a_complete_one_predicts_nothing(
     answer_benchmark(whole, benchmark, tmp_path / "whole", max_new_tokens=3)
     from ademvl.evaluation import generation
 
-    real, calls = generation.generate_greedily, []
+    real, calls = generation.generate, []
 
     def dying(*arguments, **settings):
         calls.append(arguments)
@@ -109,7 +109,7 @@ def test_killed_run_goes_on_and_a_complete_one_predicts_nothing(
             raise KeyboardInterrupt
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(generation, "generate_greedily", dying)
+    monkeypatch.setattr(generation, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
         answer_benchmark(killed, benchmark, tmp_path / "killed", max_new_tokens=3)
     assert not (tmp_path / "killed").exists()
