@@ -1,6 +1,6 @@
 """Print the tables of docs/statistics.md: error rates and power of the verdict rule, and coverage.
 
-python benchmarks/verdict_error_rates.py            # about three minutes on one core
+python benchmarks/verdict_error_rates.py            # a few minutes on one core
 python benchmarks/verdict_error_rates.py --trials 200
 """
 
@@ -21,7 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=2000)
     trials = parser.parse_args().trials
-    print("| reported number | SD of seeds | seeds | reproduced | cannot tell | below or above |")
+    columns = ("reported number", "SD of seeds (points)", "seeds")
+    columns += ("reproduced", "cannot tell", "below or above")
+    print(f"| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|")
     cases = [("one more training", "training", 0.0), ("the true mean", "mean", 0.0)]
     cases += [(f"one more training, {100 * SHIFT:g} points higher", "training", SHIFT)]

@@ -28,6 +28,8 @@ examples:
   ademvl train results/mini/runs/adem/seed0      train one run
   ademvl evaluate results/mini/runs/adem/seed0   predict and score it
   ademvl tables results/mini/study.yaml          tables from whatever has been run
+  ademvl compare results/mini/runs/adem results/mini/runs/text_only
+  ademvl predict results/mini/runs/captions/seed0 --image photo.jpg --caption
   ademvl params --study config.yaml              exact counts of trained parameters
 """
 

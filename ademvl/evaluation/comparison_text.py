@@ -78,12 +78,15 @@ def _needed(comparison: Comparison) -> str:
 
 
 def _methods(comparison: Comparison) -> str:
-    estimates = [estimate for pair in comparison.scores.values() for estimate in pair]
-    methods = dict.fromkeys(estimate.method for estimate in estimates)
-    differences = dict.fromkeys(interval_method(comparison, name) for name in comparison.scores)
+    scored: dict[str, list[str]] = {}
+    compared: dict[str, list[str]] = {}
+    for name, pair in comparison.scores.items():
+        for method in dict.fromkeys(estimate.method for estimate in pair):
+            scored.setdefault(method, []).append(name)
+        compared.setdefault(interval_method(comparison, name), []).append(name)
     lines = [
-        f"{CONFIDENCE:.0%} intervals of scores: {'; '.join(methods)}.",
-        f"{CONFIDENCE:.0%} intervals of differences: {'; '.join(differences)}.",
+        f"{CONFIDENCE:.0%} intervals of scores: {_by_method(scored)}.",
+        f"{CONFIDENCE:.0%} intervals of differences: {_by_method(compared)}.",
     ]
     if comparison.tests:
         lines.append(f"Test: {MCNEMAR}.")
@@ -93,3 +96,10 @@ def _methods(comparison: Comparison) -> str:
             "and the intervals do not hold it."
         )
     return "\n".join(lines)
+
+
+def _by_method(names: dict[str, list[str]]) -> str:
+    """Name each method, and what it is of where there are several."""
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{', '.join(members)}: {method}" for method, members in names.items())

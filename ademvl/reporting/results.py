@@ -104,8 +104,12 @@ class RunResult:
 
     def estimate(self, column: str) -> Estimate | None:
         """Combine the finished seeds' scores; None where no seed has any item in the column."""
-        found = [seed.scores[column] for seed in self.finished if column in seed.scores]
+        found = self.seed_estimates(column)
         return combine_seeds(found) if found else None
+
+    def seed_estimates(self, column: str) -> list[Estimate]:
+        """Return the finished seeds' scores; what `evaluation.verdict` judges by."""
+        return [seed.scores[column] for seed in self.finished if column in seed.scores]
 
     def ceiling(self, column: str) -> Estimate | None:
         """Return the ceiling of a caption metric, which does not depend on the seed."""
