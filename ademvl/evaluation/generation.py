@@ -4,9 +4,10 @@ Rows of a batch end together, with padding on the left that is masked and takes 
 that what else is in a batch changes nothing but rounding. Beam search is that of transformers.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -191,17 +192,31 @@ def _search_beams(
     from transformers import GenerationConfig
 
     rows, num_beams = pad_left(batch), decoding.num_beams
-    with model.fused(visual, batch.has_image, rows_per_item=num_beams) as prompt:
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=num_beams,
+        length_penalty=decoding.length_penalty,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_id,
+        pad_token_id=eos_id,
+    )
+    with (
+        model.fused(visual, batch.has_image, rows_per_item=num_beams) as prompt,
+        _only_config(model.llm, config),
+    ):
         found = model.llm.generate(
             inputs_embeds=model.embed(rows.input_ids, rows.slot_start, prompt.slots),
             attention_mask=rows.mask.to(model.device),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                num_beams=num_beams,
-                length_penalty=decoding.length_penalty,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=eos_id,
-                pad_token_id=eos_id,
-            ),
+            generation_config=config,
         )
     return [cut_at(row, eos_id) for row in found.tolist()]
+
+
+@contextmanager
+def _only_config(llm: Any, config: Any) -> Iterator[None]:
+    """Keep a model folder's own generation_config.json out of a search: it would fill gaps."""
+    own, llm.generation_config = llm.generation_config, config
+    try:
+        yield
+    finally:
+        llm.generation_config = own

@@ -190,6 +190,15 @@ def test_beams_find_what_is_at_least_as_likely_as_greedy(model):
         assert gain > -FP32_TOLERANCE * MAX_NEW_TOKENS
 
 
+def test_generation_settings_of_the_models_folder_do_not_leak_in(model, monkeypatch):
+    expected = _generate(model, _rows(), BEAM)
+    own = model.llm.generation_config
+    for key, value in (("repetition_penalty", 50.0), ("num_return_sequences", 2)):
+        monkeypatch.setattr(own, key, value)
+    assert _generate(model, _rows(), BEAM) == expected
+    assert model.llm.generation_config is own
+
+
 def test_beam_stops_at_the_end_token(model):
     free = _generate(model, _rows(), BEAM)
     eos_id = free[0][1]
