@@ -8,7 +8,7 @@ import pytest
 from ademvl.cli import _parser
 from tests.conftest import PROJECT_ROOT
 
-PAGES = ("README.md", "docs/predict.md", "docs/statistics.md")
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (PROJECT_ROOT / "docs").glob("*.md")))
 
 
 def _commands():

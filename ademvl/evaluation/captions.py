@@ -65,6 +65,7 @@ class CaptionScores:
             "n": self.n,
             "num_references": self.num_references,
             "num_empty": self.num_empty,
+            "empty_images": list(self.empty_images),
             "metrics": {name: estimate.as_percent() for name, estimate in self.metrics.items()},
             "not_run": dict(self.not_run),
             "ceiling": self.ceiling and self.ceiling.to_json(),

@@ -122,6 +122,7 @@ def test_caption_without_words_scores_zero_and_is_said(write, references, captio
             references, write(_with_caption(caption)), options=CaptionOptions()
         )
     assert scores["num_empty"] == 1
+    assert scores["empty_images"] == [1]
     assert "1 of 3 captions have no words and score zero: images 1" in caplog.text
     assert "1 captions without words score zero" in caption_table(scores)
 
