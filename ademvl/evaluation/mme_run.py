@@ -6,7 +6,7 @@ the run's own training. Killed at any moment, the same call goes on after the la
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.data.examples import Example
@@ -17,8 +17,9 @@ from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import Batch, TokenizedExample
+    from ademvl.data.collate import Batch
     from ademvl.data.tokenizer import Tokenizer
+    from ademvl.model import VisionLanguageModel
 
 PREDICTIONS = "mme"
 
@@ -125,48 +126,25 @@ def _predict(
     log: PredictionLog,
     max_new_tokens: int,
 ) -> list[Row]:
-    import torch
-    from tqdm import tqdm
-
-    from ademvl.adapter_file import load_adapter
-    from ademvl.cpu_kernels import fast_cpu
-    from ademvl.data.collate import collate, tokenize_examples
+    from ademvl.data.collate import tokenize_examples
     from ademvl.evaluation.generation import generate
-    from ademvl.llm.loading import DTYPES
-    from ademvl.model import build_model
-    from ademvl.visual_source import open_visual_source
+    from ademvl.evaluation.prediction_loop import predict_rows
 
-    tokenized: Sequence[TokenizedExample] = tokenize_examples(
+    tokenized = tokenize_examples(
         tokenizer,
         examples,
         max_seq_len=run.prompts.max_seq_len - max_new_tokens,
         num_slots=run.method.num_slots,
         with_prefix=run.method.num_slots > 0,
     )
-    model = build_model(run)
-    load_adapter(run_dir / "adapter", model)
-    model.eval()
-    images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
-    source = open_visual_source(run, model, images, progress=True)
-    precision = run.backbones.precision
-    autocast = torch.autocast(
-        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-    )
 
-    def predict(items: range) -> Sequence[Row]:
-        batch: Batch = collate([tokenized[item] for item in items], trim_after_labels=False)
-        with torch.inference_mode(), autocast:
-            generated = generate(
-                model,
-                batch,
-                source.for_batch(batch),
-                max_new_tokens=max_new_tokens,
-                eos_id=tokenizer.eos_id,
-            )
+    def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+        generated = generate(
+            model, batch, visual, max_new_tokens=max_new_tokens, eos_id=tokenizer.eos_id
+        )
         return [
             {"id": item_id, "text": tokenizer.decode(ids)}
             for item_id, ids in zip(batch.item_ids, generated, strict=True)
         ]
 
-    with fast_cpu(), tqdm(total=len(tokenized), desc="mme", unit="item", disable=None) as bar:
-        return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)
+    return predict_rows(run, run_dir, tokenized, log, predict, label="mme", progress=True)

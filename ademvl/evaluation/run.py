@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.adapter_file import adapter_checksum, load_adapter
+from ademvl.adapter_file import adapter_checksum
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.config.study import read_run
@@ -16,10 +16,11 @@ from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import Tokenizer, load_tokenizer
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.captions import score_captions
+from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch, letter_ids, score_scienceqa
 from ademvl.files import read_json, write_json
-from ademvl.llm.loading import DTYPES, llm_dir
+from ademvl.llm.loading import llm_dir
 from ademvl.locks import lock_file
 from ademvl.training.identity import data_checksums, weight_checksums
 from ademvl.versions import RESULT_VERSIONS
@@ -48,7 +49,7 @@ class _Task:
 
     examples: "Sequence[Example]"
     max_new_tokens: int
-    predict: "Callable[[VisionLanguageModel, Batch, Any], Sequence[Row]]"
+    predict: Predict
     score: Callable[[Sequence[Row]], dict[str, object]]
 
 
@@ -89,7 +90,9 @@ def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
         return
     tokenized = _tokenize(run, task, tokenizer)
     if rows is None:
-        rows = _predict(run, run_dir, task, tokenized, log, progress=progress)
+        rows = predict_rows(
+            run, run_dir, tokenized, log, task.predict, label=run.task, progress=progress
+        )
     shortened = sum(row.is_shortened for row in tokenized)
     settings = to_plain(run.evaluation) | {"prompts": run.prompts.evaluation}
     identity = {"task": run.task, "study": run.study, "run": run.name, "seed": run.seed}
@@ -212,45 +215,3 @@ def _tokenize(run: RunSettings, task: _Task, tokenizer: Tokenizer) -> "list[Toke
         with_prefix=run.method.num_slots > 0,
         overflow="cut_end" if is_reference else "keep_end",
     )
-
-
-def _predict(
-    run: RunSettings,
-    run_dir: Path,
-    task: _Task,
-    tokenized: "Sequence[TokenizedExample]",
-    log: PredictionLog,
-    *,
-    progress: bool,
-) -> list[Row]:
-    import torch
-    from tqdm import tqdm
-
-    from ademvl.cpu_kernels import fast_cpu
-    from ademvl.data.collate import collate
-    from ademvl.model import build_model
-    from ademvl.visual_source import open_visual_source
-
-    model = build_model(run)
-    load_adapter(run_dir / "adapter", model)
-    model.eval()
-    images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
-    source = open_visual_source(run, model, images, progress=progress)
-    precision = run.backbones.precision
-    # As in training: a language model in half precision computes under autocast.
-    autocast = torch.autocast(
-        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-    )
-
-    def predict(items: range) -> Sequence[Row]:
-        batch = collate([tokenized[item] for item in items], trim_after_labels=False)
-        with torch.inference_mode(), autocast:
-            return task.predict(model, batch, source.for_batch(batch))
-
-    with (
-        fast_cpu(),
-        tqdm(
-            total=len(tokenized), desc=run.task, unit="item", disable=None if progress else True
-        ) as bar,
-    ):
-        return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)

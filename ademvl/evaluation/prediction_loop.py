@@ -1,0 +1,70 @@
+"""The loop over batches that predicts with a trained run, whatever is asked of it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ademvl.adapter_file import load_adapter
+from ademvl.config.run import RunSettings
+from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.llm.loading import DTYPES
+
+if TYPE_CHECKING:
+    from ademvl.data.collate import Batch, TokenizedExample
+    from ademvl.model import VisionLanguageModel
+
+Predict = Callable[["VisionLanguageModel", "Batch", Any], Sequence[Row]]
+"""Model, batch and its visual input to the rows of the batch, in order."""
+
+
+def predict_rows(
+    run: RunSettings,
+    run_dir: Path,
+    tokenized: "Sequence[TokenizedExample]",
+    log: PredictionLog,
+    predict_batch: Predict,
+    *,
+    label: str,
+    progress: bool,
+) -> list[Row]:
+    """Predict all items with the run's adapter, going on after the last whole batch in `log`.
+
+    Args:
+        run: its settings.
+        run_dir: folder with adapter/.
+        tokenized: prompts, in the order of `log`.
+        log: where rows are kept.
+        predict_batch: what to ask of the model.
+        label: of the progress bar.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        SettingsError, DataError, WeightsError, CacheError: what is wrong, what to do.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from ademvl.cpu_kernels import fast_cpu
+    from ademvl.data.collate import collate
+    from ademvl.model import build_model
+    from ademvl.visual_source import open_visual_source
+
+    model = build_model(run)
+    load_adapter(run_dir / "adapter", model)
+    model.eval()
+    images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
+    source = open_visual_source(run, model, images, progress=progress)
+    precision = run.backbones.precision
+    # As in training: a language model in half precision computes under autocast.
+    autocast = torch.autocast(
+        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
+    )
+
+    def predict(items: range) -> Sequence[Row]:
+        batch = collate([tokenized[item] for item in items], trim_after_labels=False)
+        with torch.inference_mode(), autocast:
+            return predict_batch(model, batch, source.for_batch(batch))
+
+    bar_is_off = None if progress else True  # None: shown on a terminal only
+    with fast_cpu(), tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar:
+        return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)
