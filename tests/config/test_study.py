@@ -73,7 +73,7 @@ def test_all_findings_are_listed_at_once(raw: dict[str, Any]) -> None:
         ("method", "gamma", 1.0, "0 <= gamma < 1"),
         ("method", "scales", [60], "60 is no square number"),
         ("method", "query_from", "mlp_out", None),
-        ("optimization", "per_device_batch_size", 5, "possible: [1, 2, 4, 8]"),
+        ("optimization", "per_device_batch_size", 5, "possible: [1, 2, 4, 8, 16]"),
         ("optimization", "loss_group_size", 3, "does not divide effective_batch_size"),
     ],
 )
