@@ -12,8 +12,8 @@ RESULT_VERSIONS = {
     "train": 2,
     "evaluate": 1,
     "evaluate_mme": 1,
-    "tables": 1,
+    "tables": 2,
     "figures": 1,
     "fusion_maps": 1,
-    "report": 1,
+    "report": 2,
 }
