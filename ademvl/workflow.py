@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
-from ademvl.config.schema import to_plain
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
@@ -75,7 +74,7 @@ class WorkflowPlan:
 
     def dataset_json(self, wildcards: Any) -> str:
         """Return a data set's settings."""
-        return json.dumps(to_plain(self.study.settings.datasets[wildcards.dataset]))
+        return json.dumps(self.study.settings.datasets[wildcards.dataset].to_plain())
 
     def data_manifests(self, wildcards: Any = None) -> list[str]:
         """Manifests of all data sets."""

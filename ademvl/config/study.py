@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ademvl.config.dataset import DatasetSettings
+from ademvl.config.dataset import DatasetSettings, check_sources
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import (
     BackboneSettings,
@@ -135,6 +135,8 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     raw = _read_yaml(source) if isinstance(source, Path) else source
     name = str(source) if isinstance(source, Path) else "config"
     checked = check(raw, schema_of(StudySettings), source=name)
+    datasets = checked.get("datasets", {})
+    check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
     defaults = checked.get("defaults", {})
     checked["runs"] = {
         run: _merge(defaults, overrides) for run, overrides in checked.get("runs", {}).items()
@@ -178,6 +180,12 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
         raise SettingsError(
             f"runs.{name}.dataset: {template.dataset!r} is not under datasets (known: {known})"
         )
+    dataset = settings.datasets[template.dataset]
+    if template.task not in dataset.tasks:
+        raise SettingsError(
+            f"runs.{name}.task: {template.task}, but datasets.{template.dataset} has source "
+            f"{dataset.source}, which is for {' and '.join(dataset.tasks)}"
+        )
     if template.images == "withheld" and template.task == "coco_caption":
         raise SettingsError(f"runs.{name}.images: captions cannot be trained with images withheld")
     kept = {
@@ -200,7 +208,8 @@ def run_to_json(run: RunSettings) -> str:
 def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
-    return json.dumps({**plain, "defaults": {}})
+    datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
+    return json.dumps({**plain, "datasets": datasets, "defaults": {}})
 
 
 def write_settings(path: Path, settings_json: str) -> None:

@@ -198,12 +198,18 @@ def _draw_questions(
         choices = draw_choices(question_type(source.text), source.answer, generator)
         grade = generator.randint(7, 12) if is_negated(source.text) else generator.randint(1, 6)
         drawn.append(MiniQuestion(source, choices, caption if is_text_only else "", caption, grade))
-    if missing := sum(quotas.values()):
+    if quotas.total():
         raise SettingsError(
-            f"{split}_questions: {wanted} asked for, {wanted - missing} available "
+            f"{split}_questions: {wanted} asked for, {_most_questions(pool)} at most, "
             "with yes and no in balance"
         )
     return tuple(drawn)
+
+
+def _most_questions(pool: Sequence[SourceQuestion]) -> int:
+    """Return the largest number of questions whose quotas the pool fills."""
+    available = Counter(map(_stratum, pool))
+    return next(n for n in range(len(pool), -1, -1) if _quotas(n) <= available)
 
 
 def _stratum(question: SourceQuestion) -> tuple[object, ...]:
@@ -252,7 +258,7 @@ def _manifest(
     files = sorted(path for path in folder.rglob("*.json"))
     return {
         "source": {"package": "easy-vqa", "version": version},
-        "settings": asdict(settings),
+        "settings": settings.to_plain(),
         "counts": counts,
         "sha256": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
     }

@@ -153,3 +153,31 @@ def test_printed_schema_and_page_are_current() -> None:
     page = PROJECT_ROOT / "docs/settings.md"
     assert schema.read_text(encoding="utf-8") == schema_yaml()
     assert page.read_text(encoding="utf-8") == settings_page()
+
+
+def test_key_of_another_source_is_refused_with_its_path(raw: dict[str, Any]) -> None:
+    raw["datasets"]["easy_vqa"]["existing"] = "/data"
+    raw["datasets"]["real"] = {"source": "scienceqa", "seed": 1, "caption_splits": "official"}
+    message = refusal(raw)
+    assert "datasets.easy_vqa.existing: only with source scienceqa or coco_caption" in message
+    assert "datasets.real.seed: only with source easy_vqa, not scienceqa" in message
+    assert "datasets.real.caption_splits: only with source coco_caption, not scienceqa" in message
+
+
+def test_task_must_be_one_that_the_data_set_is_for(raw: dict[str, Any]) -> None:
+    raw["datasets"]["real"] = {"source": "scienceqa"}
+    raw["runs"]["captions"]["dataset"] = "real"
+    message = refusal(raw)
+    assert "runs.captions.task: coco_caption, but datasets.real has source scienceqa" in message
+
+
+def test_written_study_holds_only_the_keys_of_each_source(raw: dict[str, Any]) -> None:
+    raw["datasets"]["real"] = {"source": "scienceqa", "existing": "/data"}
+    written = yaml.safe_load(study_to_json(load_study(raw)))["datasets"]
+    assert written["easy_vqa"] == raw["datasets"]["easy_vqa"]
+    assert written["real"] == {
+        "source": "scienceqa",
+        "existing": "/data",
+        "subset": False,
+        "damaged": "stop",
+    }

@@ -352,10 +352,20 @@ def test_malformed_questions_are_an_error(package, text):
         load_questions(package, "train")
 
 
-def test_too_many_questions_are_refused_with_the_number_there_is(source, tmp_path):
-    with pytest.raises(SettingsError, match=r"test_questions: 90000 asked for, \d+ available"):
-        convert_easy_vqa(tmp_path / "data", replace(SMALL, test_questions=90_000), source=source)
+def test_too_many_questions_are_refused_with_the_largest_number_that_works(source, tmp_path):
+    def convert(number):
+        settings = replace(SMALL, test_questions=number)
+        convert_easy_vqa(tmp_path / "data", settings, source=source)
+
+    with pytest.raises(SettingsError) as caught:
+        convert(90_000)
     assert not list(tmp_path.iterdir())
+    said = re.search(r"test_questions: 90000 asked for, (\d+) at most", str(caught.value))
+    most = int(said[1])
+    with pytest.raises(SettingsError, match=f"{most} at most"):
+        convert(most + 1)
+    convert(most)
+    assert len(read(tmp_path / "data/scienceqa/pid_splits.json")["test"]) == most
 
 
 def test_empty_splits_are_refused(tmp_path):
