@@ -72,9 +72,9 @@ rule all:
 
 
 rule data:
-    """Data sets in their layout."""
+    """Data sets in their layout, verified."""
     input:
-        plan.data_manifests(),
+        plan.data_ready(),
 
 
 rule features:

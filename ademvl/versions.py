@@ -7,6 +7,7 @@ nothing when code changes only in looks. The full fingerprint of the code goes i
 RESULT_VERSIONS = {
     "settings": 1,
     "data": 2,
+    "verify": 1,
     "mini_backbones": 2,
     "features": 2,
     "train": 2,

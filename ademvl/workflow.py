@@ -80,9 +80,19 @@ class WorkflowPlan:
         """Manifests of all data sets."""
         return [f"{self.shared}/data/{name}/manifest.json" for name in self.study.settings.datasets]
 
+    def data_ready(self, wildcards: Any = None) -> list[str]:
+        """Files that say of each data set that it can be used."""
+        return [self._ready(name) for name in self.study.settings.datasets]
+
+    def _ready(self, dataset: str) -> str:
+        """Real data is verified before use; what was made here is right when it is complete."""
+        is_made_here = self.study.settings.datasets[dataset].source == "easy_vqa"
+        name = "manifest" if is_made_here else "verified"
+        return f"{self.shared}/data/{dataset}/{name}.json"
+
     def run_data(self, wildcards: Any) -> str:
-        """Manifest of the data set that a run reads."""
-        return f"{Path(self.run(wildcards).data_dir).parent}/manifest.json"
+        """File that says of the data set that a run reads that it can be used."""
+        return self._ready(Path(self.run(wildcards).data_dir).parent.name)
 
     def run_features(self, wildcards: Any) -> list[str]:
         """Report of the features that a run reads; empty where pixels are encoded online."""
@@ -111,9 +121,9 @@ class WorkflowPlan:
         return f"{self.study.run_dir(run)}/run.yaml"
 
     def feature_data(self, wildcards: Any) -> str:
-        """Manifest of the data set whose images a feature report is about."""
+        """File that says that the data set whose images a feature report is about can be used."""
         run = next(run for run in self.study.runs if run.name == wildcards.run)
-        return f"{Path(run.data_dir).parent}/manifest.json"
+        return self._ready(Path(run.data_dir).parent.name)
 
     def adapters(self, wildcards: Any = None) -> list[str]:
         """Trained adapters of all runs."""

@@ -14,6 +14,7 @@ from ademvl import __version__
 from ademvl.cli import (
     check_verbs,
     compare_verbs,
+    data_verbs,
     predict_verbs,
     run_verbs,
     score_verbs,
@@ -22,6 +23,15 @@ from ademvl.cli import (
 from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError
 
+_MODULES = (
+    study_verbs,
+    data_verbs,
+    run_verbs,
+    score_verbs,
+    compare_verbs,
+    predict_verbs,
+    check_verbs,
+)
 _EPILOG = """\
 examples:
   ademvl plan config.yaml                        write every run's settings, list the runs
@@ -66,6 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ademvl {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (study_verbs, run_verbs, score_verbs, compare_verbs, predict_verbs, check_verbs):
+    for module in _MODULES:
         module.add_verbs(verbs)
     return parser

@@ -1,18 +1,13 @@
-"""Verbs that make data, features, adapters and scores: one step of the workflow each."""
+"""Verbs that make features, adapters and scores: one step of the workflow each."""
 
 import argparse
-import json
 from pathlib import Path
 
 from ademvl.cli.verb import Verbs, add_verb, run_dir_of, set_threads
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verbs of data and runs."""
-    data = add_verb(verbs, "data", _data, "Convert a data set into the project's layout.")
-    data.add_argument("action", choices=["convert"])
-    data.add_argument("json", help="settings of the data set as JSON ('{}' for the defaults)")
-    data.add_argument("--output", type=Path, required=True, help="manifest.json to write")
+    """Add the verbs of runs."""
     features = add_verb(
         verbs, "features", _features, "Encode a run's images into the feature cache."
     )
@@ -32,16 +27,6 @@ def add_verbs(verbs: Verbs) -> None:
     backbones.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
     backbones.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
     backbones.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
-
-
-def _data(options: argparse.Namespace) -> int:
-    from ademvl.config.dataset import DatasetSettings
-    from ademvl.config.schema import build, check, schema_of
-    from ademvl.data.mini import convert_easy_vqa
-
-    raw = check(json.loads(options.json), schema_of(DatasetSettings), source="data settings")
-    convert_easy_vqa(options.output.parent, build(DatasetSettings, raw))
-    return 0
 
 
 def _features(options: argparse.Namespace) -> int:

@@ -13,8 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ademvl.data.image_files import missing_image_findings
+from ademvl.data.quarantine import check_quarantine, read_quarantine
 from ademvl.errors import DataError, list_findings
 from ademvl.files import read_json
+
+OFFICIAL_IMAGES = {"train2014": 82_783, "val2014": 40_504}
+"""Images of COCO 2014, from its download page."""
+KARPATHY_IMAGES = {"train": 113_287, "val": 5_000, "test": 5_000}
+"""Images of the Karpathy splits; train has COCO's train images and what is left of val."""
 
 _REMEDY = "Correct the files, or make them again (`snakemake data`)."
 _PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
@@ -43,28 +49,48 @@ class CaptionImage:
 
 
 def load_caption_train(root: Path) -> list[CaptionExample]:
-    """Read the training captions in file order.
+    """Read the training captions in file order, without those in quarantine.
 
     Raises:
         DataError: a missing or malformed file; else lists all bad rows and missing images.
     """
-    path = _karpathy_file(root, "train")
-    findings: list[str] = []
+    path = karpathy_file(root, "train")
+    examples, bad_rows = parse_training_rows(root)
+    if left_out := read_quarantine(root):
+        check_quarantine(root, left_out, [*bad_rows, *(item.item_id for item in examples)])
+        examples = [item for item in examples if item.item_id not in left_out]
+    findings = [text for row_id, text in bad_rows.items() if row_id not in left_out]
+    findings += missing_image_findings((f"id {item.image_id}", item.image) for item in examples)
+    _refuse(path, findings)
+    return examples
+
+
+def parse_training_rows(root: Path) -> tuple[list[CaptionExample], dict[str, str]]:
+    """Read the training captions without looking at images or quarantine.
+
+    Returns:
+        The good rows in file order; and by "row <number>" what is wrong with the others.
+
+    Raises:
+        DataError: a missing or malformed file.
+    """
+    path = karpathy_file(root, "train")
+    bad_rows: dict[str, str] = {}
     counts: Counter[int] = Counter()
     examples = []
     for number, row in enumerate(_read_rows(path)):
-        place = f"{path}: row {number}"
-        image, image_id = _parse_image(row, root, place, findings)
+        row_id, findings = f"row {number}", list[str]()
+        image, image_id = _parse_image(row, root, f"{path}: {row_id}", findings)
         caption = row.get("caption") if isinstance(row, dict) else None
         if not isinstance(caption, str) or not caption.strip():
-            findings.append(f"{place}: caption is {caption!r}, expected text")
+            findings.append(f"{path}: {row_id}: caption is {caption!r}, expected text")
         elif image is not None and image_id is not None:
             item_id = f"{image_id}-{counts[image_id]}"
             counts[image_id] += 1
             examples.append(CaptionExample(item_id, image_id, image, caption))
-    findings += missing_image_findings((f"id {item.image_id}", item.image) for item in examples)
-    _refuse(path, findings)
-    return examples
+        if findings:
+            bad_rows[row_id] = "; ".join(findings)
+    return examples, bad_rows
 
 
 def load_caption_images(root: Path, split: str) -> list[CaptionImage]:
@@ -74,8 +100,23 @@ def load_caption_images(root: Path, split: str) -> list[CaptionImage]:
         DataError: a missing or malformed file; else lists all bad rows, images that occur twice,
             lack references or are missing, and references without an image.
     """
-    path = _karpathy_file(root, split)
-    references_file = _karpathy_file(root, f"{split}_gt")
+    images, findings = parse_evaluation_rows(root, split)
+    findings += missing_image_findings((f"id {item.image_id}", item.image) for item in images)
+    _refuse(karpathy_file(root, split), findings)
+    return images
+
+
+def parse_evaluation_rows(root: Path, split: str) -> tuple[list[CaptionImage], list[str]]:
+    """Read the images of a split without looking at their files.
+
+    Returns:
+        The good rows in file order, and what is wrong with the others.
+
+    Raises:
+        DataError: a missing or malformed file.
+    """
+    path = karpathy_file(root, split)
+    references_file = karpathy_file(root, f"{split}_gt")
     references = load_coco_references(references_file)
     findings: list[str] = []
     images: dict[int, CaptionImage] = {}
@@ -94,11 +135,7 @@ def load_caption_images(root: Path, split: str) -> list[CaptionImage]:
         for image_id in references
         if image_id not in images
     ]
-    findings += missing_image_findings(
-        (f"id {item.image_id}", item.image) for item in images.values()
-    )
-    _refuse(path, findings)
-    return list(images.values())
+    return list(images.values()), findings
 
 
 def load_coco_references(path: Path) -> dict[int, tuple[str, ...]]:
@@ -153,8 +190,15 @@ def extract_caption(generated: str) -> str:
     return found[1] if found else generated
 
 
-def _karpathy_file(root: Path, name: str) -> Path:
+def karpathy_file(root: Path, name: str) -> Path:
+    """Return the file of a split, or of its references (`<split>_gt`)."""
     return root / "karpathy" / f"coco_karpathy_{name}.json"
+
+
+def last_number(text: str) -> int | None:
+    """Return the last number in a name, as COCO's file names end in the image id."""
+    found = _LAST_NUMBER.search(text)
+    return int(found[1]) if found else None
 
 
 def _read_rows(path: Path) -> list[Any]:
@@ -177,8 +221,7 @@ def _parse_image(
         findings.append(f"{place}: image {name!r} leaves {root / 'images'}")
         return None, None
     written = row.get("image_id", relative.stem)
-    number = _LAST_NUMBER.search(written) if isinstance(written, str) else None
-    image_id = int(number[1]) if number else written
+    image_id = last_number(written) if isinstance(written, str) else written
     if not isinstance(image_id, int) or isinstance(image_id, bool):
         findings.append(f"{place}: image id {written!r} holds no number")
         return None, None

@@ -25,6 +25,7 @@ from ademvl.data.easy_vqa import (
     mentioned,
     question_type,
 )
+from ademvl.data.findings import VERIFICATION_FILES
 from ademvl.data.folders import folder_built_aside
 from ademvl.data.mini_layout import (
     CaptionedImage,
@@ -65,7 +66,7 @@ TYPE_SHARES: Mapping[QuestionType, float] = {"yes_no": 0.5, "shape": 0.25, "colo
 """Share of each question type. In the package three of four questions are yes/no, and their
 wording alone tells the answer of most; here yes and no are equally frequent for each wording."""
 
-_ENTRIES = ("scienceqa", "coco_caption", "manifest.json")
+_ENTRIES = ("scienceqa", "coco_caption", "manifest.json", *VERIFICATION_FILES)
 
 
 @dataclass(frozen=True)

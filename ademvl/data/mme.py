@@ -75,6 +75,14 @@ def load_benchmark(root: Path) -> list[MmeQuestion]:
         DataError: no task at all; or lists texts without image, and texts that are not two
             questions with Yes or No.
     """
+    questions, findings = parse_benchmark(root)
+    if findings:
+        raise DataError(list_findings(f"{root}: not the MME benchmark", findings, _REMEDY))
+    return questions
+
+
+def parse_benchmark(root: Path) -> tuple[list[MmeQuestion], list[str]]:
+    """Read the questions that are good; return them and what is wrong with the others."""
     findings: list[str] = []
     questions: list[MmeQuestion] = []
     for task in TASKS:
@@ -92,9 +100,7 @@ def load_benchmark(root: Path) -> list[MmeQuestion]:
     if not questions and not findings:
         known = ", ".join(TASKS)
         findings.append(f"{root}: no folder of a task ({known})")
-    if findings:
-        raise DataError(list_findings(f"{root}: not the MME benchmark", findings, _REMEDY))
-    return questions
+    return questions, findings
 
 
 def load_answers(path: Path) -> list[MmeAnswer]:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ademvl.data.image_files import missing_image_findings
+from ademvl.data.quarantine import check_quarantine, read_quarantine
 from ademvl.errors import DataError, list_findings
 from ademvl.files import read_json
 
@@ -19,6 +20,9 @@ SPLITS = ("train", "val", "test")
 SUBJECTS = ("natural science", "social science", "language science")
 GRADES = tuple(f"grade{number}" for number in range(1, 13))
 MAX_CHOICES = 26
+OFFICIAL_PROBLEMS = {"train": 12_726, "val": 4_241, "test": 4_241}
+OFFICIAL_IMAGES = {"train": 6_218, "val": 2_097, "test": 2_017}
+"""Problems of each split, and those among them that have an image (arXiv 2209.09513)."""
 PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
 
 _TEXT_FIELDS = (
@@ -99,7 +103,7 @@ class ScienceQA:
 
 
 def load_scienceqa(root: Path) -> ScienceQA:
-    """Read problems, splits and captions.
+    """Read problems, splits and captions; training items in quarantine are not among them.
 
     Raises:
         DataError: a file is missing or no JSON; or anything in them breaks the format: then all
@@ -108,12 +112,17 @@ def load_scienceqa(root: Path) -> ScienceQA:
     """
     problems_file, splits_file = root / PROBLEMS_FILE, root / SPLITS_FILE
     captions_file = root / "captions.json"
-    raw_problems = _read_object(problems_file)
-    raw_splits = _read_object(splits_file)
+    raw_problems = read_object(problems_file)
+    raw_splits = read_object(splits_file)
     findings: list[str] = []
     captions: dict[str, str] = {}
     if captions_file.exists():
-        captions = _parse_captions(captions_file, raw_problems, findings)
+        captions = parse_captions(captions_file, raw_problems, findings)
+    if left_out := read_quarantine(root):
+        train = raw_splits.get("train")
+        check_quarantine(root, left_out, train if _is_text_list(train) else ())
+        raw_problems = {key: raw for key, raw in raw_problems.items() if key not in left_out}
+        raw_splits = _without(raw_splits, left_out)
     return _build(root, problems_file, raw_problems, (splits_file, raw_splits), captions, findings)
 
 
@@ -126,11 +135,11 @@ def load_problems(problems_file: Path) -> ScienceQA:
     Raises:
         DataError: as `load_scienceqa`.
     """
-    raw_problems = _read_object(problems_file)
+    raw_problems = read_object(problems_file)
     splits_file = problems_file.parent / SPLITS_FILE
     raw_splits: dict[str, Any]
     if splits_file.exists():
-        raw_splits = _read_object(splits_file)
+        raw_splits = read_object(splits_file)
     else:
         splits_file = problems_file
         raw_splits = {name: [] for name in SPLITS}
@@ -155,11 +164,11 @@ def _build(
     splits_file, raw_splits = file_and_splits
     problems: dict[str, Problem] = {}
     for question_id, raw in raw_problems.items():
-        wrong = _problem_findings(question_id, raw)
+        wrong = problem_findings(question_id, raw)
         findings += [f"{problems_file}: question {question_id}: {what}" for what in wrong]
         if not wrong:
             problems[question_id] = _to_problem(question_id, raw, captions.get(question_id, ""))
-    findings += [f"{splits_file}: {what}" for what in _split_findings(raw_splits, raw_problems)]
+    findings += [f"{splits_file}: {what}" for what in split_findings(raw_splits, raw_problems)]
     if findings:
         raise DataError(list_findings(f"{root}: not valid ScienceQA data", findings, _REMEDY))
     splits = {name: tuple(question_ids) for name, question_ids in raw_splits.items()}
@@ -186,17 +195,30 @@ def check_images(dataset: ScienceQA, splits: Iterable[str]) -> None:
         raise DataError(list_findings(f"{dataset.root}: images are missing", findings, remedy))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _without(raw_splits: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
+    return {
+        name: [item for item in ids if item not in left_out] if _is_text_list(ids) else ids
+        for name, ids in raw_splits.items()
+    }
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        DataError: missing or malformed file.
+    """
     value = read_json(path, remedy=_REMEDY)
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds a {type(value).__name__}, expected an object. {_REMEDY}")
     return value
 
 
-def _parse_captions(
+def parse_captions(
     path: Path, raw_problems: Mapping[str, Any], findings: list[str]
 ) -> dict[str, str]:
-    captions = _read_object(path).get("captions")
+    """Read captions by question id; what is wrong is added to `findings`."""
+    captions = read_object(path).get("captions")
     if not isinstance(captions, dict):
         findings.append(f"{path}: no object 'captions' in it")
         return {}
@@ -208,7 +230,7 @@ def _parse_captions(
     return captions
 
 
-def _problem_findings(question_id: str, raw: object) -> list[str]:
+def problem_findings(question_id: str, raw: object) -> list[str]:
     """Say what is wrong with one entry of `problems.json`; empty when nothing is."""
     if not isinstance(raw, dict):
         return [f"is a {type(raw).__name__}, expected an object"]
@@ -252,7 +274,8 @@ def _to_problem(question_id: str, raw: Mapping[str, Any], caption: str) -> Probl
     )
 
 
-def _split_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, Any]) -> list[str]:
+def split_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the lists of `pid_splits.json`; empty when nothing is."""
     findings = [f"split {name!r} is missing" for name in SPLITS if name not in raw_splits]
     home: dict[str, str] = {}
     for name, question_ids in raw_splits.items():
@@ -284,7 +307,7 @@ def _split_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, An
     return findings
 
 
-def _is_text_list(value: object) -> bool:
+def _is_text_list(value: object) -> TypeGuard[Sequence[str]]:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)

@@ -1,4 +1,4 @@
-"""Data sets, each converted into the layout that all later stages read."""
+"""Data sets, each brought into the layout that all later stages read, and verified."""
 
 
 rule dataset:
@@ -20,3 +20,26 @@ rule dataset:
         version=plan.versions["data"],
     shell:
         "ademvl data convert {params.settings:q} --output {output} 2> {log}"
+
+
+rule verify_dataset:
+    """Check every record and image; the full report, verification.json, stays when it fails."""
+    input:
+        "<shared>/data/{dataset}/manifest.json",
+    output:
+        "<shared>/data/{dataset}/verified.json",
+    log:
+        "<results>/logs/verify_dataset/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/verify_dataset/{dataset}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        version=plan.versions["verify"],
+    shell:
+        "ademvl data verify {input} --threads {threads} > {log} 2>&1"

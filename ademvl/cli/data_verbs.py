@@ -1,0 +1,77 @@
+"""Verbs about data sets: making them in the project's layout, and verifying them."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ademvl.cli.verb import Verbs, add_verb
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verb `data` with its actions."""
+    data = verbs.add_parser("data", help="Make and verify data sets.")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    convert = add_verb(actions, "convert", _convert, "Bring a data set into the project's layout.")
+    convert.add_argument("json", help="settings of the data set as JSON ('{}' for the defaults)")
+    convert.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="manifest to write: <shared_dir>/data/<dataset>/manifest.json",
+    )
+    verify = add_verb(
+        actions, "verify", _verify, "Verify data sets completely; exit code 1 where damage stops."
+    )
+    verify.add_argument(
+        "folder", type=Path, nargs="?", help="<shared_dir>/data/<dataset>, or the manifest in it"
+    )
+    verify.add_argument("--study", type=Path, help="verify all data sets of a study instead")
+    verify.add_argument(
+        "--quick", type=int, metavar="N", help="decode only N images of each task, by sample"
+    )
+    verify.add_argument(
+        "--damaged",
+        choices=["stop", "leave_out"],
+        help="what to do about damaged training items (default: the data set's setting)",
+    )
+    verify.add_argument("--threads", type=int, help="images decoded at once (default: CPU cores)")
+    verify.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from ademvl.config.dataset import DatasetSettings, check_sources
+    from ademvl.config.schema import build, check, schema_of
+    from ademvl.data.layout import make_dataset
+
+    raw = check(json.loads(options.json), schema_of(DatasetSettings), source="data settings")
+    check_sources({"data settings": raw}, source="data settings")
+    make_dataset(options.output, build(DatasetSettings, raw))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.data.layout import MANIFEST_FILE
+    from ademvl.data.verification import VerificationChoices, verify_dataset
+    from ademvl.errors import SettingsError
+    from ademvl.files import dump_json
+
+    if (options.folder is None) == (options.study is None):
+        raise SettingsError("name either the folder of a data set or --study FILE")
+    if options.folder:
+        is_manifest = options.folder.name == MANIFEST_FILE
+        folders = [options.folder.parent if is_manifest else options.folder]
+    else:
+        settings = load_study(options.study).settings
+        folders = [Path(settings.shared_dir) / "data" / name for name in settings.datasets]
+    choices = VerificationChoices(
+        quick=options.quick, damaged=options.damaged, threads=options.threads
+    )
+    results = [verify_dataset(folder, choices) for folder in folders]
+    if options.json:
+        print(dump_json({str(item.dataset_dir): item.to_json() for item in results}), end="")
+    else:
+        print("\n".join(item.to_text() for item in results))
+    sys.stdout.flush()
+    return 0 if all(item.has_passed for item in results) else 1
