@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
-from ademvl.config.schema import to_plain
+from ademvl.config.study import run_to_plain
 from ademvl.errors import DataError, WeightsError
 from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.loading import fingerprint_llm
@@ -32,7 +32,7 @@ def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -
     state = {name: tensor.contiguous() for name, tensor in model.adapter_state_dict().items()}
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(state, temporary)
-    settings = to_plain(run)
+    settings = run_to_plain(run)
     description = {
         "sha256": sha256_file(folder / WEIGHTS_FILE),
         "fingerprints": {

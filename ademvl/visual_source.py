@@ -6,7 +6,9 @@ What is given lies on the CPU; the model moves it.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ademvl.vision.feature_cache import FeatureReader
 
 MAX_PIXEL_BYTES = 512 << 20
+_MAX_DECODERS = 8
 
 _log = logging.getLogger(__name__)
 
@@ -31,17 +34,18 @@ _log = logging.getLogger(__name__)
 class VisualSource(Protocol):
     """Gives the visual input of each batch."""
 
-    def for_batch(self, batch: "Batch") -> Tensor | None:
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return one entry for each image of the batch, in row order; None without any image.
 
-        Features are (B_img, 1 + G, C), pixels (B_img, 3, H, W).
+        Features are (B_img, 1 + G, C), pixels (B_img, 3, H, W). Only randomly changed pixels
+        depend on the epoch, counted from 0.
         """
 
 
 class NoImages:
     """For runs that see no image, such as the text-only control."""
 
-    def for_batch(self, batch: "Batch") -> None:
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> None:
         """Return None."""
 
 
@@ -51,7 +55,7 @@ class CachedFeatures:
     def __init__(self, reader: "FeatureReader") -> None:
         self._reader = reader
 
-    def for_batch(self, batch: "Batch") -> Tensor | None:
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return features (B_img, 1 + G, C) in the cache's precision."""
         paths = [path for path in batch.images if path is not None]
         return self._reader.read(paths) if paths else None
@@ -74,7 +78,7 @@ class OnlinePixels:
         self._free_bytes = max_bytes
         self._kept: dict[Path, Tensor] = {}
 
-    def for_batch(self, batch: "Batch") -> Tensor | None:
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
         paths = [path for path in batch.images if path is not None]
         return torch.stack([self._pixels(path) for path in paths]) if paths else None
@@ -89,14 +93,56 @@ class OnlinePixels:
         return pixels
 
 
+class AugmentedPixels:
+    """Decodes the images of a batch and changes each at random, anew in every epoch.
+
+    What an item's image becomes depends on seed, epoch and item alone: not on the batch, nor on
+    what came before, so a resumed training sees the same pixels. Threads decode, because several
+    times as much is decoded as a model that keeps its pixels needs.
+
+    Args:
+        load: gives the changed pixels of an image, drawn from a generator.
+        seed: of the run.
+    """
+
+    def __init__(self, load: "Callable[[Path, torch.Generator], Tensor]", *, seed: int) -> None:
+        self._load = load
+        self._seed = seed
+        self._pool = ThreadPoolExecutor(min(_MAX_DECODERS, os.cpu_count() or 1))
+
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
+        """Return pixels (B_img, 3, H, W), fp32, normalised."""
+        items = [
+            (item_id, path)
+            for item_id, path in zip(batch.item_ids, batch.images, strict=True)
+            if path is not None
+        ]
+        pixels = self._pool.map(lambda item: self._pixels(item[0], item[1], epoch), items)
+        return torch.stack(list(pixels)) if items else None
+
+    def _pixels(self, item_id: str, path: Path, epoch: int) -> Tensor:
+        from ademvl.data.augmentation import augmentation_generator
+
+        generator = augmentation_generator(seed=self._seed, epoch=epoch, item_id=item_id)
+        return self._load(path, generator)
+
+
 def open_visual_source(
     run: RunSettings,
     model: "VisionLanguageModel",
     images: Sequence[Path],
     *,
     progress: bool,
+    training: bool = False,
 ) -> VisualSource:
     """Prepare the visual inputs of `images` in the run's feature mode.
+
+    Args:
+        run: settings.
+        model: has the tower that online pixels are sized for.
+        images: all that batches will ask for.
+        progress: show bars on a terminal.
+        training: change images at random where the run's settings say so.
 
     In cached mode every image is in the cache when this returns. Online, images are decoded when a
     batch asks for them; that all files are there is made sure first.
@@ -112,7 +158,7 @@ def open_visual_source(
 
         return CachedFeatures(ensure_features(run, images, progress=progress))
     from ademvl.data.image_files import missing_image_findings
-    from ademvl.data.images import load_pixels, preprocessing_for
+    from ademvl.data.images import load_augmented_pixels, load_pixels, preprocessing_for
 
     if findings := missing_image_findings((path.name, path) for path in images):
         remedy = f"Complete the data below {run.data_dir}, or make it again (`snakemake data`)."
@@ -120,6 +166,11 @@ def open_visual_source(
     if model.tower is None:
         raise ValueError("online features need a model with a tower")
     preprocessing = preprocessing_for(run.task, model.tower.image_size)
+    if training and run.augments_images:
+        return AugmentedPixels(
+            lambda path, generator: load_augmented_pixels(path, preprocessing, generator),
+            seed=run.seed,
+        )
     return OnlinePixels(lambda path: load_pixels(path, preprocessing))
 
 

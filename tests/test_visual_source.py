@@ -11,13 +11,14 @@ from ademvl.config.run import FeatureSettings
 from ademvl.errors import SettingsError
 from ademvl.model import build_model
 from ademvl.visual_source import (
+    AugmentedPixels,
     NoImages,
     OnlinePixels,
     build_feature_cache,
     open_visual_source,
     run_images,
 )
-from tests.tiny import make_run, write_run
+from tests.tiny import make_captions, make_run, write_run
 
 PIXEL_BYTES = 4
 
@@ -52,6 +53,55 @@ def test_pixels_are_kept_up_to_the_limit():
     for _ in range(2):
         source.for_batch(_batch("1", "2", "3"))
     assert loaded == ["1", "2", "3", "3"]
+
+
+def _augmented(*items, epoch=0, seed=0):
+    """Pixels of items, each a number drawn from the generator that its image gets."""
+    source = AugmentedPixels(
+        lambda path, generator: float(path.name) + torch.rand(1, generator=generator), seed=seed
+    )
+    images = tuple(Path(item[0]) for item in items)  # the first letter of an id is its image
+    return source.for_batch(SimpleNamespace(item_ids=items, images=images), epoch=epoch)
+
+
+def test_augmented_pixels_depend_on_seed_epoch_and_item_alone():
+    first, second = _augmented("1a", "1b").squeeze(1).tolist()
+    assert first != second
+    assert _augmented("1b", "2a", "1a").squeeze(1).tolist()[::2] == [second, first]
+    assert _augmented("1a", epoch=1).item() != first
+    assert _augmented("1a", seed=1).item() != first
+
+
+@pytest.mark.parametrize(
+    ("mode", "augmentation", "training", "kind"),
+    [
+        ("online", "reference", True, "AugmentedPixels"),
+        ("online", "reference", False, "OnlinePixels"),
+        ("online", "none", True, "OnlinePixels"),
+    ],
+)
+def test_images_are_changed_in_caption_training_only(
+    folder, tmp_path, mode, augmentation, training, kind
+):
+    captions = make_captions(tmp_path)
+    features = FeatureSettings(mode=mode, augmentation=augmentation)
+    run = make_run(folder, task="coco_caption", data_dir=str(captions), features=features)
+    images = sorted(captions.glob("images/*.png"))
+    source = open_visual_source(run, build_model(run), images, progress=False, training=training)
+    assert type(source).__name__ == kind
+
+
+def test_augmented_training_sees_new_pixels_in_every_epoch(folder, tmp_path):
+    captions = make_captions(tmp_path)
+    features = FeatureSettings(mode="online")
+    run = make_run(folder, task="coco_caption", data_dir=str(captions), features=features)
+    images = sorted(captions.glob("images/*.png"))
+    source = open_visual_source(run, build_model(run), images, progress=False, training=True)
+    batch = SimpleNamespace(images=tuple(images), item_ids=tuple(map(str, range(len(images)))))
+    epochs = [source.for_batch(batch, epoch=epoch) for epoch in (0, 1, 0)]
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+    assert epochs[0].shape == (len(images), 3, 8, 8)
 
 
 def test_no_images_need_no_tower():

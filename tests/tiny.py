@@ -171,6 +171,20 @@ def _write_image(path: Path, number: int) -> None:
     image.save(path)
 
 
+def make_captions(root: Path, *, num_train: int = 6) -> Path:
+    """Write two captions of each 8-pixel image of the train split."""
+    rows = [
+        {"image": f"{number}.png", "caption": f"a {_COLORS[number % 4]} {noun}"}
+        for number in range(num_train)
+        for noun in ("square", "image")
+    ]
+    for number in range(num_train):
+        _write_image(root / "images" / f"{number}.png", number)
+    (root / "karpathy").mkdir()
+    (root / "karpathy/coco_karpathy_train.json").write_text(json.dumps(rows), encoding="utf-8")
+    return root
+
+
 def make_run(folder: Path, **changes: Any) -> RunSettings:
     """Write everything that a ScienceQA run needs below `folder` and return its settings.
 

@@ -48,11 +48,15 @@ class FeatureSettings:
             tower in every step, with trained adapters inside it).
         precision: dtype in which cached features are stored.
         cache_dir: folder of the content-addressed cache, shared by studies.
+        augmentation: `reference` changes the images of caption training at random, anew in every
+            epoch: a crop, a flip and two operations; `none` does not. Only with online features,
+            because cached ones are of the image as it is.
     """
 
     mode: Literal["cached", "online"] = "online"
     precision: Precision = "fp16"
     cache_dir: str = "results/shared/features"
+    augmentation: Literal["reference", "none"] = "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,3 +228,13 @@ class RunSettings:
     prompts: PromptSettings = PromptSettings()
     optimization: OptimizationSettings = OptimizationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def could_augment(self) -> bool:
+        """Whether `features.augmentation` has any effect in this run."""
+        return self.task == "coco_caption" and self.features.mode == "online"
+
+    @property
+    def augments_images(self) -> bool:
+        """Whether training images are changed at random."""
+        return self.could_augment and self.features.augmentation == "reference"

@@ -200,9 +200,20 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     return RunSettings(study=settings.study, name=name, seed=seed, data_dir=data_dir, **kept)
 
 
+def run_to_plain(run: RunSettings) -> dict[str, Any]:
+    """Return a run's settings as nested dicts and lists, without `augmentation` where it is idle.
+
+    So runs that it does not concern have the same settings, and results, as before it existed.
+    """
+    plain = to_plain(run)
+    if not run.could_augment:
+        del plain["features"]["augmentation"]
+    return plain
+
+
 def run_to_json(run: RunSettings) -> str:
     """Render a run's settings as one line of JSON, the same for the same settings."""
-    return json.dumps(to_plain(run))
+    return json.dumps(run_to_plain(run))
 
 
 def study_to_json(study: Study) -> str:

@@ -124,8 +124,14 @@ def _lay_out_scienceqa(
     if parts.captions:
         linker.place(parts.captions, root / "captions.json")
     for split, folder in parts.image_folders.items():
-        linker.place(folder, root / "images" / split)
+        _place_images(folder, root, split, linker)
     return {"layout": parts.layout}
+
+
+def _place_images(source: Path, root: Path, name: str, linker: Linker) -> None:
+    """Place a folder of images as `images/<name>`, or a packed one as `images/<name>.zip`."""
+    suffix = ".zip" if source.suffix == ".zip" else ""
+    linker.place(source, root / "images" / f"{name}{suffix}")
 
 
 def _lay_out_captions(
@@ -133,7 +139,7 @@ def _lay_out_captions(
 ) -> dict[str, Any]:
     parts = find_captions(places)
     for name, folder in parts.image_folders.items():
-        linker.place(folder, root / "images" / name)
+        _place_images(folder, root, name, linker)
     for name, file in parts.annotations.items():
         linker.place(file, root / "annotations" / f"captions_{name}.json")
     if settings.caption_splits == "official":
@@ -167,7 +173,7 @@ def _lay_out_instructions(
     file, images = find_instructions(places)
     linker.place(file, root / "all_data.json")
     if images:
-        linker.place(images, root / "images" / "train2014")
+        _place_images(images, root, "train2014", linker)
     return {"layout": "LaVIN"}
 
 

@@ -30,7 +30,8 @@ class ScienceQAParts:
         layout: its name, for manifest and messages.
         problems, splits: JSON files.
         captions: JSON file, None where there is none.
-        image_folders: by split; splits without a folder are not in it.
+        image_folders: by split: a folder, or the archive that holds it; splits without are not in
+            it.
     """
 
     layout: str
@@ -56,7 +57,7 @@ class CaptionParts:
     """Where the parts of a COCO copy lie.
 
     Attributes:
-        image_folders: by name, such as `train2014`.
+        image_folders: by name, such as `train2014`: a folder, or the archive that holds it.
         karpathy: by name, such as `train` or `val_gt`: files of BLIP's form.
         combined: Karpathy's own `dataset_coco.json`, None where there is none.
         annotations: by name of the image folder: COCO's own captions.
@@ -96,7 +97,7 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
     folders = {
         split: folder
         for split in ("train", "val", "test")
-        if (folder := _first(roots, [f"{prefix}{split}" for prefix in inside]))
+        if (folder := _first_images(roots, [f"{prefix}{split}" for prefix in inside]))
     }
     name = "LaVIN, ADEM-VL" if problems.name == "problem.json" else "official"
     return ScienceQAParts(name, problems, home / "pid_splits.json", captions, folders)
@@ -124,9 +125,11 @@ def find_captions(places: Sequence[Path]) -> CaptionParts:
     years = [f"{split}{year}" for split in ("train", "val") for year in (2014, 2017)]
     prefixes = [outer + inner for outer in _COCO_PREFIXES for inner in _IMAGE_PREFIXES]
     files = [outer + inner for outer in _COCO_PREFIXES for inner in _ANNOTATION_PREFIXES]
-    image_folders = _find_each(
-        places, {name: [prefix + name for prefix in prefixes] for name in years}
-    )
+    image_folders = {
+        name: folder
+        for name in years
+        if (folder := _first_images(places, [prefix + name for prefix in prefixes]))
+    }
     karpathy = _find_each(
         places,
         {
@@ -165,7 +168,7 @@ def find_instructions(places: Sequence[Path]) -> tuple[Path, Path | None]:
         )
     inside = [outer + inner for outer in _COCO_PREFIXES for inner in _IMAGE_PREFIXES]
     images = [f"{prefix}train2014" for prefix in inside] + ["cocoimages/train"]
-    return found, _first([found.parent, *places], images)
+    return found, _first_images([found.parent, *places], images)
 
 
 def find_mme(places: Sequence[Path]) -> Path:
@@ -190,6 +193,12 @@ def _first(places: Iterable[Path], relative: Sequence[str]) -> Path | None:
     return next(
         (place / name for place in places for name in relative if (place / name).exists()), None
     )
+
+
+def _first_images(places: Iterable[Path], relative: Sequence[str]) -> Path | None:
+    """Return the first folder of images, else the first archive that holds such a folder."""
+    places = list(places)
+    return _first(places, relative) or _first(places, [f"{name}.zip" for name in relative])
 
 
 def _nothing_found(what: str, places: Sequence[Path], looked_for: Sequence[str]) -> DataError:

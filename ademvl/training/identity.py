@@ -12,7 +12,7 @@ from typing import Any
 
 import ademvl
 from ademvl.config.run import BackboneSettings, RunSettings
-from ademvl.config.schema import to_plain
+from ademvl.config.study import run_to_plain
 from ademvl.errors import DataError
 from ademvl.files import dump_json
 from ademvl.reporting.provenance import checksum_file, checksum_files
@@ -33,7 +33,7 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
     Raises:
         DataError: the run's data set is not there.
     """
-    settings = to_plain(run)
+    settings = run_to_plain(run)
     for section, keys in _IRRELEVANT.items():
         part = settings[section] if section else settings
         for key in keys:

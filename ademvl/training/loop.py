@@ -89,7 +89,7 @@ class Trainer:
         self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
         self.optimizer.zero_grad(set_to_none=True)
         micro_batches = self._micro_batches(items)
-        loss = self._accumulate_gradients(micro_batches, step)
+        loss = self._accumulate_gradients(micro_batches, step, epoch)
         grad_norm = self._update(step, items)
         return StepResult(
             step=step + 1,
@@ -120,11 +120,13 @@ class Trainer:
             for places in (by_length[i : i + size] for i in range(0, len(rows), size))
         ]
 
-    def _accumulate_gradients(self, micro_batches: Sequence[_MicroBatch], step: int) -> float:
+    def _accumulate_gradients(
+        self, micro_batches: Sequence[_MicroBatch], step: int, epoch: int
+    ) -> float:
         """Add up the gradients of all passes and return the loss."""
         losses, failing = [], []
         for batch, item_weights in micro_batches:
-            visual = self._visual_source.for_batch(batch)
+            visual = self._visual_source.for_batch(batch, epoch=epoch)
             with self._autocast():
                 logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)

@@ -144,7 +144,7 @@ def build_trainer(run: RunSettings, *, progress: bool) -> "Trainer":
         parameters,
         build_optimizer(parameters.items(), run.optimization),
         rows=rows,
-        visual_source=open_visual_source(run, model, images, progress=progress),
+        visual_source=open_visual_source(run, model, images, progress=progress, training=True),
         plan=plan,
         precision=run.backbones.precision,
     )

@@ -1,4 +1,4 @@
-"""Protects the prompts of the real problems: those of the reference for all that golden case G has."""
+"""Protects the prompts of the real problems: golden case G's, for all that it has."""
 
 import json
 from dataclasses import replace

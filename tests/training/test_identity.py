@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.run import BackboneSettings, OptimizationSettings, RunSettings
+from ademvl.config.run import (
+    BackboneSettings,
+    FeatureSettings,
+    OptimizationSettings,
+    RunSettings,
+)
 from ademvl.errors import DataError
 from ademvl.training.identity import identity_sha256, training_identity
 
@@ -46,6 +51,18 @@ def test_places_and_run_time_matters_do_not_count(
     run: RunSettings, change: dict[str, object]
 ) -> None:
     assert _sha256(dataclasses.replace(run, **change)) == _sha256(run)
+
+
+def test_augmentation_counts_where_images_are_augmented_only(run: RunSettings) -> None:
+    def settings(task: str, mode: str, augmentation: str) -> str:
+        features = FeatureSettings(mode=mode, augmentation=augmentation)
+        return _sha256(dataclasses.replace(run, task=task, features=features))
+
+    for task, mode in (("scienceqa", "online"), ("coco_caption", "cached")):
+        assert settings(task, mode, "none") == settings(task, mode, "reference")
+    assert settings("coco_caption", "online", "none") != settings(
+        "coco_caption", "online", "reference"
+    )
 
 
 @pytest.mark.parametrize(

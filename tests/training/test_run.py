@@ -86,9 +86,14 @@ def _results(run_dir: Path) -> tuple[bytes, list[tuple[float, ...]]]:
     return (run_dir / "adapter" / "adapter.safetensors").read_bytes(), curve
 
 
-@pytest.fixture(scope="module", params=["cached", "online"])
+@pytest.fixture(scope="module", params=["cached", "online", "augmented"])
 def undisturbed(request: pytest.FixtureRequest, world: Path) -> tuple[RunSettings, Path]:
-    run = _run(world, mode=request.param)
+    if request.param == "augmented":
+        captions = tiny.make_captions(world / "captions")
+        run = _run(world, mode="online", task="coco_caption", data_dir=str(captions))
+        assert run.augments_images
+    else:
+        run = _run(world, mode=request.param)
     run_dir = tiny.write_run(world / f"undisturbed-{request.param}", run)
     assert _finish(run_dir) == 0
     return run, run_dir
@@ -237,7 +242,8 @@ def test_provenance_tells_what_was_used(undisturbed: tuple[RunSettings, Path]) -
     assert provenance["usage"]["wall_seconds"] > 0
     assert provenance["usage"]["processes"] == 1
     assert provenance["packages"]["torch"] == torch.__version__.partition("+")[0]
-    assert {"data/problems.json", "weights/llm/model.safetensors"} <= set(provenance["checksums"])
+    name = "karpathy/coco_karpathy_train" if run.task == "coco_caption" else "problems"
+    assert {f"data/{name}.json", "weights/llm/model.safetensors"} <= set(provenance["checksums"])
     parts = provenance["trainable_parameters_by_part"]
     assert provenance["trainable_parameters"] == sum(parts.values())
     assert ("clip_adapters" in parts) == (run.features.mode == "online")
