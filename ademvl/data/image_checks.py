@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import UnidentifiedImageError
+
 from ademvl.data.findings import Finding
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.errors import DataError
@@ -100,7 +102,10 @@ def _digest_and_decode(path: Path) -> tuple[str, str | None]:
     except OSError as error:
         return "", f"{path}: cannot be read ({error.strerror})"
     except DataError as error:
-        damage = f"{path}: does not decode as an image ({error.__cause__})"
+        # Pillow names the object in memory, which would make every report another one.
+        is_unknown = isinstance(error.__cause__, UnidentifiedImageError)
+        reason = "no known image format" if is_unknown else error.__cause__
+        damage = f"{path}: does not decode as an image ({reason})"
         return hashlib.sha256(content).hexdigest(), damage
     return hashlib.sha256(content).hexdigest(), None
 

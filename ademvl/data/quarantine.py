@@ -51,7 +51,7 @@ def write_quarantine(root: Path, reasons: Mapping[str, str]) -> None:
 
     Args:
         root: folder of a task's data.
-        reasons: by item id.
+        reasons: kind of finding by item id.
     """
     path = root / QUARANTINE_FILE
     if reasons:

@@ -223,7 +223,8 @@ def _quarantine(root: Path, findings: Sequence[tuple[Level, Finding]]) -> None:
     reasons: dict[str, str] = {}
     for level, finding in findings:
         if level == "left_out":
-            reasons.setdefault(finding.item_id, finding.text)
+            # Not the text: it names places, and the file is part of a training's identity.
+            reasons.setdefault(finding.item_id, finding.kind)
     if root.is_dir():
         write_quarantine(root, reasons)
     if reasons:

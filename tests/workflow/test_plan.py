@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from ademvl.config.study import load_study
 from ademvl.workflow import WorkflowPlan
@@ -45,3 +46,14 @@ def test_run_reads_the_manifest_of_its_data_set(plan: WorkflowPlan) -> None:
 
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
     assert plan.gpus(wildcards("adem")) == 0
+
+
+def test_real_data_is_verified_before_it_is_used() -> None:
+    raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw["datasets"]["real"] = {"source": "scienceqa"}
+    raw["runs"]["adem"]["dataset"] = "real"
+    plan = WorkflowPlan(load_study(raw))
+    verified = "results/shared/data/real/verified.json"
+    assert plan.run_data(wildcards("adem")) == verified
+    assert plan.feature_data(wildcards("adem")) == verified
+    assert plan.data_ready() == ["results/shared/data/easy_vqa/manifest.json", verified]

@@ -1,0 +1,256 @@
+"""Protects the one tree: every known copy ends in it, by links, and readers accept it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ademvl.config.dataset import DatasetSettings
+from ademvl.data import links
+from ademvl.data.captions import load_caption_images, load_caption_train
+from ademvl.data.instructions import load_instructions
+from ademvl.data.layout import make_dataset
+from ademvl.data.mme import TASKS, load_benchmark
+from ademvl.data.scienceqa import SPLITS, check_images, load_scienceqa
+from ademvl.errors import DataError
+from tests.data import copies
+
+
+def lay_out(shared: Path, **settings) -> Path:
+    """Make a data set; return the folder of its only task."""
+    chosen = DatasetSettings(subset=True, **settings)
+    manifest = shared / "data" / "set" / "manifest.json"
+    make_dataset(manifest, chosen)
+    return manifest.parent / chosen.tasks[0]
+
+
+SCIENCEQA_COPIES = {
+    "official repository": (
+        "data/scienceqa/problems.json",
+        "data/scienceqa/images",
+        "data/captions.json",
+    ),
+    "official data folder": ("problems.json", "images", "captions.json"),
+    "LaVIN, ADEM-VL": ("problem.json", "images", "captions.json"),
+    "LaVIN, from its root": ("data/problems.json", "data/images", "data/captions.json"),
+    "archives beside problems": ("problems.json", "", "captions.json"),
+}
+
+
+@pytest.mark.parametrize("name", SCIENCEQA_COPIES)
+def test_existing_scienceqa_is_used_in_place(tmp_path, name):
+    copy = tmp_path / "copy"
+    problems, images, captions = (copy / part for part in SCIENCEQA_COPIES[name])
+    copies.write_scienceqa(problems, images, captions)
+    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(copy))
+    dataset = load_scienceqa(root)
+    assert {split: len(dataset.split(split)) for split in SPLITS} == copies.SIZES
+    assert dataset.problems["10"].caption == "a shade"
+    check_images(dataset, SPLITS)
+    assert (root / "images/train").is_symlink()
+    assert (root / "images/train").resolve() == (images / "train").resolve()
+
+
+def test_manifest_has_sizes_and_checksums(tmp_path):
+    copies.write_scienceqa(tmp_path / "copy/problems.json", tmp_path / "copy/images")
+    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
+    manifest = copies.read_json(root.parent / "manifest.json")
+    assert manifest["counts"]["train problems"] == 4
+    assert set(manifest["sha256"]) == {"scienceqa/problems.json", "scienceqa/pid_splits.json"}
+    assert manifest["settings"]["existing"] == str(tmp_path / "copy")
+
+
+def test_what_an_existing_copy_lacks_comes_from_downloads(tmp_path):
+    shared = tmp_path / "shared"
+    copies.write_scienceqa(shared / "downloads/scienceqa/problems.json", tmp_path / "elsewhere")
+    shutil.move(tmp_path / "elsewhere/test", shared / "unpacked/scienceqa/images/test")
+    shutil.move(tmp_path / "elsewhere", tmp_path / "copy")
+    root = lay_out(shared, source="scienceqa", existing=str(tmp_path / "copy"))
+    check_images(load_scienceqa(root), SPLITS)
+    assert (root / "images/test").readlink().parts[0] == ".."
+    assert (root / "images/train").readlink().is_absolute()
+
+
+def test_shared_folder_may_be_moved_as_a_whole(tmp_path):
+    shared = tmp_path / "shared"
+    images = shared / "unpacked/scienceqa/images"
+    copies.write_scienceqa(shared / "downloads/scienceqa/problems.json", images)
+    lay_out(shared, source="scienceqa")
+    shared.rename(tmp_path / "moved")
+    check_images(load_scienceqa(tmp_path / "moved/data/set/scienceqa"), SPLITS)
+
+
+def refuse(*_, **__):
+    raise OSError("not here")
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_layout_works_where_symbolic_links_do_not(tmp_path, monkeypatch, hard_links):
+    copies.write_scienceqa(tmp_path / "copy/problems.json", tmp_path / "copy/images")
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    if not hard_links:
+        monkeypatch.setattr(links.os, "link", refuse)
+    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
+    check_images(load_scienceqa(root), SPLITS)
+    image = root / "images/train/10/image.png"
+    is_same = image.samefile(tmp_path / "copy/images/train/10/image.png")
+    assert is_same == hard_links
+    assert not image.is_symlink()
+
+
+def test_packed_images_are_linked_as_archives(tmp_path):
+    downloads = tmp_path / "shared/downloads/scienceqa"
+    copies.write_scienceqa(downloads / "problems.json", tmp_path / "images")
+    (downloads / "train.zip").write_bytes(b"PK")
+    root = lay_out(tmp_path / "shared", source="scienceqa")
+    assert (root / "images/train.zip").read_bytes() == b"PK"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("scienceqa", "official repository: data/scienceqa/problems.json"),
+        ("coco_caption", "coco_karpathy_{train,val,test}.json or dataset_coco.json"),
+        ("lavin_instruct", "all_data.json or data/all_data.json"),
+        ("mme", "MME_Benchmark_release_version/existence"),
+    ],
+)
+def test_unknown_layout_is_refused_with_what_was_looked_for(tmp_path, source, said):
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(DataError) as caught:
+        lay_out(tmp_path / "shared", source=source, existing=str(tmp_path / "copy"))
+    assert said in str(caught.value)
+    assert str(tmp_path / "copy") in str(caught.value)
+    assert not (tmp_path / "shared/data/set").exists()
+
+
+def test_missing_existing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder; correct the key `existing`"):
+        lay_out(tmp_path, source="scienceqa", existing=str(tmp_path / "nowhere"))
+
+
+def check_caption_splits(root: Path) -> None:
+    train = load_caption_train(root)
+    assert [(item.image_id, item.caption) for item in train] == [
+        (number, f"caption {number}") for number in range(1, 6)
+    ]
+    for split, number in (("val", 6), ("test", 7)):
+        (image,) = load_caption_images(root, split)
+        assert (image.image_id, image.references) == (number, (f"one {number}", f"two {number}"))
+
+
+@pytest.mark.parametrize("images", ["", "images", "data/images"])
+@pytest.mark.parametrize("form", ["with references", "without references", "combined"])
+def test_existing_coco_is_used_in_place(tmp_path, images, form):
+    copy = tmp_path / "copy"
+    copies.write_coco_images(copy / images)
+    if form == "combined":
+        copies.write_karpathy_combined(copy / "dataset_coco.json")
+    else:
+        with_references = form == "with references"
+        copies.write_blip_splits(copy / "annotations", with_references=with_references)
+    check_caption_splits(lay_out(tmp_path / "shared", source="coco_caption", existing=str(copy)))
+
+
+def test_images_without_karpathy_splits_name_the_way_out(tmp_path):
+    copies.write_coco_images(tmp_path / "copy")
+    with pytest.raises(DataError, match="`caption_splits: official` does without"):
+        lay_out(tmp_path / "shared", source="coco_caption", existing=str(tmp_path / "copy"))
+
+
+def test_real_photos_are_laid_out_with_official_splits(tmp_path, real_dir):
+    root = lay_out(
+        tmp_path / "shared",
+        source="coco_caption",
+        existing=str(real_dir / "coco_photos"),
+        caption_splits="official",
+    )
+    train, val = load_caption_train(root), load_caption_images(root, "val")
+    assert (len(train), len({item.image for item in train}), len(val)) == (400, 80, 40)
+    assert {len(image.references) for image in val} == {5}
+    with pytest.raises(DataError, match=r"coco_karpathy_test.*cannot be read"):
+        load_caption_images(root, "test")
+
+
+def test_damaged_karpathy_file_is_named(tmp_path):
+    copies.write_coco_images(tmp_path / "copy")
+    copies.write_json(tmp_path / "copy/dataset_coco.json", {"images": [{"split": "train"}]})
+    with pytest.raises(DataError, match=r"dataset_coco\.json: not in Karpathy's form"):
+        lay_out(tmp_path / "shared", source="coco_caption", existing=str(tmp_path / "copy"))
+
+
+def test_instructions_take_images_from_downloaded_coco(tmp_path):
+    shared = tmp_path / "shared"
+    copies.write_coco_images(shared / "unpacked/coco_caption/images")
+    copies.write_json(tmp_path / "copy/all_data.json", {"all": copies.instruction_rows()})
+    root = lay_out(shared, source="lavin_instruct", existing=str(tmp_path / "copy"))
+    assert [item.image is not None for item in load_instructions(root)] == [False, True]
+
+
+@pytest.mark.parametrize("inside", ["", "MME_Benchmark_release_version"])
+def test_mme_is_laid_out_by_category(tmp_path, inside):
+    copies.write_mme(tmp_path / "copy" / inside)
+    root = lay_out(tmp_path / "shared", source="mme", existing=str(tmp_path / "copy"))
+    assert len(load_benchmark(root)) == 2 * len(TASKS)
+
+
+def write_export(folder: Path, problems: dict) -> None:
+    """Write parquet files as the Hugging Face export has them: without ids, images as bytes."""
+    pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir(parents=True)
+    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        rows = []
+        for key, row in problems.items():
+            if row["split"] == split:
+                content = None
+                if row["image"]:
+                    path = copies.write_image(folder.parent / "image.png", int(key))
+                    content = {"bytes": path.read_bytes(), "path": None}
+                kept = {field: value for field, value in row.items() if field != "split"}
+                rows.append({**kept, "image": content})
+        table = pyarrow.Table.from_pylist(rows)
+        pyarrow.parquet.write_table(table, folder / f"{name}-00000-of-00001-1028f23e.parquet")
+
+
+def test_export_gets_ids_by_split_and_place(tmp_path):
+    write_export(tmp_path / "copy/data", copies.scienceqa_problems())
+    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
+    dataset = load_scienceqa(root)
+    assert dataset.splits["val"] == ("val_0", "val_1")
+    assert dataset.problems["train_1"].question == "Which is 1?"
+    check_images(dataset, SPLITS)
+    manifest = copies.read_json(root.parent / "manifest.json")
+    assert manifest["source"]["ids"] == "split and row"
+
+
+def test_export_gets_official_ids_from_the_problems_beside_it(tmp_path):
+    problems = copies.scienceqa_problems()
+    write_export(tmp_path / "copy/data", problems)
+    shuffled = dict(sorted(problems.items(), reverse=True))
+    copies.write_json(tmp_path / "copy/problems.json", shuffled)
+    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
+    dataset = load_scienceqa(root)
+    assert {key: problem.question for key, problem in dataset.problems.items()} == {
+        key: row["question"] for key, row in problems.items()
+    }
+    check_images(dataset, SPLITS)
+
+
+def test_export_that_differs_from_the_problems_beside_it_is_refused(tmp_path):
+    problems = copies.scienceqa_problems()
+    write_export(tmp_path / "copy/data", problems)
+    problems["12"]["question"] = "Another?"
+    copies.write_json(tmp_path / "copy/problems.json", problems)
+    with pytest.raises(DataError, match=r"train row 2: 'Which is 2\?'"):
+        lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
+
+
+def test_damaged_export_is_named(tmp_path):
+    write_export(tmp_path / "copy/data", copies.scienceqa_problems())
+    (path,) = (tmp_path / "copy/data").glob("test-*.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"test-.*parquet: not a readable parquet file"):
+        lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
