@@ -36,12 +36,14 @@ wildcard_constraints:
     run="[A-Za-z0-9_]+",
     seed="[0-9]+",
     task="scienceqa|coco_caption",
+    source="[a-z0-9_]+",
 
 
 report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/settings.smk"
+include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/features.smk"
@@ -72,8 +74,9 @@ rule all:
 
 
 rule data:
-    """Data sets in their layout, verified."""
+    """Data sets in their layout, verified; weights, and what else the study fetches."""
     input:
+        plan.downloads(),
         plan.data_ready(),
 
 

@@ -6,6 +6,8 @@ nothing when code changes only in looks. The full fingerprint of the code goes i
 
 RESULT_VERSIONS = {
     "settings": 1,
+    "download": 1,
+    "unpack": 1,
     "data": 2,
     "verify": 1,
     "mini_backbones": 2,

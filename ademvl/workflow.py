@@ -6,14 +6,18 @@ The rules hold no logic of their own; input functions take Snakemake's wildcards
 import json
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
 from ademvl.versions import RESULT_VERSIONS
+
+if TYPE_CHECKING:
+    from ademvl.data.acquisition.plan import SourcePlan
 
 _TABLES = ("accuracy", "captions", "cost")
 
@@ -89,6 +93,67 @@ class WorkflowPlan:
         is_made_here = self.study.settings.datasets[dataset].source == "easy_vqa"
         name = "manifest" if is_made_here else "verified"
         return f"{self.shared}/data/{dataset}/{name}.json"
+
+    @cached_property
+    def _sources(self) -> dict[str, "SourcePlan"]:
+        """What the study fetches, by name; the registry is read only where it may be needed."""
+        settings = self.study.settings
+        is_local = all(d.source == "easy_vqa" for d in settings.datasets.values())
+        if is_local and not settings.backbones and not settings.downloads.extra_sources:
+            return {}
+        from ademvl.data.acquisition.plan import plan_sources
+
+        return {plan.name: plan for plan in plan_sources(self.study)}
+
+    def downloads(self, wildcards: Any = None) -> list[str]:
+        """Markers of all sources that the study fetches: downloaded, and unpacked."""
+        return [marker for name in self._sources for marker in self._markers(name)]
+
+    def _markers(self, name: str) -> list[str]:
+        source = self._sources.get(name)
+        if source is None:
+            return []
+        unpacked = [str(source.unpacked_marker)] if source.archives else []
+        return [str(source.marker), *unpacked]
+
+    def dataset_downloads(self, wildcards: Any) -> list[str]:
+        """Markers of the sources that a data set is laid out from; none for an existing copy."""
+        source = self.study.settings.datasets[wildcards.dataset].source
+        if source not in self._sources:
+            return []
+        names = (source, *self._sources[source].source.needs)
+        return [marker for name in names for marker in self._markers(name)]
+
+    def run_backbones(self, wildcards: Any) -> list[str]:
+        """Markers of the weights that a run loads; none where they are shipped or exist already."""
+        run = self.run(wildcards)
+        return self._backbone_markers(run.backbones.llm, run.backbones.tower_weights)
+
+    def feature_backbones(self, wildcards: Any) -> list[str]:
+        """Markers of the weights that encode a feature report's images."""
+        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        return self._backbone_markers(run.backbones.tower_weights)
+
+    def _backbone_markers(self, *paths: str) -> list[str]:
+        """Markers of the sources in whose folders these paths lie."""
+        return [
+            str(source.marker)
+            for source in self._sources.values()
+            if any(Path(path).is_relative_to(source.downloads_dir) for path in paths if path)
+        ]
+
+    def source_json(self, wildcards: Any) -> str:
+        """Return what a source's bytes depend on: a job reruns exactly when that changes."""
+        source = self._sources[wildcards.source].source
+        files = [
+            [file.name, file.bytes, file.md5, file.sha256, file.git_blob] for file in source.files
+        ]
+        hub = [source.hub.repository, source.hub.revision, *source.hub.patterns]
+        return json.dumps({"files": files, "hub": hub if source.hub.repository else []})
+
+    def archives_json(self, wildcards: Any) -> str:
+        """Return which archives of a source are unpacked, and where."""
+        return json.dumps(dict(self._sources[wildcards.source].archives))
 
     def run_data(self, wildcards: Any) -> str:
         """File that says of the data set that a run reads that it can be used."""

@@ -35,6 +35,7 @@ _MODULES = (
 _EPILOG = """\
 examples:
   ademvl plan config.yaml                        write every run's settings, list the runs
+  ademvl data plan --study FILE                  what a study would download
   ademvl train results/mini/runs/adem/seed0      train one run
   ademvl evaluate results/mini/runs/adem/seed0   predict and score it
   ademvl tables results/mini/study.yaml          tables from whatever has been run

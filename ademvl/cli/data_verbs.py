@@ -1,4 +1,4 @@
-"""Verbs about data sets: making them in the project's layout, and verifying them."""
+"""Verbs about data sets: fetching them, making them in the project's layout, verifying them."""
 
 import argparse
 import json
@@ -10,8 +10,18 @@ from ademvl.cli.verb import Verbs, add_verb
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb `data` with its actions."""
-    data = verbs.add_parser("data", help="Make and verify data sets.")
+    data = verbs.add_parser("data", help="Fetch, make and verify data sets.")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    plan = add_verb(
+        actions, "plan", _plan, "Print files, sizes, licences and places; uses no network."
+    )
+    fetch = add_verb(
+        actions, "fetch", _fetch, "Fetch, check and unpack; goes on after any interruption."
+    )
+    for action in (plan, fetch):
+        action.add_argument("--study", type=Path, default=Path("config.yaml"), help="study file")
+    fetch.add_argument("--source", help="one source only (default: all that the study needs)")
+    fetch.add_argument("--download-only", action="store_true", help="leave archives packed")
     convert = add_verb(actions, "convert", _convert, "Bring a data set into the project's layout.")
     convert.add_argument("json", help="settings of the data set as JSON ('{}' for the defaults)")
     convert.add_argument(
@@ -37,6 +47,23 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verify.add_argument("--threads", type=int, help="images decoded at once (default: CPU cores)")
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.data.acquisition.plan import plan_sources, render_plan
+
+    study = load_study(options.study)
+    print(render_plan(study, plan_sources(study)), end="")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.data.acquisition.fetch import fetch_study
+
+    fetch_study(load_study(options.study), only=options.source, download_only=options.download_only)
+    return 0
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from ademvl.config.dataset import DatasetSettings, check_sources
+from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import (
     BackboneSettings,
@@ -67,6 +68,9 @@ class StudySettings:
         shared_dir: folder of data and feature cache, may be shared by studies and users.
         column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
         datasets: data sets by name.
+        downloads: how data and weights reach this machine.
+        backbones: weights by the name of their source; runs use the name as `llm` or
+            `tower_weights`.
         defaults: settings that every run starts from.
         runs: runs by name; each names only what it changes.
     """
@@ -77,6 +81,8 @@ class StudySettings:
     shared_dir: str = "results/shared"
     column_notes: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, DatasetSettings] = field(default_factory=dict)
+    downloads: DownloadSettings = DownloadSettings()
+    backbones: Mapping[str, WeightsSource] = field(default_factory=dict)
     defaults: RunTemplate = RunTemplate()
     runs: Mapping[str, RunTemplate] = field(default_factory=dict)
 
@@ -196,8 +202,22 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     kept["features"] = dataclasses.replace(
         template.features, cache_dir=f"{settings.shared_dir}/features"
     )
+    kept["backbones"] = _local_backbones(settings, template.backbones)
     data_dir = f"{settings.shared_dir}/data/{template.dataset}/{template.task}"
     return RunSettings(study=settings.study, name=name, seed=seed, data_dir=data_dir, **kept)
+
+
+def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> BackboneSettings:
+    """Put the path of weights in place of the name that the study gives them."""
+    paths = {
+        name: weights.path(f"{settings.shared_dir}/downloads/{name}")
+        for name, weights in settings.backbones.items()
+    }
+    return dataclasses.replace(
+        backbones,
+        llm=paths.get(backbones.llm, backbones.llm),
+        tower_weights=paths.get(backbones.tower_weights, backbones.tower_weights),
+    )
 
 
 def run_to_plain(run: RunSettings) -> dict[str, Any]:
@@ -220,6 +240,10 @@ def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
     datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
+    if study.settings.downloads == DownloadSettings():
+        del plain["downloads"]
+    if not study.settings.backbones:
+        del plain["backbones"]
     return json.dumps({**plain, "datasets": datasets, "defaults": {}})
 
 

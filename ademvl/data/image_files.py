@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ademvl.data.acquisition.zip_images import image_size_bytes, read_image_bytes
 from ademvl.errors import DataError, list_findings
 
 # What Pillow raises on damaged files: OSError in most decoders, SyntaxError for broken PNG chunks,
@@ -23,7 +24,7 @@ def missing_image_findings(entries: Iterable[tuple[str, Path]]) -> list[str]:
             continue
         seen.add(path)
         try:
-            is_empty = path.stat().st_size == 0
+            is_empty = image_size_bytes(path) == 0
         except OSError:
             findings.append(f"{path}: image of {owner} is missing")
         else:
@@ -39,7 +40,8 @@ def open_rgb(source: Path | bytes) -> Image.Image:
         DataError: the image is missing or does not decode; names the file.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        content = source if isinstance(source, bytes) else read_image_bytes(source)
+        with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
     except _DECODING_ERRORS as error:
         name = "image given as bytes" if isinstance(source, bytes) else str(source)

@@ -1,12 +1,13 @@
 """Identity of images: the SHA-256 of a file's bytes, whatever its name or place."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.errors import DataError, list_findings
-from ademvl.files import sha256_file
 from ademvl.vision.image_progress import image_progress
 
 _CHUNK = 64
@@ -49,7 +50,7 @@ def _digest_chunk(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
     findings = []
     for path in paths:
         try:
-            digests[path] = sha256_file(path)
+            digests[path] = hashlib.sha256(read_image_bytes(path)).hexdigest()
         except OSError as error:
             findings.append(f"{path}: {error.strerror}")
     return digests, findings

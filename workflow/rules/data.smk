@@ -2,6 +2,8 @@
 
 
 rule dataset:
+    input:
+        plan.dataset_downloads,
     output:
         "<shared>/data/{dataset}/manifest.json",
     log:

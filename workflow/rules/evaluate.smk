@@ -5,6 +5,7 @@ rule evaluate_run:
     input:
         settings="<results>/runs/{run}/seed{seed}/run.yaml",
         data=plan.run_data,
+        backbones=plan.run_backbones,
         weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
     output:

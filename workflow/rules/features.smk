@@ -9,6 +9,7 @@ rule feature_cache:
     input:
         settings=plan.feature_run_settings,
         data=plan.feature_data,
+        backbones=plan.feature_backbones,
     output:
         "<results>/features/{run}.json",
     log:

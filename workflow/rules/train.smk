@@ -5,6 +5,7 @@ rule train_run:
     input:
         settings="<results>/runs/{run}/seed{seed}/run.yaml",
         data=plan.run_data,
+        backbones=plan.run_backbones,
         features=plan.run_features,
     output:
         weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",

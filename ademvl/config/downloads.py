@@ -1,0 +1,70 @@
+"""Settings of downloads: what may be fetched, how, and which copies of weights are used instead."""
+
+from dataclasses import dataclass
+
+from ademvl.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSettings:
+    """How data and weights reach this machine; has no influence on results.
+
+    Attributes:
+        offline: never use the network; what is missing is listed instead.
+        accepted_licenses: names of licences that you have read and accept, such as `llama`; weights
+            under other licences of this kind are not fetched. `ademvl data plan` names them.
+        extra_sources: sources fetched beside those that the study needs, such as
+            `adem_released_scienceqa`.
+        unpack: unpack archives of images; false reads images straight from the archives.
+        connections: files fetched at the same time.
+        retries: attempts in a row that may fail without any byte gained before an address is
+            given up.
+        stall_seconds: a connection that delivers nothing for so long is made anew.
+    """
+
+    offline: bool = False
+    accepted_licenses: tuple[str, ...] = ()
+    extra_sources: tuple[str, ...] = ()
+    unpack: bool = True
+    connections: int = 4
+    retries: int = 8
+    stall_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.connections < 1:
+            raise SettingsError(f"downloads.connections: {self.connections}, expected >= 1")
+        if self.retries < 0:
+            raise SettingsError(f"downloads.retries: {self.retries}, expected >= 0")
+        if self.stall_seconds <= 0:
+            raise SettingsError(f"downloads.stall_seconds: {self.stall_seconds}, expected > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource:
+    """Weights under the name of a source, which runs then use as `llm` or `tower_weights`.
+
+    Attributes:
+        existing: a copy used in place: the file named below, or a folder in the layout of
+            transformers or of Meta's releases; empty fetches the source.
+        file: of sources made of single files, the one that is loaded; empty for a folder.
+        repository: repository of the Hugging Face hub in place of the source's own.
+        revision: branch, tag or commit of `repository`.
+    """
+
+    existing: str = ""
+    file: str = ""
+    repository: str = ""
+    revision: str = "main"
+
+    def __post_init__(self) -> None:
+        if self.existing and self.repository:
+            raise SettingsError(
+                f"backbones: existing {self.existing} and repository {self.repository} "
+                "exclude each other"
+            )
+
+    def path(self, downloads_dir: str) -> str:
+        """Return the file or folder that a run loads, given the source's folder of downloads."""
+        if self.existing:
+            return self.existing
+        return f"{downloads_dir}/{self.file}" if self.file else downloads_dir

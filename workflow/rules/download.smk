@@ -1,0 +1,55 @@
+"""Data and weights from elsewhere: fetched, verified, unpacked, once for all studies.
+
+What has arrived of a file, and what is unpacked already, is no declared output: a killed job goes
+on from there. The markers say that a source is complete.
+"""
+
+
+rule download:
+    """One source, verified: <shared>/downloads/{source}."""
+    input:
+        study=ancient("<results>/study.yaml"),
+    output:
+        "<shared>/downloads/{source}/complete.json",
+    log:
+        "<results>/logs/download/{source}.log",
+    benchmark:
+        "<results>/benchmarks/download/{source}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=1440,
+        gpu=0,
+    params:
+        source=plan.source_json,
+        version=plan.versions["download"],
+    shell:
+        "ademvl data fetch --study {input.study} --source {wildcards.source}"
+        " --download-only 2> {log}"
+
+
+rule unpack:
+    """The archives of one source, unpacked: <shared>/unpacked/{source}."""
+    input:
+        study=ancient("<results>/study.yaml"),
+        downloaded="<shared>/downloads/{source}/complete.json",
+    output:
+        "<shared>/unpacked/{source}/.complete.json",
+    log:
+        "<results>/logs/unpack/{source}.log",
+    benchmark:
+        "<results>/benchmarks/unpack/{source}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=480,
+        gpu=0,
+    params:
+        archives=plan.archives_json,
+        version=plan.versions["unpack"],
+    shell:
+        "ademvl data fetch --study {input.study} --source {wildcards.source} 2> {log}"
