@@ -155,6 +155,9 @@ def _attempt(
         if total is None:
             return  # the part was complete already
         if expected_bytes and total and total != expected_bytes:
+            start = response.raw.read(_PAGE_BYTES) if part.size == 0 else b""
+            if _PAGE_START.match(start):
+                raise _page_error(start)
             raise TransferError(f"offers {total} bytes, expected {expected_bytes}")
         wanted = total or expected_bytes
         part.note_origin(_origin(response, url, total))
@@ -286,5 +289,10 @@ def _page_error(content: bytes) -> TransferError:
 
 def _reason(error: BaseException) -> str:
     """Return the innermost reason of an error of requests or urllib3, which nest theirs."""
-    text = str(error.__cause__ or error.__context__ or error) or type(error).__name__
+    inner: BaseException | None = error
+    while inner is not None:
+        error = inner
+        nested = (getattr(error, "reason", None), *error.args)
+        inner = next((item for item in nested if isinstance(item, BaseException)), None)
+    text = str(error) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from ademvl.data.acquisition.part_file import write_error
@@ -56,17 +57,16 @@ def unpack_archives(
         DataError: an archive is damaged or hostile (names the entry), or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder.parent / f".{folder.name}.lock"):
+    with lock_file(folder.parent / f".{folder.name}.lock"), ExitStack() as stack:
         if is_unpacked(folder, sha256):
             return
-        opened = {path: ZipArchive(path) for path in archives}
+        opened = {path: stack.enter_context(ZipArchive(path)) for path in archives}
         _check_room(folder, opened, archives)
         (folder / MARKER).unlink(missing_ok=True)
         shutil.rmtree(folder / _ASIDE, ignore_errors=True)
         (folder / _ASIDE).mkdir()
         for path, archive in opened.items():
-            with archive:
-                _unpack(archive, folder / archives[path], folder / _ASIDE, on_bytes)
+            _unpack(archive, folder / archives[path], folder / _ASIDE, on_bytes)
         shutil.rmtree(folder / _ASIDE)
         os.sync()  # one wait for all files in place of one for each of 123,000
         write_json(folder / MARKER, _marker(opened, sha256))

@@ -7,6 +7,7 @@ A folder may be replaced by an archive of its name that holds it: where
 
 import errno
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 
 from ademvl.data.acquisition.zip_entries import ZipArchive
@@ -20,7 +21,7 @@ def find_archive(path: Path) -> tuple[Path, str] | None:
 
     The outermost missing folder decides. None where no archive does.
     """
-    missing = [parent for parent in path.parents if not parent.is_dir()]
+    missing = list(takewhile(lambda parent: not parent.is_dir(), path.parents))
     if not missing:
         return None
     folder = missing[-1]

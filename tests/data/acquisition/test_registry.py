@@ -1,0 +1,83 @@
+"""Protects the registry of sources: complete, well-formed, and refused where it is not."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ademvl.data.acquisition.registry import load_registry
+from ademvl.errors import SettingsError
+
+GOOD = """
+licenses:
+  free: {name: Free, url: ""}
+sources:
+  things:
+    title: Things
+    license: free
+    page: ""
+    files:
+      - {name: a.zip, urls: ["https://example.org/a.zip"], origin: here}
+"""
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = folder / "sources.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_registry(path)
+    return str(caught.value)
+
+
+def test_all_that_studies_may_name_is_there() -> None:
+    registry = load_registry()
+    assert {
+        *("scienceqa", "coco_caption", "lavin_instruct", "mme", "clip_vit_l14"),
+        *("llama_7b", "llama_13b", "llama2_7b"),
+        *(f"adem_released_{task}" for task in ("scienceqa", "caption", "instruction")),
+    } == set(registry.sources)
+    assert registry.license_of("llama_7b").must_accept
+
+
+def test_weights_of_llama_come_without_their_duplicates() -> None:
+    hub = load_registry().source("llama_7b").hub
+    assert "*.safetensors" in hub.patterns
+    assert not any("bin" in pattern for pattern in hub.patterns)
+
+
+def test_sizes_and_checksums_are_those_that_were_collected(real_dir: Path) -> None:
+    with (real_dir / "downloads.tsv").open(encoding="utf-8") as stream:
+        rows = {row["url"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    compared = 0
+    for source in load_registry().sources.values():
+        for file in source.files:
+            for url in file.urls:
+                if url in rows:
+                    row = rows[url]
+                    assert str(file.bytes or "") == row["bytes"]
+                    assert (file.md5, file.sha256) == (row["md5"], row["sha256"])
+                    compared += 1
+    assert compared >= 18
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("origin: here", "origin: here, size: 4", "size: unknown key"),
+        ("license: free", "license: fre", "sources.things.license: 'fre' is not under licenses"),
+        ("name: a.zip", "name: ../a.zip", "must be a plain, visible file name"),
+        ("https://example.org/a.zip", "ftp://example.org/a", "is of no known kind"),
+        ("origin: here", "origin: here, md5: abc", "md5 'abc' is none"),
+        ("origin: here", "origin: here, unpack_to: ../x", "unpack_to '../x' leaves its folder"),
+        ("origin: here", "origin: here, images: true", "images without unpack_to"),
+        ("page: ", "needs: [others]\n    page: ", "no source 'others'"),
+        ("sources:", "sources: [", "cannot be read as a registry"),
+    ],
+)
+def test_malformed_registry_is_refused(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert expected in refusal(tmp_path, GOOD.replace(old, new))
+
+
+def test_unknown_source_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="'coco' is no source of data or weights; known: scie"):
+        load_registry().source("coco")
