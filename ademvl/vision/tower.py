@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from ademvl.errors import SettingsError, WeightsError
 from ademvl.files import read_json
 from ademvl.vision.bottleneck import AdaptedMlp, ClipAdapter, DropoutSeeds
 
+_OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _ACTIVATIONS = {False: "GELU", True: "QuickGELU"}
 MINI_CLIP_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_clip"
 
@@ -201,12 +203,31 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
         )
     _check_activation(name, weights)
     try:
-        clip = open_clip.create_model(name, pretrained=weights)
+        if is_torchscript(Path(weights)):
+            clip = open_clip.create_model(name)
+            clip.load_state_dict(_torchscript_weights(Path(weights)))
+        else:
+            clip = open_clip.create_model(name, pretrained=weights)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsError(
             f"backbones.tower_weights: {weights} cannot be loaded into {name}: {error}"
         ) from error
     return VisionTower(clip, name=f"{name}/{Path(weights).name}")
+
+
+def is_torchscript(path: Path) -> bool:
+    """Say whether a file is an archive of TorchScript, as OpenAI's CLIP releases are."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _torchscript_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a TorchScript archive, which torch loads without unpickling objects."""
+    state: dict[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
+    # Sizes that OpenAI's releases keep beside the weights; open_clip knows them by the name.
+    return {key: weight for key, weight in state.items() if key not in _OPENAI_SIZES}
 
 
 def _check_activation(name: str, weights: str) -> None:

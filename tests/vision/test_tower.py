@@ -160,3 +160,34 @@ def test_damaged_weights_are_named(backbones, tmp_path):
         load_openai_format(broken)
     with pytest.raises(WeightsError, match=r"missing\.safetensors"):
         load_openai_format(tmp_path / "missing.safetensors")
+
+
+class _Holder(torch.nn.Module):
+    """Holds weights under the names of a state dict, as a program that TorchScript can save."""
+
+    def __init__(self, state):
+        super().__init__()
+        for key, weight in state.items():
+            first, _, rest = key.partition(".")
+            if not rest:
+                self.register_buffer(first, weight)
+            elif first not in self._modules:
+                inner = {k.partition(".")[2]: w for k, w in state.items() if _is_inside(k, first)}
+                self.add_module(first, _Holder(inner))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+
+def _is_inside(key, name):
+    return key.startswith(f"{name}.")
+
+
+def test_torchscript_archive_of_openais_releases_is_read(tower, backbones, pixels, tmp_path):
+    state = torch.load(backbones.tower_weights, weights_only=True)
+    state |= {name: torch.tensor(8) for name in ("input_resolution", "context_length")}
+    torch.jit.script(_Holder(state)).save(tmp_path / "ViT.pt")
+    loaded = load_tower(
+        BackboneSettings(tower=backbones.tower, tower_weights=str(tmp_path / "ViT.pt"))
+    )
+    torch.testing.assert_close(loaded.encode(pixels), tower.encode(pixels), rtol=0, atol=0)

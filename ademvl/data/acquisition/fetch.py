@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ademvl.config.study import Study
 from ademvl.data.acquisition.download import FileTarget, fetch_file, is_ready
+from ademvl.data.acquisition.existing import verify_copies
 from ademvl.data.acquisition.hub import fetch_repository
 from ademvl.data.acquisition.plan import (
     FilePlan,
@@ -48,13 +49,15 @@ def fetch_study(
 
     Raises:
         SettingsError: a licence is not accepted, or a name is unknown.
-        DataError: files are missing and `offline` is set, the disk is too small, or files could
-            not be fetched; lists all of them.
+        DataError: files are missing and `offline` is set, the disk is too small, files could not
+            be fetched, or copies that the study names differ from their release; lists all of them.
     """
     registry = registry or load_registry()
     settings = study.settings.downloads
     whole = plan_sources(study, registry)
     plans = (plan_source(study, only, registry),) if only else whole
+    if not only:
+        verify_copies(study, registry)
     _verify_placed_files(plans)
     _refuse_unaccepted(study, plans)
     if settings.offline:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ademvl.config.study import Study
 from ademvl.data.acquisition.download import FileTarget
+from ademvl.data.acquisition.existing import missing_copies
 from ademvl.data.acquisition.hub import fetched_bytes, is_fetched
 from ademvl.data.acquisition.progress import format_bytes
 from ademvl.data.acquisition.records import Records
@@ -109,14 +110,14 @@ def needed_sources(study: Study, registry: Registry) -> tuple[str, ...]:
     Data sets and weights with an `existing` copy are not among them.
 
     Raises:
-        SettingsError: lists names that no source or licence has, and weights that a run names
-            though they are not under `backbones`.
+        SettingsError: lists names that no source or licence has, weights that a run names though
+            they are not under `backbones`, and copies of weights that are not there.
     """
     settings = study.settings
-    findings = list(_findings(study, registry))
+    findings = [*_findings(study, registry), *missing_copies(study)]
     if findings:
         remedy = f"Sources: {', '.join(registry.sources)}."
-        raise SettingsError(list_findings(f"{study.name}: unknown names", findings, remedy))
+        raise SettingsError(list_findings(f"{study.name}: wrong names", findings, remedy))
     own = {dataset.source for dataset in settings.datasets.values() if dataset.existing}
     wanted = {
         *(d.source for d in settings.datasets.values() if d.source in registry.sources),

@@ -107,6 +107,7 @@ class Source:
         files: what is fetched file by file.
         hub: or a repository that is fetched whole.
         needs: other sources without which it is of no use.
+        meta_sha256: of files of Meta's own release, for copies in its layout.
     """
 
     title: str
@@ -115,6 +116,7 @@ class Source:
     files: tuple[SourceFile, ...] = ()
     hub: HubRepository = HubRepository(repository="")
     needs: tuple[str, ...] = ()
+    meta_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +196,9 @@ def _findings(source: Source, registry: Registry) -> list[str]:
     ]
     for file in source.files:
         findings += [f".{file.name}: {finding}" for finding in _file_findings(file)]
-    for name, checksum in source.hub.sha256.items():
+    for name, checksum in (*source.hub.sha256.items(), *source.meta_sha256.items()):
         if not _is_hex(checksum, _HEX_LENGTHS["sha256"]):
-            findings.append(f".hub.sha256.{name}: {checksum!r} is no sha256")
+            findings.append(f": {checksum!r} is no sha256 ({name})")
     return findings
 
 

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 QUOTA_PAGE = (
@@ -50,6 +51,11 @@ class Served:
     headers: tuple[tuple[str, str], ...] = ()
     delay_seconds: float = 0.0
     requests: list[dict[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def tag(self) -> str:
+        """ETag of the content, computed once: it takes long for large files."""
+        return f'"{hashlib.md5(self.content).hexdigest()}"'
 
 
 class FaultyServer:
@@ -109,7 +115,7 @@ class FaultyServer:
 
     def _send_file(self, handler: BaseHTTPRequestHandler, served: Served, fault: Fault) -> None:
         content = served.content if fault.body is None else fault.body
-        etag = f'"{hashlib.md5(served.content).hexdigest()}"'
+        etag = served.tag
         headers = {"Content-Type": served.content_type} | dict(served.headers)
         if served.etag:
             headers["ETag"] = etag

@@ -21,6 +21,14 @@ SCIENCEQA = {"real": {"source": "scienceqa"}}
 RUN = {"run": {"dataset": "real"}}
 
 
+def meta_copy(folder: Path) -> Path:
+    """A folder that looks like LLaMA-7B of Meta's release."""
+    (folder / "7B").mkdir()
+    for name in ("params.json", "consolidated.00.pth"):
+        (folder / "7B" / name).write_bytes(b"{}")
+    return folder / "7B"
+
+
 def needs(shared: Path, **keys: object) -> tuple[str, ...]:
     return needed_sources(study_of(shared, **keys), load_registry())
 
@@ -56,11 +64,11 @@ def test_mini_study_fetches_nothing_and_is_written_as_before() -> None:
 
 def test_existing_copies_are_not_fetched(tmp_path: Path) -> None:
     datasets = {"real": {"source": "scienceqa", "existing": "/data/scienceqa"}}
-    weights = {"llama_7b": {"existing": "/models/7B"}}
+    weights = {"llama_7b": {"existing": str(meta_copy(tmp_path))}}
     assert needs(tmp_path, datasets=datasets, runs=RUN, backbones=weights) == ()
     defaults = {"backbones": {"llm": "llama_7b"}}
     study = study_of(tmp_path, datasets=datasets, runs=RUN, backbones=weights, defaults=defaults)
-    assert study.runs[0].backbones.llm == "/models/7B"
+    assert study.runs[0].backbones.llm == str(tmp_path / "7B")
 
 
 def test_what_a_source_needs_is_needed_too(tmp_path: Path) -> None:
