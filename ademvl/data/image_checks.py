@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
+from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.data.findings import Finding
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.errors import DataError
@@ -97,10 +98,13 @@ def _decoded(
 def _digest_and_decode(path: Path) -> tuple[str, str | None]:
     """Return the digest of a file's bytes, and what is wrong with the image if anything is."""
     try:
-        content = path.read_bytes()
-        open_rgb(content)
+        content = read_image_bytes(path)
     except OSError as error:
-        return "", f"{path}: cannot be read ({error.strerror})"
+        return "", f"{path}: cannot be read ({error.strerror or error})"
+    except DataError as error:  # of the archive that holds it
+        return "", str(error)
+    try:
+        open_rgb(content)
     except DataError as error:
         # Pillow names the object in memory, which would make every report another one.
         is_unknown = isinstance(error.__cause__, UnidentifiedImageError)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ademvl.data.acquisition.zip_images import image_names
 from ademvl.data.captions import (
     KARPATHY_IMAGES,
     OFFICIAL_IMAGES,
@@ -122,10 +123,11 @@ def _inspect_captions(root: Path, found: Inspection) -> None:
         found.counts[f"{split} captions"] = sum(len(item.references) for item in images)
     found.expected |= {f"{split} images": size for split, size in KARPATHY_IMAGES.items()}
     for folder, size in OFFICIAL_IMAGES.items():
-        if (root / "images" / folder).is_dir():
+        image_dir = root / "images" / folder
+        if image_dir.is_dir() or image_dir.with_name(f"{folder}.zip").is_file():
             found.expected[f"files in {folder}"] = size
-            files = (root / "images" / folder).glob("*.jpg")
-            found.counts[f"files in {folder}"] = sum(1 for _ in files)
+            files = [name for name in image_names(image_dir) if name.endswith(".jpg")]
+            found.counts[f"files in {folder}"] = len(files)
 
 
 def _inspect_instructions(root: Path, found: Inspection) -> None:

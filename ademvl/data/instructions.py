@@ -43,11 +43,6 @@ class InstructionExample:
     image: Path | None
 
 
-def instruction_prompt(text: str) -> str:
-    """Render an instruction as LaVIN does: two spaces become one, in a single pass."""
-    return f"Instruction: {text}\nResponse:".replace("  ", " ").strip()
-
-
 def load_instructions(root: Path) -> list[InstructionExample]:
     """Read all instructions in file order, without those in quarantine.
 

@@ -245,7 +245,7 @@ class _FrozenFeatures:
         self._preprocessing = preprocessing_for(run.task, tower.image_size)
         self._dtype = DTYPES[run.features.precision]
 
-    def for_batch(self, batch: "Batch") -> torch.Tensor | None:
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> torch.Tensor | None:
         """Return features (B_img, 1 + G, C) in the precision of the run's cache."""
         paths: list[Path] = [path for path in batch.images if path is not None]
         if not paths:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ademvl.data.instructions import instruction_prompt, load_instructions
+from ademvl.data.instructions import load_instructions
+from ademvl.data.prompts import build_instruction_prompt
 from ademvl.errors import DataError
 from tests.data import copies
 
@@ -22,8 +23,8 @@ def test_items_are_read_in_order_with_their_image(tmp_path):
 
 def test_prompt_is_the_one_that_the_file_has():
     (text_only, shown) = copies.instruction_rows()
-    assert instruction_prompt("Say hello.") == text_only["instruction"]
-    assert instruction_prompt("What is  it?") == shown["instruction"]
+    assert build_instruction_prompt("Say hello.") == text_only["instruction"]
+    assert build_instruction_prompt("What is it?") == shown["instruction"]
 
 
 def test_empty_answers_are_kept(tmp_path):

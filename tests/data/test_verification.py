@@ -192,6 +192,36 @@ def test_number_of_threads_changes_nothing(copy):
     assert verify_dataset(folder, one) == verify_dataset(folder, four)
 
 
+def pack(folder: Path) -> None:
+    """Put a folder's content into an archive of its name, beside it."""
+    shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+    shutil.rmtree(folder)
+
+
+def test_packed_images_are_verified_as_unpacked_ones(copy):
+    image = copy / "images/train/12/image.png"
+    image.write_bytes(image.read_bytes()[:50])
+    shutil.copy(copy / "images/val/14/image.png", copy / "images/test/16/image.png")
+    (copy / "images/train/10/image.png").unlink()
+    unpacked = verify_dataset(lay_out(copy), QUIET)
+    for split in ("train", "val", "test"):
+        pack(copy / "images" / split)
+    packed = verify_dataset(lay_out(copy), QUIET)
+    assert packed == unpacked
+    assert len(found(packed)) == 3
+
+
+def test_packed_coco_images_are_counted(tmp_path):
+    copy = tmp_path / "copy"
+    folder = lay_out_captions(copy)
+    pack(copy / "train2014")
+    folder = lay_out(copy, source="coco_caption")
+    verification = verify_dataset(folder, QUIET)
+    assert verification.has_passed
+    assert verification.counts["coco_caption"]["files in train2014"] == 3
+    assert verification.counts["coco_caption"]["files in val2014"] == 4
+
+
 def lay_out_captions(copy: Path, **settings) -> Path:
     copies.write_coco_images(copy)
     copies.write_blip_splits(copy, with_references=True)
