@@ -16,6 +16,7 @@ from ademvl.data.prompts import (
     build_prompt,
 )
 from ademvl.data.scienceqa import ScienceQA
+from ademvl.errors import DataError
 
 ImageUse = Literal["shown", "withheld"]
 
@@ -62,10 +63,18 @@ def scienceqa_evaluation_examples(
     `prompts.evaluation` decides on the format: `matched` is the training format; `reference` is
     QCM-A with the picture's caption in the context. Where images are withheld, so are captions,
     which are made from them.
+
+    Raises:
+        DataError: captions are to be shown, but the data set has none.
     """
     is_reference = prompts.evaluation == "reference"
     prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else prompts.train_format
     use_caption = is_reference and images == "shown"
+    if use_caption and not any(problem.caption for problem in dataset.problems.values()):
+        raise DataError(
+            f"{dataset.root}: prompts.evaluation is reference, which shows captions, but there are "
+            "none. Put the official captions.json there, or set prompts.evaluation: matched."
+        )
     return [
         Example(
             item_id=problem.question_id,

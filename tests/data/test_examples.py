@@ -12,6 +12,7 @@ from ademvl.data.examples import (
     scienceqa_training_examples,
 )
 from ademvl.data.scienceqa import load_scienceqa
+from ademvl.errors import DataError
 
 CUE = "Response:The answer is"
 
@@ -57,6 +58,15 @@ def test_reference_evaluation_is_qcm_with_caption(dataset):
     (example,) = scienceqa_evaluation_examples(dataset, "test", settings, "shown")
     assert example.prompt == f"Question: Which?\nContext: a cat\nOptions: (A) a (B) b\n{CUE}"
     assert example.context == "a cat"
+
+
+def test_reference_evaluation_without_any_captions_is_refused(dataset):
+    (dataset.root / "captions.json").unlink()
+    bare = load_scienceqa(dataset.root)
+    settings = PromptSettings(evaluation="reference")
+    with pytest.raises(DataError, match=r"there are none. Put the official captions\.json there"):
+        scienceqa_evaluation_examples(bare, "test", settings, "shown")
+    assert scienceqa_evaluation_examples(bare, "test", settings, "withheld")
 
 
 @pytest.mark.parametrize("evaluation", ["matched", "reference"])
