@@ -35,7 +35,9 @@ class WorkflowPlan:
     def of_config(cls, config: Mapping[str, Any]) -> "WorkflowPlan":
         """Check Snakemake's config and plan it; end with the findings and exit code 2 otherwise."""
         try:
-            return cls(load_study(config))
+            plan = cls(load_study(config))
+            plan.downloads()  # names of sources and copies of weights are checked here
+            return plan
         except AdemvlError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
