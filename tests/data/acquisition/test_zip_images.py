@@ -14,6 +14,7 @@ from ademvl.data.acquisition.zip_images import (
     image_size_bytes,
     read_image_bytes,
 )
+from ademvl.data.image_checks import ImageUse, check_image_files
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.errors import DataError
 from ademvl.vision.image_digests import digest_images
@@ -72,6 +73,22 @@ def test_missing_images_are_listed_as_those_of_a_folder(folder: Path) -> None:
         assert missing_image_findings([("id 5", path)]) == [f"{path}: image of id 5 is missing"]
         with pytest.raises(DataError, match="no such file"):
             open_rgb(path)
+
+
+def test_verification_decodes_packed_images_and_names_damaged_ones(folder: Path) -> None:
+    archive = folder / "packed/train.zip"
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"train/1/3.png") + 60] ^= 0xFF
+    archive.write_bytes(content)
+    uses = [
+        ImageUse(str(number), f"question {number}", "train", path)
+        for number in range(40)
+        for path in both(folder, f"train/1/{number}.png")
+    ]
+    findings, num_decoded = check_image_files(uses, sample=None, seed=0, threads=2, progress=False)
+    assert num_decoded == 80
+    assert [(finding.kind, finding.item_id) for finding in findings] == [("damaged_image", "3")]
+    assert "entry 'train/1/3.png'" in findings[0].text
 
 
 def test_folder_without_archive_is_missing(tmp_path: Path) -> None:
