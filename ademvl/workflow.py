@@ -120,8 +120,9 @@ class WorkflowPlan:
 
     def dataset_downloads(self, wildcards: Any) -> list[str]:
         """Markers of the sources that a data set is laid out from; none for an existing copy."""
-        source = self.study.settings.datasets[wildcards.dataset].source
-        if source not in self._sources:
+        dataset = self.study.settings.datasets[wildcards.dataset]
+        source = dataset.source
+        if dataset.existing or source not in self._sources:
             return []
         names = (source, *self._sources[source].source.needs)
         return [marker for name in names for marker in self._markers(name)]

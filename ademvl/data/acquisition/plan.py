@@ -118,13 +118,14 @@ def needed_sources(study: Study, registry: Registry) -> tuple[str, ...]:
     if findings:
         remedy = f"Sources: {', '.join(registry.sources)}."
         raise SettingsError(list_findings(f"{study.name}: wrong names", findings, remedy))
-    own = {dataset.source for dataset in settings.datasets.values() if dataset.existing}
+    datasets = settings.datasets.values()
     wanted = {
-        *(d.source for d in settings.datasets.values() if d.source in registry.sources),
+        *(d.source for d in datasets if d.source in registry.sources and not d.existing),
         *(name for name, weights in settings.backbones.items() if not weights.existing),
+        *settings.downloads.extra_sources,
     }
-    wanted |= {need for name in wanted for need in registry.sources[name].needs}
-    wanted = (wanted - own) | set(settings.downloads.extra_sources)
+    own = {dataset.source for dataset in datasets if dataset.existing}
+    wanted |= {n for name in wanted for n in registry.sources[name].needs if n not in own}
     return tuple(name for name in registry.sources if name in wanted)
 
 

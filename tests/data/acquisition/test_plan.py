@@ -74,6 +74,10 @@ def test_existing_copies_are_not_fetched(tmp_path: Path) -> None:
 def test_what_a_source_needs_is_needed_too(tmp_path: Path) -> None:
     datasets = {"easy_vqa": {}, "instructions": {"source": "lavin_instruct"}}
     assert needs(tmp_path, datasets=datasets) == ("coco_caption", "lavin_instruct")
+    datasets |= {"coco": {"source": "coco_caption", "existing": "/data/coco"}}
+    assert needs(tmp_path, datasets=datasets) == ("lavin_instruct",)
+    datasets["instructions"] = {"source": "lavin_instruct", "existing": "/data/lavin"}
+    assert needs(tmp_path, datasets=datasets) == ()
 
 
 def test_own_repository_is_fetched_in_place_of_the_default(tmp_path: Path) -> None:
