@@ -129,8 +129,9 @@ class StateStore:
         for path in self._folder.glob("step-*.safetensors"):
             if path.stem not in keep:
                 path.unlink(missing_ok=True)
-        for leftover in self._folder.glob(".step-*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".step-*.tmp", ".tmp*"):  # the latter is of safetensors
+            for leftover in self._folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
 
 
 def _content_sha256(content: object) -> str:

@@ -89,6 +89,7 @@ def test_leftovers_of_a_killed_write_are_ignored_and_removed(tmp_path: Path) -> 
     store = _store(tmp_path, steps=(1,))
     (tmp_path / "state" / "step-00000002.safetensors").write_bytes(b"whole, but without its json")
     (tmp_path / "state" / ".step-00000003.safetensors.x.tmp").write_bytes(b"half")
+    (tmp_path / "state" / ".tmpDL89lf").write_bytes(b"half")  # as safetensors names its own
     state = store.load_newest()
     assert state is not None
     assert state.step == 1
