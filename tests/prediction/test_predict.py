@@ -19,7 +19,10 @@ NUM_TEST = 9
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    make_scienceqa(folder / "data" / "scienceqa", num_test=NUM_TEST)
+    root = folder / "data" / "scienceqa"
+    make_scienceqa(root, num_test=NUM_TEST)
+    # Captions of no test image: a request has none either, so that both see the same prompt.
+    (root / "captions.json").write_text(json.dumps({"captions": {"1": "a cat"}}))
     return folder
 
 
