@@ -53,8 +53,8 @@ def run_and_kill(folder: Path, *, after_seconds: float, configfile: Path = SMOKE
 
 
 def outcome(results: Path) -> dict[str, bytes]:
-    """Bytes of everything that must not depend on interruptions."""
+    """Bytes of everything that must not depend on interruptions: all but what was measured."""
     kept = ("adapter/adapter.safetensors", "predictions/*.jsonl", "scores/*.json")
     found = [path for pattern in kept for path in results.glob(f"runs/*/seed*/{pattern}")]
-    tables = [*results.glob("tables/*.csv"), *results.glob("tables/*.tex")]
+    tables = [path for path in results.glob("tables/*") if path.stem != "cost"]
     return {str(path.relative_to(results)): path.read_bytes() for path in [*found, *tables]}
