@@ -6,7 +6,6 @@ front; making a batch only copies and pads.
 """
 
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from ademvl.data.tokenizer import (
     encode_prompt,
 )
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.randomness import derive_seed
 
 IMAGE_PREFIX = "Image: "
 NO_IMAGE_PREFIX = "Image: N/A"
@@ -234,13 +232,6 @@ def collate(rows: Sequence[TokenizedExample], *, trim_after_labels: bool) -> Bat
         has_image=torch.tensor([row.image is not None for row in rows]),
         images=tuple(row.image for row in rows),
     )
-
-
-def batch_order(num_items: int, *, seed: int, epoch: int) -> list[int]:
-    """Return a random order of the items that depends on seed and epoch only."""
-    order = list(range(num_items))
-    random.Random(derive_seed(seed, "order", epoch)).shuffle(order)
-    return order
 
 
 def _tokenize_example(

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from ademvl.data.collate import (
     RowLayout,
-    batch_order,
     build_row,
     collate,
     count_shortened,
@@ -194,14 +193,6 @@ def test_rows_do_not_depend_on_their_neighbours(tokenizer):
         length = int(alone.lengths[0])
         assert torch.equal(alone.input_ids[0], together.input_ids[place, :length])
         assert torch.equal(alone.labels[0], together.labels[place, :length])
-
-
-def test_order_depends_on_seed_and_epoch_only():
-    order = batch_order(100, seed=3, epoch=1)
-    assert sorted(order) == list(range(100))
-    assert order == batch_order(100, seed=3, epoch=1)
-    others = [batch_order(100, seed=3, epoch=2), batch_order(100, seed=4, epoch=1)]
-    assert order not in others
 
 
 @pytest.mark.parametrize(
