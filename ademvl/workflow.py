@@ -37,10 +37,18 @@ class WorkflowPlan:
         try:
             plan = cls(load_study(config))
             plan.downloads()  # names of sources and copies of weights are checked here
+            plan.check_reported()
             return plan
         except AdemvlError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
+
+    def check_reported(self) -> None:
+        """Refuse references to rows that nobody reported, before anything runs."""
+        if any(template.reported for template in self.study.settings.runs.values()):
+            from ademvl.reporting.reported import check_references, load_reported
+
+            check_references(self.study, load_reported())
 
     def hold(self) -> None:
         """Keep other workflows off this study until the process ends, however it ends.

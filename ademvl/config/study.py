@@ -27,6 +27,20 @@ from ademvl.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportedReference:
+    """Names a number that others reported, which a run sets out to reproduce.
+
+    Attributes:
+        table: key of a table of workflow/reported, such as scienceqa_test.
+        row: name of a row in it, method and language model, such as "ADEM-VL, LLaMA-7B"; for
+            ablations what the row varies, such as "phi: silu".
+    """
+
+    table: str
+    row: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunTemplate:
     """What a study says about a run; `defaults` has the same keys and each run overrides them.
 
@@ -42,6 +56,8 @@ class RunTemplate:
         prompts: text of the ScienceQA prompts.
         optimization: AdamW and its schedule.
         evaluation: how a trained run is scored.
+        reported: rows of workflow/reported that this run reproduces; it stands beside them in
+            the tables. Has no influence on training.
     """
 
     label: str = ""
@@ -55,6 +71,7 @@ class RunTemplate:
     prompts: PromptSettings = PromptSettings()
     optimization: OptimizationSettings = OptimizationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    reported: tuple[ReportedReference, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +139,10 @@ class Study:
     def run_dir(self, run: RunSettings) -> Path:
         """Return the directory of one run and seed."""
         return self.results_dir / "runs" / run.name / f"seed{run.seed}"
+
+    def reported(self, run_name: str) -> tuple[ReportedReference, ...]:
+        """Return the reported rows that a run sets out to reproduce."""
+        return self.settings.runs[run_name].reported
 
     def label(self, run_name: str) -> str:
         """Return a run's name for tables and figures."""
@@ -197,7 +218,7 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     kept = {
         part.name: getattr(template, part.name)
         for part in dataclasses.fields(RunTemplate)
-        if part.name not in ("label", "dataset", "seeds")
+        if part.name not in ("label", "dataset", "seeds", "reported")
     }
     kept["features"] = dataclasses.replace(
         template.features, cache_dir=f"{settings.shared_dir}/features"
@@ -239,6 +260,9 @@ def run_to_json(run: RunSettings) -> str:
 def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
+    for run in plain["runs"].values():
+        if not run["reported"]:
+            del run["reported"]
     datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
     if study.settings.downloads == DownloadSettings():
         del plain["downloads"]

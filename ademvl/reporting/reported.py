@@ -4,14 +4,17 @@ Nothing here is measured, and nothing is corrected: where sources disagree, the 
 source is kept and a `Discrepancy` says so.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from ademvl.config.schema import build, check, schema_of
+from ademvl.config.study import ReportedReference, Study
 from ademvl.errors import DataError, SettingsError, list_findings
 
 REPORTED_DIR = Path(__file__).parents[2] / "workflow" / "reported"
@@ -83,7 +86,15 @@ class ReportedRow:
     @property
     def label(self) -> str:
         """Name of the row: its method, or the settings that it varies."""
-        return self.method or ", ".join(f"{key}: {value}" for key, value in self.settings.items())
+        return self.method or ", ".join(
+            f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in self.settings.items()
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the row among all rows of its table: its label and language model."""
+        return f"{self.label}, {self.llm}" if self.llm else self.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +167,48 @@ class ReportedNumbers:
             if found.table == table and any(reference.matches(row) for reference in found.rows)
         )
 
+    def find(self, reference: ReportedReference) -> ReportedRow:
+        """Return the row that a study's run refers to.
+
+        Raises:
+            SettingsError: no such table or row; names the nearest.
+        """
+        table = self.tables.get(reference.table)
+        if table is None:
+            raise SettingsError(
+                f"table: {reference.table!r} is not among the reported tables"
+                f"{_nearest(reference.table, self.tables)}"
+            )
+        rows = {row.name: row for row in table.rows}
+        if reference.row not in rows:
+            raise SettingsError(
+                f"row: {reference.row!r} is not in {reference.table}{_nearest(reference.row, rows)}"
+            )
+        return rows[reference.row]
+
+
+def check_references(study: Study, numbers: ReportedNumbers) -> None:
+    """Check that every row that a study's runs refer to was reported.
+
+    Raises:
+        SettingsError: lists each run and entry without a row, with the nearest names.
+    """
+    findings = []
+    for name in study.settings.runs:
+        for index, reference in enumerate(study.reported(name)):
+            try:
+                numbers.find(reference)
+            except SettingsError as error:
+                findings.append(f"runs.{name}.reported.{index}.{error}")
+    if findings:
+        remedy = "Tables and rows: workflow/reported, docs/tables.md."
+        raise SettingsError(list_findings(f"study {study.name}: wrong settings", findings, remedy))
+
+
+def _nearest(found: str, allowed: Iterable[str]) -> str:
+    near = get_close_matches(found, list(allowed), n=3, cutoff=0.0)
+    return f"; nearest: {' | '.join(near)}" if near else ""
+
 
 Record = TypeVar("Record")
 
@@ -202,6 +255,8 @@ def _check_tables(numbers: ReportedNumbers) -> list[str]:
             findings.append(
                 f"{key}: {len(table.decimals)} decimals for {len(table.columns)} columns"
             )
+        names = Counter(row.name for row in table.rows)
+        findings += [f"{key}: two rows {name!r}" for name, count in names.items() if count > 1]
         for index, row in enumerate(table.rows, 1):
             where = f"{key}, row {index} ({row.label or 'unnamed'})"
             if not row.label:

@@ -181,3 +181,12 @@ def test_written_study_holds_only_the_keys_of_each_source(raw: dict[str, Any]) -
         "subset": False,
         "damaged": "stop",
     }
+
+
+def test_reported_rows_leave_runs_and_other_studies_as_they_were(raw: dict[str, Any]) -> None:
+    before = load_study(raw)
+    assert "reported" not in study_to_json(before)
+    raw["runs"]["adem"]["reported"] = [{"table": "ablation_projection", "row": "phi: silu"}]
+    after = load_study(raw)
+    assert list(map(run_to_json, after.runs)) == list(map(run_to_json, before.runs))
+    assert load_study(yaml.safe_load(study_to_json(after))).reported("adem")[0].row == "phi: silu"

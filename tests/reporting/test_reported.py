@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ademvl.errors import DataError
-from ademvl.reporting.reported import ReportedNumbers, load_reported
+from ademvl.config.study import ReportedReference, Study, load_study
+from ademvl.errors import DataError, SettingsError
+from ademvl.reporting.reported import ReportedNumbers, check_references, load_reported
 
 REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
 ROW_KEYS = ("group", "peft", "llm", "trainable", "source", "note")
@@ -112,6 +113,42 @@ def test_discrepancy_reaches_only_the_rows_it_names(numbers: ReportedNumbers) ->
     assert ("ADEM-VL", "LLaMA-13B") not in touched
 
 
+def _study(*references: tuple[str, str]) -> Study:
+    entries = [{"table": table, "row": row} for table, row in references]
+    return load_study(
+        {
+            "study": "tiny",
+            "datasets": {"shapes": {"source": "easy_vqa"}},
+            "runs": {"adem": {"dataset": "shapes", "reported": entries}},
+        }
+    )
+
+
+def test_every_row_can_be_referred_to(numbers: ReportedNumbers) -> None:
+    rows = [(key, row) for key, table in numbers.tables.items() for row in table.rows]
+    check_references(_study(*((key, row.name) for key, row in rows)), numbers)
+    for key, row in rows:
+        assert numbers.find(ReportedReference(table=key, row=row.name)) is row
+
+
+def test_reference_to_nothing_names_run_and_nearest(numbers: ReportedNumbers) -> None:
+    study = _study(
+        ("scienceqa_test", "ADEM-VL, LLaMA-7B"),
+        ("scienceqa_test", "ADEM-VL, LLaMA-8B"),
+        ("ablation_projektion", "phi: silu"),
+        ("ablation_visual_input", "visual_tokens: 0, cls: False"),
+    )
+    with pytest.raises(SettingsError) as error:
+        check_references(study, numbers)
+    message = str(error.value)
+    assert "runs.adem.reported.0" not in message
+    assert "runs.adem.reported.1.row: 'ADEM-VL, LLaMA-8B' is not in scienceqa_test" in message
+    assert "nearest: ADEM-VL, LLaMA-7B" in message
+    assert "runs.adem.reported.2.table: 'ablation_projektion'" in message
+    assert "nearest: ablation_projection" in message
+    assert "nearest: visual_tokens: 0, cls: false" in message
+
+
 def _write(folder: Path, table: str, discrepancies: str = "[]") -> Path:
     (folder / "sources.yaml").write_text("paper: {title: A paper}\n")
     (folder / "discrepancies.yaml").write_text(discrepancies)
@@ -146,6 +183,12 @@ def test_malformed_row_is_refused(tmp_path: Path, row: str, message: str) -> Non
     with pytest.raises(DataError, match=r"small") as error:
         load_reported(_write(tmp_path, TABLE.format(row=row)))
     assert message in str(error.value)
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
+    row = "method: A, values: [1.0], source: paper"
+    with pytest.raises(DataError, match="small: two rows 'A'"):
+        load_reported(_write(tmp_path, TABLE.format(row=row) + f"    - {{{row}}}\n"))
 
 
 def test_discrepancy_about_an_absent_row_is_refused(tmp_path: Path) -> None:

@@ -57,3 +57,14 @@ def test_real_data_is_verified_before_it_is_used() -> None:
     assert plan.run_data(wildcards("adem")) == verified
     assert plan.feature_data(wildcards("adem")) == verified
     assert plan.data_ready() == ["results/shared/data/easy_vqa/manifest.json", verified]
+
+
+def test_reference_to_a_row_that_nobody_reported_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw["runs"]["adem"]["reported"] = [{"table": "ablation_projection", "row": "phi: silo"}]
+    with pytest.raises(SystemExit) as error:
+        WorkflowPlan.of_config(raw)
+    assert error.value.code == 2
+    assert "nearest: phi: silu" in capsys.readouterr().err
