@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.run import RunSettings
+from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
@@ -201,6 +201,13 @@ class WorkflowPlan:
         run = next(run for run in self.study.runs if run.name == wildcards.run)
         return self._ready(Path(run.data_dir).parent.name)
 
+    def run_adapter(self, wildcards: Any) -> list[str]:
+        """Adapter that a run takes from another run; empty where it trains its own."""
+        run = self.run(wildcards)
+        if run.adapter == TRAINED:
+            return []
+        return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
+
     def adapters(self, wildcards: Any = None) -> list[str]:
         """Trained adapters of all runs."""
         return [f"{folder}/adapter/adapter.json" for folder in self._by_dir]
@@ -241,6 +248,10 @@ class WorkflowPlan:
     def gpus(self, wildcards: Any) -> int:
         """GPUs that a run's job asks for: none for the mini backbones."""
         return 0 if self.run(wildcards).backbones.llm == "mini" else 1
+
+    def training_gpus(self, wildcards: Any) -> int:
+        """GPUs that a run's training asks for: none where it takes another run's adapter."""
+        return 0 if self.run_adapter(wildcards) else self.gpus(wildcards)
 
 
 def _reads_features(run: RunSettings) -> bool:

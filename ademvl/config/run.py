@@ -14,6 +14,8 @@ from ademvl.errors import SettingsError
 
 Task = Literal["scienceqa", "coco_caption"]
 Precision = Literal["fp32", "fp16", "bf16"]
+TRAINED = "trained"
+"""Value of a run's key `adapter` that is no name of another run: the run trains its own."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
 # L lecture, E solution), and what the answer holds (A the letter). All pairs of these exist in the
 # reference implementation; golden case G has them all.
@@ -213,6 +215,7 @@ class RunSettings:
         study, name, seed: identity; the run's directory is results/<study>/runs/<name>/seed<seed>.
         task: what is trained and evaluated.
         data_dir: folder of the task's data set in the project's layout.
+        adapter: `trained`, or the run of the same study whose adapter this one evaluates.
         images: `withheld` gives the text-only control: same training, no question has an image.
     """
 
@@ -221,6 +224,7 @@ class RunSettings:
     seed: int
     task: Task
     data_dir: str
+    adapter: str = TRAINED
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
     backbones: BackboneSettings = BackboneSettings()

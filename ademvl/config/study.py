@@ -11,8 +11,10 @@ import yaml
 
 from ademvl.config.dataset import DatasetSettings, check_sources
 from ademvl.config.downloads import DownloadSettings, WeightsSource
+from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import (
+    TRAINED,
     BackboneSettings,
     EvaluationSettings,
     FeatureSettings,
@@ -48,6 +50,9 @@ class RunTemplate:
         label: name of the run in tables and figures; the run's key when empty.
         task: what is trained and evaluated.
         dataset: key under `datasets`.
+        adapter: `trained` trains one; the name of another run evaluates that run's adapter in
+            another way: such a run starts from the other's settings, and changes nothing but
+            `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method: settings of ADEM-VL.
@@ -63,6 +68,7 @@ class RunTemplate:
     label: str = ""
     task: Task = "scienceqa"
     dataset: str = ""
+    adapter: str = TRAINED
     seeds: tuple[int, ...] = (0,)
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
@@ -164,11 +170,9 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     checked = check(raw, schema_of(StudySettings), source=name)
     datasets = checked.get("datasets", {})
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
-    defaults = checked.get("defaults", {})
-    checked["runs"] = {
-        run: _merge(defaults, overrides) for run, overrides in checked.get("runs", {}).items()
-    }
+    checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
     settings = build(StudySettings, checked)
+    check_shared_adapters({run: to_plain(template) for run, template in settings.runs.items()})
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
@@ -189,15 +193,6 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return raw
-
-
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
@@ -242,11 +237,14 @@ def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> Ba
 
 
 def run_to_plain(run: RunSettings) -> dict[str, Any]:
-    """Return a run's settings as nested dicts and lists, without `augmentation` where it is idle.
+    """Return a run's settings as nested dicts and lists, without keys that are idle in it.
 
-    So runs that it does not concern have the same settings, and results, as before it existed.
+    So runs that such keys do not concern have the same settings, and results, as before they
+    existed.
     """
     plain = to_plain(run)
+    if run.adapter == TRAINED:
+        del plain["adapter"]
     if not run.could_augment:
         del plain["features"]["augmentation"]
     return plain
@@ -263,6 +261,8 @@ def study_to_json(study: Study) -> str:
     for run in plain["runs"].values():
         if not run["reported"]:
             del run["reported"]
+        if run["adapter"] == TRAINED:
+            del run["adapter"]
     datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
     if study.settings.downloads == DownloadSettings():
         del plain["downloads"]

@@ -19,7 +19,7 @@ from ademvl.reporting.provenance import checksum_file, checksum_files
 from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {
-    "": ("study", "name", "data_dir", "evaluation"),
+    "": ("study", "name", "data_dir", "adapter", "evaluation"),
     "features": ("cache_dir",),
     "prompts": ("evaluation",),
     "optimization": ("per_device_batch_size", "state_interval_seconds"),
@@ -37,7 +37,7 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
     for section, keys in _IRRELEVANT.items():
         part = settings[section] if section else settings
         for key in keys:
-            del part[key]
+            part.pop(key, None)  # idle keys are absent
     return {
         "version": RESULT_VERSIONS["train"],
         "settings": settings,

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum, save_adapter
-from ademvl.config.run import RunSettings
+from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import read_run
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.locks import lock_file
 from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
 from ademvl.training.identity import identity_sha256, training_identity
 from ademvl.training.interruption import Interruption
+from ademvl.training.taken_adapter import take_adapter
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
@@ -65,6 +66,10 @@ class RunFiles:
         """Held by the process that trains."""
         return self.run_dir / ".train.lock"
 
+    def of_run(self, name: str) -> "RunFiles":
+        """Files of another run of the same study, with the same seed."""
+        return RunFiles(self.run_dir.parent.parent / name / self.run_dir.name)
+
     def is_complete(self, identity: Mapping[str, Any]) -> bool:
         """Tell whether a training of this identity has finished here."""
         if not (self.adapter_json.is_file() and self.metrics.is_file()):
@@ -84,6 +89,8 @@ class RunFiles:
 
 def train_run(run_dir: Path, *, progress: bool = True) -> int:
     """Train the run whose settings are in `run_dir`/run.yaml; do nothing when it is complete.
+
+    A run that evaluates another run's adapter takes it from there.
 
     Killed at any moment, the same call goes on from the last state, and on the CPU with the same
     number of threads ends in exactly the adapter of an undisturbed run.
@@ -107,6 +114,9 @@ def train_run(run_dir: Path, *, progress: bool = True) -> int:
         identity = training_identity(run)
         # A process whose workflow was killed may still be training here: wait for it.
         with lock_file(files.lock):
+            if run.adapter != TRAINED:
+                take_adapter(files.of_run(run.adapter), files, identity)
+                return 0
             if files.is_complete(identity):
                 logger.info("%s: already trained with these settings", run_dir)
                 _store(files, identity).clear()

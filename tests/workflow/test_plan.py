@@ -68,3 +68,14 @@ def test_reference_to_a_row_that_nobody_reported_is_refused(
         WorkflowPlan.of_config(raw)
     assert error.value.code == 2
     assert "nearest: phi: silu" in capsys.readouterr().err
+
+
+def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
+    raw = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
+    raw["runs"] = {"own": raw["runs"]["scienceqa"], "taken": {"adapter": "own"}}
+    plan = WorkflowPlan(load_study(raw))
+    own = "results/paper_7b/runs/own/seed2/adapter/adapter.json"
+    assert plan.run_adapter(wildcards("taken", 2)) == [own]
+    assert plan.run_adapter(wildcards("own")) == []
+    assert (plan.training_gpus(wildcards("own")), plan.gpus(wildcards("taken"))) == (1, 1)
+    assert plan.training_gpus(wildcards("taken")) == 0

@@ -1,4 +1,7 @@
-"""Training: one job a run and seed. What a killed job resumes from lies in state/, undeclared."""
+"""Training: one job a run and seed; a run that evaluates another run's adapter only takes it.
+
+What a killed job resumes from lies in state/, undeclared.
+"""
 
 
 rule train_run:
@@ -7,6 +10,7 @@ rule train_run:
         data=plan.run_data,
         backbones=plan.run_backbones,
         features=plan.run_features,
+        adapter=plan.run_adapter,
     output:
         weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
@@ -22,7 +26,7 @@ rule train_run:
     resources:
         mem_mb=1500,
         runtime=1440,
-        gpu=plan.gpus,
+        gpu=plan.training_gpus,
     params:
         version=plan.versions["train"],
     shell:
