@@ -14,6 +14,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from ademvl.errors import SettingsError, list_findings
 
+OMITTED_AT_DEFAULT: Mapping[str, bool] = types.MappingProxyType({"omitted_at_default": True})
+"""Metadata of a field that came when results existed already, and whose default changes none of
+them: settings are written without it where it has its default, so that those results stay valid."""
+
 _NUMBERS = ("integer", "number")
 
 Settings = TypeVar("Settings")
@@ -31,7 +35,7 @@ def schema_of(settings_class: type) -> dict[str, Any]:
         if field.name in descriptions:
             entry["description"] = descriptions[field.name]
         if field.default is not dataclasses.MISSING:
-            entry["default"] = _plain(field.default)
+            entry["default"] = all_plain(field.default)
         elif field.default_factory is dataclasses.MISSING:
             required.append(field.name)
         properties[field.name] = entry
@@ -74,21 +78,40 @@ def _attribute_descriptions(settings_class: type) -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def all_plain(value: Any) -> Any:
+    """Turn settings objects and what they hold into plain values, every key included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(item) for key, item in dataclasses.asdict(value).items()}
+        return {f.name: all_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [all_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: all_plain(item) for key, item in value.items()}
     return value
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
-    """Turn a settings object into nested dicts and lists, ready for YAML or JSON."""
-    plain = _plain(settings)
+    """Turn a settings object into nested dicts and lists, as written to YAML or JSON.
+
+    Without the keys that are `OMITTED_AT_DEFAULT` and have their default.
+    """
+    plain = _without_omitted(settings)
     assert isinstance(plain, dict)
     return plain
+
+
+def _without_omitted(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _without_omitted(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (
+                field.metadata.get("omitted_at_default")
+                and getattr(value, field.name) == field.default
+            )
+        }
+    if isinstance(value, Mapping):
+        return {key: _without_omitted(item) for key, item in value.items()}
+    return all_plain(value)
 
 
 def check(
@@ -115,7 +138,7 @@ def check(
     """
     import jsonschema
 
-    converted = _convert_numbers(_plain(raw), schema)
+    converted = _convert_numbers(all_plain(raw), schema)
     validator = jsonschema.Draft202012Validator(schema)
     findings = [
         text

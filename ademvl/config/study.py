@@ -23,7 +23,7 @@ from ademvl.config.run import (
     RunSettings,
     Task,
 )
-from ademvl.config.schema import build, check, schema_of, to_plain
+from ademvl.config.schema import OMITTED_AT_DEFAULT, build, check, schema_of, to_plain
 from ademvl.errors import SettingsError
 from ademvl.files import write_text
 
@@ -96,6 +96,9 @@ class StudySettings:
             `tower_weights`.
         defaults: settings that every run starts from.
         runs: runs by name; each names only what it changes.
+        base_runs: runs that others are compared with, one factor at a time: every run that differs
+            in exactly one setting from one of them shows that setting's effect. Has no influence
+            on training.
     """
 
     study: str
@@ -108,6 +111,7 @@ class StudySettings:
     backbones: Mapping[str, WeightsSource] = field(default_factory=dict)
     defaults: RunTemplate = RunTemplate()
     runs: Mapping[str, RunTemplate] = field(default_factory=dict)
+    base_runs: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,11 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     )
     if not runs:
         raise SettingsError(f"{name}: runs is empty, nothing to do; name at least one run")
+    if unknown := [run for run in settings.base_runs if run not in settings.runs]:
+        raise SettingsError(
+            f"{name}: base_runs: {', '.join(unknown)} not under runs; "
+            f"runs are {', '.join(settings.runs)}"
+        )
     return Study(settings, runs)
 
 

@@ -190,3 +190,12 @@ def test_reported_rows_leave_runs_and_other_studies_as_they_were(raw: dict[str, 
     after = load_study(raw)
     assert list(map(run_to_json, after.runs)) == list(map(run_to_json, before.runs))
     assert load_study(yaml.safe_load(study_to_json(after))).reported("adem")[0].row == "phi: silu"
+
+
+def test_base_runs_change_nothing_in_a_study_without_them(raw: dict[str, Any]) -> None:
+    plain = yaml.safe_load(study_to_json(load_study(raw)))
+    assert "base_runs" not in plain
+    assert yaml.safe_load(study_to_json(load_study(raw | {"base_runs": ["adem"]}))) == {
+        **plain,
+        "base_runs": ["adem"],
+    }
