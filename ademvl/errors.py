@@ -21,6 +21,10 @@ class WeightsError(AdemvlError):
     """A weight or adapter file is missing, damaged or does not fit the model."""
 
 
+class DiskFullError(AdemvlError):
+    """There is no room for a file; what stood under its name still does."""
+
+
 class CacheError(AdemvlError):
     """The feature cache cannot be read or written."""
 

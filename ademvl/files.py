@@ -1,17 +1,21 @@
 """Reading strictly and writing atomically: no half file ever stands under its final name."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ademvl.errors import DataError
+from ademvl.errors import DataError, DiskFullError
 
 _CHUNK_BYTES = 1 << 20
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_IN_RUST = tuple(f"(os error {number})" for number in DISK_FULL)  # safetensors wraps it
 
 
 @contextmanager
@@ -19,19 +23,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved to `path` when the block ends without error.
 
     The file's bytes are flushed to disk before the rename; after an error nothing is left behind.
+
+    Raises:
+        DiskFullError: there is no room; names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _explained_disk_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained_disk_full(path: Path) -> Iterator[None]:
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        is_full = isinstance(error, OSError) and error.errno in DISK_FULL
+        if not is_full and not str(error).endswith(_DISK_FULL_IN_RUST):
+            raise
+        free = shutil.disk_usage(_existing_parent(path)).free
+        raise DiskFullError(
+            f"{path}: the disk is full ({free / 1e6:.1f} MB free); this file was not written, the "
+            "others stay. Free some space and run the same command again: it goes on from there."
+        ) from error
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.is_dir())
 
 
 def _umask() -> int:

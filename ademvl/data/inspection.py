@@ -20,7 +20,7 @@ from ademvl.data.captions import (
 )
 from ademvl.data.findings import Finding
 from ademvl.data.image_checks import ImageUse
-from ademvl.data.instructions import TEXT_ONLY_ITEMS, parse_instructions
+from ademvl.data.instructions import TEXT_ONLY_THOUSANDS, parse_instructions
 from ademvl.data.mme import TASKS, parse_benchmark
 from ademvl.data.scienceqa import (
     OFFICIAL_IMAGES as SCIENCEQA_IMAGES,
@@ -89,7 +89,8 @@ def _inspect_scienceqa(root: Path, found: Inspection) -> None:
             found.add(what)
     for split in SPLITS:
         found.expected[f"{split} problems"] = OFFICIAL_PROBLEMS[split]
-        found.expected[f"{split} images"] = SCIENCEQA_IMAGES[split]
+    found.counts["images"] = len(found.images)
+    found.expected |= SCIENCEQA_IMAGES
 
 
 def _count_problem(root: Path, question_id: str, raw: Mapping[str, Any], found: Inspection) -> None:
@@ -142,7 +143,8 @@ def _inspect_instructions(root: Path, found: Inspection) -> None:
     found.has_test = False
     found.counts["image items"] = len(found.images)
     found.counts["text-only items"] = len(examples) - len(found.images)
-    found.expected["text-only items"] = TEXT_ONLY_ITEMS
+    found.counts["text-only items in thousands"] = round(found.counts["text-only items"] / 1000)
+    found.expected["text-only items in thousands"] = TEXT_ONLY_THOUSANDS
 
 
 def _inspect_mme(root: Path, found: Inspection) -> None:

@@ -17,8 +17,8 @@ from ademvl.errors import DataError, list_findings
 from ademvl.files import read_json
 
 INSTRUCTION_FILE = "all_data.json"
-TEXT_ONLY_ITEMS = 52_002
-"""Items without an image: the size of Alpaca's `alpaca_data.json`."""
+TEXT_ONLY_THOUSANDS = 52
+"""Items without an image, as LaVIN's README gives them (52k, from Alpaca)."""
 
 _LIST = "all"
 _IMAGE_PREFIX = "COCO_train2014_"

@@ -21,8 +21,8 @@ SUBJECTS = ("natural science", "social science", "language science")
 GRADES = tuple(f"grade{number}" for number in range(1, 13))
 MAX_CHOICES = 26
 OFFICIAL_PROBLEMS = {"train": 12_726, "val": 4_241, "test": 4_241}
-OFFICIAL_IMAGES = {"train": 6_218, "val": 2_097, "test": 2_017}
-"""Problems of each split, and those among them that have an image (arXiv 2209.09513)."""
+OFFICIAL_IMAGES = {"images": 10_332, "test images": 2_017}
+"""Problems of each split, and how many have an image, in all and in test (arXiv 2209.09513)."""
 PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
 
 _TEXT_FIELDS = (

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ademvl.config.run import Precision
-from ademvl.errors import CacheError
+from ademvl.errors import CacheError, DiskFullError
 from ademvl.files import dump_json, write_text
 from ademvl.locks import FileLock, lock_file, try_lock_file
 from ademvl.vision.feature_shards import (
@@ -44,7 +44,6 @@ NAMESPACE_FILE = "namespace.json"
 USE_LOCK = "use.lock"
 CLAIM_SUFFIX = ".claim"
 _FORMAT = 1
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -83,14 +82,11 @@ def as_cache_errors(folder: Path) -> Iterator[None]:
     """Turn what the system says about the cache's files into a message with a remedy."""
     try:
         yield
+    except DiskFullError as error:
+        raise CacheError(f"feature cache: {error} A larger disk: features.cache_dir.") from error
     except OSError as error:
         remedy = "Check the file system, or set features.cache_dir to another place."
-        if error.errno in _FULL:
-            remedy = (
-                "Free space there or set features.cache_dir to a larger disk, then run the same "
-                "command again: finished shards are kept."
-            )
-        elif error.errno in _FORBIDDEN:
+        if error.errno in _FORBIDDEN:
             remedy = "Get write permission there, or set features.cache_dir to your own folder."
         elif error.errno in _LOCKLESS:
             remedy = (

@@ -165,7 +165,7 @@ def test_published_sizes_are_compared_unless_it_is_a_subset(copy):
     texts = [finding.text for _, finding in verification.of_level("stops")]
     assert "train problems: 4, expected 12726 (`subset: true` where that is meant)" in texts
     assert "test images: 1, expected 2017 (`subset: true` where that is meant)" in texts
-    assert len(texts) == 6
+    assert len(texts) == 5
 
 
 def test_files_that_changed_since_are_named(copy):

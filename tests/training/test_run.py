@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
-from ademvl.errors import DataError, SettingsError
+from ademvl.errors import DataError, DiskFullError, SettingsError
 from ademvl.training.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
@@ -271,3 +271,18 @@ def test_batch_larger_than_the_data_is_an_error(world: Path, tmp_path: Path) -> 
     run = _run(world, effective_batch_size=16)
     with pytest.raises(SettingsError, match="only 12 items"):
         train_run(tiny.write_run(tmp_path / "run", run), progress=False)
+
+
+def test_full_disk_is_said_and_training_goes_on_when_there_is_room(
+    world: Path, small_disk: Path
+) -> None:
+    run_dir = tiny.write_run(small_disk / "run", _run(world, epochs=1.0))
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes((2 << 20) - (64 << 10)))
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        train_run(run_dir, progress=False)
+    assert not (run_dir / "adapter/adapter.json").exists()
+
+    ballast.unlink()
+    assert train_run(run_dir, progress=False) == 0
+    assert (run_dir / "adapter/adapter.json").exists()

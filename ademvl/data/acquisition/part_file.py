@@ -1,6 +1,5 @@
 """The part of a file that has arrived so far: survives kills, grows, is hashed on the way."""
 
-import errno
 import hashlib
 import json
 import os
@@ -13,10 +12,9 @@ from typing import Self
 
 from ademvl.data.acquisition.progress import format_bytes
 from ademvl.errors import DataError
-from ademvl.files import write_json
+from ademvl.files import DISK_FULL, write_json
 
 _CHUNK_BYTES = 1 << 20
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,7 @@ class PartFile:
     def note_origin(self, origin: PartOrigin) -> None:
         """Keep where the bytes come from, for a later attempt."""
         if origin != self.origin:
-            try:
-                write_json(self._origin_path, asdict(origin))
-            except OSError as error:
-                raise self._write_error(error) from error
+            write_json(self._origin_path, asdict(origin))
             self.origin = origin
 
     def restart(self) -> None:
@@ -154,7 +149,7 @@ class PartFile:
 
 def write_error(path: Path, error: OSError, *, then: str) -> DataError:
     """Return the error for a failed write, with the room that is left when the disk is full."""
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL:
         free = format_bytes(shutil.disk_usage(path.parent).free)
         return DataError(
             f"{path}: the disk is full ({free} free); {then}. Free some space and run the same "

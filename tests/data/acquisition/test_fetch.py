@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from ademvl.data.acquisition.fetch import fetch_study
 from ademvl.data.acquisition.registry import Registry
 from ademvl.data.acquisition.transfer import Transfers
+from ademvl.data.acquisition.unpack import is_unpacked, unpack_archives
 from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.errors import AdemvlError, DataError, SettingsError
 from tests.conftest import PROJECT_ROOT
@@ -145,22 +144,6 @@ def test_disk_too_small_is_said_before_anything_is_fetched(
     assert server.requests("big.bin") == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a small file system can be mounted by root only")
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let root mount a tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_full_disk_while_fetching_leaves_a_state_to_go_on_from(
     server: FaultyServer, tmp_path: Path, small_disk: Path, transfers: Transfers
 ) -> None:
@@ -190,6 +173,23 @@ def test_full_disk_while_unpacking_is_said_before_it_starts(
     message = str(refusal(small_disk, registry_of(tmp_path, {"things": [entry]}), transfers))
     assert "10.1 MB are to be unpacked" in message
     assert (small_disk / "downloads/things/complete.json").exists()
+
+
+def test_disk_that_fills_up_while_unpacking_leaves_a_state_to_go_on_from(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{number}.png": random_bytes(40_000, seed=number) for number in range(100)}
+    archive, out = tmp_path / "a.zip", small_disk / "unpacked"
+    archive.write_bytes(zipped(files))
+    with monkeypatch.context() as patch:  # as if others had filled the disk since it was looked at
+        patch.setattr("ademvl.data.acquisition.unpack._check_room", lambda *_: None)
+        with pytest.raises(DataError, match=r"the disk is full .* what is unpacked stays"):
+            unpack_archives(out, {archive: "."}, {"a.zip": "sha"})
+    assert 0 < len(list(out.glob("*.png"))) < 100
+    assert not is_unpacked(out, {"a.zip": "sha"})
+    subprocess.run(["mount", "-o", "remount,size=80m", str(small_disk)], check=True)
+    unpack_archives(out, {archive: "."}, {"a.zip": "sha"})
+    assert {path.name: path.read_bytes() for path in out.glob("*.png")} == files
 
 
 SCRIPT = """
