@@ -15,7 +15,7 @@ RESULT_VERSIONS = {
     "train": 2,
     "evaluate": 1,
     "evaluate_mme": 1,
-    "tables": 2,
+    "tables": 3,
     "figures": 1,
     "fusion_maps": 1,
     "report": 2,

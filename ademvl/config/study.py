@@ -132,7 +132,7 @@ class Study:
         return self.settings.study
 
     @property
-    def scale(self) -> str:
+    def scale(self) -> Literal["mini", "paper"]:
         """`mini` or `paper`."""
         return self.settings.scale
 

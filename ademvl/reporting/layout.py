@@ -11,8 +11,35 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 DASH = "–"
-LEAD_KEYS = ("name", "llm", "trainable", "seeds", "source")
-"""Text columns that may stand before the numbers, in their order."""
+MINUS = "−"
+LEAD_KEYS = ("name", "llm", "trainable", "source", "run", "seeds")
+"""Text columns that may stand before the numbers, in their order; settings stand after `name`."""
+_LEAD_HEADERS = {"llm": "LLM", "query_from": "query from", "add_to": "added to"}
+
+Scale = Literal["mini", "paper"]
+Kind = Literal["measured", "ceiling", "reported"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a measured number says about the number that it stands beside.
+
+    Attributes:
+        outcome: stable name, for machines and style sheets.
+        words: the outcome as printed.
+        difference: measured minus reported, in the table's unit; None where it is not printed.
+        ci_low, ci_high: of the difference.
+        reason: why nothing can be told.
+    """
+
+    outcome: Literal[
+        "reproduced", "not-reproduced", "cannot-tell", "same-direction", "other-direction"
+    ]
+    words: str
+    difference: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +49,20 @@ class Cell:
     Attributes:
         value, ci_low, ci_high: in the table's unit.
         n: items behind the number, where known.
+        num_seeds: trainings behind the number; 0 where it was not measured here.
         method: of the interval.
+        missing: printed in place of an absent value, such as `not run`; a dash when empty.
+        judgement: of a measured number that stands beside a reported one.
     """
 
     value: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
     n: int | None = None
+    num_seeds: int = 0
     method: str = ""
+    missing: str = ""
+    judgement: Judgement | None = None
 
 
 EMPTY = Cell()
@@ -45,6 +78,9 @@ class Column:
         decimals: of every number in it.
         group: columns that stand together, such as `subject`; empty for none.
         note: what the column means in this block's data.
+        kind: of its numbers, where it differs from that of its rows.
+        scale: of its numbers, where it differs from that of its block.
+        is_change: its numbers are differences and printed with their sign.
     """
 
     key: str
@@ -52,10 +88,39 @@ class Column:
     decimals: int
     group: str = ""
     note: str = ""
+    kind: Kind | None = None
+    scale: Scale | None = None
+    is_change: bool = False
 
     def format(self, value: float | None) -> str:
         """Print a number with the column's decimals, or a dash."""
-        return DASH if value is None else f"{value:.{self.decimals}f}"
+        if value is None:
+            return DASH
+        return self.format_signed(value) if self.is_change else f"{value:.{self.decimals}f}"
+
+    def format_signed(self, value: float) -> str:
+        """Print a difference with its sign; 0 has none."""
+        text = f"{value:+.{self.decimals}f}"
+        if not float(text):
+            return text[1:]
+        return text.replace("-", MINUS)
+
+    def format_cell(self, cell: Cell) -> str:
+        """Print a cell's number, or what stands in its place."""
+        return cell.missing if cell.value is None and cell.missing else self.format(cell.value)
+
+    def format_judgement(self, cell: Cell) -> str:
+        """Print the verdict on a reported number and by how much it was missed, or nothing."""
+        judgement = cell.judgement
+        if judgement is None:
+            return ""
+        if judgement.difference is None:
+            return judgement.words
+        difference = self.format_signed(judgement.difference)
+        if judgement.outcome == "reproduced":
+            return f"{judgement.words} ({difference})"
+        reason = f", {judgement.reason}" if judgement.reason else ""
+        return f"{judgement.words}: {difference}{reason}"
 
     def format_interval(self, cell: Cell) -> str:
         """Print `[low, high]`, or nothing without an interval."""
@@ -71,14 +136,14 @@ class Row:
     Attributes:
         key: run or method.
         kind: measured here, a ceiling measured here, or reported by others.
-        texts: by LEAD_KEYS.
+        texts: by LEAD_KEYS, and by names of settings that the row varies.
         cells: by column key; an absent one prints as a dash.
         notes: footnotes to this row.
         state: of a measured row, such as `finished` or `not run`.
     """
 
     key: str
-    kind: Literal["measured", "ceiling", "reported"]
+    kind: Kind
     texts: Mapping[str, str]
     cells: Mapping[str, Cell] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -110,7 +175,7 @@ class Block:
     """
 
     title: str
-    scale: str
+    scale: Scale
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
     remark: str = ""
@@ -130,7 +195,10 @@ class Block:
     @property
     def lead_keys(self) -> tuple[str, ...]:
         """Text columns that at least one row fills."""
-        return tuple(key for key in LEAD_KEYS if any(row.texts.get(key) for row in self.rows))
+        found = dict.fromkeys(key for row in self.rows for key in row.texts)
+        settings = [key for key in found if key not in LEAD_KEYS]
+        ordered = [LEAD_KEYS[0], *settings, *LEAD_KEYS[1:]]
+        return tuple(key for key in ordered if any(row.texts.get(key) for row in self.rows))
 
     @property
     def lead_headers(self) -> tuple[str, ...]:
@@ -140,7 +208,16 @@ class Block:
             name = "run"
         else:
             name = "method" if kinds == {"reported"} else "run or method"
-        return tuple({"name": name, "llm": "LLM"}.get(key, key) for key in self.lead_keys)
+        named = {**_LEAD_HEADERS, "name": name}
+        return tuple(named.get(key, key.replace("_", " ")) for key in self.lead_keys)
+
+    def kind_of(self, row: Row, column: Column) -> Kind:
+        """Return whether a cell was measured or reported."""
+        return column.kind or row.kind
+
+    def scale_of(self, column: Column) -> Scale:
+        """Return the scale of a column's numbers."""
+        return column.scale or self.scale
 
     @property
     def column_groups(self) -> tuple[tuple[str, int], ...]:
@@ -174,6 +251,7 @@ class Table:
     Attributes:
         key: file name without suffix.
         title: heading.
+        short_title: heading where the study is named already, such as on its page.
         unit: of all numbers; empty where the columns' headers tell it.
         blocks: one for each scale.
         notes: remarks on the whole table.
@@ -181,9 +259,20 @@ class Table:
 
     key: str
     title: str
+    short_title: str
     unit: str
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_reported_only(self) -> bool:
+        """Whether no run of the study has a place in the table."""
+        return all(
+            block.kind_of(row, column) == "reported"
+            for block in self.blocks
+            for row in block.rows
+            for column in block.columns
+        )
 
     def footnotes(self) -> dict[str, int]:
         """Number all footnotes of columns and rows, in order of appearance, from 1."""

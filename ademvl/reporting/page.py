@@ -34,7 +34,6 @@ _FIGURE_TEXTS = {
         "Accuracy by category with 95 % intervals; the same numbers stand in the table above.",
     ),
 }
-_SHORT_TITLES = {"accuracy": "Accuracy by category", "captions": "Captions", "cost": "Cost"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class PageTable:
     @property
     def short_title(self) -> str:
         """Heading of the section."""
-        return _SHORT_TITLES[self.content.key]
+        return self.content.short_title
 
     @property
     def footnotes(self) -> Footnotes:

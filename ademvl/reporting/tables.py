@@ -12,7 +12,6 @@ from ademvl.config.study import Study
 from ademvl.evaluation.statistics import ONE_SEED, SEEDS_AND_ITEMS
 from ademvl.files import write_text
 from ademvl.reporting.layout import Block, Cell, Column, Row, Section, Table
-from ademvl.reporting.render import to_csv, to_latex, to_markdown
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.rows import (
@@ -21,6 +20,9 @@ from ademvl.reporting.rows import (
     reported_sections,
     trainable_text,
 )
+from ademvl.reporting.table_csv import to_csv
+from ademvl.reporting.table_latex import to_latex
+from ademvl.reporting.table_markdown import to_markdown
 
 # Headers are the names in score files, keys those of the reported numbers.
 SCIENCEQA_COLUMNS = tuple(
@@ -80,6 +82,7 @@ def accuracy_table(results: StudyResults, reported: ReportedNumbers) -> Table:
     runs = results.of_task("scienceqa")
     return Table(
         key="accuracy",
+        short_title="Accuracy by category",
         title=f"Accuracy by category, study {results.study.name}",
         unit="accuracy in percent",
         blocks=_blocks(
@@ -104,6 +107,7 @@ def captions_table(results: StudyResults, reported: ReportedNumbers) -> Table:
     measured = [measured_row(run, CAPTION_COLUMNS) for run in runs] + ceilings
     return Table(
         key="captions",
+        short_title="Captions",
         title=f"Captions, study {results.study.name}",
         unit="score times 100",
         blocks=_blocks(
@@ -205,6 +209,7 @@ def cost_table(results: StudyResults) -> Table:
     known = " and ".join(name for name in hardware if name)
     return Table(
         key="cost",
+        short_title="Cost",
         title=f"Cost of training, study {results.study.name}",
         unit="",
         blocks=(

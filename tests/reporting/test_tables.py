@@ -8,9 +8,11 @@ import pytest
 
 from ademvl.evaluation.statistics import wilson_interval
 from ademvl.reporting.layout import Table
-from ademvl.reporting.render import escape_latex, to_csv, to_latex, to_markdown
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import read_results
+from ademvl.reporting.table_csv import to_csv
+from ademvl.reporting.table_latex import escape_latex, to_latex
+from ademvl.reporting.table_markdown import to_markdown
 from ademvl.reporting.tables import accuracy_table, build_tables, captions_table, write_tables
 from tests.reporting.synthetic import SyntheticStudy
 
