@@ -107,12 +107,15 @@ def _attempt(path: Path, *, shared: bool, create: bool, wait: bool) -> FileLock 
 
 
 def _open(path: Path, *, create: bool) -> int:
-    flags = os.O_RDWR | (os.O_CREAT if create else 0)
+    # In a folder that others may write to, a link must not lead to a file that is none of a lock's.
+    flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     try:
         return os.open(path, flags, 0o666)
     except OSError:
         if path.exists() and not os.access(path, os.W_OK):
-            return os.open(path, os.O_RDONLY)  # another user's file, or a read-only mount
+            return os.open(
+                path, os.O_RDONLY | os.O_NOFOLLOW
+            )  # another user's file, or a read-only mount
         raise
 
 

@@ -253,6 +253,17 @@ class WorkflowPlan:
         """GPUs that a run's training asks for: none where it takes another run's adapter."""
         return 0 if self.run_adapter(wildcards) else self.gpus(wildcards)
 
+    def feature_gpus(self, wildcards: Any) -> int:
+        """GPUs that the job of a feature report asks for: none for the mini tower."""
+        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        return 0 if run.backbones.tower == "mini" else 1
+
+    @property
+    def gpu_limit(self) -> str:
+        """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
+        limit = self.study.settings.gpus
+        return str(list(limit)) if isinstance(limit, tuple) else str(limit)
+
 
 def _reads_features(run: RunSettings) -> bool:
     return run.features.mode == "cached" and run.images == "shown"

@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb, run_dir_of, set_threads
+from ademvl.cli.verb import (
+    Verbs,
+    add_gpu_options,
+    add_verb,
+    gpus_of,
+    run_dir_of,
+    set_threads,
+)
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -21,6 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
     for verb in (features, train, evaluate, maps):
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
         verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+        add_gpu_options(verb)
     backbones = add_verb(verbs, "backbones", _backbones, "Train the mini backbones anew.")
     backbones.add_argument("which", choices=["mini"])
     backbones.add_argument("--data", type=Path, required=True, help="manifest of converted data")
@@ -33,7 +41,8 @@ def _features(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     from ademvl.visual_source import build_feature_cache
 
-    build_feature_cache(run_dir_of(options.run), options.output)
+    with gpus_of(options):
+        build_feature_cache(run_dir_of(options.run), options.output)
     return 0
 
 
@@ -41,14 +50,16 @@ def _train(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     from ademvl.training.run import train_run
 
-    return train_run(run_dir_of(options.run))
+    with gpus_of(options):
+        return train_run(run_dir_of(options.run))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     from ademvl.evaluation.run import evaluate_run
 
-    evaluate_run(run_dir_of(options.run))
+    with gpus_of(options):
+        evaluate_run(run_dir_of(options.run))
     return 0
 
 
@@ -57,7 +68,8 @@ def _fusion_maps(options: argparse.Namespace) -> int:
     from ademvl.reporting.fusion_maps import write_fusion_maps
 
     run_dir = run_dir_of(options.run)
-    write_fusion_maps(run_dir, run_dir / "fusion_maps", num_items=options.items, seed=0)
+    with gpus_of(options):
+        write_fusion_maps(run_dir, run_dir / "fusion_maps", num_items=options.items, seed=0)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,3 +33,24 @@ def set_threads(threads: int | None) -> None:
 
     if threads:
         torch.set_num_threads(threads)
+
+
+def add_gpu_options(verb: argparse.ArgumentParser) -> None:
+    """Let a verb take GPUs, see `gpus_of`."""
+    verb.add_argument(
+        "--gpus", type=int, default=None, help="GPUs to take; 0: CPU (default: one if there is any)"
+    )
+    verb.add_argument(
+        "--gpu-limit",
+        default="all",
+        help="which may be taken, as `gpus` of a study file: all, how many at once, or [0, 3]",
+    )
+
+
+def gpus_of(options: argparse.Namespace) -> AbstractContextManager[tuple[str, ...]]:
+    """Return a context in which this process has the GPUs that its options ask for."""
+    from ademvl.config.gpu_limit import parse_gpu_limit
+    from ademvl.gpus import reserved_gpus
+
+    limit = parse_gpu_limit(options.gpu_limit)
+    return reserved_gpus(options.gpus, limit=limit, job=run_dir_of(options.run))

@@ -181,6 +181,9 @@ def _explain(error: Any) -> Iterator[str]:
     elif error.validator == "enum":
         allowed = [str(value) for value in error.validator_value]
         yield f"{path}: {error.instance!r} is not allowed{_suggest(str(error.instance), allowed)}"
+    elif error.validator == "anyOf":
+        allowed = [str(option.get("enum") or option["type"]) for option in error.validator_value]
+        yield f"{path}: {error.instance!r}, expected one of {', '.join(allowed)}"
     elif error.validator == "type":
         yield f"{path or 'settings'}: {error.instance!r}, expected {error.validator_value}"
     elif error.validator == "required":
@@ -216,4 +219,4 @@ def _build_value(hint: Any, value: Any) -> Any:
         return {key: _build_value(get_args(hint)[1], item) for key, item in value.items()}
     if hint is float and value is not None:
         return float(value)
-    return value
+    return tuple(value) if isinstance(value, list) else value

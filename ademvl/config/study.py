@@ -12,6 +12,7 @@ import yaml
 from ademvl.config.dataset import DatasetSettings, check_sources
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
+from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import (
     TRAINED,
@@ -89,6 +90,9 @@ class StudySettings:
         scale: `mini` results are never printed in a column of paper-scale numbers.
         results_dir: folder of everything the workflow makes.
         shared_dir: folder of data and feature cache, may be shared by studies and users.
+        gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),
+            or a list of indices or UUIDs. CUDA_VISIBLE_DEVICES limits them further; in a job of a
+            cluster the scheduler decides instead. Has no influence on results.
         column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
         datasets: data sets by name.
         downloads: how data and weights reach this machine.
@@ -105,6 +109,7 @@ class StudySettings:
     scale: Literal["mini", "paper"] = "paper"
     results_dir: str = "results"
     shared_dir: str = "results/shared"
+    gpus: Literal["all"] | int | tuple[int | str, ...] = "all"
     column_notes: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, DatasetSettings] = field(default_factory=dict)
     downloads: DownloadSettings = DownloadSettings()
@@ -112,6 +117,9 @@ class StudySettings:
     defaults: RunTemplate = RunTemplate()
     runs: Mapping[str, RunTemplate] = field(default_factory=dict)
     base_runs: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
+
+    def __post_init__(self) -> None:
+        check_gpu_limit(self.gpus)
 
 
 @dataclass(frozen=True)
@@ -277,6 +285,7 @@ def study_to_json(study: Study) -> str:
         del plain["downloads"]
     if not study.settings.backbones:
         del plain["backbones"]
+    del plain["gpus"]  # of the machine at hand, not of the study
     return json.dumps({**plain, "datasets": datasets, "defaults": {}})
 
 

@@ -175,6 +175,7 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "gpus": list(gpu_names()),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

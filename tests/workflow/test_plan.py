@@ -79,3 +79,11 @@ def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
     assert plan.run_adapter(wildcards("own")) == []
     assert (plan.training_gpus(wildcards("own")), plan.gpus(wildcards("taken"))) == (1, 1)
     assert plan.training_gpus(wildcards("taken")) == 0
+
+
+def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPlan) -> None:
+    raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
+    limited = WorkflowPlan(load_study(raw | {"gpus": [0, 3]}))
+    assert (plan.gpu_limit, limited.gpu_limit) == ("all", "[0, 3]")
+    assert limited.study_json(None) == plan.study_json(None)
+    assert limited.run_json(wildcards("adem")) == plan.run_json(wildcards("adem"))

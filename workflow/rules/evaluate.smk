@@ -22,7 +22,9 @@ rule evaluate_run:
         mem_mb=1500,
         runtime=480,
         gpu=plan.gpus,
+        gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["evaluate"],
     shell:
-        "ademvl evaluate {input.settings} --threads {threads} 2> {log}"
+        "ademvl evaluate {input.settings} --threads {threads}"
+        " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"

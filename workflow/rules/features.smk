@@ -22,8 +22,10 @@ rule feature_cache:
     resources:
         mem_mb=2000,
         runtime=240,
-        gpu=0,
+        gpu=plan.feature_gpus,
+        gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["features"],
     shell:
-        "ademvl features {input.settings} --threads {threads} --output {output} 2> {log}"
+        "ademvl features {input.settings} --threads {threads} --output {output}"
+        " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"

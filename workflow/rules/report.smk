@@ -93,10 +93,12 @@ rule fusion_maps:
         mem_mb=1500,
         runtime=30,
         gpu=plan.gpus,
+        gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["fusion_maps"],
     shell:
-        "ademvl fusion-maps {input.settings} 2> {log}"
+        "ademvl fusion-maps {input.settings}"
+        " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"
 
 
 rule write_page:

@@ -27,7 +27,9 @@ rule train_run:
         mem_mb=1500,
         runtime=1440,
         gpu=plan.training_gpus,
+        gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["train"],
     shell:
-        "ademvl train {input.settings} --threads {threads} 2> {log}"
+        "ademvl train {input.settings} --threads {threads}"
+        " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"
