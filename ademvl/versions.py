@@ -17,6 +17,6 @@ RESULT_VERSIONS = {
     "evaluate_mme": 1,
     "tables": 3,
     "figures": 1,
-    "fusion_maps": 1,
+    "fusion_maps": 2,
     "report": 2,
 }

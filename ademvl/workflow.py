@@ -4,6 +4,7 @@ The rules hold no logic of their own; input functions take Snakemake's wildcards
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import cached_property
@@ -234,12 +235,27 @@ class WorkflowPlan:
         return charts + self.fusion_maps()
 
     def fusion_maps(self, wildcards: Any = None) -> list[str]:
-        """Fusion maps of the first ScienceQA run that sees images through the fusion."""
+        """Fusion maps of each task's first run that sees images through the adaptive fusion."""
+        maps: dict[str, str] = {}
         for folder, run in self._by_dir.items():
-            sees_images = run.images == "shown" and run.method.fusion == "adem"
-            if run.task == "scienceqa" and sees_images:
-                return [f"{folder}/fusion_maps"]
-        return []
+            if run.has_fusion_maps and self._map_options(run):
+                maps.setdefault(run.task, f"{folder}/fusion_maps")
+        return list(maps.values())
+
+    def fusion_map_options(self, wildcards: Any) -> str:
+        """Options that choose the items of a run's fusion maps."""
+        return self._map_options(self.run(wildcards))
+
+    def _map_options(self, run: RunSettings) -> str:
+        """Return the options for a run, empty where nothing is to be drawn."""
+        report = self.study.settings.report
+        chosen = report.fusion_map_questions
+        if run.task == "coco_caption":
+            chosen = tuple(map(str, report.fusion_map_images))
+        if not chosen and not report.fusion_map_items:
+            return ""
+        options = ["--items", str(report.fusion_map_items), "--seed", str(report.fusion_map_seed)]
+        return shlex.join([*options, *(f"--id={item}" for item in chosen)])
 
     def report(self, wildcards: Any = None) -> list[str]:
         """Page that shows everything."""

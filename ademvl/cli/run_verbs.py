@@ -24,7 +24,16 @@ def add_verbs(verbs: Verbs) -> None:
     )
     evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
     maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
-    maps.add_argument("--items", type=int, default=6, help="number of test images (%(default)s)")
+    maps.add_argument("--items", type=int, default=6, help="random test images (%(default)s)")
+    maps.add_argument("--seed", type=int, default=0, help="of the random choice (%(default)s)")
+    maps.add_argument(
+        "--id",
+        action="append",
+        default=[],
+        dest="ids",
+        metavar="ID",
+        help="question or image to draw beside the random ones; may be repeated",
+    )
     for verb in (features, train, evaluate, maps):
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
         verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
@@ -65,11 +74,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _fusion_maps(options: argparse.Namespace) -> int:
     set_threads(options.threads)
+    from ademvl.reporting.fusion_items import Choice
     from ademvl.reporting.fusion_maps import write_fusion_maps
 
     run_dir = run_dir_of(options.run)
+    choice = Choice(ids=options.ids, num_random=options.items, seed=options.seed)
     with gpus_of(options):
-        write_fusion_maps(run_dir, run_dir / "fusion_maps", num_items=options.items, seed=0)
+        write_fusion_maps(run_dir, run_dir / "fusion_maps", choice)
     return 0
 
 

@@ -242,3 +242,9 @@ class RunSettings:
     def augments_images(self) -> bool:
         """Whether training images are changed at random."""
         return self.could_augment and self.features.augmentation == "reference"
+
+    @property
+    def has_fusion_maps(self) -> bool:
+        """Whether fusion maps can be drawn: images are shown to the adaptive fusion."""
+        is_known_task = self.task in ("scienceqa", "coco_caption")
+        return is_known_task and self.images == "shown" and self.method.fusion == "adem"

@@ -14,6 +14,7 @@ from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.method import AdemSettings
+from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
     TRAINED,
     BackboneSettings,
@@ -100,6 +101,7 @@ class StudySettings:
             `tower_weights`.
         defaults: settings that every run starts from.
         runs: runs by name; each names only what it changes.
+        report: what the report shows.
         base_runs: runs that others are compared with, one factor at a time: every run that differs
             in exactly one setting from one of them shows that setting's effect. Has no influence
             on training.
@@ -116,6 +118,7 @@ class StudySettings:
     backbones: Mapping[str, WeightsSource] = field(default_factory=dict)
     defaults: RunTemplate = RunTemplate()
     runs: Mapping[str, RunTemplate] = field(default_factory=dict)
+    report: ReportSettings = field(default=ReportSettings(), metadata=OMITTED_AT_DEFAULT)
     base_runs: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from ademvl.prediction.requests import Request
 from ademvl.prediction.trained import TrainedAdapter
 from ademvl.reporting.figures import plotting, save_figure
 from ademvl.reporting.fusion_drawing import draw_fusion_map
+from ademvl.reporting.fusion_items import caption_with_words, words_of_question
 from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
 
 
@@ -47,15 +48,14 @@ class Explainer:
         """Draw one request; without an image nothing is done."""
         if request.image is None:
             return
-        predictor = self._predictor
+        predictor, row = self._predictor, self._predictor.row(request)
+        model, source, run = predictor.model, predictor.source, predictor.run
         with predictor.computing():
-            words, numbers = read_word_maps(
-                predictor.model,
-                predictor.source,
-                predictor.tokenizer,
-                predictor.row(request),
-                predictor.run.method.scales,
-            )
+            if request.wants_caption:
+                row, _, tokens = caption_with_words(model, source, predictor.tokenizer, row, run)
+            else:
+                tokens = words_of_question(predictor.tokenizer, row)
+            words, numbers = read_word_maps(model, source, row, tokens, run.method.scales)
         stem = self._folder / f"item_{len(self._records) + 1}"
         asked = request.question or "caption"
         with plotting():

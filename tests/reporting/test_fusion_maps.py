@@ -3,17 +3,31 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError
 from ademvl.reporting.figures import plotting
-from ademvl.reporting.fusion_drawing import WordMap, draw_fusion_map, shown_layers
+from ademvl.reporting.fusion_drawing import (
+    WordMap,
+    draw_fusion_map,
+    relative_scores,
+    shown_layers,
+)
+from ademvl.reporting.fusion_items import Choice
 from ademvl.reporting.fusion_maps import write_fusion_maps
-from ademvl.reporting.fusion_words import ANSWER_WORD, MAX_WORDS, question_words
-from tests.tiny import make_run, make_tokenizer, write_run
+from ademvl.reporting.fusion_words import (
+    ANSWER_WORD,
+    MAX_WORDS,
+    START_WORD,
+    caption_words,
+    question_words,
+)
+from tests.tiny import make_captions, make_run, make_tokenizer, write_run
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +92,28 @@ def test_drawing_crosses_exactly_what_was_dropped(tmp_path: Path) -> None:
         assert len(axis.collections[-1].get_offsets()) == 3
 
 
+def test_every_scale_has_a_row_over_all_layers_and_one_for_each_layer(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    scores = {scale: np.arange(2.0 * scale).reshape(2, scale) for scale in (16, 4)}
+    word = WordMap("word", scores, {scale: grid >= 0 for scale, grid in scores.items()})
+    with plotting():
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert labels == [
+        f"{layer}\n{side} × {side} patches"
+        for side in (4, 2)
+        for layer in ("all layers", "layer 1", "layer 2")
+    ]
+
+
+def test_scores_are_relative_to_the_kept_ones() -> None:
+    scores, is_kept = np.array([-9.0, 1.0, 2.0, 3.0]), np.array([False, True, True, True])
+    assert relative_scores(scores, is_kept).tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert relative_scores(scores, ~is_kept & is_kept).tolist() == [0.0] * 4
+
+
 def _trained(folder: Path) -> Path:
     from ademvl.adapter_file import save_adapter
     from ademvl.model import build_model
@@ -90,7 +126,7 @@ def _trained(folder: Path) -> Path:
 
 def test_maps_hold_the_models_own_scores(tmp_path: Path) -> None:
     run_dir = _trained(tmp_path)
-    write_fusion_maps(run_dir, run_dir / "maps", num_items=2, seed=0)
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=2))
     content = json.loads((run_dir / "maps" / "fusion_maps.json").read_text())
     assert (content["scales"], content["gamma"], len(content["items"])) == ([16, 4], 0.1, 2)
     for item in content["items"]:
@@ -110,7 +146,7 @@ def test_same_seed_chooses_and_draws_the_same(tmp_path: Path) -> None:
     run_dir = _trained(tmp_path)
     written = []
     for name in ("first", "second"):
-        write_fusion_maps(run_dir, run_dir / name, num_items=2, seed=3)
+        write_fusion_maps(run_dir, run_dir / name, Choice(num_random=2, seed=3))
         written.append({path.name: path.read_bytes() for path in (run_dir / name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {"item_1.png", "item_2.png", "fusion_maps.json"}
@@ -118,15 +154,96 @@ def test_same_seed_chooses_and_draws_the_same(tmp_path: Path) -> None:
 
 def test_more_items_than_questions_is_all_of_them(tmp_path: Path) -> None:
     run_dir = _trained(tmp_path)
-    write_fusion_maps(run_dir, run_dir / "maps", num_items=99, seed=0)
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=99))
     content = json.loads((run_dir / "maps" / "fusion_maps.json").read_text())
     ids = [item["question_id"] for item in content["items"]]
     assert len(ids) == len(set(ids)) < 99
+
+
+def test_chosen_items_come_first_and_are_not_drawn_again(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    write_fusion_maps(run_dir, run_dir / "all", Choice(num_random=99))
+    ids = [item["question_id"] for item in _items(run_dir / "all")]
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=[ids[-1]], num_random=99))
+    found = [item["question_id"] for item in _items(run_dir / "maps")]
+    assert found[0] == ids[-1]
+    assert sorted(found) == sorted(ids)
+
+
+def test_unknown_ids_are_refused_by_name(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    with pytest.raises(SettingsError, match="id 7777 in split test"):
+        write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=["7777"]))
+    assert not (run_dir / "maps").exists()
+
+
+def test_nothing_to_draw_is_refused() -> None:
+    with pytest.raises(SettingsError, match="at least one"):
+        Choice(num_random=0)
+
+
+def test_words_of_a_caption_are_those_that_were_generated(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
+    prompt, caption = "a picture of", "a picture of a red square"
+    ids = [tokenizer.bos_id, 0, *tokenizer.encode(prompt), *tokenizer.encode(caption)]
+    start = 2 + len(tokenizer.encode(prompt))
+    first, red, square = caption_words(
+        tokenizer, ids, first_text_position=2, first_new_position=start, caption="a red square"
+    )
+    assert (first.word, first.position) == (START_WORD, start - 1)
+    assert (red.word, square.word) == ("red", "square")
+    assert square.position == len(ids) - 1
+    assert red.position < square.position
+
+
+def test_empty_caption_keeps_the_place_of_its_first_word(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
+    ids = [tokenizer.bos_id, *tokenizer.encode("a picture of")]
+    (only,) = caption_words(
+        tokenizer, ids, first_text_position=1, first_new_position=len(ids), caption=""
+    )
+    assert (only.word, only.position) == (START_WORD, len(ids) - 1)
+
+
+def test_captions_have_maps_of_the_words_that_the_model_generates(tmp_path: Path) -> None:
+    from ademvl.adapter_file import save_adapter
+    from ademvl.model import build_model
+
+    data = make_captions(tmp_path / "captions")
+    _as_test_split(data)
+    run = make_run(tmp_path, task="coco_caption", data_dir=str(data))
+    run_dir = write_run(tmp_path / "runs" / "captions" / "seed0", run)
+    save_adapter(run_dir / "adapter", build_model(run), run)
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=["2"], num_random=1))
+    first, other = _items(run_dir / "maps")
+    assert first["image_id"] == 2 != other["image_id"]
+    assert first["references"] == ["a blue square", "a blue image"]
+    assert first["words"][0]["word"] == START_WORD
+    shown = [word["word"] for word in first["words"][1:]]
+    assert all(word in first["caption"] for word in shown)
+
+
+def _as_test_split(data: Path) -> None:
+    """Let the training captions be evaluated on."""
+    rows = json.loads((data / "karpathy/coco_karpathy_train.json").read_text())
+    by_image: dict[str, list[str]] = {}
+    for row in rows:
+        by_image.setdefault(row["image"], []).append(row["caption"])
+    images = [{"image": name, "caption": texts} for name, texts in by_image.items()]
+    (data / "karpathy/coco_karpathy_test.json").write_text(json.dumps(images))
+    write_references(data, "test")
+
+
+def _items(folder: Path) -> list[dict[str, Any]]:
+    content = json.loads((folder / "fusion_maps.json").read_text())
+    return content["items"]
 
 
 def test_run_without_images_is_refused(tmp_path: Path) -> None:
     run = dataclasses.replace(make_run(tmp_path), images="withheld")
     run_dir = write_run(tmp_path / "run", run)
     with pytest.raises(SettingsError, match="found scienceqa, withheld and adem"):
-        write_fusion_maps(run_dir, run_dir / "maps", num_items=1, seed=0)
+        write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=1))
     assert not (run_dir / "maps").exists()

@@ -96,8 +96,9 @@ rule fusion_maps:
         gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["fusion_maps"],
+        items=plan.fusion_map_options,
     shell:
-        "ademvl fusion-maps {input.settings}"
+        "ademvl fusion-maps {input.settings} {params.items}"
         " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"
 
 
