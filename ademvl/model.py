@@ -237,7 +237,7 @@ class VisionLanguageModel(nn.Module):
 
     @torch.no_grad()
     def fusion_scores(self, batch: Batch, visual: Tensor | None) -> FusionScores:
-        """Return which visual tokens each text token keeps, in every layer.
+        """Return which visual tokens each text token keeps in evaluation, in every layer.
 
         Raises:
             SettingsError: the run has no adaptive fusion.
@@ -259,7 +259,8 @@ class VisionLanguageModel(nn.Module):
             with self._context.active(record):
                 self.decode(self.embed(batch.input_ids, batch.slot_start, prompt.slots))
         stacked = torch.stack(scores).float()  # (L, B, T, N)
-        return FusionScores(stacked, keep_mask(stacked, gamma=self.settings.gamma))
+        gamma, drop_by = self.settings.gamma_in_evaluation, self.settings.drop_by
+        return FusionScores(stacked, keep_mask(stacked, gamma=gamma, by=drop_by))
 
     def named_trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the trained parameters by name, in a fixed order.

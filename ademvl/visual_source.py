@@ -165,7 +165,7 @@ def open_visual_source(
         raise DataError(list_findings(f"{run.data_dir}: images are missing", findings, remedy))
     if model.tower is None:
         raise ValueError("online features need a model with a tower")
-    preprocessing = preprocessing_for(run.task, model.tower.image_size)
+    preprocessing = preprocessing_for(run.task, model.tower.image_size, run.features.normalization)
     if training and run.augments_images:
         return AugmentedPixels(
             lambda path, generator: load_augmented_pixels(path, preprocessing, generator),

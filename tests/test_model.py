@@ -419,3 +419,14 @@ def test_a_run_is_built_from_its_settings(tmp_path, mode):
     too_fine = replace(run, method=replace(run.method, scales=(64,)))
     with pytest.raises(SettingsError, match="64 is not possible with a tower of 16"):
         build_model(too_fine)
+
+
+@torch.no_grad()
+def test_fusion_scores_are_those_of_evaluation():
+    model = _model(replace(SETTINGS, drop_in_evaluation=False))
+    assert model.fusion_scores(_batch(), _features()).is_kept.all()
+    scores, is_kept = _model(replace(SETTINGS, drop_by="magnitude")).fusion_scores(
+        _batch(), _features()
+    )
+    assert scores[is_kept].abs().max() > scores[~is_kept].abs().max()
+    assert is_kept.sum(dim=-1).eq(20 - int(0.3 * 20)).all()

@@ -3,12 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ademvl.config.run import TRAINED
+from ademvl.config.run import EVALUATION_PROMPTS, TRAINED
 from ademvl.errors import SettingsError, list_findings
 
 _OWN = ("label", "reported")
 """Keys that a run never takes over from the run whose adapter it evaluates."""
-_FREE = frozenset({"adapter", "evaluation", "label", "prompts.evaluation", "reported", "seeds"})
+_FREE = frozenset(
+    {
+        *("adapter", "evaluation", "label", "reported", "seeds"),
+        *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
+    }
+)
 """Keys that such a run may change: nothing that its adapter depends on."""
 
 

@@ -1,15 +1,17 @@
 """Settings of the methods: every hyper-parameter with its default and the source of the default."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Literal
 
+from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
 Position = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
 POSITIONS: tuple[Position, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
 Fusion = Literal["adem", "memvp", "none"]
+DropBy = Literal["value", "magnitude"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class AdemSettings:
         alpha: factor of the fusion added to each layer; 0.1 (paper, section 4).
         beta: factor of the projected image tokens; 0.01 (paper, section 4).
         gamma: fraction of image tokens dropped for each text token, 0 <= gamma < 1; 0.1.
+        drop_by: `value` drops the lowest scores, so the most negative ones first, as the reference
+            does; `magnitude` those closest to zero, which say least either way.
+        drop_in_evaluation: drop in evaluation too, as the reference does.
         scales: numbers of pooled image tokens, each a square no larger than the tower's grid.
         pool: how the grid is pooled to coarser scales.
         pool_order: the reference pools, then projects; the paper's algorithm the reverse.
@@ -54,6 +59,10 @@ class AdemSettings:
         cls: put the projected [cls] vector into the text.
         visual_tokens: projected image tokens put before the text: 0, or a square (64, 256).
         projection_width: hidden width of the projections; 128.
+        projection_activation: between the two matrices of a projection; the reference has a SiLU,
+            the paper calls the projection linear (`none`).
+        text_only_fusion: questions without an image pass through the fusion too, with the learned
+            tables alone, as in the reference.
         clip_adapter: adapters inside the tower, with online features.
     """
 
@@ -71,6 +80,12 @@ class AdemSettings:
     visual_tokens: int = 0
     projection_width: int = 128
     clip_adapter: ClipAdapterSettings = ClipAdapterSettings()
+    drop_by: DropBy = field(default="value", metadata=OMITTED_AT_DEFAULT)
+    drop_in_evaluation: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
+    projection_activation: Literal["silu", "none"] = field(
+        default="silu", metadata=OMITTED_AT_DEFAULT
+    )
+    text_only_fusion: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < 1:
@@ -92,6 +107,11 @@ class AdemSettings:
     def num_visual_tokens(self) -> int:
         """Number N of image tokens that take part in the fusion."""
         return sum(self.scales)
+
+    @property
+    def gamma_in_evaluation(self) -> float:
+        """Fraction of image tokens dropped in evaluation."""
+        return self.gamma if self.drop_in_evaluation else 0.0
 
     @property
     def num_slots(self) -> int:

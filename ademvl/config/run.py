@@ -5,15 +5,23 @@ them from there.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
 from ademvl.config.method import AdemSettings
+from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
 Task = Literal["scienceqa", "coco_caption"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Normalization = Literal["by_task", "clip", "imagenet"]
+LabelMask = Literal["reference", "exact"]
+AnswerBy = Literal["greedy", "likelihood", "letter"]
+EVALUATION_PROMPTS = ("evaluation", "overflow", "evaluation_window", "caption_cue")
+"""Keys of `prompts` that no training depends on."""
+REFERENCE_WINDOW = 512
+"""Positions of a sequence in the reference implementation's evaluation, whatever training had."""
 TRAINED = "trained"
 """Value of a run's key `adapter` that is no name of another run: the run trains its own."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
@@ -53,12 +61,15 @@ class FeatureSettings:
         augmentation: `reference` changes the images of caption training at random, anew in every
             epoch: a crop, a flip and two operations; `none` does not. Only with online features,
             because cached ones are of the image as it is.
+        normalization: mean and standard deviation of pixels: `by_task` is the reference's, that of
+            CLIP for captions and of ImageNet for all else, though the tower is CLIP's in both.
     """
 
     mode: Literal["cached", "online"] = "online"
     precision: Precision = "fp16"
     cache_dir: str = "results/shared/features"
     augmentation: Literal["reference", "none"] = "reference"
+    normalization: Normalization = field(default="by_task", metadata=OMITTED_AT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +81,39 @@ class PromptSettings:
         evaluation: `matched` evaluates with the training format; `reference` with QCM-A and the
             image's caption in the context, as the authors' code does.
         max_seq_len: tokens of a sequence in all, prefix and slots included.
+        overflow: of evaluation prompts that are too long: `keep_cue` cuts the context out of the
+            middle; `cut_end` cuts the end, which asks for the answer, as the reference does;
+            `by_evaluation` follows `evaluation`: keep_cue for matched, cut_end for reference.
+        evaluation_window: tokens of a sequence in evaluation; 0 for max_seq_len, or for the
+            reference's 512 where `evaluation` is reference.
+        label_mask: `reference` leaves as many tokens out of the loss as the prompt alone has, one
+            too many where the prompt ends in a space, as that of captions does; `exact` leaves out
+            those that the prompt shares with the whole text.
+        image_prefix: `with_slots` puts "Image: " or "Image: N/A" before the text where the method
+            puts vectors there, as the reference does; `always` without them, too.
+        caption_answer: `doubled` learns "a picture of " once more before each caption, as the
+            reference does; `plain` the caption alone.
+        caption_cue: `stripped` asks for captions with "a picture of", as the reference does;
+            `as_trained` with the space behind it.
     """
 
     train_format: str = "CQM-A"
     evaluation: Literal["matched", "reference"] = "matched"
     max_seq_len: int = 512
+    overflow: Literal["by_evaluation", "keep_cue", "cut_end"] = field(
+        default="by_evaluation", metadata=OMITTED_AT_DEFAULT
+    )
+    evaluation_window: int = field(default=0, metadata=OMITTED_AT_DEFAULT)
+    label_mask: LabelMask = field(default="reference", metadata=OMITTED_AT_DEFAULT)
+    image_prefix: Literal["with_slots", "always"] = field(
+        default="with_slots", metadata=OMITTED_AT_DEFAULT
+    )
+    caption_answer: Literal["doubled", "plain"] = field(
+        default="doubled", metadata=OMITTED_AT_DEFAULT
+    )
+    caption_cue: Literal["stripped", "as_trained"] = field(
+        default="stripped", metadata=OMITTED_AT_DEFAULT
+    )
 
     def __post_init__(self) -> None:
         if self.train_format not in PROMPT_FORMATS:
@@ -86,6 +125,23 @@ class PromptSettings:
             )
         if self.max_seq_len < 1:
             raise SettingsError(f"prompts.max_seq_len: {self.max_seq_len}, expected >= 1")
+        if self.evaluation_window < 0:
+            raise SettingsError(
+                f"prompts.evaluation_window: {self.evaluation_window}, expected >= 1, or 0"
+            )
+
+    @property
+    def cuts_end(self) -> bool:
+        """Whether evaluation prompts that are too long lose their end."""
+        if self.overflow == "by_evaluation":
+            return self.evaluation == "reference"
+        return self.overflow == "cut_end"
+
+    @property
+    def window(self) -> int:
+        """Tokens of a sequence in evaluation, new ones included."""
+        standard = REFERENCE_WINDOW if self.evaluation == "reference" else self.max_seq_len
+        return self.evaluation_window or standard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +159,11 @@ class OptimizationSettings:
             averaged; 2 is the reference's micro-batch; 0 averages over the whole effective batch.
         weight_decay: on tensors of two or more dimensions.
         beta1, beta2, eps: of AdamW.
+        lr_evaluated_at: the learning rate of a step is the schedule's at its `start`, as in the
+            reference, so that the first one of a warm-up is 0; or at its `middle`.
+        imageless_steps: a step without any image gives projections and tower adapters no gradient:
+            `skip` leaves them as they are, `zero_gradient` lets momentum and decay move them, as
+            the torch release that the reference pins does.
         state_interval_seconds: time between two resumable states.
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
     """
@@ -118,6 +179,12 @@ class OptimizationSettings:
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
+    lr_evaluated_at: Literal["start", "middle"] = field(
+        default="start", metadata=OMITTED_AT_DEFAULT
+    )
+    imageless_steps: Literal["skip", "zero_gradient"] = field(
+        default="skip", metadata=OMITTED_AT_DEFAULT
+    )
     state_interval_seconds: float = 60.0
     log_interval_steps: int = 10
 
@@ -190,14 +257,15 @@ class EvaluationSettings:
         batch_size: items per forward pass; has no influence on results.
         answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
             as the reference does; `likelihood` the choice whose letter is the most likely next
-            token, so that every question gets an answer.
+            token, so that every question gets an answer; `letter` accepts no more than a letter,
+            where greedy finds T in "The".
         max_new_tokens: tokens of a generated caption; 20 in the reference.
         decoding: how tokens of a generated caption are chosen.
     """
 
     split: Literal["val", "test"] = "test"
     batch_size: int = 64
-    answer_by: Literal["greedy", "likelihood"] = "greedy"
+    answer_by: AnswerBy = "greedy"
     max_new_tokens: int = 20
     decoding: DecodingSettings = DecodingSettings()
 
@@ -237,6 +305,11 @@ class RunSettings:
     def could_augment(self) -> bool:
         """Whether `features.augmentation` has any effect in this run."""
         return self.task == "coco_caption" and self.features.mode == "online"
+
+    @property
+    def has_image_prefix(self) -> bool:
+        """Whether rows begin with "Image: " or "Image: N/A"."""
+        return self.method.num_slots > 0 or self.prompts.image_prefix == "always"
 
     @property
     def augments_images(self) -> bool:

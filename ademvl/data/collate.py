@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ademvl.config.run import LabelMask
 from ademvl.data.examples import Example
 from ademvl.data.shortening import shorten_prompt
 from ademvl.data.tokenizer import (
@@ -122,6 +123,7 @@ def tokenize_examples(
     num_slots: int,
     with_prefix: bool,
     overflow: Overflow = "keep_end",
+    label_mask: LabelMask = "reference",
 ) -> list[TokenizedExample]:
     """Build the rows of `examples`, in order.
 
@@ -137,6 +139,7 @@ def tokenize_examples(
         with_prefix: whether rows begin with "Image: " or "Image: N/A".
         overflow: `cut_end` cuts prompts at their end too, as the reference implementation does,
             though the model then never sees what it is asked.
+        label_mask: see `encode_example`.
 
     Raises:
         SettingsError: `max_seq_len` leaves no room for text.
@@ -151,7 +154,8 @@ def tokenize_examples(
             "behind the first; raise it, or use fewer method.visual_tokens"
         )
     rows = [
-        _tokenize_example(tokenizer, example, layout, max_seq_len, overflow) for example in examples
+        _tokenize_example(tokenizer, example, layout, max_seq_len, overflow, label_mask)
+        for example in examples
     ]
     unlearnable = [
         f"item {row.item_id}: its prompt fills all {max_seq_len} places"
@@ -240,12 +244,19 @@ def _tokenize_example(
     layout: RowLayout,
     max_seq_len: int,
     overflow: Overflow,
+    label_mask: LabelMask,
 ) -> TokenizedExample:
     has_image = example.image is not None
     is_shortened = False
     if example.answer:
         # One place more than fits tells `build_row` that something was cut.
-        text = encode_example(tokenizer, example.prompt, example.answer, max_tokens=max_seq_len + 1)
+        text = encode_example(
+            tokenizer,
+            example.prompt,
+            example.answer,
+            max_tokens=max_seq_len + 1,
+            label_mask=label_mask,
+        )
     else:
         text = encode_prompt(tokenizer, example.prompt)
         room = max_seq_len - layout.num_inserted(has_image=has_image)

@@ -14,11 +14,13 @@ from ademvl.data.prompts import (
     build_answer,
     build_context,
     build_prompt,
+    caption_cue,
 )
 from ademvl.data.scienceqa import ScienceQA
 from ademvl.errors import DataError
 
 ImageUse = Literal["shown", "withheld"]
+_STANDARD = PromptSettings()
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,20 @@ def scienceqa_evaluation_examples(
     ]
 
 
-def caption_training_examples(root: Path, images: ImageUse = "shown") -> list[Example]:
+def caption_training_examples(
+    root: Path, images: ImageUse = "shown", prompts: PromptSettings = _STANDARD
+) -> list[Example]:
     """Render the captions of the train split, each with its picture.
 
-    The answer begins with the prompt again: the reference doubles "a picture of ".
+    The answer begins with the prompt again, as the reference doubles "a picture of ", unless
+    `prompts.caption_answer` is plain.
     """
+    begin = CAPTION_PROMPT if prompts.caption_answer == "doubled" else ""
     return [
         Example(
             item_id=example.item_id,
             prompt=CAPTION_PROMPT,
-            answer=CAPTION_PROMPT + normalize_caption(example.caption, max_words=CAPTION_MAX_WORDS),
+            answer=begin + normalize_caption(example.caption, max_words=CAPTION_MAX_WORDS),
             image=example.image if images == "shown" else None,
         )
         for example in load_caption_train(root)
@@ -104,13 +110,13 @@ def caption_training_examples(root: Path, images: ImageUse = "shown") -> list[Ex
 
 
 def caption_evaluation_examples(
-    root: Path, split: str, images: ImageUse = "shown"
+    root: Path, split: str, images: ImageUse = "shown", prompts: PromptSettings = _STANDARD
 ) -> list[Example]:
-    """Render one prompt for each picture of a split, without the prompt's last space."""
+    """Render one prompt for each picture of a split."""
     return [
         Example(
             item_id=str(image.image_id),
-            prompt=CAPTION_PROMPT.rstrip(),
+            prompt=caption_cue(prompts),
             answer="",
             image=image.image if images == "shown" else None,
         )

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ademvl.config.run import Task
+from ademvl.config.run import Normalization, Task
 from ademvl.data.augmentation import augment_for_captions
 from ademvl.data.image_files import open_rgb
 
@@ -43,12 +43,17 @@ class Preprocessing:
         return f"rgb-squash-bicubic-{self.size}-mean{self.mean}-std{self.std}".replace(" ", "")
 
 
-def preprocessing_for(task: Task, image_size: int) -> Preprocessing:
-    """Return a task's preprocessing: mean and std of CLIP for captions, else of ImageNet.
+def preprocessing_for(
+    task: Task, image_size: int, normalization: Normalization = "by_task"
+) -> Preprocessing:
+    """Return a task's preprocessing.
 
-    So the reference implementation does, though the tower is CLIP's in both cases.
+    By task, mean and std are of CLIP for captions and of ImageNet for all else: so the reference
+    implementation does, though the tower is CLIP's in both cases.
     """
-    mean, std = CLIP_MEAN_STD if task == "coco_caption" else IMAGENET_MEAN_STD
+    if normalization == "by_task":
+        normalization = "clip" if task == "coco_caption" else "imagenet"
+    mean, std = CLIP_MEAN_STD if normalization == "clip" else IMAGENET_MEAN_STD
     return Preprocessing(image_size, mean, std)
 
 

@@ -7,7 +7,7 @@ E solution), and what the answer holds (A the letter). Golden case G pins every 
 import re
 from string import ascii_uppercase
 
-from ademvl.config.run import ANSWER_PARTS, PROMPT_PARTS
+from ademvl.config.run import ANSWER_PARTS, PROMPT_PARTS, PromptSettings
 from ademvl.data.scienceqa import Problem
 
 ANSWER_CUE = "The answer is"
@@ -67,6 +67,14 @@ def build_answer(problem: Problem, prompt_format: str) -> str:
     return _tidied(
         f"{answer} BECAUSE: {explanation}" if is_answer_first else f"{explanation} {answer}"
     )
+
+
+def caption_cue(prompts: PromptSettings) -> str:
+    """Return what asks for a caption in evaluation: the prompt of training without its last space.
+
+    So the reference does; `caption_cue: as_trained` keeps the space.
+    """
+    return CAPTION_PROMPT if prompts.caption_cue == "as_trained" else CAPTION_PROMPT.rstrip()
 
 
 def build_instruction_prompt(text: str) -> str:

@@ -6,9 +6,11 @@ are put in by hand.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
+from ademvl.config.run import LabelMask
 from ademvl.errors import WeightsError
 
 IGNORED_LABEL = -100
@@ -112,16 +114,32 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> TokenizedText:
 
 
 def encode_example(
-    tokenizer: Tokenizer, prompt: str, answer: str, *, max_tokens: int
+    tokenizer: Tokenizer,
+    prompt: str,
+    answer: str,
+    *,
+    max_tokens: int,
+    label_mask: LabelMask = "reference",
 ) -> TokenizedText:
     """Tokenize prompt and answer as one text, to be trained on: begin, text, end, cut right.
 
-    As many labels are left out as the prompt alone has tokens. Where the prompt alone ends in
-    other pieces than within the whole text, that is one piece too many or too few, as in the
-    reference implementation (golden case G). Id 0 is never scored, as there.
+    Id 0 is never scored, as in the reference implementation.
+
+    Args:
+        tokenizer: of the language model.
+        prompt: what is given.
+        answer: what is learned.
+        max_tokens: of the result.
+        label_mask: `reference` leaves as many labels out as the prompt alone has tokens (golden
+            case G). Where the prompt alone ends in other pieces than within the whole text, that
+            is one too many or too few. `exact` leaves out those that both begin with.
     """
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt + answer), tokenizer.eos_id]
-    num_prompt = 1 + len(tokenizer.encode(prompt))
+    alone = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+    num_prompt = len(alone)
+    if label_mask == "exact":
+        same = (ours == theirs for ours, theirs in zip(ids, alone, strict=False))
+        num_prompt = sum(1 for _ in takewhile(bool, same))
     labels = [
         IGNORED_LABEL if place < num_prompt or token == FILLER_ID else token
         for place, token in enumerate(ids)

@@ -135,7 +135,7 @@ def _predict(
         examples,
         max_seq_len=run.prompts.max_seq_len - max_new_tokens,
         num_slots=run.method.num_slots,
-        with_prefix=run.method.num_slots > 0,
+        with_prefix=run.has_image_prefix,
     )
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_WINDOW = 512
-"""Positions of a sequence in the reference implementation, whatever max_seq_len says."""
-
 
 @dataclass(frozen=True)
 class _Task:
@@ -123,7 +120,8 @@ def _relevant_settings(run: RunSettings) -> dict[str, Any]:
         for key, value in plain["evaluation"].items()
         if key not in ("batch_size", unused)
     }
-    features = {key: plain["features"][key] for key in ("mode", "precision")}
+    shown = ("mode", "precision", "normalization")
+    features = {key: value for key, value in plain["features"].items() if key in shown}
     return kept | {"evaluation": evaluation, "features": features}
 
 
@@ -169,7 +167,7 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
 
     root, split = Path(run.data_dir), run.evaluation.split
     images = load_caption_images(root, split)
-    examples = caption_evaluation_examples(root, split, run.images)
+    examples = caption_evaluation_examples(root, split, run.images, run.prompts)
     image_ids = [image.image_id for image in images]
     new_tokens = run.evaluation.max_new_tokens
 
@@ -205,13 +203,11 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> _Task:
 def _tokenize(run: RunSettings, task: _Task, tokenizer: Tokenizer) -> "list[TokenizedExample]":
     from ademvl.data.collate import tokenize_examples
 
-    is_reference = run.prompts.evaluation == "reference"
-    window = REFERENCE_WINDOW if is_reference else run.prompts.max_seq_len
     return tokenize_examples(
         tokenizer,
         task.examples,
-        max_seq_len=window - task.max_new_tokens,
+        max_seq_len=run.prompts.window - task.max_new_tokens,
         num_slots=run.method.num_slots,
-        with_prefix=run.method.num_slots > 0,
-        overflow="cut_end" if is_reference else "keep_end",
+        with_prefix=run.has_image_prefix,
+        overflow="cut_end" if run.prompts.cuts_end else "keep_end",
     )

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from ademvl.config.run import AnswerBy
 from ademvl.data.prompts import ANSWER_CUE
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.statistics import Estimate, wilson_interval
@@ -83,6 +84,12 @@ def choice_named(text: str, *, num_choices: int) -> int:
     return index if index < num_choices else NO_ANSWER
 
 
+def choice_lettered(text: str, *, num_choices: int) -> int:
+    """Return the 0-based choice whose letter is all of `text` but white space, or NO_ANSWER."""
+    found = _CAPITAL.fullmatch(text.strip())
+    return choice_named(text, num_choices=num_choices) if found else NO_ANSWER
+
+
 def letter_ids(tokenizer: "Tokenizer", num_choices: int) -> list[int]:
     """Return the token of each choice's letter as it follows "The answer is".
 
@@ -110,7 +117,7 @@ def answer_batch(
     visual: "Tensor | None",
     num_choices: Mapping[str, int],
     *,
-    answer_by: Literal["greedy", "likelihood"] = "greedy",
+    answer_by: AnswerBy = "greedy",
 ) -> list[dict[str, object]]:
     """Answer a batch of questions by one forward pass.
 
@@ -120,8 +127,9 @@ def answer_batch(
         batch: prompts that end in the answer's cue; item ids are question ids.
         visual: see `VisualSource.for_batch`.
         num_choices: by question id.
-        answer_by: `greedy`: the choice that the most likely token names; `likelihood`: the choice
-            whose letter is the most likely, of equals the first.
+        answer_by: `greedy`: the choice that the most likely token names; `letter`: the same, but
+            the token must be nothing but the letter; `likelihood`: the choice whose letter is the
+            most likely, of equals the first.
 
     Returns:
         One row a question: id, text of the most likely token, and the choice.
@@ -132,9 +140,10 @@ def answer_batch(
     logits = model.next_token_logits(batch, visual)  # (B, V)
     texts = [tokenizer.decode([token_id]) for token_id in logits.argmax(dim=-1).tolist()]
     counts = [num_choices[question_id] for question_id in batch.item_ids]
-    if answer_by == "greedy":
+    if answer_by != "likelihood":
+        read = choice_named if answer_by == "greedy" else choice_lettered
         named = zip(texts, counts, strict=True)
-        indices = [choice_named(text, num_choices=count) for text, count in named]
+        indices = [read(text, num_choices=count) for text, count in named]
     else:
         letter_logits = logits[:, letter_ids(tokenizer, max(counts))].tolist()  # (B, letters)
         indices = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +20,24 @@ KEY_TABLE_STD = 0.02  # reference implementation
 
 
 class Projection(nn.Module):
-    """Two-layer map from the tower's width to the language model's: up(silu(down(x)))."""
+    """Two-layer map from the tower's width to the language model's: up(silu(down(x))).
 
-    def __init__(self, *, tower_width: int, hidden_width: int, llm_width: int) -> None:
+    The paper (arXiv 2410.17779, section 3) calls it linear; the reference implementation has the
+    SiLU, which `is_linear` leaves out.
+    """
+
+    def __init__(
+        self, *, tower_width: int, hidden_width: int, llm_width: int, is_linear: bool
+    ) -> None:
         super().__init__()
+        self._is_linear = is_linear
         self.down = uninitialized_linear(tower_width, hidden_width)
         self.up = uninitialized_linear(hidden_width, llm_width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., C) to (..., d)."""
-        projected: Tensor = self.up(F.silu(self.down(features)))
+        hidden = self.down(features)
+        projected: Tensor = self.up(hidden if self._is_linear else F.silu(hidden))
         return projected
 
 
@@ -70,11 +79,13 @@ class AdemAdapter(nn.Module):
     def __init__(self, settings: AdemSettings, *, llm_width: int, tower_width: int) -> None:
         super().__init__()
         self.settings = settings
-        widths = {
-            "tower_width": tower_width,
-            "hidden_width": settings.projection_width,
-            "llm_width": llm_width,
-        }
+        build_projection = partial(
+            Projection,
+            tower_width=tower_width,
+            hidden_width=settings.projection_width,
+            llm_width=llm_width,
+            is_linear=settings.projection_activation == "none",
+        )
         has_fusion = settings.fusion != "none"
         self.key_table: nn.Parameter | None = None
         self.value_table: nn.Parameter | None = None
@@ -83,8 +94,8 @@ class AdemAdapter(nn.Module):
             self.key_table = nn.Parameter(torch.empty(shape))
             self.value_table = nn.Parameter(torch.empty(shape))
         uses_grid = has_fusion or settings.visual_tokens > 0
-        self.grid_projection = Projection(**widths) if uses_grid else None
-        self.cls_projection = Projection(**widths) if settings.cls else None
+        self.grid_projection = build_projection() if uses_grid else None
+        self.cls_projection = build_projection() if settings.cls else None
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -115,8 +126,9 @@ class AdemAdapter(nn.Module):
         """Turn the features of a batch's images into keys, values and slot vectors.
 
         Rows without an image do no image work: their visual tokens are zero, so their keys and
-        values are the tables alone. A batch without any image therefore gives the projections no
-        gradient at all, where the reference multiplies by zero and gets zero gradients.
+        values are the tables alone; without `text_only_fusion` their values are zero. A batch
+        without any image therefore gives the projections no gradient at all, where the reference
+        multiplies by zero and gets zero gradients (`optimization.imageless_steps`).
 
         Args:
             features: (B_img, 1 + G, C), image rows only, in row order, any float dtype; None
@@ -131,12 +143,12 @@ class AdemAdapter(nn.Module):
         num_images = 0 if features is None else len(features)
         if num_images != len(rows):
             raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
-        if features is None or not num_images:
-            keys, values = self._keys_and_values(None, rows, batch_size=len(has_image))
-            return VisualPrompt(keys=keys, values=values, slots=None)
-        features = features.float()
-        keys, values = self._keys_and_values(features, rows, batch_size=len(has_image))
-        return VisualPrompt(keys=keys, values=values, slots=self._slots(features))
+        shown = features.float() if features is not None and num_images else None
+        keys, values = self._keys_and_values(shown, rows, batch_size=len(has_image))
+        if values is not None and not self.settings.text_only_fusion:
+            values = values * has_image.to(values.device)[:, None, None]  # (B, N, d)
+        slots = None if shown is None else self._slots(shown)
+        return VisualPrompt(keys=keys, values=values, slots=slots)
 
     def fuse_function(
         self, prompt: VisualPrompt, *, dtype: torch.dtype, dropout_seeds: Sequence[int] | None
@@ -151,6 +163,7 @@ class AdemAdapter(nn.Module):
         if prompt.keys is None or prompt.values is None:
             return None
         keys, values, settings = prompt.keys.to(dtype), prompt.values.to(dtype), self.settings
+        gamma = settings.gamma if self.training else settings.gamma_in_evaluation
 
         def fuse_by_adem(queries: Tensor, target: Tensor, layer: int) -> Tensor:
             return fuse_adem(
@@ -159,8 +172,9 @@ class AdemAdapter(nn.Module):
                 values,
                 target=target,
                 alpha=settings.alpha,
-                gamma=settings.gamma,
+                gamma=gamma,
                 phi=settings.phi,
+                drop_by=settings.drop_by,
             )
 
         def fuse_by_memvp(queries: Tensor, target: Tensor, layer: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ademvl.config.method import Phi
+from ademvl.config.method import DropBy, Phi
 from ademvl.dropout import drop_rows
 
 MEMVP_DROPOUT = 0.1  # MemVP (arXiv 2405.05615), dropout on the scores
@@ -60,7 +60,7 @@ def smallest_at(scores: Tensor, index: int) -> Tensor:
     return torch.kthvalue(scores, index + 1, dim=-1, keepdim=True).values
 
 
-def drop_low_scores(scores: Tensor, *, gamma: float) -> Tensor:
+def drop_low_scores(scores: Tensor, *, gamma: float, by: DropBy = "value") -> Tensor:
     """Zero the least relevant visual tokens of each text token.
 
     Paper: arXiv 2410.17779, adaptive fusion. The threshold is the floor(gamma * N)-th smallest
@@ -70,6 +70,8 @@ def drop_low_scores(scores: Tensor, *, gamma: float) -> Tensor:
     Args:
         scores: similarities, (B, T, N), any float dtype.
         gamma: fraction to drop, 0 <= gamma < 1; 0 returns `scores` unchanged.
+        by: what is low: a score's `value`, so that the most negative go first, as in the
+            reference; or its `magnitude`.
 
     Returns:
         Same shape and dtype; gradient flows through kept entries only, none through the threshold.
@@ -80,12 +82,18 @@ def drop_low_scores(scores: Tensor, *, gamma: float) -> Tensor:
     index = _threshold_index(scores, gamma)
     if index == 0:
         return scores
-    return scores.masked_fill(scores.detach() < smallest_at(scores, index), 0.0)
+    ranked = _ranked(scores, by)
+    return scores.masked_fill(ranked < smallest_at(ranked, index), 0.0)
 
 
-def keep_mask(scores: Tensor, *, gamma: float) -> Tensor:
+def keep_mask(scores: Tensor, *, gamma: float, by: DropBy = "value") -> Tensor:
     """Return which scores `drop_low_scores` keeps: bool, (..., N)."""
-    return scores.detach() >= smallest_at(scores, _threshold_index(scores, gamma))
+    ranked = _ranked(scores, by)
+    return ranked >= smallest_at(ranked, _threshold_index(scores, gamma))
+
+
+def _ranked(scores: Tensor, by: DropBy) -> Tensor:
+    return scores.detach().abs() if by == "magnitude" else scores.detach()
 
 
 def _threshold_index(scores: Tensor, gamma: float) -> int:
@@ -119,6 +127,7 @@ def fuse_adem(
     alpha: float,
     gamma: float,
     phi: Phi,
+    drop_by: DropBy = "value",
 ) -> Tensor:
     """Add the visual tokens that matter to each text token: target + alpha * A values.
 
@@ -133,11 +142,13 @@ def fuse_adem(
         alpha: factor of the fused states.
         gamma: fraction of visual tokens dropped for each text token.
         phi: feature map of the queries.
+        drop_by: see `drop_low_scores`.
 
     Returns:
         (B, T, d), dtype of `target`.
     """
-    scores = drop_low_scores(visual_scores(hidden_states, keys, phi=phi), gamma=gamma)
+    scores = visual_scores(hidden_states, keys, phi=phi)
+    scores = drop_low_scores(scores, gamma=gamma, by=drop_by)
     return _add_attended(target, scores, values, alpha=alpha)
 
 

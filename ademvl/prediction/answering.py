@@ -17,11 +17,11 @@ from ademvl.data.examples import Example
 from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.data.prompts import (
     ANSWER_CUE,
-    CAPTION_PROMPT,
     REFERENCE_EVALUATION_FORMAT,
     build_context,
     build_open_prompt,
     build_prompt,
+    caption_cue,
 )
 from ademvl.data.scienceqa import Problem
 from ademvl.data.tokenizer import load_tokenizer
@@ -151,13 +151,12 @@ class Predictor:
         """Tokenize requests of one kind; a prompt that is too long keeps its end."""
         is_choice = _kind(requests[0]) == "choice"
         max_new_tokens = 1 if is_choice else self.run.evaluation.max_new_tokens
-        num_slots = self.run.method.num_slots
         return tokenize_examples(
             self.tokenizer,
             [_example(request, self.run) for request in requests],
             max_seq_len=self.run.prompts.max_seq_len - max_new_tokens,
-            num_slots=num_slots,
-            with_prefix=num_slots > 0,
+            num_slots=self.run.method.num_slots,
+            with_prefix=self.run.has_image_prefix,
         )
 
 
@@ -191,7 +190,7 @@ def _example(request: Request, run: RunSettings) -> Example:
     """Render a request as evaluations do; there are no captions of images to put into a context."""
     context = ""
     if request.wants_caption:
-        prompt = CAPTION_PROMPT.rstrip()
+        prompt = caption_cue(run.prompts)
     elif request.choices:
         problem = _problem(request)
         is_reference = run.prompts.evaluation == "reference"
@@ -230,7 +229,9 @@ def _problem(request: Request) -> Problem:
 def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
     """Return the visual input of image files that belong to no data set: nothing is cached."""
     if model.tower is not None:
-        preprocessing = preprocessing_for(run.task, model.tower.image_size)
+        preprocessing = preprocessing_for(
+            run.task, model.tower.image_size, run.features.normalization
+        )
         return OnlinePixels(lambda path: load_pixels(path, preprocessing))
     from ademvl.vision.tower import load_tower
 
@@ -242,7 +243,9 @@ class _FrozenFeatures:
 
     def __init__(self, tower: "VisionTower", run: RunSettings) -> None:
         self._tower = tower
-        self._preprocessing = preprocessing_for(run.task, tower.image_size)
+        self._preprocessing = preprocessing_for(
+            run.task, tower.image_size, run.features.normalization
+        )
         self._dtype = DTYPES[run.features.precision]
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> torch.Tensor | None:

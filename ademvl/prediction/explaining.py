@@ -75,5 +75,9 @@ class Explainer:
     def finish(self) -> None:
         """Write the list of pictures with their numbers."""
         method = self._predictor.run.method
-        content = {"gamma": method.gamma, "scales": list(method.scales), "items": self._records}
+        content = {
+            "gamma": method.gamma_in_evaluation,
+            "scales": list(method.scales),
+            "items": self._records,
+        }
         write_json(self._folder / LIST_FILE, content)

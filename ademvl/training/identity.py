@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ademvl
-from ademvl.config.run import BackboneSettings, RunSettings
+from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
 from ademvl.config.study import run_to_plain
 from ademvl.errors import DataError
 from ademvl.files import dump_json
@@ -21,7 +21,7 @@ from ademvl.versions import RESULT_VERSIONS
 _IRRELEVANT = {
     "": ("study", "name", "data_dir", "adapter", "evaluation"),
     "features": ("cache_dir",),
-    "prompts": ("evaluation",),
+    "prompts": EVALUATION_PROMPTS,
     "optimization": ("per_device_batch_size", "state_interval_seconds"),
 }
 _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"

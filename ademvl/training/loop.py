@@ -15,7 +15,7 @@ from ademvl.model import VisionLanguageModel
 from ademvl.randomness import derive_seed
 from ademvl.training.loss import token_losses, token_weights
 from ademvl.training.metrics import StepResult
-from ademvl.training.optimizer import set_lr
+from ademvl.training.optimizer import set_lr, zero_missing_gradients
 from ademvl.training.order import StepPlan
 from ademvl.training.schedule import lr_at
 from ademvl.visual_source import VisualSource
@@ -83,7 +83,7 @@ class Trainer:
             TrainingError: loss or gradient is not finite; nothing was updated.
         """
         items = self.plan.items_of(step)
-        lr = lr_at(self.plan.epoch_at(step), self.optimization)
+        lr = lr_at(self.plan.lr_epoch(step), self.optimization)
         set_lr(self.optimizer, lr)
         epoch = step // self.plan.steps_per_epoch
         self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
@@ -146,6 +146,8 @@ class Trainer:
 
     def _update(self, step: int, items: Sequence[int]) -> float:
         """Move the parameters and return the gradient's norm."""
+        if self.optimization.imageless_steps == "zero_gradient":
+            zero_missing_gradients(self.optimizer)
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         grad_norm = float(torch.nn.utils.get_total_norm(gradients))

@@ -23,7 +23,7 @@ def build_optimizer(
 
     A parameter without a gradient is left alone by a step: neither its momentum nor its decay
     moves it. This is the case for the unused last adapter of the vision tower, and for the [cls]
-    projection in a step that holds no image.
+    projection in a step that holds no image, unless `zero_missing_gradients` is called.
 
     Args:
         named_parameters: in a fixed order, which a saved optimiser state refers to.
@@ -49,6 +49,17 @@ def build_optimizer(
         eps=optimization.eps,
         fused={parameter.device.type for parameter in parameters} <= _FUSED_DEVICES,
     )
+
+
+def zero_missing_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Give parameters that have moved before, and have no gradient now, one of zeros.
+
+    Their momentum and decay then move them. So the torch release that the reference pins does:
+    there, gradients that have once existed are zeroed between steps and not removed.
+    """
+    for parameter in optimizer.state:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

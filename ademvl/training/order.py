@@ -70,6 +70,16 @@ class StepPlan:
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         return epoch + step_in_epoch * self.optimization.effective_batch_size / self.num_items
 
+    def lr_epoch(self, step: int) -> float:
+        """Return the fractional epoch at which the learning rate of step `step` is evaluated.
+
+        That is where the step starts, as in the reference implementation, so that the first step
+        of a warm-up has a learning rate of zero; or its middle (`lr_evaluated_at`).
+        """
+        half = self.optimization.effective_batch_size / self.num_items / 2
+        is_middle = self.optimization.lr_evaluated_at == "middle"
+        return self.epoch_at(step) + (half if is_middle else 0.0)
+
     def items_of(self, step: int) -> tuple[int, ...]:
         """Return the indices of the items of step number `step` (from 0), in their order."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)

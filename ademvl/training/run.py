@@ -182,7 +182,7 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
         )
     root = Path(run.data_dir)
     if run.task == "coco_caption":
-        examples = caption_training_examples(root, run.images)
+        examples = caption_training_examples(root, run.images, run.prompts)
     else:
         examples = scienceqa_training_examples(load_scienceqa(root), run.prompts, run.images)
     return tokenize_examples(
@@ -190,7 +190,8 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
         examples,
         max_seq_len=run.prompts.max_seq_len,
         num_slots=run.method.num_slots,
-        with_prefix=run.method.num_slots > 0,
+        with_prefix=run.has_image_prefix,
+        label_mask=run.prompts.label_mask,
     )
 
 

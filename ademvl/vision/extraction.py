@@ -97,7 +97,7 @@ def _parts(run: RunSettings) -> tuple[FeatureCache, FeatureTower, Preprocessing]
     from ademvl.vision.tower import load_tower
 
     tower = load_tower(run.backbones)
-    preprocessing = preprocessing_for(run.task, tower.image_size)
+    preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
     key = FeatureKey(preprocessing.identity(), tower.fingerprint, run.features.precision)
     return FeatureCache(Path(run.features.cache_dir), key), tower, preprocessing
 

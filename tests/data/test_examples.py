@@ -102,3 +102,6 @@ def test_caption_examples_double_the_prompt_in_training_only(tmp_path):
     assert (asked.item_id, asked.prompt, asked.answer) == ("3", "a picture of", "")
     assert trained.image == asked.image == tmp_path / "images" / "3.png"
     assert caption_training_examples(tmp_path, "withheld")[0].image is None
+    plain = PromptSettings(caption_answer="plain", caption_cue="as_trained")
+    assert caption_training_examples(tmp_path, "shown", plain)[0].answer == "a dog"
+    assert caption_evaluation_examples(tmp_path, "test", "shown", plain)[0].prompt == trained.prompt

@@ -143,3 +143,10 @@ def test_crops_cover_half_to_all_of_the_image():
         assert CROP_SCALE[0] - 0.01 <= share <= CROP_SCALE[1] + 0.01
         if share < 1:
             assert CROP_RATIO[0] - 0.02 <= (right - left) / (bottom - top) <= CROP_RATIO[1] + 0.02
+
+
+def test_normalization_of_the_tower_can_be_had_for_all_tasks():
+    for task in ("scienceqa", "coco_caption"):
+        for name, expected in (("clip", CLIP_MEAN_STD), ("imagenet", IMAGENET_MEAN_STD)):
+            preprocessing = preprocessing_for(task, 64, name)
+            assert (preprocessing.mean, preprocessing.std) == expected

@@ -62,3 +62,23 @@ def test_missing_and_damaged_tokenizers_are_named(tmp_path):
 def test_tokenizer_of_a_real_model_loads(real_dir):
     tokenizer = SentencePieceTokenizer.from_file(real_dir / "stories260K" / "tok512.model")
     assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id) == (512, 1, 2)
+
+
+def test_exact_label_mask_scores_the_first_piece_that_the_prompt_alone_does_not_have(tokenizer):
+    """The prompt alone ends in a piece for its space, which the whole text does not have."""
+    texts = "a picture of ", "a picture of a dog"
+    usual = encode_example(tokenizer, *texts, max_tokens=99)
+    exact = encode_example(tokenizer, *texts, max_tokens=99, label_mask="exact")
+    assert usual.ids == exact.ids
+    num_prompt = 1 + len(tokenizer.encode("a picture of"))
+    assert usual.labels == [-100] * (num_prompt + 1) + usual.ids[num_prompt + 1 :]
+    assert exact.labels == [-100] * num_prompt + exact.ids[num_prompt:]
+
+
+def test_label_masks_agree_where_the_prompt_ends_in_no_space(tokenizer):
+    texts = "Response:", "The answer is A."
+    usual, exact = (
+        encode_example(tokenizer, *texts, max_tokens=99, label_mask=mask)
+        for mask in ("reference", "exact")
+    )
+    assert usual == exact

@@ -7,11 +7,14 @@ import shutil
 import pytest
 
 from ademvl.adapter_file import save_adapter
-from ademvl.config.run import EvaluationSettings, FeatureSettings
+from ademvl.config.method import AdemSettings
+from ademvl.config.run import EvaluationSettings, FeatureSettings, PromptSettings
+from ademvl.data.tokenizer import load_tokenizer
 from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
+from ademvl.llm.loading import llm_dir
 from ademvl.model import build_model
 from tests.tiny import make_run, make_scienceqa, write_run
 
@@ -263,3 +266,40 @@ def test_shortened_prompts_are_counted(make):
     write_run(run_dir, dataclasses.replace(run, prompts=short))
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir)[1]["num_shortened_prompts"] > 0
+
+
+def test_window_and_end_of_long_prompts_are_settings_of_evaluation(make):
+    answers, shortened = {}, set()
+    for overflow in ("keep_cue", "cut_end"):
+        run_dir = make(overflow)
+        run = evaluation.read_run(run_dir)
+        prompts = dataclasses.replace(run.prompts, evaluation_window=40, overflow=overflow)
+        write_run(run_dir, dataclasses.replace(run, prompts=prompts))
+        evaluate_run(run_dir, progress=False)
+        answers[overflow], scores = _read(run_dir)
+        shortened.add(scores["num_shortened_prompts"])
+    assert len(shortened) == 1
+    assert shortened.pop() > 0
+    assert answers["keep_cue"] != answers["cut_end"]
+
+
+@pytest.mark.parametrize("image_prefix", ["with_slots", "always"])
+def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_prefix):
+    asked = []
+    run_dir = make(
+        method=AdemSettings(scales=(16,), projection_width=8, cls=False),
+        prompts=PromptSettings(max_seq_len=128, image_prefix=image_prefix),
+    )
+    monkeypatch.setattr(
+        "ademvl.data.collate.collate", lambda rows, **_: asked.extend(rows) or _stop()
+    )
+    with pytest.raises(KilledError):
+        evaluate_run(run_dir, progress=False)
+    tokenizer = load_tokenizer(llm_dir(evaluation.read_run(run_dir).backbones))
+    prefix = tokenizer.encode("Image: ")
+    (row, *_) = (row for row in asked if row.image is not None)
+    assert (row.ids[1 : 1 + len(prefix)].tolist() == prefix) == (image_prefix == "always")
+
+
+def _stop():
+    raise KilledError

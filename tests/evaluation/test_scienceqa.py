@@ -13,6 +13,7 @@ from ademvl.evaluation.scienceqa import (
     COLUMNS,
     NO_ANSWER,
     answer_batch,
+    choice_lettered,
     choice_named,
     first_capital,
     letter_ids,
@@ -164,3 +165,30 @@ def test_no_answer_is_wrong():
 def test_predictions_that_do_not_fit_are_refused(predicted, finding):
     with pytest.raises(DataError, match=finding):
         score_scienceqa([PROBLEM], predicted)
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("B", 1), (" C ", 2), ("\u2581B", NO_ANSWER), ("The", -1), ("AB", -1), ("D", -1), ("", -1)],
+)
+def test_letter_accepts_nothing_but_a_letter(text, index):
+    assert choice_lettered(text, num_choices=3) == index
+
+
+def test_answer_by_letter_refuses_what_greedy_reads_into_a_word():
+    class Model:
+        def next_token_logits(self, batch, visual):
+            return torch.eye(2)
+
+    tokenizer = SimpleNamespace(decode=lambda ids: ["Because", "B"][ids[0]])
+    batch = SimpleNamespace(item_ids=("1", "2"))
+    found = {
+        answer_by: [
+            row["predicted_index"]
+            for row in answer_batch(
+                Model(), tokenizer, batch, None, {"1": 2, "2": 2}, answer_by=answer_by
+            )
+        ]
+        for answer_by in ("greedy", "letter")
+    }
+    assert found == {"greedy": [1, 1], "letter": [NO_ANSWER, 1]}

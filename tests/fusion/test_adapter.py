@@ -137,3 +137,55 @@ def test_scales_finer_than_the_grid_are_refused():
     with pytest.raises(SettingsError, match="64 is not possible"):
         _adapter(visual_tokens=64).check_grid(16)
     _adapter(fusion="none", scales=(256,)).check_grid(16)
+
+
+def _fused(adapter: AdemAdapter, has_image: torch.Tensor) -> torch.Tensor:
+    prompt = adapter.prompt(_features(int(has_image.sum())), has_image)
+    fuse = adapter.fuse_function(prompt, dtype=torch.float32, dropout_seeds=None)
+    queries = torch.randn(len(has_image), 3, WIDTH, generator=torch.Generator().manual_seed(1))
+    return fuse(queries, torch.zeros_like(queries), 0).detach()
+
+
+@pytest.mark.parametrize("fusion", ["adem", "memvp"])
+def test_without_text_only_fusion_rows_without_an_image_get_nothing(fusion):
+    has_image = torch.tensor([True, False])
+    usual = _fused(_adapter(fusion=fusion), has_image)
+    without = _fused(_adapter(fusion=fusion, text_only_fusion=False), has_image)
+    assert torch.equal(usual[0], without[0])
+    assert usual[1].any()
+    assert not without[1].any()
+
+
+def test_dropping_can_be_left_to_training():
+    has_image = torch.tensor([True])
+    always = _adapter(gamma=0.5)
+    in_training = _adapter(gamma=0.5, drop_in_evaluation=False)
+    never = _adapter(gamma=0.0)
+    for adapter in (always, in_training, never):
+        adapter.train()
+    assert torch.equal(_fused(in_training, has_image), _fused(always, has_image))
+    for adapter in (always, in_training, never):
+        adapter.eval()
+    assert torch.equal(_fused(in_training, has_image), _fused(never, has_image))
+    assert not torch.equal(_fused(always, has_image), _fused(never, has_image))
+
+
+def test_way_of_dropping_reaches_the_fusion():
+    has_image = torch.tensor([True])
+    by_value = _fused(_adapter(gamma=0.5), has_image)
+    assert not torch.equal(_fused(_adapter(gamma=0.5, drop_by="magnitude"), has_image), by_value)
+
+
+def test_linear_projection_is_the_papers():
+    linear, features = _adapter(projection_activation="none"), _features(2)
+    both = linear.grid_projection(features)
+    middle = linear.grid_projection(features.mean(dim=0))
+    torch.testing.assert_close(both.mean(dim=0), middle)
+    usual = _adapter()
+    assert not torch.allclose(usual.grid_projection(features), both)
+    # A linear projection may be pooled before or after: the paper's order is the reference's.
+    first = _adapter(projection_activation="none", pool_order="project_then_pool")
+    shown = torch.tensor([True, True])
+    torch.testing.assert_close(
+        linear.prompt(features, shown).keys, first.prompt(features, shown).keys
+    )

@@ -165,3 +165,10 @@ def test_memvp_maps_scores_and_drops_at_random_in_training_only():
     assert torch.equal(trained[0][0], trained[2][0])
     assert not torch.equal(trained[0][1], trained[2][1])
     assert 0 < MEMVP_DROPOUT < 1
+
+
+def test_magnitude_drops_what_is_closest_to_zero():
+    scores = torch.tensor([[[0.3, -2.0, 0.1, -0.2]]])  # by magnitude: .1 .2 | .3 2
+    kept = torch.tensor([[[0.3, -2.0, 0.0, 0.0]]])
+    assert torch.equal(drop_low_scores(scores, gamma=0.5, by="magnitude"), kept)
+    assert torch.equal(keep_mask(scores, gamma=0.5, by="magnitude"), kept != 0)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.config.method import AdemSettings
 from ademvl.config.run import (
     BackboneSettings,
     FeatureSettings,
     OptimizationSettings,
+    PromptSettings,
     RunSettings,
 )
 from ademvl.errors import DataError
@@ -95,3 +97,35 @@ def test_identity_is_plain_json(run: RunSettings) -> None:
 def test_missing_data_set_is_an_error(run: RunSettings, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data set there"):
         training_identity(dataclasses.replace(run, data_dir=str(tmp_path / "nothing")))
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"evaluation": "reference"}, False),
+        ({"overflow": "cut_end"}, False),
+        ({"evaluation_window": 64}, False),
+        ({"caption_cue": "as_trained"}, False),
+        ({"label_mask": "exact"}, True),
+        ({"caption_answer": "plain"}, True),
+        ({"image_prefix": "always"}, True),
+    ],
+)
+def test_prompts_of_evaluation_do_not_count(
+    run: RunSettings, change: dict[str, object], counts: bool
+) -> None:
+    changed = dataclasses.replace(run, prompts=PromptSettings(**change))
+    assert (_sha256(changed) != _sha256(run)) == counts
+
+
+def test_settings_that_came_later_count_where_they_are_used_only(run: RunSettings) -> None:
+    identity = training_identity(run)
+    settings = identity["settings"]
+    assert "drop_by" not in settings["method"]
+    assert "normalization" not in settings["features"]
+    assert "imageless_steps" not in settings["optimization"]
+    for part in (
+        {"method": AdemSettings(drop_by="magnitude")},
+        {"features": FeatureSettings(normalization="clip")},
+    ):
+        assert _sha256(dataclasses.replace(run, **part)) != _sha256(run)

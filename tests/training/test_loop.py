@@ -118,3 +118,24 @@ def test_loss_that_is_not_finite_names_step_and_items_and_changes_nothing(world:
     assert f"item {spoiled[0]}\n" in str(raised.value)
     assert str(raised.value).count("- item") == 1
     assert all(torch.equal(p, before[name]) for name, p in trainer.parameters.items())
+
+
+def test_middle_of_the_first_step_of_a_warmup_changes_something(world: Path) -> None:
+    trainer = _trainer(world, lr_evaluated_at="middle")
+    assert 0 < trainer.step(0).lr < trainer.step(1).lr
+
+
+@pytest.mark.parametrize(("imageless_steps", "moves"), [("skip", False), ("zero_gradient", True)])
+def test_step_without_any_image_moves_projections_by_momentum_if_asked_to(
+    world: Path, imageless_steps: str, moves: bool
+) -> None:
+    trainer = _trainer(world, imageless_steps=imageless_steps, warmup_epochs=0.0)
+    trainer.step(0)
+    text_only = [item for item, row in enumerate(trainer._rows) if row.image is None]
+    object.__setattr__(trainer.plan, "items_of", lambda step: (text_only * 8)[:8])
+    names = ["cls_projection.up.weight", "clip_adapters.0.up.weight", "clip_adapters.2.up.weight"]
+    before = [trainer.parameters[name].detach().clone() for name in names]
+    trainer.step(1)
+    pairs = zip(names, before, strict=True)
+    changed = [not torch.equal(trainer.parameters[name], old) for name, old in pairs]
+    assert changed == [moves, moves, False]  # the last adapter has never had a gradient

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ademvl.config.run import OptimizationSettings
-from ademvl.training.optimizer import build_optimizer, set_lr
+from ademvl.training.optimizer import build_optimizer, set_lr, zero_missing_gradients
 
 
 def _module() -> nn.Module:
@@ -58,3 +58,20 @@ def test_fused_update_equals_adamw_written_out() -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(ValueError, match="no parameter"):
         build_optimizer([], OptimizationSettings())
+
+
+def test_missing_gradients_count_as_zeros_where_a_parameter_has_moved_before() -> None:
+    moved, never = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    optimizer = build_optimizer([("moved", moved), ("never", never)], OptimizationSettings())
+    set_lr(optimizer, 0.1)
+    moved.grad = torch.ones(2, 2)
+    optimizer.step()
+    after_first = moved.detach().clone()
+    optimizer.zero_grad(set_to_none=True)
+    zero_missing_gradients(optimizer)
+    assert never.grad is None
+    optimizer.step()
+    # Momentum goes on (it was 0.1, times 0.9), and so does decay.
+    mean, variance = 0.09 / (1 - 0.9**2), 0.05 * 0.95 / (1 - 0.95**2)
+    expected = after_first * (1 - 0.1 * 0.02) - 0.1 * mean / (variance**0.5 + 1e-8)
+    torch.testing.assert_close(moved.detach(), expected)

@@ -9,7 +9,7 @@ from ademvl.training.order import StepPlan, batch_order
 PINNED_ORDER = (4, 5, 3, 0, 2, 1)
 
 
-def _plan(num_items: int = 10, *, seed: int = 0, **values: float) -> StepPlan:
+def _plan(num_items: int = 10, *, seed: int = 0, **values: float | str) -> StepPlan:
     defaults = {"effective_batch_size": 4, "per_device_batch_size": 4, "epochs": 2}
     return StepPlan(num_items, seed, OptimizationSettings(**{**defaults, **values}))
 
@@ -69,3 +69,9 @@ def test_more_items_in_a_batch_than_in_the_data_is_an_error() -> None:
 def test_less_than_one_step_is_an_error() -> None:
     with pytest.raises(SettingsError, match="less than one step"):
         _plan(num_items=40, epochs=0.05)
+
+
+def test_learning_rate_is_that_of_a_steps_start_or_middle() -> None:
+    start, middle = _plan(), _plan(lr_evaluated_at="middle")
+    assert [start.lr_epoch(step) for step in range(4)] == [start.epoch_at(s) for s in range(4)]
+    assert [middle.lr_epoch(step) for step in range(4)] == pytest.approx([0.2, 0.6, 1.2, 1.6])
