@@ -85,7 +85,7 @@ def choose_items(
         [with_image[item] for item in chosen],
         max_seq_len=run.prompts.max_seq_len - new_tokens,
         num_slots=run.method.num_slots,
-        with_prefix=run.method.num_slots > 0,
+        with_prefix=run.has_image_prefix,
     )
     return [MapItem(row, row.image, records[row.item_id]) for row in rows if row.image is not None]
 

@@ -80,7 +80,7 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
     content = {
         "run": run.name,
         "seed": run.seed,
-        "gamma": run.method.gamma,
+        "gamma": run.method.gamma_in_evaluation,
         "scales": list(run.method.scales),
         "items": records,
     }
