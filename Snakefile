@@ -35,7 +35,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_]+",
     run="[A-Za-z0-9_]+",
     seed="[0-9]+",
-    task="scienceqa|coco_caption",
+    task="scienceqa|coco_caption|mme",
     source="[a-z0-9_]+",
 
 

@@ -14,7 +14,6 @@ RESULT_VERSIONS = {
     "features": 2,
     "train": 2,
     "evaluate": 1,
-    "evaluate_mme": 1,
     "tables": 3,
     "figures": 1,
     "fusion_maps": 2,

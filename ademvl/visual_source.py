@@ -212,20 +212,7 @@ def run_images(run: RunSettings) -> list[Path]:
     Raises:
         DataError: the data set is missing or malformed.
     """
-    from ademvl.data.examples import (
-        caption_evaluation_examples,
-        caption_training_examples,
-        scienceqa_evaluation_examples,
-        scienceqa_training_examples,
-    )
-    from ademvl.data.scienceqa import load_scienceqa
+    from ademvl.data.examples import evaluation_examples, training_examples
 
-    root, split = Path(run.data_dir), run.evaluation.split
-    if run.task == "coco_caption":
-        examples = caption_training_examples(root, run.images)
-        examples += caption_evaluation_examples(root, split, run.images)
-    else:
-        dataset = load_scienceqa(root)
-        examples = scienceqa_training_examples(dataset, run.prompts, run.images)
-        examples += scienceqa_evaluation_examples(dataset, split, run.prompts, run.images)
+    examples = [*training_examples(run), *evaluation_examples(run)]
     return list(dict.fromkeys(example.image for example in examples if example.image is not None))

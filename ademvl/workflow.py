@@ -167,9 +167,13 @@ class WorkflowPlan:
         """Return which archives of a source are unpacked, and where."""
         return json.dumps(dict(self._sources[wildcards.source].archives))
 
-    def run_data(self, wildcards: Any) -> str:
-        """File that says of the data set that a run reads that it can be used."""
-        return self._ready(Path(self.run(wildcards).data_dir).parent.name)
+    def run_data(self, wildcards: Any) -> list[str]:
+        """Files that say of the data sets that a run reads that they can be used."""
+        return self._data_of(self.run(wildcards))
+
+    def _data_of(self, run: RunSettings) -> list[str]:
+        folders = (run.data_dir, run.evaluation_data_dir)
+        return [self._ready(Path(folder).parent.name) for folder in folders if folder]
 
     def run_features(self, wildcards: Any) -> list[str]:
         """Report of the features that a run reads; empty where pixels are encoded online."""
@@ -197,10 +201,10 @@ class WorkflowPlan:
         run = next(run for run in self.study.runs if run.name == wildcards.run)
         return f"{self.study.run_dir(run)}/run.yaml"
 
-    def feature_data(self, wildcards: Any) -> str:
-        """File that says that the data set whose images a feature report is about can be used."""
+    def feature_data(self, wildcards: Any) -> list[str]:
+        """Files that say that the data sets whose images a feature report is about can be used."""
         run = next(run for run in self.study.runs if run.name == wildcards.run)
-        return self._ready(Path(run.data_dir).parent.name)
+        return self._data_of(run)
 
     def run_adapter(self, wildcards: Any) -> list[str]:
         """Adapter that a run takes from another run; empty where it trains its own."""
@@ -215,7 +219,9 @@ class WorkflowPlan:
 
     def scores(self, wildcards: Any = None) -> list[str]:
         """Scores of all runs."""
-        return [f"{folder}/scores/{run.task}.json" for folder, run in self._by_dir.items()]
+        return [
+            f"{folder}/scores/{run.evaluation_task}.json" for folder, run in self._by_dir.items()
+        ]
 
     def tables(self, wildcards: Any = None) -> list[str]:
         """Tables in all formats."""
@@ -287,4 +293,5 @@ def _reads_features(run: RunSettings) -> bool:
 
 def _feature_identity(run: RunSettings) -> tuple[object, ...]:
     backbones = run.backbones
-    return run.data_dir, run.task, run.features, backbones.tower, backbones.tower_weights
+    data = (run.data_dir, run.evaluation_data_dir, run.task)
+    return *data, run.features, backbones.tower, backbones.tower_weights

@@ -185,6 +185,44 @@ def make_captions(root: Path, *, num_train: int = 6) -> Path:
     return root
 
 
+def make_instructions(root: Path, *, num_items: int = 12) -> Path:
+    """Write instructions in LaVIN's form about 8-pixel images; every third is text-only."""
+    rows = []
+    for number in range(num_items):
+        color, image = _COLORS[number % 4], f"{number:012d}.jpg"
+        question = f"Is the square {color}?" if number % 2 else "What color is it?"
+        row: dict[str, Any] = {
+            "qid": f"item_{number}",
+            "instruction": f"Instruction: {question}\nResponse:",
+            "answer": "Yes." if number % 2 else color,
+            "image": None,
+            "image_source": None,
+        }
+        if number % 3 != 2:
+            row |= {"image": image, "image_source": "mscoco"}
+            _write_image(root / "images" / "train2014" / f"COCO_train2014_{image}", number)
+        rows.append(row)
+    rows[2]["answer"] = ""  # as a few items of Alpaca
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "all_data.json").write_text(json.dumps({"all": rows}), encoding="utf-8")
+    return root
+
+
+def make_mme(root: Path) -> Path:
+    """Write two of MME's tasks: one flat, one with its images apart, as in the published folder."""
+    for task, texts, images in (
+        ("color", "", ""),
+        ("landmark", "questions_answers_YN", "images"),
+    ):
+        for number, color in enumerate(_COLORS[:3]):
+            text = root / task / texts / f"{color}.txt"
+            text.parent.mkdir(parents=True, exist_ok=True)
+            questions = f"Is the square {color}?\tYes\nIs the square gray?\tNo\n"
+            text.write_text(questions, encoding="utf-8")
+            _write_image(root / task / images / f"{color}.png", number)
+    return root
+
+
 def make_run(folder: Path, **changes: Any) -> RunSettings:
     """Write everything that a ScienceQA run needs below `folder` and return its settings.
 

@@ -313,7 +313,7 @@ def evaluate_mini_llm(model_dir: Path, data_dir: Path, *, split: str = "test") -
             Example(
                 p.question_id,
                 build_prompt(p, prompt_format, use_caption=use_caption) + ANSWER_CUE,
-                "",
+                None,
                 None,
             )
             for p in problems

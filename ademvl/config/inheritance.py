@@ -10,7 +10,7 @@ _OWN = ("label", "reported")
 """Keys that a run never takes over from the run whose adapter it evaluates."""
 _FREE = frozenset(
     {
-        *("adapter", "evaluation", "label", "reported", "seeds"),
+        *("adapter", "evaluation", "evaluation_dataset", "label", "reported", "seeds"),
         *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
     }
 )

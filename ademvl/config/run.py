@@ -13,7 +13,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
-Task = Literal["scienceqa", "coco_caption"]
+Task = Literal["scienceqa", "coco_caption", "instruction"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Normalization = Literal["by_task", "clip", "imagenet"]
 LabelMask = Literal["reference", "exact"]
@@ -253,14 +253,15 @@ class EvaluationSettings:
     """How a trained run is scored.
 
     Attributes:
-        split: split of the data set; for captions the name of the Karpathy split.
+        split: split of the data set; for captions the name of the Karpathy split; not used by task
+            instruction, as MME has one only.
         batch_size: items per forward pass; has no influence on results.
         answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
             as the reference does; `likelihood` the choice whose letter is the most likely next
             token, so that every question gets an answer; `letter` accepts no more than a letter,
             where greedy finds T in "The".
-        max_new_tokens: tokens of a generated caption; 20 in the reference.
-        decoding: how tokens of a generated caption are chosen.
+        max_new_tokens: tokens of a generated caption or answer to MME; 20 in the reference.
+        decoding: how tokens of a generated caption or answer to MME are chosen.
     """
 
     split: Literal["val", "test"] = "test"
@@ -283,6 +284,8 @@ class RunSettings:
         study, name, seed: identity; the run's directory is results/<study>/runs/<name>/seed<seed>.
         task: what is trained and evaluated.
         data_dir: folder of the task's data set in the project's layout.
+        evaluation_data_dir: folder of MME, on which task instruction is evaluated; empty for tasks
+            that are evaluated on a split of their own data set.
         adapter: `trained`, or the run of the same study whose adapter this one evaluates.
         images: `withheld` gives the text-only control: same training, no question has an image.
     """
@@ -292,7 +295,8 @@ class RunSettings:
     seed: int
     task: Task
     data_dir: str
-    adapter: str = TRAINED
+    evaluation_data_dir: str = field(default="", metadata=OMITTED_AT_DEFAULT)
+    adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
     backbones: BackboneSettings = BackboneSettings()
@@ -300,6 +304,11 @@ class RunSettings:
     prompts: PromptSettings = PromptSettings()
     optimization: OptimizationSettings = OptimizationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def evaluation_task(self) -> str:
+        """Name of the score file: the task, or `mme`, on which task instruction is evaluated."""
+        return "mme" if self.task == "instruction" else self.task
 
     @property
     def could_augment(self) -> bool:

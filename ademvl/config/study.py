@@ -11,8 +11,8 @@ import yaml
 
 from ademvl.config.dataset import DatasetSettings, check_sources
 from ademvl.config.downloads import DownloadSettings, WeightsSource
-from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.gpu_limit import check_gpu_limit
+from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
@@ -25,7 +25,7 @@ from ademvl.config.run import (
     RunSettings,
     Task,
 )
-from ademvl.config.schema import OMITTED_AT_DEFAULT, build, check, schema_of, to_plain
+from ademvl.config.schema import OMITTED_AT_DEFAULT, all_plain, build, check, schema_of, to_plain
 from ademvl.errors import SettingsError
 from ademvl.files import write_text
 
@@ -51,7 +51,10 @@ class RunTemplate:
     Attributes:
         label: name of the run in tables and figures; the run's key when empty.
         task: what is trained and evaluated.
-        dataset: key under `datasets`.
+        dataset: key under `datasets`: what is trained on, and evaluated where the task has a test
+            split of its own.
+        evaluation_dataset: key under `datasets` of MME, on which task instruction is evaluated;
+            not for other tasks.
         adapter: `trained` trains one; the name of another run evaluates that run's adapter in
             another way: such a run starts from the other's settings, and changes nothing but
             `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`.
@@ -70,7 +73,8 @@ class RunTemplate:
     label: str = ""
     task: Task = "scienceqa"
     dataset: str = ""
-    adapter: str = TRAINED
+    evaluation_dataset: str = field(default="", metadata=OMITTED_AT_DEFAULT)
+    adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
     seeds: tuple[int, ...] = (0,)
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
@@ -187,7 +191,7 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
     checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
     settings = build(StudySettings, checked)
-    check_shared_adapters({run: to_plain(template) for run, template in settings.runs.items()})
+    check_shared_adapters({run: all_plain(template) for run, template in settings.runs.items()})
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
@@ -217,30 +221,52 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     template = settings.runs[name]
-    if template.dataset not in settings.datasets:
-        known = ", ".join(settings.datasets) or "none"
+    data_dir = _data_dir(settings, name, "dataset", template.task)
+    evaluation_data_dir = ""
+    if template.task == "instruction":
+        evaluation_data_dir = _data_dir(settings, name, "evaluation_dataset", "mme")
+    elif template.evaluation_dataset:
         raise SettingsError(
-            f"runs.{name}.dataset: {template.dataset!r} is not under datasets (known: {known})"
-        )
-    dataset = settings.datasets[template.dataset]
-    if template.task not in dataset.tasks:
-        raise SettingsError(
-            f"runs.{name}.task: {template.task}, but datasets.{template.dataset} has source "
-            f"{dataset.source}, which is for {' and '.join(dataset.tasks)}"
+            f"runs.{name}.evaluation_dataset: {template.evaluation_dataset!r}, but task "
+            f"{template.task} is evaluated on its own data set; leave the key out"
         )
     if template.images == "withheld" and template.task == "coco_caption":
         raise SettingsError(f"runs.{name}.images: captions cannot be trained with images withheld")
     kept = {
         part.name: getattr(template, part.name)
         for part in dataclasses.fields(RunTemplate)
-        if part.name not in ("label", "dataset", "seeds", "reported")
+        if part.name not in ("label", "dataset", "evaluation_dataset", "seeds", "reported")
     }
     kept["features"] = dataclasses.replace(
         template.features, cache_dir=f"{settings.shared_dir}/features"
     )
     kept["backbones"] = _local_backbones(settings, template.backbones)
-    data_dir = f"{settings.shared_dir}/data/{template.dataset}/{template.task}"
-    return RunSettings(study=settings.study, name=name, seed=seed, data_dir=data_dir, **kept)
+    return RunSettings(
+        study=settings.study,
+        name=name,
+        seed=seed,
+        data_dir=data_dir,
+        evaluation_data_dir=evaluation_data_dir,
+        **kept,
+    )
+
+
+def _data_dir(settings: StudySettings, run: str, key: str, task: str) -> str:
+    """Return the folder of the data set that a run's key names; it must be one for `task`."""
+    dataset = getattr(settings.runs[run], key)
+    if dataset not in settings.datasets:
+        known = ", ".join(settings.datasets) or "none"
+        raise SettingsError(
+            f"runs.{run}.{key}: {dataset!r} is not under datasets (known: {known}); "
+            f"name one for {task}"
+        )
+    found = settings.datasets[dataset]
+    if task not in found.tasks:
+        raise SettingsError(
+            f"runs.{run}.{key}: expected a data set for {task}, but datasets.{dataset} has source "
+            f"{found.source}, which is for {' and '.join(found.tasks)}"
+        )
+    return f"{settings.shared_dir}/data/{dataset}/{task}"
 
 
 def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> BackboneSettings:
@@ -257,14 +283,11 @@ def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> Ba
 
 
 def run_to_plain(run: RunSettings) -> dict[str, Any]:
-    """Return a run's settings as nested dicts and lists, without keys that are idle in it.
+    """Return a run's settings as nested dicts and lists, without `augmentation` where it is idle.
 
-    So runs that such keys do not concern have the same settings, and results, as before they
-    existed.
+    So runs that it does not concern have the same settings, and results, as before it existed.
     """
     plain = to_plain(run)
-    if run.adapter == TRAINED:
-        del plain["adapter"]
     if not run.could_augment:
         del plain["features"]["augmentation"]
     return plain
@@ -278,11 +301,12 @@ def run_to_json(run: RunSettings) -> str:
 def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
+    for name, template in study.settings.runs.items():
+        if template.adapter != TRAINED:  # read again, it inherits what is not written
+            plain["runs"][name] = all_plain(template)
     for run in plain["runs"].values():
         if not run["reported"]:
             del run["reported"]
-        if run["adapter"] == TRAINED:
-            del run["adapter"]
     datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
     if study.settings.downloads == DownloadSettings():
         del plain["downloads"]

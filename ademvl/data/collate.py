@@ -33,6 +33,7 @@ IMAGE_PREFIX = "Image: "
 NO_IMAGE_PREFIX = "Image: N/A"
 
 Overflow = Literal["keep_end", "cut_end"]
+Unlearnable = Literal["refuse", "leave_out"]
 _log = logging.getLogger(__name__)
 
 
@@ -124,6 +125,7 @@ def tokenize_examples(
     with_prefix: bool,
     overflow: Overflow = "keep_end",
     label_mask: LabelMask = "reference",
+    unlearnable: Unlearnable = "refuse",
 ) -> list[TokenizedExample]:
     """Build the rows of `examples`, in order.
 
@@ -140,11 +142,13 @@ def tokenize_examples(
         overflow: `cut_end` cuts prompts at their end too, as the reference implementation does,
             though the model then never sees what it is asked.
         label_mask: see `encode_example`.
+        unlearnable: what to do about training examples whose prompt takes all places; `leave_out`
+            gives no row for them, and says so.
 
     Raises:
         SettingsError: `max_seq_len` leaves no room for text.
         DataError: lists training examples that keep nothing to learn (the reference crashes on a
-            batch of them).
+            batch of them), unless they are to be left out.
     """
     layout = RowLayout.of(tokenizer, num_slots=num_slots, with_prefix=with_prefix)
     num_inserted = max(layout.num_inserted(has_image=flag) for flag in (True, False))
@@ -157,19 +161,37 @@ def tokenize_examples(
         _tokenize_example(tokenizer, example, layout, max_seq_len, overflow, label_mask)
         for example in examples
     ]
-    unlearnable = [
-        f"item {row.item_id}: its prompt fills all {max_seq_len} places"
-        for row, example in zip(rows, examples, strict=True)
-        if example.answer and not row.has_label
-    ]
-    if unlearnable:
-        headline = f"Training examples whose answer is cut off at prompts.max_seq_len {max_seq_len}"
-        remedy = "Raise prompts.max_seq_len, or leave these items out of the data."
-        raise DataError(list_findings(headline, unlearnable, remedy))
+    rows = _learnable(rows, examples, max_seq_len, unlearnable)
     if num_shortened := count_shortened(rows):
         what = "cut at the end" if overflow == "cut_end" else "shortened"
         _log.info("%d of %d prompts or answers were %s", num_shortened, len(rows), what)
     return rows
+
+
+def _learnable(
+    rows: list[TokenizedExample],
+    examples: Sequence[Example],
+    max_seq_len: int,
+    unlearnable: Unlearnable,
+) -> list[TokenizedExample]:
+    """Return the rows without training examples that keep nothing to learn, or refuse those."""
+    useless = [
+        not row.has_label and example.answer is not None
+        for row, example in zip(rows, examples, strict=True)
+    ]
+    found = [
+        f"item {row.item_id}: its prompt fills all {max_seq_len} places"
+        for row, is_useless in zip(rows, useless, strict=True)
+        if is_useless
+    ]
+    if not found:
+        return rows
+    headline = f"Training examples whose answer is cut off at prompts.max_seq_len {max_seq_len}"
+    if unlearnable == "refuse":
+        remedy = "Raise prompts.max_seq_len, or leave these items out of the data."
+        raise DataError(list_findings(headline, found, remedy))
+    _log.warning("%s", list_findings(headline, found, "They are left out of training."))
+    return [row for row, is_useless in zip(rows, useless, strict=True) if not is_useless]
 
 
 def count_shortened(rows: Sequence[TokenizedExample]) -> int:
@@ -248,7 +270,7 @@ def _tokenize_example(
 ) -> TokenizedExample:
     has_image = example.image is not None
     is_shortened = False
-    if example.answer:
+    if example.answer is not None:
         # One place more than fits tells `build_row` that something was cut.
         text = encode_example(
             tokenizer,

@@ -1,11 +1,14 @@
-"""Turns problems and captions into what is trained and evaluated on: prompt, answer, image."""
+"""Turns records of data sets into what is trained and evaluated on: prompt, answer, image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ademvl.config.run import PromptSettings
+from ademvl.config.run import PromptSettings, RunSettings
 from ademvl.data.captions import load_caption_images, load_caption_train, normalize_caption
+from ademvl.data.instructions import load_instructions
+from ademvl.data.mme import MmeQuestion, load_benchmark
 from ademvl.data.prompts import (
     ANSWER_CUE,
     CAPTION_MAX_WORDS,
@@ -13,10 +16,11 @@ from ademvl.data.prompts import (
     REFERENCE_EVALUATION_FORMAT,
     build_answer,
     build_context,
+    build_instruction_prompt,
     build_prompt,
     caption_cue,
 )
-from ademvl.data.scienceqa import ScienceQA
+from ademvl.data.scienceqa import ScienceQA, load_scienceqa
 from ademvl.errors import DataError
 
 ImageUse = Literal["shown", "withheld"]
@@ -30,16 +34,44 @@ class Example:
     Attributes:
         item_id: question id or image id; unique within what is trained or evaluated.
         prompt: text that is given.
-        answer: text that is learned; empty in evaluation.
+        answer: text that is learned; None in evaluation.
         image: file of the picture, None without one or where it is withheld.
         context: the part of `prompt` that may be shortened where the prompt is too long.
     """
 
     item_id: str
     prompt: str
-    answer: str
+    answer: str | None
     image: Path | None
     context: str = ""
+
+
+def training_examples(run: RunSettings) -> list[Example]:
+    """Read and render the training split of a run's data set.
+
+    Raises:
+        DataError: the data set is missing or malformed.
+    """
+    root = Path(run.data_dir)
+    if run.task == "coco_caption":
+        return caption_training_examples(root, run.images, run.prompts)
+    if run.task == "instruction":
+        return instruction_training_examples(root, run.images)
+    return scienceqa_training_examples(load_scienceqa(root), run.prompts, run.images)
+
+
+def evaluation_examples(run: RunSettings) -> list[Example]:
+    """Read and render what a run is evaluated on.
+
+    Raises:
+        DataError: the data set is missing or malformed.
+    """
+    root, split = Path(run.data_dir), run.evaluation.split
+    if run.task == "coco_caption":
+        return caption_evaluation_examples(root, split, run.images, run.prompts)
+    if run.task == "instruction":
+        return mme_examples(load_benchmark(Path(run.evaluation_data_dir)), run.images)
+    return scienceqa_evaluation_examples(load_scienceqa(root), split, run.prompts, run.images)
 
 
 def scienceqa_training_examples(
@@ -81,7 +113,7 @@ def scienceqa_evaluation_examples(
         Example(
             item_id=problem.question_id,
             prompt=build_prompt(problem, prompt_format, use_caption=use_caption) + ANSWER_CUE,
-            answer="",
+            answer=None,
             image=dataset.image_path(problem) if images == "shown" else None,
             context=build_context(problem, use_caption=use_caption),
         )
@@ -117,8 +149,35 @@ def caption_evaluation_examples(
         Example(
             item_id=str(image.image_id),
             prompt=caption_cue(prompts),
-            answer="",
+            answer=None,
             image=image.image if images == "shown" else None,
         )
         for image in load_caption_images(root, split)
+    ]
+
+
+def instruction_training_examples(root: Path, images: ImageUse = "shown") -> list[Example]:
+    """Render LaVIN's instruction data, with and without pictures; prompts come rendered."""
+    return [
+        Example(
+            item_id=item.item_id,
+            prompt=item.prompt,
+            answer=item.answer,
+            image=item.image if images == "shown" else None,
+        )
+        for item in load_instructions(root)
+    ]
+
+
+def mme_examples(questions: Sequence[MmeQuestion], images: ImageUse = "shown") -> list[Example]:
+    """Render MME's questions as instructions, in their published order."""
+    return [
+        Example(
+            item_id=f"{question.task}/{question.image.name}/{number}",
+            prompt=build_instruction_prompt(question.question),
+            answer=None,
+            image=question.image if images == "shown" else None,
+            context=question.question,
+        )
+        for number, question in enumerate(questions)
     ]

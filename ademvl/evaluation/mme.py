@@ -46,20 +46,34 @@ def score_mme(folder: Path, *, allow_incomplete: bool = False, seed: int = 0) ->
     """
     paths = {task: folder / f"{task}.txt" for task in TASKS}
     found = {task: path for task, path in paths.items() if path.is_file()}
-    answers = {task: load_answers(path) for task, path in found.items()}
-    findings = {task: f"{path}: missing" for task, path in paths.items() if task not in found} | {
-        task: f"{found[task]}: {len(rows)} questions, expected {TASKS[task]}"
+    scores = score_answers({task: load_answers(path) for task, path in found.items()}, seed=seed)
+    if scores["incomplete"] and not (allow_incomplete and found):
+        remedy = "Answer all questions, or score those that are there (--allow-incomplete)."
+        findings = [f"{folder}/{finding}" for finding in scores["incomplete"]]
+        raise DataError(list_findings(f"{folder}: incomplete", findings, remedy))
+    for task, path in found.items():
+        scores["tasks"][task]["file"] = describe_file(path)
+    return scores
+
+
+def score_answers(answers: Mapping[str, Sequence[MmeAnswer]], *, seed: int = 0) -> dict[str, Any]:
+    """Score answers by task; the result is ready for JSON, scores in points.
+
+    Sums of groups that lack a task or questions are null, and `incomplete` says what is missing.
+
+    Args:
+        answers: two for each image, one after the other.
+        seed: of the resamples.
+    """
+    findings = {task: f"{task}.txt: missing" for task in TASKS if task not in answers} | {
+        task: f"{task}.txt: {len(rows)} questions, expected {TASKS[task]}"
         for task, rows in answers.items()
         if len(rows) != TASKS[task]
     }
-    if findings and not (allow_incomplete and found):
-        remedy = "Answer all questions, or score those that are there (--allow-incomplete)."
-        raise DataError(list_findings(f"{folder}: incomplete", list(findings.values()), remedy))
     tasks: dict[str, Any] = {}
     resampled: dict[str, Floats] = {}
     for task, rows in answers.items():
         tasks[task], resampled[task] = _score_task(rows, seed=derive_seed(seed, "mme", task))
-        tasks[task]["file"] = describe_file(found[task])
     return {
         "task": "mme",
         "n": sum(map(len, answers.values())),
@@ -129,9 +143,13 @@ def _points(images: "np.ndarray[Any, np.dtype[Any]]") -> Floats:
 
 def _sum(
     members: Mapping[str, int], tasks: Mapping[str, Any], resampled: Mapping[str, Floats]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     total = sum(tasks[task]["score"] for task in members)
-    return _with_interval(total, np.sum([resampled[task] for task in members], axis=0))
+    return {
+        "n": sum(tasks[task]["n"] for task in members),
+        "method": INTERVAL,
+        **_with_interval(total, np.sum([resampled[task] for task in members], axis=0)),
+    }
 
 
 def _with_interval(score: float, resampled: Floats) -> dict[str, float]:

@@ -98,7 +98,7 @@ def _batch(call: Mapping[str, Any], tokenizer: Tokenizer) -> Batch:
         Example(
             item_id=str(number),
             prompt=_expanded(prompt),
-            answer="",
+            answer=None,
             image=Path(str(index)) if index >= 0 else None,
         )
         for number, (prompt, index) in enumerate(

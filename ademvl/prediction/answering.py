@@ -200,7 +200,7 @@ def _example(request: Request, run: RunSettings) -> Example:
     else:
         prompt = build_open_prompt(request.question, request.hint)
     return Example(
-        item_id=request.request_id, prompt=prompt, answer="", image=request.image, context=context
+        item_id=request.request_id, prompt=prompt, answer=None, image=request.image, context=context
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FIGURES = ("learning_curves", "accuracy_by_category")
-_TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "Captions"}
+_TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "Captions", "instruction": "Instructions"}
 _DPI = 160
 _STYLE = {
     "svg.hashsalt": "ademvl",

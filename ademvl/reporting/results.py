@@ -17,6 +17,7 @@ from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.files import read_json
 from ademvl.training.metrics import MetricsRow, read_metrics
 
+_MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 _SCORED_WITH = ("task", "images", "method", "backbones", "prompts")
 _REMEDY = "Delete the file and run the same command again."
 
@@ -159,7 +160,7 @@ def read_results(study: Study) -> StudyResults:
 
 
 def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
-    scores_path = run_dir / "scores" / f"{settings.task}.json"
+    scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
     raw = _read_object(scores_path) if scores_path.is_file() else {}
     state: State = "finished" if raw else "not run"
@@ -192,15 +193,19 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 
 def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estimate]]:
-    """Read each column's estimate from a score file, where it stands in percent."""
-    for column, entry in (raw.get("columns") or raw.get("metrics") or {}).items():
+    """Read each column's estimate from a score file, where it stands in percent or MME's points."""
+    if "sums" in raw:
+        found, unit = _mme_columns(raw["sums"]), "score"
+    else:
+        found, unit = raw.get("columns") or raw.get("metrics") or {}, "percent"
+    for column, entry in found.items():
         if entry is None or entry.get("n") == 0:
             continue
         try:
             yield (
                 str(column),
                 Estimate(
-                    value=entry["percent"] / 100,
+                    value=entry[unit] / 100,
                     ci_low=entry["ci_low"] / 100,
                     ci_high=entry["ci_high"] / 100,
                     n=int(entry["n"]),
@@ -209,6 +214,10 @@ def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estima
             )
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: column {column} is malformed ({error}). {_REMEDY}") from error
+
+
+def _mme_columns(sums: Mapping[str, Any]) -> dict[str, Any]:
+    return {header: sums.get(group) for group, header in _MME_HEADERS.items()}
 
 
 def _cost(provenance: Mapping[str, Any]) -> Cost:

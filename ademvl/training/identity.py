@@ -19,7 +19,7 @@ from ademvl.reporting.provenance import checksum_file, checksum_files
 from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {
-    "": ("study", "name", "data_dir", "adapter", "evaluation"),
+    "": ("study", "name", "data_dir", "evaluation_data_dir", "adapter", "evaluation"),
     "features": ("cache_dir",),
     "prompts": EVALUATION_PROMPTS,
     "optimization": ("per_device_batch_size", "state_interval_seconds"),

@@ -169,8 +169,7 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
         WeightsError: it has no readable tokenizer.
     """
     from ademvl.data.collate import tokenize_examples
-    from ademvl.data.examples import caption_training_examples, scienceqa_training_examples
-    from ademvl.data.scienceqa import load_scienceqa
+    from ademvl.data.examples import training_examples
     from ademvl.data.tokenizer import load_tokenizer
     from ademvl.llm.loading import llm_dir
 
@@ -180,18 +179,15 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
             f"backbones.llm: {run.backbones.llm} is no folder; training needs one that holds "
             "weights and tokenizer.model"
         )
-    root = Path(run.data_dir)
-    if run.task == "coco_caption":
-        examples = caption_training_examples(root, run.images, run.prompts)
-    else:
-        examples = scienceqa_training_examples(load_scienceqa(root), run.prompts, run.images)
     return tokenize_examples(
         load_tokenizer(folder),
-        examples,
+        training_examples(run),
         max_seq_len=run.prompts.max_seq_len,
         num_slots=run.method.num_slots,
         with_prefix=run.has_image_prefix,
         label_mask=run.prompts.label_mask,
+        # A few prompts of Alpaca are longer than the limit; those of the other tasks are not.
+        unlearnable="leave_out" if run.task == "instruction" else "refuse",
     )
 
 

@@ -168,7 +168,21 @@ def test_task_must_be_one_that_the_data_set_is_for(raw: dict[str, Any]) -> None:
     raw["datasets"]["real"] = {"source": "scienceqa"}
     raw["runs"]["captions"]["dataset"] = "real"
     message = refusal(raw)
-    assert "runs.captions.task: coco_caption, but datasets.real has source scienceqa" in message
+    assert "runs.captions.dataset: expected a data set for coco_caption, but" in message
+
+
+def test_instructions_are_evaluated_on_a_data_set_of_their_own(raw: dict[str, Any]) -> None:
+    raw["datasets"] |= {"lavin": {"source": "lavin_instruct"}, "mme": {"source": "mme"}}
+    run = {"task": "instruction", "dataset": "lavin"}
+    raw["runs"] = {"instructions": run | {"evaluation_dataset": "mme"}}
+    (resolved,) = load_study(raw).runs
+    assert resolved.data_dir == "results/shared/data/lavin/instruction"
+    assert resolved.evaluation_data_dir == "results/shared/data/mme/mme"
+    assert resolved.evaluation_task == "mme"
+    raw["runs"] = {"instructions": run}
+    assert "runs.instructions.evaluation_dataset: '' is not under datasets" in refusal(raw)
+    raw["runs"] = {"questions": {"evaluation_dataset": "mme"}}
+    assert "task scienceqa is evaluated on its own data set" in refusal(raw)
 
 
 def test_written_study_holds_only_the_keys_of_each_source(raw: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ademvl.data.collate import (
 )
 from ademvl.data.examples import Example
 from ademvl.data.shortening import OMISSION
-from ademvl.data.tokenizer import TokenizedText
+from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.errors import DataError, SettingsError
 
 IMAGE = Path("image.png")
@@ -88,7 +88,7 @@ def test_without_slots_and_prefix_rows_hold_the_text_alone(tokenizer):
 
 
 def test_evaluation_row_ends_with_the_prompt_and_scores_nothing(tokenizer):
-    (row,) = rows_of(tokenizer, Example("i", "p q", "", IMAGE))
+    (row,) = rows_of(tokenizer, Example("i", "p q", None, IMAGE))
     assert row.ids[-1] == tokenizer.encode("q")[0]
     assert not row.has_label
 
@@ -106,6 +106,20 @@ def test_row_of_exactly_the_limit_is_not_shortened(tokenizer):
     (whole,) = rows_of(tokenizer, Example("i", "p q ", "a b c", None))
     (same,) = rows_of(tokenizer, Example("i", "p q ", "a b c", None), max_seq_len=len(whole.ids))
     assert not same.is_shortened
+
+
+def test_empty_answer_is_trained_to_end_at_once(tokenizer):
+    (row,) = rows_of(tokenizer, Example("i", "p q ", "", None))
+    assert row.labels.tolist()[-1] == row.ids[-1] == tokenizer.eos_id
+    assert (row.labels[:-1] == IGNORED_LABEL).all()
+
+
+def test_training_rows_without_label_can_be_left_out(tokenizer, caplog):
+    examples = [Example("long", "p " * 30, "a", None), Example("i", "p q ", "a", None)]
+    (row,) = rows_of(tokenizer, *examples, unlearnable="leave_out")
+    assert row.item_id == "i"
+    assert "item long: its prompt fills all 20 places" in caplog.text
+    assert "left out of training" in caplog.text
 
 
 def test_training_rows_without_label_are_listed(tokenizer):
@@ -127,7 +141,7 @@ def test_limit_without_room_for_text_is_refused(tokenizer):
 def test_long_prompt_keeps_its_cue_and_as_much_context_as_fits(tokenizer, max_seq_len):
     context = " ".join(f"c{number}" for number in range(50))
     prompt = f"Context: {context} Question: what Response:The answer is"
-    (row,) = rows_of(tokenizer, Example("i", prompt, "", None, context), max_seq_len=max_seq_len)
+    (row,) = rows_of(tokenizer, Example("i", prompt, None, None, context), max_seq_len=max_seq_len)
     text = tokenizer.decode(row.ids.tolist())
     assert len(row.ids) == max_seq_len
     assert row.is_shortened
@@ -143,8 +157,8 @@ def test_long_prompt_keeps_its_cue_and_as_much_context_as_fits(tokenizer, max_se
 
 
 def test_reference_cuts_the_cue_away_and_counts(tokenizer, caplog):
-    long = Example("i", "p " * 30 + "The answer is", "", None)
-    short = Example("j", "p The answer is", "", None)
+    long = Example("i", "p " * 30 + "The answer is", None, None)
+    short = Example("j", "p The answer is", None, None)
     with caplog.at_level(logging.INFO, logger="ademvl.data.collate"):
         rows = rows_of(tokenizer, long, short, overflow="cut_end")
     assert "answer" not in tokenizer.decode(rows[0].ids.tolist())
@@ -181,7 +195,7 @@ def test_batch_ends_with_the_last_label_of_any_row():
     assert batch.input_ids.tolist() == [[1, 5, 6], [1, 5, 6]]
     assert batch.lengths.tolist() == [3, 3]
     with pytest.raises(ValueError, match="no labels"):
-        collate(rows_of(WordTokenizer(), Example("e", "p", "", None)), trim_after_labels=True)
+        collate(rows_of(WordTokenizer(), Example("e", "p", None, None)), trim_after_labels=True)
 
 
 def test_rows_do_not_depend_on_their_neighbours(tokenizer):

@@ -8,11 +8,15 @@ from ademvl.config.run import PromptSettings
 from ademvl.data.examples import (
     caption_evaluation_examples,
     caption_training_examples,
+    instruction_training_examples,
+    mme_examples,
     scienceqa_evaluation_examples,
     scienceqa_training_examples,
 )
+from ademvl.data.mme import load_benchmark
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.errors import DataError
+from tests.tiny import make_instructions, make_mme
 
 CUE = "Response:The answer is"
 
@@ -50,7 +54,7 @@ def test_matched_evaluation_asks_as_it_trained(dataset):
     trained = scienceqa_training_examples(dataset, PromptSettings(), "shown")
     asked = scienceqa_evaluation_examples(dataset, "train", PromptSettings(), "shown")
     assert [e.prompt for e in asked] == [e.prompt + "The answer is" for e in trained]
-    assert {e.answer for e in asked} == {""}
+    assert {e.answer for e in asked} == {None}
 
 
 def test_reference_evaluation_is_qcm_with_caption(dataset):
@@ -99,9 +103,29 @@ def test_caption_examples_double_the_prompt_in_training_only(tmp_path):
     (asked,) = caption_evaluation_examples(tmp_path, "test")
 
     assert (trained.prompt, trained.answer) == ("a picture of ", "a picture of a dog")
-    assert (asked.item_id, asked.prompt, asked.answer) == ("3", "a picture of", "")
+    assert (asked.item_id, asked.prompt, asked.answer) == ("3", "a picture of", None)
     assert trained.image == asked.image == tmp_path / "images" / "3.png"
     assert caption_training_examples(tmp_path, "withheld")[0].image is None
     plain = PromptSettings(caption_answer="plain", caption_cue="as_trained")
     assert caption_training_examples(tmp_path, "shown", plain)[0].answer == "a dog"
     assert caption_evaluation_examples(tmp_path, "test", "shown", plain)[0].prompt == trained.prompt
+
+
+def test_instructions_are_trained_on_as_they_are_and_withheld_images_are(tmp_path):
+    root = make_instructions(tmp_path)
+    shown, withheld = (instruction_training_examples(root, use) for use in ("shown", "withheld"))
+    first, second, third = shown[:3]
+    assert (first.prompt, first.answer) == (
+        "Instruction: What color is it?\nResponse:",
+        "red",
+    )
+    assert (second.answer, third.answer, third.image) == ("Yes.", "", None)
+    assert first.image == root / "images/train2014/COCO_train2014_000000000000.jpg"
+    assert {example.image for example in withheld} == {None}
+
+
+def test_questions_of_mme_are_asked_as_instructions(tmp_path):
+    examples = mme_examples(load_benchmark(make_mme(tmp_path)))
+    assert len({example.item_id for example in examples}) == len(examples) == 12
+    assert examples[0].prompt == "Instruction: Is the square blue?\nResponse:"
+    assert (examples[0].answer, examples[0].image) == (None, tmp_path / "color" / "blue.png")

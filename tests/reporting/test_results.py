@@ -1,11 +1,12 @@
 """Protects what is counted as run, and that seeds are combined and controls found."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ademvl.config.schema import to_plain
-from ademvl.config.study import read_run
+from ademvl.config.study import load_study, read_run, run_to_json, write_settings
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
 from ademvl.reporting.results import read_results
@@ -99,3 +100,25 @@ def test_zero_n_reads_as_no_items(synthetic: SyntheticStudy) -> None:
     scores["columns"]["NAT"] = {"n": 0, "percent": None}
     path.write_text(json.dumps(scores))
     assert read_results(synthetic.study).runs[1].estimate("NAT") is None
+
+
+def test_sums_of_mme_are_read_in_hundredths_of_points(tmp_path: Path) -> None:
+    raw = {
+        "study": "instructions",
+        "results_dir": str(tmp_path),
+        "datasets": {"lavin": {"source": "lavin_instruct"}, "mme": {"source": "mme"}},
+        "runs": {"adem": {"task": "instruction", "dataset": "lavin", "evaluation_dataset": "mme"}},
+    }
+    study = load_study(raw)
+    (settings,) = study.runs
+    folder = study.run_dir(settings)
+    write_settings(folder / "run.yaml", run_to_json(settings))
+    perception = {"n": 2054, "score": 966.2, "ci_low": 930.0, "ci_high": 1001.0, "method": "b"}
+    (folder / "scores").mkdir()
+    scores = {"sums": {"perception": perception, "cognition": None}}
+    (folder / "scores" / "mme.json").write_text(json.dumps(scores), encoding="utf-8")
+    (run,) = read_results(study).of_task("instruction")
+    estimate = run.estimate("MME-P")
+    assert estimate is not None
+    assert (100 * estimate.value, estimate.n) == (pytest.approx(966.2), 2054)
+    assert run.estimate("MME-C") is None

@@ -41,7 +41,7 @@ def test_control_without_images_waits_for_no_features(plan: WorkflowPlan) -> Non
 
 
 def test_run_reads_the_manifest_of_its_data_set(plan: WorkflowPlan) -> None:
-    assert plan.run_data(wildcards("adem")) == "results/shared/data/easy_vqa/manifest.json"
+    assert plan.run_data(wildcards("adem")) == ["results/shared/data/easy_vqa/manifest.json"]
 
 
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
@@ -54,8 +54,8 @@ def test_real_data_is_verified_before_it_is_used() -> None:
     raw["runs"]["adem"]["dataset"] = "real"
     plan = WorkflowPlan(load_study(raw))
     verified = "results/shared/data/real/verified.json"
-    assert plan.run_data(wildcards("adem")) == verified
-    assert plan.feature_data(wildcards("adem")) == verified
+    assert plan.run_data(wildcards("adem")) == [verified]
+    assert plan.feature_data(wildcards("adem")) == [verified]
     assert plan.data_ready() == ["results/shared/data/easy_vqa/manifest.json", verified]
 
 

@@ -1,0 +1,155 @@
+"""What evaluation asks of a trained run, and how predictions of any task are made and kept.
+
+Killed at any moment, the same call goes on after the last whole batch; predictions of another
+adapter, other data or other settings are made anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ademvl.adapter_file import adapter_checksum
+from ademvl.config.run import RunSettings
+from ademvl.config.schema import to_plain
+from ademvl.data.tokenizer import Tokenizer, load_tokenizer
+from ademvl.errors import SettingsError
+from ademvl.evaluation.prediction_loop import Predict, predict_rows
+from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.llm.loading import llm_dir
+from ademvl.training.identity import weight_checksums
+from ademvl.versions import RESULT_VERSIONS
+
+if TYPE_CHECKING:
+    from ademvl.data.collate import TokenizedExample
+    from ademvl.data.examples import Example
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """What differs between tasks.
+
+    Attributes:
+        name: stem of the files with predictions and scores.
+        examples: prompts in data set order.
+        max_new_tokens: tokens generated for each.
+        predict: rows of a batch, in order.
+        score: scores of all rows, ready for JSON.
+        data: checksums of what is asked.
+        unused: keys of the settings of evaluation that have no influence.
+    """
+
+    name: str
+    examples: "Sequence[Example]"
+    max_new_tokens: int
+    predict: Predict
+    score: Callable[[Sequence[Row]], dict[str, object]]
+    data: Mapping[str, str]
+    unused: tuple[str, ...]
+
+
+class TaskPredictions:
+    """Predictions of one run for one task: those that are there, or new ones.
+
+    Args:
+        run: settings.
+        run_dir: folder with adapter/.
+        task: what is asked.
+        tokenizer: of the run's language model.
+
+    Attributes:
+        header: what the predictions depend on.
+
+    Raises:
+        WeightsError: there is no complete adapter.
+    """
+
+    def __init__(
+        self, run: RunSettings, run_dir: Path, task: EvaluationTask, tokenizer: Tokenizer
+    ) -> None:
+        self._run = run
+        self._run_dir = run_dir
+        self._task = task
+        self._tokenizer = tokenizer
+        self.header: dict[str, object] = {
+            "adapter_sha256": adapter_checksum(run_dir / "adapter"),
+            "data": dict(task.data),
+            "weights": weight_checksums(run.backbones),
+            "settings": _relevant_settings(run, task),
+            "version": RESULT_VERSIONS["evaluate"],
+        }
+        item_ids = [example.item_id for example in task.examples]
+        self._log = PredictionLog(
+            run_dir / "predictions", task.name, header=self.header, item_ids=item_ids
+        )
+
+    def read_complete(self) -> list[Row] | None:
+        """Return all predictions if they are there already, else None."""
+        return self._log.read_complete()
+
+    def make(self, tokenized: "Sequence[TokenizedExample]", *, progress: bool) -> list[Row]:
+        """Return all predictions, made as far as they are not there.
+
+        Raises:
+            SettingsError, DataError, WeightsError, CacheError: what is wrong, what to do.
+        """
+        rows = self.read_complete()
+        if rows is not None:
+            return rows
+        return predict_rows(
+            self._run,
+            self._run_dir,
+            tokenized,
+            self._log,
+            self._task.predict,
+            label=self._task.name,
+            progress=progress,
+        )
+
+    def tokenize(self) -> "list[TokenizedExample]":
+        """Return the task's prompts as rows; those that are too long are cut to fit.
+
+        Raises:
+            SettingsError: `prompts.max_seq_len` leaves no room for text.
+        """
+        from ademvl.data.collate import tokenize_examples
+
+        prompts = self._run.prompts
+        return tokenize_examples(
+            self._tokenizer,
+            self._task.examples,
+            max_seq_len=prompts.window - self._task.max_new_tokens,
+            num_slots=self._run.method.num_slots,
+            with_prefix=self._run.has_image_prefix,
+            overflow="cut_end" if prompts.cuts_end else "keep_end",
+        )
+
+
+def load_run_tokenizer(run: RunSettings) -> Tokenizer:
+    """Return the tokenizer of a run's language model.
+
+    Raises:
+        SettingsError: the model comes without its own folder.
+        WeightsError: it has no readable tokenizer.
+    """
+    folder = llm_dir(run.backbones)
+    if folder is None:
+        raise SettingsError(
+            f"backbones.llm: {run.backbones.llm} is no folder; evaluation needs one that holds "
+            "weights and tokenizer.model"
+        )
+    return load_tokenizer(folder)
+
+
+def _relevant_settings(run: RunSettings, task: EvaluationTask) -> dict[str, Any]:
+    """Return the settings that predictions depend on: the batch size is none of them."""
+    plain = to_plain(run)
+    kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
+    evaluation = {
+        key: value
+        for key, value in plain["evaluation"].items()
+        if key not in ("batch_size", *task.unused)
+    }
+    shown = ("mode", "precision", "normalization")
+    features = {key: value for key, value in plain["features"].items() if key in shown}
+    return kept | {"evaluation": evaluation, "features": features}
