@@ -1,0 +1,1 @@
+"""Predictions before anything runs: parameters, memory, disk, arithmetic, time; and what fits."""

@@ -1,0 +1,262 @@
+"""Whether a run fits into memory, and which settings would, before training and when it ran out."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ademvl.config.run import RunSettings
+from ademvl.errors import SettingsError
+from ademvl.planning.free_memory import FreeMemory
+from ademvl.planning.memory import (
+    CUDA_CONTEXT_BYTES,
+    DeviceType,
+    Memory,
+    MicroBatch,
+    ModelSizes,
+    Numerics,
+    training_memory,
+)
+from ademvl.planning.shapes import llm_shape, vision_shape
+from ademvl.planning.trained import trained_parameters
+
+_log = logging.getLogger(__name__)
+
+UNCERTAINTY = 0.15
+"""Part by which a prediction may be off: a run is refused only where it is too large even so."""
+MAX_ALTERNATIVES = 4
+_SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
+_SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of the training data takes.
+
+    Attributes:
+        width: tokens, prefix and slots included.
+        scored: answer tokens.
+        has_image: whether it brings an image.
+    """
+
+    width: int
+    scored: int
+    has_image: bool
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Settings that differ from a run's, and what it would take with them.
+
+    Attributes:
+        changes: value by dotted key.
+        bytes: predicted peak of one process.
+        note: what the change means for results; empty where they stay the same.
+    """
+
+    changes: Mapping[str, object]
+    bytes: int
+    note: str = ""
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{key}: {_plain(value)}" for key, value in self.changes.items())
+        note = f"; {self.note}" if self.note else ""
+        return f"{settings} (about {gib(self.bytes)}{note})"
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Predicts what a run takes on one device, with its settings or with others.
+
+    Attributes:
+        run: its settings.
+        device: where it trains.
+        rows: of its training data, if known; else rows of `prompts.max_seq_len` are assumed.
+    """
+
+    run: RunSettings
+    device: DeviceType
+    rows: Sequence[Row] = field(default=(), repr=False)
+
+    def predict(self) -> Memory:
+        """Return the peak of one training process.
+
+        Raises:
+            SettingsError: the sizes of the frozen models are not known.
+        """
+        return training_memory(
+            model_sizes(self.run), numerics_of(self.run), self.largest_batch(), device=self.device
+        )
+
+    def largest_batch(self) -> MicroBatch:
+        """Return the largest batch that may go through the models at once: the longest rows."""
+        run, size = self.run, self.run.optimization.per_device_batch_size
+        has_images = run.images == "shown"
+        if not self.rows:
+            width = run.prompts.max_seq_len
+            return MicroBatch(
+                rows=size,
+                image_rows=size * has_images,
+                width=width,
+                scored=size * _scored_tokens(run, width),
+            )
+        longest = sorted(self.rows, key=lambda row: row.width)[-size:]
+        return MicroBatch(
+            rows=size,
+            image_rows=min(size, sum(row.has_image for row in self.rows)),
+            width=longest[-1].width,
+            scored=sum(row.scored for row in longest),
+        )
+
+
+def _scored_tokens(run: RunSettings, width: int) -> int:
+    if run.task == "coco_caption":
+        return min(width, _SCORED_CAPTION)
+    answers_by_letter = run.task == "scienceqa" and run.prompts.train_format.endswith("-A")
+    return min(width, _SCORED_ANSWER) if answers_by_letter else width
+
+
+def model_sizes(run: RunSettings) -> ModelSizes:
+    """Return the sizes of the models that a run trains with.
+
+    Raises:
+        SettingsError: they are not known.
+    """
+    llm, vision = llm_shape(run.backbones), vision_shape(run.backbones)
+    online = run.features.mode == "online"
+    trained = trained_parameters(run.method, llm_width=llm.width, vision=vision, online=online)
+    return ModelSizes(llm, vision, run.method, sum(trained.values()), online)
+
+
+def numerics_of(run: RunSettings) -> Numerics:
+    """Return how a run holds its numbers."""
+    return Numerics(precision=run.backbones.precision)
+
+
+def settings_that_fit(
+    run: RunSettings, available_bytes: int, *, device: DeviceType, rows: Sequence[Row] = ()
+) -> list[Alternative]:
+    """Return settings with which a run fits, those first that leave its results as they are.
+
+    Args:
+        run: as it is set.
+        available_bytes: free on the device before the run's process takes anything.
+        device: where it trains.
+        rows: of the training data, if known.
+
+    Raises:
+        SettingsError: the sizes of the frozen models are not known.
+    """
+    found: list[Alternative] = []
+    for base in _bases(run, device):
+        fitting = _largest_batch_that_fits(run, base, available_bytes, device, rows)
+        if fitting is not None:
+            found.append(fitting)
+        if len(found) == MAX_ALTERNATIVES:
+            break
+    return found
+
+
+def _bases(run: RunSettings, device: DeviceType) -> Iterator[Alternative]:
+    """Give changes beside the batch size, in the order of preference."""
+    yield Alternative({}, 0)
+    if run.backbones.precision == "fp32" and device == "cuda":
+        yield Alternative({"backbones.precision": "bf16"}, 0, "computes with fewer digits")
+    if run.features.mode == "online":
+        note = "another method: no adapters inside the tower"
+        yield Alternative({"features.mode": "cached"}, 0, note)
+
+
+def _largest_batch_that_fits(
+    run: RunSettings,
+    base: Alternative,
+    available_bytes: int,
+    device: DeviceType,
+    rows: Sequence[Row],
+) -> Alternative | None:
+    present = run.optimization.per_device_batch_size
+    for size in (present, *_smaller_batches(run)):
+        smaller = {"optimization.per_device_batch_size": size} if size < present else {}
+        changes = {**base.changes, **smaller}
+        needed = RunMemory(with_changes(run, changes), device, rows).predict().total
+        if changes and needed <= available_bytes:
+            return dataclasses.replace(base, changes=changes, bytes=needed)
+    return None
+
+
+def _smaller_batches(run: RunSettings) -> list[int]:
+    optimization = run.optimization
+    return [
+        size
+        for size in range(optimization.per_device_batch_size - 1, 0, -1)
+        if optimization.effective_batch_size % size == 0
+    ]
+
+
+def with_changes(run: RunSettings, changes: Mapping[str, object]) -> RunSettings:
+    """Return a run's settings with other values under dotted keys."""
+    for path, value in changes.items():
+        group, _, key = path.partition(".")
+        part = dataclasses.replace(getattr(run, group), **{key: value})
+        run = dataclasses.replace(run, **{group: part})
+    return run
+
+
+def describe_alternatives(alternatives: Sequence[Alternative]) -> str:
+    """Render settings that fit as lines of a message."""
+    if not alternatives:
+        return "No settings known here would fit; use a device with more memory, or a smaller model"
+    return "Any of these would fit:\n" + "\n".join(f"  - {each}" for each in alternatives)
+
+
+def check_fits(run: RunSettings, free: FreeMemory, rows: Sequence[Row] = ()) -> None:
+    """Refuse to start a training that would run out of memory, before weights are loaded.
+
+    Nothing is refused where the sizes of the models are not known.
+
+    Args:
+        run: settings.
+        free: what the device has left; a GPU's context counts as taken already.
+        rows: of the training data.
+
+    Raises:
+        SettingsError: the prediction exceeds what is free by more than it may be off; names the
+            largest parts, and settings that would fit.
+    """
+    try:
+        memory = RunMemory(run, free.device_type, rows).predict()
+    except SettingsError as error:
+        _log.warning("memory is not predicted: %s", error)
+        return
+    context = CUDA_CONTEXT_BYTES if free.device_type == "cuda" else 0
+    available = free.bytes + context
+    if memory.total * (1 - UNCERTAINTY) > available:
+        raise SettingsError(_refusal(run, memory, free, available, rows))
+    if memory.total > available:
+        _log.warning(
+            "%s has %s free, and about %s are needed: this may not fit",
+            *(free.name, gib(free.bytes), gib(memory.total - context)),
+        )
+
+
+def _refusal(
+    run: RunSettings, memory: Memory, free: FreeMemory, available: int, rows: Sequence[Row]
+) -> str:
+    parts = sorted((getattr(memory, p.name), p.name) for p in dataclasses.fields(memory))[-3:]
+    largest = ", ".join(f"{name.replace('_', ' ')} {gib(size)}" for size, name in reversed(parts))
+    alternatives = settings_that_fit(run, available, device=free.device_type, rows=rows)
+    return (
+        f"{run.study}/{run.name}: training would take about {gib(memory.total)} at "
+        f"per_device_batch_size {run.optimization.per_device_batch_size} ({largest}), but "
+        f"{free.name} has {gib(free.bytes)} free. {describe_alternatives(alternatives)}\n"
+        "--ignore-memory starts all the same"
+    )
+
+
+def gib(num_bytes: float) -> str:
+    """Render bytes in GiB, or MiB below one."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f} MiB"
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,127 @@
+"""Real models of given sizes with random weights, and batches for them: for probes and checks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ademvl.data.collate import Batch
+from ademvl.data.tokenizer import IGNORED_LABEL
+from ademvl.llm.loading import DTYPES
+from ademvl.model import VisionLanguageModel
+from ademvl.planning.memory import ModelSizes, Numerics
+from ademvl.planning.shapes import LlmShape, VisionShape
+from ademvl.vision.tower import VisionTower
+
+_FIRST_WORD_ID = 3  # behind unknown, begin and end
+_SLOT_START = 3
+
+
+def build_random_model(
+    sizes: ModelSizes, numerics: Numerics, *, device: str = "cpu"
+) -> VisionLanguageModel:
+    """Build a Llama and a CLIP tower of these sizes with random weights, joined by an adapter.
+
+    Args:
+        sizes: of the models; without `online` there is no tower.
+        numerics: precision and checkpointing; quantisation is left out.
+        device: where weights are made; on `meta` they take no memory.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        llm = _random_llama(sizes.llm, numerics, device)
+        tower = _random_tower(sizes.vision, device) if sizes.online else None
+    with torch.device(device):
+        model = VisionLanguageModel(llm, sizes.method, tower, tower_width=sizes.vision.width)
+    if device != "meta":
+        model.initialize(0)
+    if numerics.checkpointing:
+        model.enable_checkpointing()
+    return model.train()
+
+
+def _random_llama(shape: LlmShape, numerics: Numerics, device: str) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn_width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        tie_word_embeddings=shape.tied,
+        attention_bias=shape.attention_bias,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    config._attn_implementation = "sdpa"
+    with torch.device(device):
+        llm: Any = LlamaForCausalLM(config)
+        return llm.to(DTYPES[numerics.precision])
+
+
+def _random_tower(shape: VisionShape, device: str) -> VisionTower:
+    import open_clip
+
+    vision = {
+        "image_size": shape.image_size,
+        "layers": shape.blocks,
+        "width": shape.width,
+        "patch_size": shape.patch_size,
+        "mlp_ratio": shape.mlp_ratio,
+        "head_width": shape.head_width,
+    }
+    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+    with torch.device(device):
+        clip = open_clip.CLIP(
+            embed_dim=16, vision_cfg=vision, text_cfg=text, quick_gelu=shape.has_quick_gelu
+        )
+    return VisionTower(clip, name="random")
+
+
+def random_batch(
+    sizes: ModelSizes, *, lengths: Sequence[int], scored: int, image_rows: int
+) -> Batch:
+    """Make a batch of these row lengths; the first `image_rows` rows have an image.
+
+    Args:
+        sizes: of the models.
+        lengths: tokens of each row.
+        scored: of them at the end of a row.
+        image_rows: rows with an image.
+    """
+    num_rows, width = len(lengths), max(lengths)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(
+        _FIRST_WORD_ID, sizes.llm.vocabulary, (num_rows, width), generator=generator
+    )
+    labels = torch.full((num_rows, width), IGNORED_LABEL)
+    for row, length in enumerate(lengths):
+        labels[row, length - scored : length] = ids[row, length - scored : length]
+    has_image = torch.arange(num_rows) < image_rows
+    has_slots = has_image & (sizes.method.num_slots > 0)
+    return Batch(
+        item_ids=tuple(str(row) for row in range(num_rows)),
+        input_ids=ids,
+        labels=labels,
+        lengths=torch.tensor(lengths),
+        slot_start=torch.where(has_slots, _SLOT_START, -1),
+        num_slots=sizes.method.num_slots,
+        has_image=has_image,
+        images=(None,) * num_rows,
+    )
+
+
+def random_images(sizes: ModelSizes, num_images: int) -> Tensor | None:
+    """Make pixels (online) or features (cached) of a batch's images; None without any."""
+    if not num_images:
+        return None
+    vision = sizes.vision
+    generator = torch.Generator().manual_seed(0)
+    if sizes.online:
+        side = vision.image_size
+        return torch.randn(num_images, 3, side, side, generator=generator)
+    return torch.randn(num_images, vision.tokens, vision.width, generator=generator).half()

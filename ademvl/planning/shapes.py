@@ -1,0 +1,264 @@
+"""Sizes of the frozen models, from files or a table: no torch, no weights, no network.
+
+What is computed from them is in `flops.py` and `memory.py`.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ademvl.config.run import BackboneSettings
+from ademvl.errors import SettingsError
+from ademvl.files import read_json
+
+PACKAGE = Path(__file__).parents[1]
+MINI_LLM_CONFIG = PACKAGE / "backbones" / "weights" / "mini_llm" / "config.json"
+MINI_CLIP_CONFIG = PACKAGE / "backbones" / "weights" / "mini_clip" / "config.json"
+MODELS_FILE = Path(__file__).with_name("models.yaml")
+_REMEDY = "Get the model again."
+_LLAMA_1_AND_2_VOCABULARY = 32_000  # Meta's params.json says -1
+
+_BIASED_FAMILIES = frozenset({"qwen2"})  # biases of q, k, v that config.json does not mention
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmShape:
+    """Sizes of a decoder with gated MLPs, as Llama, Mistral and Qwen have them.
+
+    Attributes:
+        width: d.
+        ffn_width: f, of the three matrices of an MLP.
+        layers: L.
+        heads, kv_heads, head_dim: of the attention.
+        vocabulary: V.
+        tied: input and output embedding are one tensor.
+        attention_bias: q, k and v have biases.
+        source: where the sizes come from.
+    """
+
+    width: int
+    ffn_width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool = False
+    attention_bias: bool = False
+    source: str = ""
+
+    @property
+    def query_width(self) -> int:
+        """Width of all queries together, that of what the attention gives."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Width of all keys together."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def layer_matmul_parameters(self) -> int:
+        """Weights of one layer that take part in matrix products."""
+        attention = self.width * (2 * self.query_width + 2 * self.kv_width)
+        return attention + 3 * self.width * self.ffn_width
+
+    @property
+    def layers_parameters(self) -> int:
+        """Weights of all layers that take part in matrix products: what quantisation reaches."""
+        return self.layers * self.layer_matmul_parameters
+
+    @property
+    def parameters(self) -> int:
+        """All weights of the model."""
+        embeddings = (1 if self.tied else 2) * self.vocabulary * self.width
+        norms = (2 * self.layers + 1) * self.width
+        biases = self.layers * (self.query_width + 2 * self.kv_width) * self.attention_bias
+        return self.layers_parameters + embeddings + norms + biases
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionShape:
+    """Sizes of a CLIP vision transformer.
+
+    Attributes:
+        width: C.
+        blocks: residual blocks, of which the last never runs.
+        image_size: pixels of a side.
+        patch_size: pixels of a patch's side.
+        mlp_ratio: width of an MLP's middle over C.
+        head_width: of an attention head.
+        has_quick_gelu: x * sigmoid(1.702 x), which keeps twice as much as GELU for the backward
+            pass.
+        source: where the sizes come from.
+    """
+
+    width: int
+    blocks: int
+    image_size: int
+    patch_size: int
+    mlp_ratio: float = 4.0
+    head_width: int = 64
+    has_quick_gelu: bool = True
+    source: str = ""
+
+    @property
+    def grid_tokens(self) -> int:
+        """G, patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image: [cls] and the grid."""
+        return 1 + self.grid_tokens
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of an MLP's middle."""
+        return int(self.mlp_ratio * self.width)
+
+    @property
+    def block_matmul_parameters(self) -> int:
+        """Weights of one block that take part in matrix products."""
+        return 4 * self.width**2 + 2 * self.width * self.mlp_width
+
+    @property
+    def parameters(self) -> int:
+        """All weights of the vision part, the last block included, the projection not."""
+        biases_and_norms = 9 * self.width + self.mlp_width  # qkv, out, two norms, MLP
+        patches = 3 * self.patch_size**2 * self.width
+        embeddings = (1 + self.tokens) * self.width + patches
+        blocks = self.blocks * (self.block_matmul_parameters + biases_and_norms)
+        return blocks + embeddings + 4 * self.width
+
+
+def llm_shape(backbones: BackboneSettings) -> LlmShape:
+    """Return the sizes of the language model that the settings name.
+
+    Raises:
+        SettingsError: the model is not there, and no table knows its sizes.
+        DataError: its config.json or params.json is malformed.
+    """
+    if backbones.llm == "mini":
+        return _from_config(MINI_LLM_CONFIG)
+    folder = Path(backbones.llm)
+    if (folder / "config.json").is_file():
+        return _from_config(folder / "config.json")
+    if (folder / "params.json").is_file():
+        return _from_params(folder / "params.json")
+    known = known_models()
+    name = backbones.llm.rstrip("/").rpartition("/")[2].lower()
+    if name in known:
+        return known[name]
+    raise SettingsError(
+        f"backbones.llm: {backbones.llm} is not downloaded (no config.json or params.json there), "
+        f"and its sizes are not known. Download it first, or use one of {', '.join(sorted(known))}"
+    )
+
+
+@cache
+def known_models() -> Mapping[str, LlmShape]:
+    """Read the table of known models: sizes by each of their names, lower case."""
+    rows = yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))
+    known = {}
+    for row in rows.values():
+        names = row.pop("names")
+        known.update(dict.fromkeys(names, LlmShape(**row)))
+    return known
+
+
+def _from_config(path: Path) -> LlmShape:
+    """Read config.json of transformers."""
+    config = read_json(path, remedy=_REMEDY)
+    config = config.get("text_config", config)
+    try:
+        width, heads = config["hidden_size"], config["num_attention_heads"]
+        return LlmShape(
+            width=width,
+            ffn_width=config["intermediate_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or width // heads,
+            vocabulary=config["vocab_size"],
+            tied=bool(config.get("tie_word_embeddings", False)),
+            attention_bias=bool(config.get("attention_bias"))
+            or config.get("model_type") in _BIASED_FAMILIES,
+            source=str(path),
+        )
+    except KeyError as error:
+        raise SettingsError(
+            f"{path}: no key {error.args[0]}; a plan needs a decoder with gated MLPs, such as "
+            "Llama, Mistral or Qwen"
+        ) from error
+
+
+def _from_params(path: Path) -> LlmShape:
+    """Read params.json of Meta's releases; the width of the MLP follows from its rule.
+
+    Source: llama/model.py of Meta's release: two thirds of 4 d, times `ffn_dim_multiplier`, rounded
+    up to a multiple of `multiple_of`.
+    """
+    params = read_json(path, remedy=_REMEDY)
+    try:
+        width, heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
+        ffn = int(int(8 * width / 3) * (params.get("ffn_dim_multiplier") or 1))
+        vocabulary = params.get("vocab_size", -1)
+        return LlmShape(
+            width=width,
+            ffn_width=-(-ffn // multiple) * multiple,
+            layers=params["n_layers"],
+            heads=heads,
+            kv_heads=params.get("n_kv_heads") or heads,
+            head_dim=width // heads,
+            vocabulary=vocabulary if vocabulary > 0 else _LLAMA_1_AND_2_VOCABULARY,
+            source=str(path),
+        )
+    except KeyError as error:
+        raise SettingsError(f"{path}: no key {error.args[0]}. {_REMEDY}") from error
+
+
+def vision_shape(backbones: BackboneSettings) -> VisionShape:
+    """Return the sizes of the tower that the settings name, from open_clip's own files.
+
+    Raises:
+        SettingsError: open_clip knows no such tower, or it is no plain vision transformer.
+    """
+    config = _tower_config(backbones.tower)
+    vision = config["vision_cfg"]
+    if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
+        raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
+    return VisionShape(
+        width=vision["width"],
+        blocks=vision["layers"],
+        image_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        mlp_ratio=vision.get("mlp_ratio", 4.0),
+        head_width=vision.get("head_width", 64),
+        has_quick_gelu=bool(config.get("quick_gelu", False)),
+        source="mini" if backbones.tower == "mini" else f"open_clip's {backbones.tower}",
+    )
+
+
+def _tower_config(name: str) -> dict[str, Any]:
+    """Read a tower's file inside open_clip without importing it, which takes seconds."""
+    if name == "mini":
+        return dict(read_json(MINI_CLIP_CONFIG, remedy=_REMEDY))
+    imported = sys.modules.get("open_clip")
+    if imported is not None and imported.get_model_config(name) is not None:
+        return dict(imported.get_model_config(name))
+    spec = importlib.util.find_spec("open_clip")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = [Path(place) / "model_configs" / f"{name}.json" for place in places]
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
+        raise SettingsError(
+            f"backbones.tower: open_clip knows no model {name!r}; see open_clip.list_models()"
+        )
+    return dict(read_json(path, remedy=_REMEDY))

@@ -1,0 +1,82 @@
+"""Protects the refusal of what would not fit, and what is proposed in its place."""
+
+import dataclasses
+
+import pytest
+
+from ademvl.config.run import BackboneSettings, OptimizationSettings, RunSettings
+from ademvl.config.study import load_study
+from ademvl.errors import SettingsError
+from ademvl.planning.fit import Row, RunMemory, check_fits, settings_that_fit, with_changes
+from ademvl.planning.free_memory import FreeMemory
+from tests.conftest import PROJECT_ROOT
+
+GIB = 2**30
+
+
+def _llama_7b(**changes):
+    backbones = BackboneSettings(
+        llm="elsewhere/llama_7b", tower="ViT-L-14-quickgelu", tower_weights="x", precision="fp16"
+    )
+    run = RunSettings(
+        study="s", name="r", seed=0, task="scienceqa", data_dir="d", backbones=backbones
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def test_mini_study_is_never_refused_on_a_small_laptop():
+    study = load_study(PROJECT_ROOT / "config.yaml")
+    for run in study.runs:
+        check_fits(run, FreeMemory("cpu", "this machine", 4 * GIB))
+
+
+def test_llama_7b_in_half_precision_takes_its_weights_and_some():
+    memory = RunMemory(_llama_7b(), "cuda").predict()
+    assert memory.llm_weights == 2 * 6_738_415_616  # the number of parameters of the release
+    assert 18 * GIB < memory.total < 32 * GIB
+
+
+def test_refusal_names_numbers_and_settings_that_fit():
+    run = with_changes(_llama_7b(), {"optimization.per_device_batch_size": 16})
+    with pytest.raises(SettingsError) as caught:
+        check_fits(run, FreeMemory("cuda", "GPU 0 (A10)", 22 * GIB))
+    message = str(caught.value)
+    assert "s/r: training would take about" in message
+    assert "GPU 0 (A10) has 22.0 GiB free" in message
+    assert "optimization.per_device_batch_size: 2" in message
+    assert "--ignore-memory" in message
+
+
+def test_every_proposed_change_fits_and_is_the_largest_batch_of_its_kind():
+    run = with_changes(_llama_7b(), {"optimization.per_device_batch_size": 32})
+    available = 30 * GIB
+    alternatives = settings_that_fit(run, available, device="cuda")
+    assert alternatives
+    for alternative in alternatives:
+        changed = with_changes(run, alternative.changes)
+        assert RunMemory(changed, "cuda").predict().total == alternative.bytes <= available
+        larger = {"optimization.per_device_batch_size": 2 * _batch(changed)}
+        if larger["optimization.per_device_batch_size"] <= _batch(run):
+            grown = with_changes(changed, larger)
+            assert RunMemory(grown, "cuda").predict().total > available
+
+
+def _batch(run):
+    return run.optimization.per_device_batch_size
+
+
+def test_nothing_is_proposed_where_the_weights_alone_do_not_fit():
+    assert settings_that_fit(_llama_7b(), 1 * GIB, device="cuda") == []
+
+
+def test_known_rows_decide_instead_of_the_longest_possible_ones():
+    run = _llama_7b(optimization=OptimizationSettings(per_device_batch_size=2))
+    rows = [Row(width=50, scored=8, has_image=True), Row(width=100, scored=8, has_image=False)] * 9
+    batch = RunMemory(run, "cuda", rows).largest_batch()
+    assert (batch.rows, batch.image_rows, batch.width, batch.scored) == (2, 2, 100, 16)
+
+
+def test_unknown_sizes_are_no_reason_to_refuse(caplog):
+    run = with_changes(_llama_7b(), {"backbones.llm": "someone/unknown-model"})
+    check_fits(run, FreeMemory("cpu", "this machine", 1))
+    assert "sizes are not known" in caplog.text

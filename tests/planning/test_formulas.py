@@ -1,0 +1,123 @@
+"""Protects the formulas: memory, operations and counts beside those of real models and steps."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.parameter_counts import count_parameters
+from ademvl.planning.flops import evaluation_flops, training_flops
+from ademvl.planning.measure import TensorMemory
+from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
+from ademvl.planning.random_model import build_random_model, random_batch, random_images
+from ademvl.planning.shapes import LlmShape, VisionShape
+from ademvl.planning.trained import trained_parameters
+from ademvl.training.loss import token_losses
+
+LLM = LlmShape(width=96, ffn_width=256, layers=3, heads=6, kv_heads=6, head_dim=16, vocabulary=300)
+VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width=16)
+METHOD = AdemSettings(scales=(16, 4), projection_width=16, clip_adapter=ClipAdapterSettings(dim=4))
+SCORED = 5
+MEMORY_TOLERANCE, FLOPS_TOLERANCE = 0.15, 0.05  # what the documentation promises
+
+
+def _sizes(*, online, method=METHOD, llm=LLM):
+    trained = trained_parameters(method, llm_width=llm.width, vision=VISION, online=online)
+    return ModelSizes(llm, VISION, method, sum(trained.values()), online)
+
+
+def _step(model, batch, images, numerics):
+    is_half = numerics.precision != "fp32"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+        logits, targets, _ = model.labelled_logits(batch, images)
+    token_losses(logits, targets).mean().backward()
+
+
+CASES = [
+    pytest.param(online, precision, checkpointing, rows, width, image_rows, id=name)
+    for name, online, precision, checkpointing, rows, width, image_rows in [
+        ("cached", False, "fp32", False, 4, 60, 4),
+        ("cached, text only", False, "fp32", False, 4, 60, 0),
+        ("cached, bf16", False, "bf16", False, 2, 120, 1),
+        ("online", True, "fp32", False, 4, 60, 2),
+        ("online, bf16", True, "bf16", False, 8, 40, 8),
+        ("online, checkpointing", True, "fp32", True, 4, 120, 4),
+    ]
+]
+
+
+@pytest.mark.parametrize(
+    ("online", "precision", "checkpointing", "rows", "width", "image_rows"), CASES
+)
+def test_a_step_takes_what_is_predicted(online, precision, checkpointing, rows, width, image_rows):
+    sizes = _sizes(online=online)
+    numerics = Numerics(precision=precision, checkpointing=checkpointing)
+    micro_batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
+    model = build_random_model(sizes, numerics)
+    parameters = [p for _, p in model.named_trainable_parameters()]
+    assert sum(p.numel() for p in parameters) == sizes.trained
+    batch = random_batch(sizes, lengths=[width] * rows, scored=SCORED, image_rows=image_rows)
+    images = random_images(sizes, image_rows)
+    optimizer = torch.optim.AdamW(parameters)
+    with TensorMemory() as memory:
+        memory.add([*model.parameters(), *([] if images is None else [images])])
+        _step(model, batch, images, numerics)
+        optimizer.step()
+        optimizer.zero_grad()
+        memory.reset_peak()
+        _step(model, batch, images, numerics)
+    optimizer.zero_grad()
+    with FlopCounterMode(display=False) as counter:
+        _step(model, batch, images, numerics)
+
+    predicted = training_memory(sizes, numerics, micro_batch, device="cpu")
+    flops = training_flops(sizes, numerics, micro_batch)
+    assert predicted.tensors == pytest.approx(memory.peak_bytes, rel=MEMORY_TOLERANCE)
+    assert flops.total == pytest.approx(counter.get_total_flops(), rel=FLOPS_TOLERANCE)
+
+
+@pytest.mark.parametrize("new_tokens", [1, 4])
+@pytest.mark.parametrize("online", [False, True])
+def test_answering_takes_the_predicted_operations(online, new_tokens):
+    from ademvl.evaluation.generation import generate
+
+    sizes = _sizes(online=online)
+    rows, width, image_rows = 4, 30, 2
+    model = build_random_model(sizes, Numerics()).eval()
+    batch = random_batch(sizes, lengths=[width] * rows, scored=0, image_rows=image_rows)
+    with FlopCounterMode(display=False) as counter:
+        generate(
+            model,
+            batch,
+            random_images(sizes, image_rows),
+            max_new_tokens=new_tokens,
+            eos_id=sizes.llm.vocabulary,
+        )
+    predicted = evaluation_flops(
+        sizes,
+        MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows),
+        new_tokens=new_tokens,
+    )
+    assert predicted == pytest.approx(counter.get_total_flops(), rel=FLOPS_TOLERANCE)
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scales": (256,), "cls": False},
+        {"fusion": "none", "visual_tokens": 64},
+        {"fusion": "none"},
+        {"clip_adapter": ClipAdapterSettings(last_block=False, dim=3)},
+    ],
+    ids=str,
+)
+def test_formula_counts_the_trained_parameters_of_real_modules(changes, online):
+    settings = AdemSettings(**changes)
+    vision = VisionShape(width=1024, blocks=24, image_size=224, patch_size=14)
+    real = count_parameters(
+        settings, llm_width=4096, tower_width=1024, tower_blocks=24, online=online
+    )
+    formula = trained_parameters(settings, llm_width=4096, vision=vision, online=online)
+    assert formula == real
