@@ -68,27 +68,19 @@ def print_study_counts(study_file: Path) -> None:
     """Print the counts of every run of a study.
 
     Raises:
-        SettingsError: the study is wrong, or names a language model whose width is not at hand.
+        SettingsError: the study is wrong.
+        WeightsError: a language model is not at hand, so that its width is not known.
     """
     from ademvl.config.study import load_study
-    from ademvl.errors import SettingsError
-    from ademvl.files import read_json
-    from ademvl.llm.loading import llm_dir
+    from ademvl.llm.source import llm_config
     from ademvl.vision.tower import tower_shape
 
     study = load_study(study_file)
     for run in {run.name: run for run in study.runs}.values():
-        folder = llm_dir(run.backbones)
-        if folder is None or not (folder / "config.json").is_file():
-            raise SettingsError(
-                f"runs.{run.name}.backbones.llm: {run.backbones.llm} is no folder with a "
-                "config.json, so its width is not known"
-            )
-        width = read_json(folder / "config.json", remedy="Copy the model again.")["hidden_size"]
         shape = tower_shape(run.backbones)
         parts = count_parameters(
             run.method,
-            llm_width=width,
+            llm_width=llm_config(run.backbones).hidden_size,
             tower_width=shape.width,
             tower_blocks=shape.num_blocks,
             online=run.features.mode == "online",

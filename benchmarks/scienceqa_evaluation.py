@@ -41,7 +41,7 @@ from ademvl.data.mini import convert_easy_vqa
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import greedy_steps
-from ademvl.llm.loading import MINI_LLM_DIR
+from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.model import VisionLanguageModel, build_model
 from ademvl.visual_source import VisualSource, open_visual_source
 

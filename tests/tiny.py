@@ -25,16 +25,16 @@ _COLORS = ("red", "green", "blue", "gray")
 _RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "gray": (128, 128, 128)}
 
 
-def make_llm(folder: Path, *, seed: int = 0) -> Path:
-    """Write a random two-layer Llama of width 32 with its SentencePiece tokenizer."""
+def make_llm(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
+    """Write a random two-layer Llama, `width` wide, with its SentencePiece tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size = make_tokenizer(folder / "tokenizer.model")
     config = LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,

@@ -22,6 +22,7 @@ EVALUATION_PROMPTS = ("evaluation", "overflow", "evaluation_window", "caption_cu
 """Keys of `prompts` that no training depends on."""
 REFERENCE_WINDOW = 512
 """Positions of a sequence in the reference implementation's evaluation, whatever training had."""
+Quantization = Literal["none", "int8", "int4"]
 TRAINED = "trained"
 """Value of a run's key `adapter` that is no name of another run: the run trains its own."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
@@ -37,16 +38,20 @@ class BackboneSettings:
     """The frozen models.
 
     Attributes:
-        llm: `mini` (shipped with the package), or a folder or repository id for transformers.
+        llm: `mini` (shipped with the package), or a folder in the layout of transformers or of
+            Meta's releases, a GGUF file, or a repository id of the Hugging Face hub.
         tower: `mini`, or a model name of open_clip such as `ViT-L-14-quickgelu`.
         tower_weights: pretrained tag or file for open_clip; empty for `mini`.
         precision: dtype of the frozen language model's weights.
+        quantization: bits in which the weights of its linear layers are kept, `int8` or `int4`, to
+            save memory; needs the extra `quantized`. `none` keeps them in `precision`.
     """
 
     llm: str = "mini"
     tower: str = "mini"
     tower_weights: str = ""
     precision: Precision = "fp32"
+    quantization: Quantization = field(default="none", metadata=OMITTED_AT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)

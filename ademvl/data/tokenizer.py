@@ -15,7 +15,7 @@ from ademvl.errors import WeightsError
 
 IGNORED_LABEL = -100
 FILLER_ID = 0
-"""Id in padding and in slots; no label ever has it (it is `unk`, which the reference ignores)."""
+"""Id in padding and in slots, where nothing is scored; the reference's choice."""
 TOKENIZER_FILE = "tokenizer.model"
 
 
@@ -34,6 +34,10 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """Number of ids."""
 
+    @property
+    def unscored_ids(self) -> frozenset[int]:
+        """Ids that are never scored, even within an answer."""
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` alone, without begin and end."""
 
@@ -42,7 +46,12 @@ class Tokenizer(Protocol):
 
 
 class SentencePieceTokenizer:
-    """A tokenizer in a `tokenizer.model` file."""
+    """A tokenizer in a `tokenizer.model` file.
+
+    Its id 0, `unk`, is never scored, as in the reference implementation.
+    """
+
+    unscored_ids = frozenset({0})
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
@@ -123,7 +132,7 @@ def encode_example(
 ) -> TokenizedText:
     """Tokenize prompt and answer as one text, to be trained on: begin, text, end, cut right.
 
-    Id 0 is never scored, as in the reference implementation.
+    The tokenizer's `unscored_ids` are never scored.
 
     Args:
         tokenizer: of the language model.
@@ -136,12 +145,12 @@ def encode_example(
     """
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt + answer), tokenizer.eos_id]
     alone = [tokenizer.bos_id, *tokenizer.encode(prompt)]
-    num_prompt = len(alone)
+    num_prompt, unscored = len(alone), tokenizer.unscored_ids
     if label_mask == "exact":
         same = (ours == theirs for ours, theirs in zip(ids, alone, strict=False))
         num_prompt = sum(1 for _ in takewhile(bool, same))
     labels = [
-        IGNORED_LABEL if place < num_prompt or token == FILLER_ID else token
+        IGNORED_LABEL if place < num_prompt or token in unscored else token
         for place, token in enumerate(ids)
     ]
     return TokenizedText(ids[:max_tokens], labels[:max_tokens])

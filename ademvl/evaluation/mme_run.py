@@ -18,7 +18,7 @@ from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme import score_answers
 from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
+from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
@@ -44,6 +44,7 @@ def answer_benchmark(
         SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
     """
     from ademvl.config.study import read_run
+    from ademvl.llm.tokenizer import load_llm_tokenizer
     from ademvl.locks import lock_file
 
     if max_new_tokens < 1:
@@ -58,7 +59,7 @@ def answer_benchmark(
             f"{answers}: holds answers to {', '.join(stale)}, which {benchmark} does not ask. "
             "Name another folder, or remove them."
         )
-    tokenizer = load_run_tokenizer(run)
+    tokenizer = load_llm_tokenizer(run.backbones)
     with lock_file(run_dir / ".evaluate.lock"):
         task = mme_task(run, tokenizer, questions)
         predictions = TaskPredictions(run, run_dir, task, tokenizer)

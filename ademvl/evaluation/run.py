@@ -18,8 +18,9 @@ from ademvl.evaluation.captions import score_captions
 from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch, letter_ids, score_scienceqa
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
+from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 from ademvl.files import read_json, write_json
+from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.locks import lock_file
 from ademvl.training.identity import data_checksums
 
@@ -49,7 +50,7 @@ def evaluate_run(run_dir: Path, *, progress: bool = True) -> None:
 
 
 def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
-    tokenizer = load_run_tokenizer(run)
+    tokenizer = load_llm_tokenizer(run.backbones)
     task = _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"

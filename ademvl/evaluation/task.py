@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ademvl.adapter_file import adapter_checksum
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
-from ademvl.data.tokenizer import Tokenizer, load_tokenizer
-from ademvl.errors import SettingsError
+from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.llm.loading import llm_dir
 from ademvl.training.identity import weight_checksums
 from ademvl.versions import RESULT_VERSIONS
 
@@ -123,22 +121,6 @@ class TaskPredictions:
             with_prefix=self._run.has_image_prefix,
             overflow="cut_end" if prompts.cuts_end else "keep_end",
         )
-
-
-def load_run_tokenizer(run: RunSettings) -> Tokenizer:
-    """Return the tokenizer of a run's language model.
-
-    Raises:
-        SettingsError: the model comes without its own folder.
-        WeightsError: it has no readable tokenizer.
-    """
-    folder = llm_dir(run.backbones)
-    if folder is None:
-        raise SettingsError(
-            f"backbones.llm: {run.backbones.llm} is no folder; evaluation needs one that holds "
-            "weights and tokenizer.model"
-        )
-    return load_tokenizer(folder)
 
 
 def _relevant_settings(run: RunSettings, task: EvaluationTask) -> dict[str, Any]:

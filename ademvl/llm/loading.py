@@ -1,6 +1,7 @@
-"""Loading a frozen causal language model: shipped, of transformers, or in Meta's layout."""
+"""Loading a frozen causal language model: shipped, of transformers, GGUF, or in Meta's layout."""
 
 import hashlib
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ademvl.config.run import BackboneSettings
-from ademvl.errors import SettingsError, WeightsError
-from ademvl.llm.meta_format import is_meta_folder, load_meta_llama
+from ademvl.errors import SettingsError, ToolError, WeightsError
+from ademvl.llm.meta_format import load_meta_llama
+from ademvl.llm.quantized import quantization_name, quantization_options
+from ademvl.llm.source import LlmSource, find_llm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SAMPLES_PER_TENSOR = 4096
 # Models that change the logits behind their output layer, by the setting that says so and the
@@ -28,59 +30,76 @@ _LOGIT_TRANSFORMS: Mapping[str, object] = {
 }
 
 
-def llm_dir(backbones: BackboneSettings) -> Path | None:
-    """Return the folder that the settings name, None for a repository id."""
-    folder = MINI_LLM_DIR if backbones.llm == "mini" else Path(backbones.llm)
-    return folder if backbones.llm == "mini" or folder.is_dir() else None
-
-
-def load_llm(backbones: BackboneSettings) -> "PreTrainedModel":
+def load_llm(
+    backbones: BackboneSettings, *, device: torch.device | None = None
+) -> "PreTrainedModel":
     """Load the language model in the precision asked for, frozen, in evaluation mode.
+
+    Each weight goes to its device in its final dtype as soon as it is read: there is never a second
+    copy of the model, neither on the CPU nor in another precision.
 
     Args:
         backbones: `llm` is `mini`, a folder in the layout of transformers or of Meta's releases,
-            or a repository id. Weights stored in another precision are converted.
+            a GGUF file, whose quantised weights are unpacked, or a repository id. Weights stored in
+            another precision are converted; `quantization` keeps those of linear layers in 8 or 4
+            bits.
+        device: where the weights go; the CPU by default.
 
     Raises:
         WeightsError: the model is missing, damaged or incomplete.
         SettingsError: it is no causal language model that transformers knows, or one whose logits
-            are changed behind its output layer.
+            are changed behind its output layer; or it cannot be quantised.
+        ToolError: a package that the settings need is missing.
     """
-    folder, dtype = llm_dir(backbones), DTYPES[backbones.precision]
+    source, dtype = find_llm(backbones), DTYPES[backbones.precision]
+    options = quantization_options(backbones, source)
     llm: Any
     with _without_progress_bars():
-        if folder is not None and is_meta_folder(folder):
-            llm = load_meta_llama(folder, dtype=dtype)
+        if source.is_meta:
+            llm = load_meta_llama(Path(source.name), dtype=dtype, device=device)
         else:
-            llm = _load_pretrained(str(folder or backbones.llm), dtype)
+            llm = _load_pretrained(source, dtype, device, options)
     _refuse_logit_transforms(llm)
     frozen: PreTrainedModel = llm.eval().requires_grad_(False)
     return frozen
 
 
-def _load_pretrained(source: str, dtype: torch.dtype) -> Any:
+def _load_pretrained(
+    source: LlmSource, dtype: torch.dtype, device: torch.device | None, options: Mapping[str, Any]
+) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    name = f"{source.name}/{source.gguf_file}" if source.gguf_file else source.name
+    if device is not None or options:
+        options = {**options, "device_map": {"": device or torch.device("cpu")}}
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+            source.name,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **source.options,
+            **options,
         )
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except ImportError as error:
+        raise ToolError(f"backbones.llm: {name} cannot be loaded: {error}") from error
+    except (OSError, SafetensorError, RuntimeError, struct.error) as error:
         raise WeightsError(
-            f"backbones.llm: {source} cannot be loaded: {error}. Check the name, that the download "
+            f"backbones.llm: {name} cannot be loaded: {error}. Check the name, that the download "
             "is complete, or the network."
         ) from error
     except (ValueError, KeyError) as error:
         raise SettingsError(
-            f"backbones.llm: {source} is no causal language model that transformers knows: {error}"
+            f"backbones.llm: {name} is no causal language model that transformers knows, or "
+            f"damaged: {error}"
         ) from error
     llm, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(
-            f"backbones.llm: {source} lacks {len(missing)} weights, first {missing[0]}; "
+            f"backbones.llm: {name} lacks {len(missing)} weights, first {missing[0]}; "
             "get the model again"
         )
     return llm
@@ -117,7 +136,7 @@ class LlmFingerprint:
 
     Attributes:
         architecture: class, layers, width and vocabulary.
-        dtype: of the weights in memory.
+        dtype: of the weights in memory, and in how many bits linear layers are kept if not in it.
         sampled_sha256: over the first numbers of every weight, so that large models take no time.
     """
 
@@ -134,9 +153,10 @@ def fingerprint_llm(llm: Any) -> LlmFingerprint:
         sample = weight.detach().flatten()[:_SAMPLES_PER_TENSOR].cpu().contiguous()
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
         digest.update(memoryview(sample.view(torch.uint8).numpy()))
+    dtype = str(llm.get_input_embeddings().weight.dtype).removeprefix("torch.")
     return LlmFingerprint(
         architecture=f"{type(llm).__name__} {config.num_hidden_layers}x{config.hidden_size}"
         f" vocabulary {config.vocab_size}",
-        dtype=str(llm.get_input_embeddings().weight.dtype).removeprefix("torch."),
+        dtype=" ".join(filter(None, (dtype, quantization_name(llm)))),
         sampled_sha256=digest.hexdigest(),
     )

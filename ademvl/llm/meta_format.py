@@ -1,7 +1,12 @@
-"""LLaMA weights in the layout of Meta's releases: params.json and consolidated.*.pth shards."""
+"""LLaMA weights in the layout of Meta's releases: params.json and consolidated.*.pth shards.
+
+Rows of q and k are permuted, because Meta rotates neighbouring pairs of dimensions and transformers
+halves. Shards are read lazily (memory-mapped), one tensor at a time.
+"""
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +15,7 @@ from torch import Tensor
 
 from ademvl.errors import WeightsError, list_findings
 from ademvl.files import read_json
+from ademvl.llm.source import META_PARAMS_FILE
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -37,53 +43,84 @@ _TOP_NAMES: Mapping[str, tuple[str, int | None]] = {
 _UNUSED = "rope.freqs"
 
 
-def is_meta_folder(folder: Path) -> bool:
-    """Whether a folder holds params.json and at least one consolidated shard."""
-    return (folder / "params.json").is_file() and bool(_shard_paths(folder))
+@dataclass(frozen=True)
+class MetaCheckpoint:
+    """An opened folder whose tensors are all there with the right shapes.
+
+    Attributes:
+        folder: with params.json and the shards.
+        config: of the model, for transformers; `dtype` is that of the stored weights.
+        shapes: by the name of each tensor in transformers, in the order of Meta's names.
+    """
+
+    folder: Path
+    config: Any
+    shapes: Mapping[str, tuple[int, ...]]
+    _shards: tuple[Mapping[str, Tensor], ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "MetaCheckpoint":
+        """Map the shards and compare names and shapes with the model; no weight is read yet.
+
+        Raises:
+            WeightsError: a file is missing or damaged, or a tensor is missing, of another shape, or
+                not known.
+        """
+        shards = [_read_shard(path) for path in shard_paths(folder)]
+        if not shards:
+            raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
+        config = _read_config(folder, shards)
+        shapes = _expected_shapes(config)
+        names = _names(config.num_hidden_layers)
+        if findings := list(_findings(names, shapes, shards)):
+            raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
+        ordered = {name: shapes[name] for name, _ in names.values()}
+        return cls(folder, config, ordered, tuple(shards))
+
+    def tensors(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield tensors by their names in transformers, in the stored dtype, one at a time."""
+        wanted = None if names is None else set(names)
+        for meta_name, (name, split_dim) in _names(self.config.num_hidden_layers).items():
+            if wanted is not None and name not in wanted:
+                continue
+            tensor = _join([shard[meta_name] for shard in self._shards], split_dim)
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                tensor = _pairs_to_halves(tensor, head_dim=self.config.head_dim)
+            yield name, tensor
 
 
-def load_meta_llama(folder: Path, *, dtype: torch.dtype) -> "LlamaForCausalLM":
-    """Load one or several shards as a LlamaForCausalLM.
-
-    Rows of q and k are permuted, because Meta rotates neighbouring pairs of dimensions and
-    transformers halves. Shards are read lazily (memory-mapped), one tensor at a time.
+def load_meta_llama(
+    folder: Path, *, dtype: torch.dtype, device: torch.device | None = None
+) -> "LlamaForCausalLM":
+    """Load one or several shards as a LlamaForCausalLM, without converting them first.
 
     Args:
         folder: holds params.json and consolidated.*.pth, all of them.
         dtype: of the model's weights.
+        device: where each weight goes as soon as it is read; the CPU by default.
 
     Raises:
         WeightsError: a file is missing or damaged, or a tensor is missing or has another shape.
     """
     from transformers import LlamaForCausalLM
 
-    shards = [_read_shard(path) for path in _shard_paths(folder)]
-    if not shards:
-        raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
-    config = _read_config(folder, shards)
-    with torch.device("meta"):
-        llm = LlamaForCausalLM(config)
-    state, findings = {}, []
-    expected = {name: tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
-    for meta_name, (name, split_dim) in _names(config.num_hidden_layers).items():
-        parts = [shard[meta_name] for shard in shards if meta_name in shard]
-        if len(parts) < len(shards):
-            findings.append(f"{meta_name}: missing in {len(shards) - len(parts)} shards")
-            continue
-        tensor = _join(parts, split_dim)
-        if tuple(tensor.shape) != expected[name]:
-            findings.append(f"{meta_name}: shape {tuple(tensor.shape)}, expected {expected[name]}")
-            continue
-        if name.endswith(("q_proj.weight", "k_proj.weight")):
-            tensor = _pairs_to_halves(tensor, head_dim=config.head_dim)
-        state[name] = tensor.to(dtype)
-    known = {*_names(config.num_hidden_layers), _UNUSED}
-    findings += [f"{name}: not known" for name in sorted({*shards[0]} - known)]
-    if findings:
-        raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
-    return LlamaForCausalLM.from_pretrained(
-        None, config=config, state_dict=state, dtype=dtype, attn_implementation="sdpa"
+    checkpoint = MetaCheckpoint.open(folder)
+    state = {name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors()}
+    placement: dict[str, Any] = {} if device is None else {"device_map": {"": device}}
+    llm: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
+        None,
+        config=checkpoint.config,
+        state_dict=state,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        **placement,
     )
+    return llm
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the files that hold the weights, in order."""
+    return sorted(folder.glob("consolidated.*.pth"))
 
 
 def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:
@@ -94,10 +131,33 @@ def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:
     return names
 
 
+def _expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        llm = LlamaForCausalLM(config)
+    return {name: tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
+
+
+def _findings(
+    names: Mapping[str, tuple[str, int | None]],
+    expected: Mapping[str, tuple[int, ...]],
+    shards: Sequence[Mapping[str, Tensor]],
+) -> Iterator[str]:
+    for meta_name, (name, split_dim) in names.items():
+        parts = [shard[meta_name] for shard in shards if meta_name in shard]
+        if len(parts) < len(shards):
+            yield f"{meta_name}: missing in {len(shards) - len(parts)} shards"
+            continue
+        if (shape := _joined_shape(parts, split_dim)) != expected[name]:
+            yield f"{meta_name}: shape {shape}, expected {expected[name]}"
+    yield from (f"{name}: not known" for name in sorted({*shards[0]} - {*names, _UNUSED}))
+
+
 def _read_config(folder: Path, shards: Sequence[Mapping[str, Tensor]]) -> Any:
     from transformers import LlamaConfig
 
-    params = read_json(folder / "params.json", remedy=_REMEDY)
+    params = read_json(folder / META_PARAMS_FILE, remedy=_REMEDY)
     try:
         dim, num_layers, num_heads = params["dim"], params["n_layers"], params["n_heads"]
         norm_eps = params["norm_eps"]
@@ -128,11 +188,8 @@ def _read_config(folder: Path, shards: Sequence[Mapping[str, Tensor]]) -> Any:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=None,
+        dtype=shards[0]["output.weight"].dtype,
     )
-
-
-def _shard_paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("consolidated.*.pth"))
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
@@ -143,6 +200,13 @@ def _read_shard(path: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}. {_REMEDY}") from error
     return shard
+
+
+def _joined_shape(parts: Sequence[Tensor], split_dim: int | None) -> tuple[int, ...]:
+    shape = list(parts[0].shape)
+    if split_dim is not None:
+        shape[split_dim] = sum(part.shape[split_dim] for part in parts)
+    return tuple(shape)
 
 
 def _join(parts: Sequence[Tensor], split_dim: int | None) -> Tensor:

@@ -24,11 +24,11 @@ from ademvl.data.prompts import (
     caption_cue,
 )
 from ademvl.data.scienceqa import Problem
-from ademvl.data.tokenizer import load_tokenizer
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
 from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch
-from ademvl.llm.loading import DTYPES, llm_dir
+from ademvl.llm.loading import DTYPES
+from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model import VisionLanguageModel, build_model
 from ademvl.prediction.requests import Request
 from ademvl.prediction.trained import TrainedAdapter
@@ -62,18 +62,12 @@ class Predictor:
 
     def __init__(self, trained: TrainedAdapter, *, needs_images: bool) -> None:
         self.run = trained.run
-        folder = llm_dir(self.run.backbones)
-        if folder is None:
-            raise SettingsError(
-                f"backbones.llm: {self.run.backbones.llm} is no folder here; an answer needs one "
-                "that holds weights and tokenizer.model"
-            )
         if needs_images and self.run.images == "withheld":
             raise SettingsError(
                 f"{trained.folder}: a text-only control, which has never seen an image; "
                 "ask without images, or name another run"
             )
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_llm_tokenizer(self.run.backbones)
         self.model = build_model(self.run)
         load_adapter(trained.folder, self.model)
         self.model.eval()

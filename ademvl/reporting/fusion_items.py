@@ -15,7 +15,7 @@ from ademvl.reporting.fusion_words import WordToken, caption_words, question_wor
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
     from ademvl.data.examples import Example
-    from ademvl.data.tokenizer import SentencePieceTokenizer
+    from ademvl.data.tokenizer import Tokenizer
     from ademvl.model import VisionLanguageModel
     from ademvl.visual_source import VisualSource
 
@@ -57,9 +57,7 @@ class Choice:
             )
 
 
-def choose_items(
-    run: RunSettings, tokenizer: "SentencePieceTokenizer", choice: Choice
-) -> list[MapItem]:
+def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> list[MapItem]:
     """Choose items of the split that the run is evaluated on.
 
     Raises:
@@ -127,9 +125,7 @@ def _caption_examples(
     return caption_evaluation_examples(root, split, run.images), records
 
 
-def words_of_question(
-    tokenizer: "SentencePieceTokenizer", row: "TokenizedExample"
-) -> list[WordToken]:
+def words_of_question(tokenizer: "Tokenizer", row: "TokenizedExample") -> list[WordToken]:
     """Return the content words of the question in a row, and where its answer is predicted."""
     return question_words(tokenizer, row.ids.tolist(), first_text_position=text_start(row))
 
@@ -137,7 +133,7 @@ def words_of_question(
 def caption_with_words(
     model: "VisionLanguageModel",
     source: "VisualSource",
-    tokenizer: "SentencePieceTokenizer",
+    tokenizer: "Tokenizer",
     row: "TokenizedExample",
     run: RunSettings,
 ) -> tuple["TokenizedExample", str, list[WordToken]]:

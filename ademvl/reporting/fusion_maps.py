@@ -28,7 +28,7 @@ from ademvl.reporting.fusion_words import WordToken
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
-    from ademvl.data.tokenizer import SentencePieceTokenizer
+    from ademvl.data.tokenizer import Tokenizer
     from ademvl.model import VisionLanguageModel
     from ademvl.visual_source import VisualSource
 
@@ -50,8 +50,7 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
         DataError: the data set or an image is missing or damaged.
     """
     from ademvl.cpu_kernels import fast_cpu
-    from ademvl.data.tokenizer import load_tokenizer
-    from ademvl.llm.loading import llm_dir
+    from ademvl.llm.tokenizer import load_llm_tokenizer
 
     run = read_run(run_dir)
     if not run.has_fusion_maps:
@@ -60,13 +59,7 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
             f"method.fusion adem, found {run.task}, {run.images} and {run.method.fusion}; "
             "choose another run"
         )
-    folder = llm_dir(run.backbones)
-    if folder is None:
-        raise SettingsError(
-            f"backbones.llm: {run.backbones.llm} is no folder; fusion maps need one that holds "
-            "weights and tokenizer.model"
-        )
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_llm_tokenizer(run.backbones)
     items = choose_items(run, tokenizer, choice)
     model, source = _load(run_dir, run, [item.image for item in items])
     records = []
@@ -102,7 +95,7 @@ def _load(
 def _read_item(
     model: "VisionLanguageModel",
     source: "VisualSource",
-    tokenizer: "SentencePieceTokenizer",
+    tokenizer: "Tokenizer",
     item: MapItem,
     run: RunSettings,
 ) -> tuple[dict[str, Any], list[WordMap]]:

@@ -75,6 +75,8 @@ def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
         if path.is_dir():
             files = checksum_files(path, (file for file in path.iterdir() if file.is_file()))
             checksums.update({f"{part}/{file}": checksum for file, checksum in files.items()})
+        elif path.is_file():
+            checksums[part] = checksum_file(path)
         else:
             checksums[part] = name
     weights = Path(backbones.tower_weights)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum, save_adapter
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import read_run
-from ademvl.errors import SettingsError, WeightsError
+from ademvl.errors import WeightsError
 from ademvl.locks import lock_file
 from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
 from ademvl.training.identity import identity_sha256, training_identity
@@ -165,22 +165,14 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
 
     Raises:
         DataError: the data set is missing or malformed, or an example keeps nothing to learn.
-        SettingsError: the language model comes without its own folder.
-        WeightsError: it has no readable tokenizer.
+        WeightsError: the language model has no readable tokenizer.
     """
     from ademvl.data.collate import tokenize_examples
     from ademvl.data.examples import training_examples
-    from ademvl.data.tokenizer import load_tokenizer
-    from ademvl.llm.loading import llm_dir
+    from ademvl.llm.tokenizer import load_llm_tokenizer
 
-    folder = llm_dir(run.backbones)
-    if folder is None:
-        raise SettingsError(
-            f"backbones.llm: {run.backbones.llm} is no folder; training needs one that holds "
-            "weights and tokenizer.model"
-        )
     return tokenize_examples(
-        load_tokenizer(folder),
+        load_llm_tokenizer(run.backbones),
         training_examples(run),
         max_seq_len=run.prompts.max_seq_len,
         num_slots=run.method.num_slots,

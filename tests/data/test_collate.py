@@ -25,7 +25,7 @@ IMAGE = Path("image.png")
 class WordTokenizer:
     """One id for each distinct word, from 3 on."""
 
-    bos_id, eos_id = 1, 2
+    bos_id, eos_id, unscored_ids = 1, 2, frozenset({0})
 
     def __init__(self):
         self.words = []

@@ -35,9 +35,9 @@ def test_only_answer_and_end_are_scored(tokenizer):
     assert text.ids[-1] == tokenizer.eos_id
 
 
-def test_id_zero_is_never_scored():
+def test_unscored_ids_have_no_label():
     class Fake:
-        bos_id, eos_id, vocab_size = 1, 2, 10
+        bos_id, eos_id, vocab_size, unscored_ids = 1, 2, 10, frozenset({0})
 
         def encode(self, text):
             return [0 if word == "?" else 5 for word in text.split()]

@@ -9,12 +9,11 @@ import pytest
 from ademvl.adapter_file import save_adapter
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import EvaluationSettings, FeatureSettings, PromptSettings
-from ademvl.data.tokenizer import load_tokenizer
 from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
-from ademvl.llm.loading import llm_dir
+from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model import build_model
 from tests.tiny import make_run, make_scienceqa, write_run
 
@@ -295,7 +294,7 @@ def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_
     )
     with pytest.raises(KilledError):
         evaluate_run(run_dir, progress=False)
-    tokenizer = load_tokenizer(llm_dir(evaluation.read_run(run_dir).backbones))
+    tokenizer = load_llm_tokenizer(evaluation.read_run(run_dir).backbones)
     prefix = tokenizer.encode("Image: ")
     (row, *_) = (row for row in asked if row.image is not None)
     assert (row.ids[1 : 1 + len(prefix)].tolist() == prefix) == (image_prefix == "always")

@@ -9,7 +9,8 @@ import torch
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
 from ademvl.llm.loading import load_llm
-from ademvl.llm.meta_format import is_meta_folder, load_meta_llama
+from ademvl.llm.meta_format import load_meta_llama
+from ademvl.llm.source import is_meta_folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,101 @@
+"""What `backbones.llm` names: the shipped model, a folder, a GGUF file, or a repository."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.run import BackboneSettings
+from ademvl.errors import SettingsError, WeightsError
+
+MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
+GGUF_SUFFIX = ".gguf"
+META_PARAMS_FILE = "params.json"
+
+
+@dataclass(frozen=True)
+class LlmSource:
+    """Where a language model lies.
+
+    Attributes:
+        name: folder, or repository id on the Hugging Face hub.
+        gguf_file: file in it that holds the model; empty for the layout of transformers or Meta.
+    """
+
+    name: str
+    gguf_file: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, None for a repository."""
+        return Path(self.name) if Path(self.name).is_dir() else None
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether it is a folder in the layout of Meta's releases."""
+        return self.folder is not None and is_meta_folder(self.folder)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What `from_pretrained` of transformers takes beside the name."""
+        return {"gguf_file": self.gguf_file} if self.gguf_file else {}
+
+    def find_file(self, name: str) -> Path | None:
+        """Return a file of the model, from the hub where it is a repository; None without it."""
+        if self.gguf_file:
+            return None
+        if self.folder is not None:
+            # Meta's releases keep the tokenizer beside the folders of the models.
+            places = (self.folder, self.folder.parent) if self.is_meta else (self.folder,)
+            return next((place / name for place in places if (place / name).is_file()), None)
+        from transformers.utils.hub import cached_file
+
+        try:
+            found = cached_file(self.name, name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            raise WeightsError(_not_there(self.name, error)) from error
+        return Path(found) if found else None
+
+
+def find_llm(backbones: BackboneSettings) -> LlmSource:
+    """Return where the language model of the settings lies; nothing is read."""
+    if backbones.llm == "mini":
+        return LlmSource(str(MINI_LLM_DIR))
+    if backbones.llm.endswith(GGUF_SUFFIX):
+        name, _, file = backbones.llm.rpartition("/")
+        return LlmSource(name or ".", file)
+    return LlmSource(backbones.llm)
+
+
+def is_meta_folder(folder: Path) -> bool:
+    """Whether a folder holds params.json and at least one consolidated shard."""
+    return (folder / META_PARAMS_FILE).is_file() and any(folder.glob("consolidated.*.pth"))
+
+
+def llm_config(backbones: BackboneSettings) -> Any:
+    """Return the configuration of the language model, as transformers has it, without weights.
+
+    Raises:
+        WeightsError: it is missing or damaged.
+        SettingsError: transformers knows no such model.
+    """
+    from transformers import AutoConfig
+
+    source = find_llm(backbones)
+    if source.is_meta:
+        from ademvl.llm.meta_format import MetaCheckpoint
+
+        return MetaCheckpoint.open(Path(source.name)).config
+    try:
+        return AutoConfig.from_pretrained(source.name, **source.options)
+    except (OSError, ImportError, struct.error) as error:
+        raise WeightsError(_not_there(backbones.llm, error)) from error
+    except (ValueError, KeyError) as error:
+        raise SettingsError(f"backbones.llm: {backbones.llm} is not known: {error}") from error
+
+
+def _not_there(name: str, error: Exception) -> str:
+    return (
+        f"backbones.llm: {name} cannot be loaded: {error}. Check the name, that the download is "
+        "complete, or the network."
+    )

@@ -1,0 +1,106 @@
+"""Protects GGUF files: the same model and tokenizer as the folder they were written from."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ademvl.config.run import BackboneSettings
+from ademvl.errors import SettingsError, WeightsError
+from ademvl.llm.loading import load_llm
+from ademvl.llm.source import llm_config
+from ademvl.llm.tokenizer import load_llm_tokenizer
+from tests.llm.gguf_files import train_byte_level_tokenizer, write_gguf
+
+TEXTS = ["Image: N/A", "Response:The answer is A.", "two  spaces\nand a newline", "café 中文 😀"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of transformers and, in a folder of its own, model.gguf of the same weights."""
+    folder = tmp_path_factory.mktemp("byte_level")
+    tokenizer = train_byte_level_tokenizer(TEXTS, vocab_size=300)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        llm = LlamaForCausalLM(config)
+    llm.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>"
+    ).save_pretrained(folder)
+    (folder / "gguf").mkdir()
+    write_gguf(folder / "gguf" / "model.gguf", llm, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def from_folder(folder):
+    return BackboneSettings(llm=str(folder))
+
+
+@pytest.fixture(scope="module")
+def from_gguf(folder):
+    return BackboneSettings(llm=str(folder / "gguf/model.gguf"))
+
+
+def test_weights_are_those_of_the_folder(from_folder, from_gguf):
+    expected, found = load_llm(from_folder).state_dict(), load_llm(from_gguf).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_weights_have_the_precision_asked_for(folder):
+    llm = load_llm(BackboneSettings(llm=str(folder / "gguf/model.gguf"), precision="bf16"))
+    assert {parameter.dtype for parameter in llm.parameters()} == {torch.bfloat16}
+    assert type(llm.model.layers[0].mlp.up_proj) is torch.nn.Linear
+
+
+def test_sizes_are_known_without_weights(from_gguf):
+    assert llm_config(from_gguf).hidden_size == 32
+
+
+@pytest.mark.parametrize("kind", ["from_folder", "from_gguf"])
+def test_byte_level_tokenizers_serve_without_tokenizer_model(kind, request):
+    tokenizer = load_llm_tokenizer(request.getfixturevalue(kind))
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 2)
+    for text in (*TEXTS, "never seen: żółw", ""):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert not {0, 1, 2} & {*ids}
+        assert tokenizer.decode([tokenizer.bos_id, *ids, tokenizer.eos_id]) == text
+
+
+def test_text_that_spells_a_control_token_stays_text(from_folder, from_gguf):
+    for backbones in (from_folder, from_gguf):
+        tokenizer = load_llm_tokenizer(backbones)
+        ids = tokenizer.encode("a <|end|> b")
+        assert tokenizer.eos_id not in ids
+        assert tokenizer.decode(ids) == "a <|end|> b"
+
+
+def test_both_tokenizers_give_the_same_ids(from_folder, from_gguf):
+    one, two = load_llm_tokenizer(from_folder), load_llm_tokenizer(from_gguf)
+    assert [one.encode(text) for text in TEXTS] == [two.encode(text) for text in TEXTS]
+    assert one.vocab_size == two.vocab_size
+
+
+def test_damaged_files_are_named(folder, tmp_path):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF nonsense")
+    with pytest.raises(WeightsError, match=r"damaged\.gguf"):
+        load_llm(BackboneSettings(llm=str(damaged)))
+    whole = (folder / "gguf/model.gguf").read_bytes()
+    damaged.write_bytes(whole[:-5000])
+    with pytest.raises(SettingsError, match=r"damaged\.gguf"):
+        load_llm(BackboneSettings(llm=str(damaged)))
+    with pytest.raises(WeightsError, match=r"nowhere\.gguf"):
+        load_llm(BackboneSettings(llm=str(tmp_path / "nowhere.gguf")))
