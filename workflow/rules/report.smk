@@ -96,9 +96,9 @@ rule fusion_maps:
         gpu_limit=plan.gpu_limit,
     params:
         version=plan.versions["fusion_maps"],
-        items=plan.fusion_map_options,
+        chosen=plan.fusion_map_options,
     shell:
-        "ademvl fusion-maps {input.settings} {params.items}"
+        "ademvl fusion-maps {input.settings} {params.chosen}"
         " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"
 
 
