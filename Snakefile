@@ -37,6 +37,7 @@ wildcard_constraints:
     seed="[0-9]+",
     task="scienceqa|coco_caption|mme",
     source="[a-z0-9_]+",
+    backbone="[a-z0-9_]+",
 
 
 report: "workflow/report/workflow.rst"
@@ -77,6 +78,7 @@ rule data:
     """Data sets in their layout, verified; weights, and what else the study fetches."""
     input:
         plan.downloads(),
+        plan.converted(),
         plan.data_ready(),
 
 

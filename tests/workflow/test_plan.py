@@ -1,5 +1,6 @@
 """Protects the workflow's targets and the inputs that decide what is made again."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -87,3 +88,15 @@ def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPl
     assert (plan.gpu_limit, limited.gpu_limit) == ("all", "[0, 3]")
     assert limited.study_json(None) == plan.study_json(None)
     assert limited.run_json(wildcards("adem")) == plan.run_json(wildcards("adem"))
+
+
+def test_runs_on_a_release_of_meta_wait_for_its_conversion(golden_dir: Path) -> None:
+    folder = str(golden_dir / "models" / "weights" / "7B")
+    raw = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
+    raw["backbones"]["llama_7b"] = {"existing": folder}
+    plan = WorkflowPlan(load_study(raw))
+    marker = "results/shared/converted/llama_7b/conversion.json"
+    assert plan.converted() == [marker]
+    assert plan.run(wildcards("scienceqa")).backbones.llm == str(Path(marker).parent)
+    assert marker in plan.run_backbones(wildcards("scienceqa"))
+    assert plan.meta_folder(SimpleNamespace(backbone="llama_7b")) == folder
