@@ -16,9 +16,10 @@ from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")
 
-if (
-    "runs" not in config
-):  # no --configfile: files merge, and a study's runs must not mix with others
+if not config.keys() & {
+    "runs",
+    "include",
+}:  # no --configfile: files merge, and a study's runs must not mix with others
 
     configfile: "config.yaml"
 
