@@ -6,7 +6,7 @@ The rules hold no logic of their own; input functions take Snakemake's wildcards
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,11 @@ from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
+from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
     from ademvl.data.acquisition.plan import SourcePlan
-
-_TABLES = ("accuracy", "captions", "cost")
 
 
 class WorkflowPlan:
@@ -147,33 +146,12 @@ class WorkflowPlan:
         return self._backbone_markers(run.backbones.tower_weights)
 
     def _backbone_markers(self, *paths: str) -> list[str]:
-        """Markers of the folders of downloaded or converted weights in which these paths lie."""
-        used = [Path(path) for path in paths if path]
-        fetched = [
+        """Markers of the sources in whose folders these paths lie."""
+        return [
             str(source.marker)
             for source in self._sources.values()
-            if any(path.is_relative_to(source.downloads_dir) for path in used)
+            if any(Path(path).is_relative_to(source.downloads_dir) for path in paths if path)
         ]
-        return fetched + [marker for marker in self.converted() if Path(marker).parent in used]
-
-    def converted(self, wildcards: Any = None) -> list[str]:
-        """Markers of all weights that are converted from the layout of Meta's releases."""
-        return [
-            self._converted_marker(name)
-            for name, weights in self.study.settings.backbones.items()
-            if weights.is_meta
-        ]
-
-    def _converted_marker(self, name: str) -> str:
-        return f"{self.shared}/converted/{name}/conversion.json"
-
-    def converted_dir(self, wildcards: Any) -> str:
-        """Folder of converted weights."""
-        return f"{self.shared}/converted/{wildcards.backbone}"
-
-    def meta_folder(self, wildcards: Any) -> str:
-        """Folder of Meta's release that is converted."""
-        return self.study.settings.backbones[wildcards.backbone].existing
 
     def source_json(self, wildcards: Any) -> str:
         """Return what a source's bytes depend on: a job reruns exactly when that changes."""
@@ -244,12 +222,12 @@ class WorkflowPlan:
             f"{folder}/scores/{run.evaluation_task}.json" for folder, run in self._by_dir.items()
         ]
 
-    def tables(self, wildcards: Any = None) -> list[str]:
+    def tables(
+        self, wildcards: Any = None, *, suffixes: Sequence[str] = TABLE_SUFFIXES
+    ) -> list[str]:
         """Tables in all formats."""
         return [
-            f"{self.results}/tables/{table}.{suffix}"
-            for table in _TABLES
-            for suffix in ("csv", "md", "tex")
+            f"{self.results}/tables/{table}.{suffix}" for table in TABLE_KEYS for suffix in suffixes
         ]
 
     def figures(self, wildcards: Any = None) -> list[str]:

@@ -11,6 +11,7 @@ from ademvl.cli.verb import (
     run_dir_of,
     set_threads,
 )
+from ademvl.failures import noted_failure
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -38,6 +39,12 @@ def add_verbs(verbs: Verbs) -> None:
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
         verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
         add_gpu_options(verb)
+    backbones = add_verb(verbs, "backbones", _backbones, "Train the mini backbones anew.")
+    backbones.add_argument("which", choices=["mini"])
+    backbones.add_argument("--data", type=Path, required=True, help="manifest of converted data")
+    backbones.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
+    backbones.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
+    backbones.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
 
 
 def _features(options: argparse.Namespace) -> int:
@@ -53,16 +60,18 @@ def _train(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     from ademvl.training.run import train_run
 
-    with gpus_of(options):
-        return train_run(run_dir_of(options.run))
+    run_dir = run_dir_of(options.run)
+    with noted_failure(run_dir, "train"), gpus_of(options):
+        return train_run(run_dir)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     from ademvl.evaluation.run import evaluate_run
 
-    with gpus_of(options):
-        evaluate_run(run_dir_of(options.run))
+    run_dir = run_dir_of(options.run)
+    with noted_failure(run_dir, "evaluate"), gpus_of(options):
+        evaluate_run(run_dir)
     return 0
 
 
@@ -75,4 +84,14 @@ def _fusion_maps(options: argparse.Namespace) -> int:
     choice = Choice(ids=options.ids, num_random=options.items, seed=options.seed)
     with gpus_of(options):
         write_fusion_maps(run_dir, run_dir / "fusion_maps", choice)
+    return 0
+
+
+def _backbones(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
+    from ademvl.backbones.mini_clip import train_mini_clip
+    from ademvl.backbones.mini_llm import train_mini_llm
+
+    train_mini_clip(options.clip.parent, options.data.parent)
+    train_mini_llm(options.llm.parent, options.data.parent / "scienceqa")
     return 0

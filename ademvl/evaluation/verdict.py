@@ -27,7 +27,7 @@ from ademvl.evaluation.statistics import CONFIDENCE, Estimate, combine_seeds
 Outcome = Literal["reproduced", "below", "above", "cannot tell"]
 METHOD = (
     "reproduced: inside the 95 % interval of the mean over seeds and questions; "
-    "below or above: outside of it and of where one more seed would lie (95 %, Student's t); "
+    "not reproduced: outside of it and of where one more seed would lie (95 %, Student's t); "
     "cannot tell: in between"
 )
 

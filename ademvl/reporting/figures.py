@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.study import Study
 from ademvl.files import atomic_path
+from ademvl.reporting.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.layout import Column, printable
 from ademvl.reporting.results import RunResult, StudyResults, read_results
-from ademvl.reporting.tables import SCIENCEQA_COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

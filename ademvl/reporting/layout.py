@@ -172,6 +172,8 @@ class Block:
         columns: of numbers.
         sections: never empty.
         remark: sentence under the heading.
+        row_header: what the first text column names; told by the rows' kinds when empty.
+        has_items_by_row: the numbers of a row share their items, not those of a column.
     """
 
     title: str
@@ -179,6 +181,8 @@ class Block:
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
     remark: str = ""
+    row_header: str = ""
+    has_items_by_row: bool = False
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -204,11 +208,10 @@ class Block:
     def lead_headers(self) -> tuple[str, ...]:
         """Headers of the text columns."""
         kinds = {row.kind for row in self.rows}
-        if "reported" not in kinds:
-            name = "run"
-        else:
+        name = "run"
+        if "reported" in kinds:
             name = "method" if kinds == {"reported"} else "run or method"
-        named = {**_LEAD_HEADERS, "name": name}
+        named = {**_LEAD_HEADERS, "name": self.row_header or name}
         return tuple(named.get(key, key.replace("_", " ")) for key in self.lead_keys)
 
     def kind_of(self, row: Row, column: Column) -> Kind:
@@ -228,6 +231,8 @@ class Block:
 
     def common_n(self, column: Column) -> int | None:
         """Return the number of items when all of the column's numbers share it."""
+        if self.has_items_by_row:
+            return None
         found = {
             row.cell(column).n for row in self.rows if row.cell(column).n and row.kind != "ceiling"
         }
@@ -239,9 +244,10 @@ class Block:
         return any(self.common_n(column) for column in self.columns)
 
     def odd_n(self, row: Row, column: Column) -> int | None:
-        """Return a cell's number of items where the block's line of n does not tell it."""
+        """Return a cell's number of items where the block's line or column of n does not tell."""
         n = row.cell(column).n
-        return None if n == self.common_n(column) else n
+        is_told = row.texts.get("n") == str(n) if self.has_items_by_row else False
+        return None if is_told or n == self.common_n(column) else n
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,7 @@ class ReportedRow:
     def label(self) -> str:
         """Name of the row: its method, or the settings that it varies."""
         return self.method or ", ".join(
-            f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in self.settings.items()
+            f"{key}: {_yaml_text(value)}" for key, value in self.settings.items()
         )
 
     @property
@@ -108,6 +107,7 @@ class ReportedTable:
         decimals: decimals of each column as printed.
         rows: in printed order.
         n: number of test items behind each average, where known.
+        base: name of the row that changes are measured from; empty where there is none.
     """
 
     title: str
@@ -116,6 +116,7 @@ class ReportedTable:
     decimals: tuple[int, ...]
     rows: tuple[ReportedRow, ...]
     n: int | None = None
+    base: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +140,15 @@ class Discrepancy:
         says: what stands there.
         source_says: what its source says.
         source: key of the source.
-        table: key of the table that prints the number; empty when none does.
-        rows: rows of that table that get the footnote.
+        table: key of the table that prints it as a footnote.
+        rows: rows of that table that get the footnote; the table as a whole where there are none.
     """
 
     where: str
     says: str
     source_says: str
     source: str
-    table: str = ""
+    table: str
     rows: tuple[RowReference, ...] = ()
 
 
@@ -205,6 +206,15 @@ def check_references(study: Study, numbers: ReportedNumbers) -> None:
         raise SettingsError(list_findings(f"study {study.name}: wrong settings", findings, remedy))
 
 
+def _yaml_text(value: object) -> str:
+    """Write a setting as it stands in a YAML file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value)
+
+
 def _nearest(found: str, allowed: Iterable[str]) -> str:
     near = get_close_matches(found, list(allowed), n=3, cutoff=0.0)
     return f"; nearest: {' | '.join(near)}" if near else ""
@@ -257,6 +267,8 @@ def _check_tables(numbers: ReportedNumbers) -> list[str]:
             )
         names = Counter(row.name for row in table.rows)
         findings += [f"{key}: two rows {name!r}" for name, count in names.items() if count > 1]
+        if table.base and table.base not in names:
+            findings.append(f"{key}: no row {table.base!r}, its base")
         for index, row in enumerate(table.rows, 1):
             where = f"{key}, row {index} ({row.label or 'unnamed'})"
             if not row.label:
@@ -277,10 +289,10 @@ def _check_discrepancies(numbers: ReportedNumbers) -> list[str]:
     for entry in numbers.discrepancies:
         if entry.source not in numbers.sources:
             findings.append(f"{entry.where}: source {entry.source!r} is not in sources.yaml")
-        if entry.table and entry.table not in numbers.tables:
+        if entry.table not in numbers.tables:
             findings.append(f"{entry.where}: no table {entry.table!r}")
             continue
-        rows = numbers.tables[entry.table].rows if entry.table else ()
+        rows = numbers.tables[entry.table].rows
         for reference in entry.rows:
             if not any(reference.matches(row) for row in rows):
                 findings.append(f"{entry.where}: no row {reference.method!r} in {entry.table!r}")

@@ -14,14 +14,18 @@ from ademvl.config.schema import to_plain
 from ademvl.config.study import Study, read_run
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
+from ademvl.failures import Failure, read_failure
 from ademvl.files import read_json
 from ademvl.training.metrics import MetricsRow, read_metrics
+from ademvl.versions import RESULT_VERSIONS
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 _SCORED_WITH = ("task", "images", "method", "backbones", "prompts")
 _REMEDY = "Delete the file and run the same command again."
 
-State = Literal["finished", "stale", "not run"]
+State = Literal["finished", "failed", "stale", "unfinished", "not run"]
+GAPS: tuple[State, ...] = ("failed", "stale", "unfinished", "not run")
+"""States without scores; the first that a run's seeds have is the run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Cost:
         train_seconds: wall time of training, resumed parts added.
         peak_memory_mib: of the training process, or of the GPU where one was used.
         energy_joules: of the GPUs.
+        gpu_hours: wall time of training times GPUs; None on a CPU.
         hardware: device in words.
     """
 
@@ -40,6 +45,7 @@ class Cost:
     train_seconds: float | None = None
     peak_memory_mib: float | None = None
     energy_joules: float | None = None
+    gpu_hours: float | None = None
     hardware: str = ""
 
 
@@ -50,12 +56,14 @@ class SeedResult:
     Attributes:
         settings: as the study resolves them.
         run_dir: folder of this run and seed.
-        state: `stale` when the folder was made with other settings than the study has now; its
-            scores are not read.
+        state: `failed` when the last step ended with an error; `stale` when the folder was made
+            with other settings than the study has now, or its scores by an older version; their
+            scores are not read; `unfinished` when training began.
         scores: by column or metric; empty unless finished. A column without items is absent.
         ceiling: captions only: scores of one reference against the others.
         cost: what it took.
         provenance: content of provenance.json; empty where there is none.
+        failure: what failed; None unless failed.
     """
 
     settings: RunSettings
@@ -65,6 +73,7 @@ class SeedResult:
     ceiling: Mapping[str, Estimate]
     cost: Cost
     provenance: Mapping[str, Any]
+    failure: Failure | None = None
 
     def learning_curve(self) -> list[MetricsRow]:
         """Read metrics.csv; empty where training has not started."""
@@ -96,12 +105,12 @@ class RunResult:
 
     @property
     def state(self) -> str:
-        """`finished`, `2 of 3 seeds`, `stale` or `not run`."""
+        """`finished`, `2 of 3 seeds`, or the first of `GAPS` that a seed has."""
         if self.finished:
             complete = len(self.finished) == len(self.seeds)
             return "finished" if complete else f"{len(self.finished)} of {len(self.seeds)} seeds"
-        stale = any(seed.state == "stale" for seed in self.seeds)
-        return "stale" if stale else "not run"
+        states = {seed.state for seed in self.seeds}
+        return next(state for state in GAPS if state in states)
 
     def estimate(self, column: str) -> Estimate | None:
         """Combine the finished seeds' scores; None where no seed has any item in the column."""
@@ -163,9 +172,9 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
     raw = _read_object(scores_path) if scores_path.is_file() else {}
-    state: State = "finished" if raw else "not run"
-    if raw and (read_run(run_dir) != settings or not _were_scored_with(settings, raw)):
-        raw, state = {}, "stale"
+    failure, state = read_failure(run_dir), _state(run_dir, settings, raw)
+    if state != "finished":
+        raw, state = {}, "failed" if failure else state
     provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
     return SeedResult(
         settings=settings,
@@ -175,14 +184,29 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         ceiling=dict(_estimates(raw.get("ceiling") or {}, scores_path)),
         cost=_cost(provenance),
         provenance=provenance,
+        failure=failure if state == "failed" else None,
     )
 
 
+def _state(run_dir: Path, settings: RunSettings, raw: Mapping[str, Any]) -> State:
+    """Tell what the files say, without regard to failures."""
+    if not raw and not (run_dir / "metrics.csv").is_file():
+        return "not run"
+    if read_run(run_dir) != settings:
+        return "stale"
+    if not raw:
+        return "unfinished"
+    return "finished" if _were_scored_with(settings, raw) else "stale"
+
+
 def _were_scored_with(settings: RunSettings, raw: Mapping[str, Any]) -> bool:
-    """Compare the settings in a score file's header with those of the study."""
-    recorded = (raw.get("header") or {}).get("settings") or {}
-    expected = to_plain(settings)
-    return all(recorded[key] == expected[key] for key in _SCORED_WITH if key in recorded)
+    """Compare settings and version in a score file's header with those of the study."""
+    header = raw.get("header") or {}
+    recorded, expected = header.get("settings") or {}, to_plain(settings)
+    is_of_version = header.get("version") in (None, RESULT_VERSIONS["evaluate"])
+    return is_of_version and all(
+        recorded[key] == expected[key] for key in _SCORED_WITH if key in recorded
+    )
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
@@ -226,10 +250,12 @@ def _cost(provenance: Mapping[str, Any]) -> Cost:
     gpus = hardware.get("gpus") or []
     device = f"{len(gpus)} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
     gpu_memory_mib = usage.get("peak_gpu_memory_mib") or None
+    seconds = usage.get("wall_seconds")
     return Cost(
         trainable_parameters=provenance.get("trainable_parameters"),
-        train_seconds=usage.get("wall_seconds"),
+        train_seconds=seconds,
         peak_memory_mib=gpu_memory_mib or usage.get("peak_memory_mib"),
         energy_joules=usage.get("energy_joules"),
+        gpu_hours=seconds * len(gpus) / 3600 if gpus and gpu_memory_mib and seconds else None,
         hardware=device,
     )

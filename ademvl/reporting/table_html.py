@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
+_STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 1rem; }
+.scroll { overflow-x: auto; margin: 1.5rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: bold; padding-bottom: .4rem; }
+.remark, .interval, .verdict { font-weight: normal; font-size: .8em; display: block; }
+th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; }
+th, td { border-bottom: 1px solid #ccc; }
+.number { text-align: right; white-space: nowrap; }
+.section th { background: #eee; }
+"""
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -34,6 +45,19 @@ def to_html(table: Table) -> "Markup":
 
     html = _template().render(table=table, numbers=table.footnotes(), anchor=table.key)
     return Markup(html)  # escaped by the template engine
+
+
+def to_html_page(table: Table) -> str:
+    """Render a table as a page of its own, for browsers and for pasting from."""
+    from markupsafe import escape
+
+    unit = f"<p>All numbers: {escape(table.unit)}.</p>\n" if table.unit else ""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(printable(table.title))}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(printable(table.title))}</h1>\n{unit}{to_html(table)}\n"
+        "</body>\n</html>\n"
+    )
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Tables as LaTeX (booktabs): one float a block, intervals and verdicts in smaller lines below."""
+"""Tables as LaTeX (booktabs): one float a block, intervals and verdicts in smaller lines below.
+
+A table that is wider than the text is scaled down to it (graphicx).
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -25,12 +28,13 @@ _SPECIAL = {
     "×": r"$\times$",
     "≥": r"$\geq$",
 }
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def to_latex(table: Table) -> str:
     """Render a table; the same scores give the same bytes."""
     numbers = table.footnotes()
-    lines = [f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs}}"]
+    lines = [f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs,graphicx}}"]
     for index, block in enumerate(table.blocks):
         unit = f"; {table.unit}" if table.unit else ""
         remark = f" {block.remark}" if block.remark else ""
@@ -58,6 +62,7 @@ def _tabular(block: Block, numbers: Mapping[str, int]) -> list[str]:
         escape_latex(column.header) + _marks([column.note], numbers) for column in block.columns
     ]
     lines = [
+        _FIT,
         f"\\begin{{tabular}}{{{'l' * len(leads)}{'r' * len(block.columns)}}}",
         "\\toprule",
         *_groups(block),
@@ -73,7 +78,7 @@ def _tabular(block: Block, numbers: Mapping[str, int]) -> list[str]:
             lines.append(f"\\multicolumn{{{width}}}{{l}}{{{title}}} \\\\")
         for row in section.rows:
             lines += _row(block, row, numbers)
-    return [*lines, "\\bottomrule", "\\end{tabular}"]
+    return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
 def _groups(block: Block) -> list[str]:
@@ -105,7 +110,12 @@ def _row(block: Block, row: Row, numbers: Mapping[str, int]) -> list[str]:
         values = [" ".join(filter(None, pair)) for pair in zip(values, intervals, strict=True)]
     if any(verdicts):
         below.append(verdicts)
-    return [_line(texts + values), *(_line([""] * len(texts) + details) for details in below)]
+    space = ["\\addlinespace[2pt]"] if below else []
+    return [
+        _line(texts + values),
+        *(_line([""] * len(texts) + details) for details in below),
+        *space,
+    ]
 
 
 def _interval(block: Block, row: Row, column: Column) -> str:

@@ -1,0 +1,118 @@
+"""Verdicts as tables print them: on a reported number, and on the direction of a change."""
+
+import math
+
+from ademvl.evaluation.statistics import Estimate
+from ademvl.evaluation.verdict import METHOD, verdict
+from ademvl.reporting.layout import Cell, Column, Judgement
+from ademvl.reporting.reported import ReportedTable
+from ademvl.reporting.results import RunResult
+
+VERDICT_NOTE = (
+    f"Verdicts on reported numbers. {METHOD[0].upper()}{METHOD[1:]}. In parentheses or after the "
+    "colon: measured minus reported. About one in twenty true reproductions misses by chance."
+)
+CHANGE_NOTE = (
+    "Change: difference to the row named in the remark, each row as if it had been asked other "
+    "questions, so that intervals err on the safe side; those of reported changes are derived "
+    "from n. Direction of a measured change: told where its interval leaves out 0."
+)
+
+
+def other_items_note(run: RunResult, table: ReportedTable) -> str:
+    """Say why a run cannot be judged by a table's numbers; empty where it can.
+
+    A reported number holds for its own test items: a run that was scored on another number of
+    them was not scored on those.
+    """
+    counts = [score.n for seed in run.finished for score in seed.scores.values()]
+    if table.n is None or not counts or max(counts) == table.n:
+        return ""
+    return f"No verdict: scored on {max(counts):,} items, the reported numbers are for {table.n:,}."
+
+
+def judge(run: RunResult, column: Column, reported: float | None) -> Judgement | None:
+    """Judge a reported number by a run's seeds; None where either is missing.
+
+    Args:
+        run: scored on the items that the number was reported for.
+        column: of the score.
+        reported: in the table's unit, as printed.
+    """
+    estimates = run.seed_estimates(column.header)
+    if reported is None or not estimates:
+        return None
+    half_unit = 0.5 * 10**-column.decimals / 100
+    found = verdict(estimates, reported / 100, half_unit=half_unit)
+    numbers = (found.difference, found.ci_low, found.ci_high)
+    difference, ci_low, ci_high = (100 * number for number in numbers)
+    if found.outcome == "reproduced":
+        return Judgement(
+            outcome="reproduced",
+            words="reproduced",
+            difference=difference,
+            ci_low=ci_low,
+            ci_high=ci_high,
+        )
+    if found.outcome == "cannot tell":
+        seeds = "one seed" if found.num_seeds == 1 else f"only {found.num_seeds} seeds"
+        return Judgement(
+            outcome="cannot-tell",
+            words="cannot tell",
+            difference=difference,
+            ci_low=ci_low,
+            ci_high=ci_high,
+            reason=seeds,
+        )
+    return Judgement(
+        outcome="not-reproduced",
+        words="not reproduced",
+        difference=difference,
+        ci_low=ci_low,
+        ci_high=ci_high,
+    )
+
+
+def change(cell: Cell, base: Cell) -> Cell:
+    """Return how much a cell differs from another, with the interval of the difference.
+
+    The intervals of both are joined as if independent (MOVER, Zou and Donner 2008).
+    """
+    if cell.value is None or base.value is None:
+        return Cell(missing=cell.missing)
+    value = cell.value - base.value
+    ends = (cell.ci_low, cell.ci_high, base.ci_low, base.ci_high)
+    if None in ends:
+        return Cell(value=value)
+    low, high, base_low, base_high = (end for end in ends if end is not None)
+    return Cell(
+        value=value,
+        ci_low=value - math.hypot(cell.value - low, base_high - base.value),
+        ci_high=value + math.hypot(high - cell.value, base.value - base_low),
+        method="MOVER",
+    )
+
+
+def judge_direction(measured: Cell, reported: Cell) -> Judgement | None:
+    """Tell whether a change goes the way of the reported one; None where either is missing."""
+    if measured.value is None or not reported.value:
+        return None
+    if measured.ci_low is None or measured.ci_high is None:
+        return None
+    if measured.ci_low <= 0 <= measured.ci_high:
+        return Judgement(outcome="cannot-tell", words="cannot tell")
+    if (measured.value > 0) == (reported.value > 0):
+        return Judgement(outcome="same-direction", words="same direction")
+    return Judgement(outcome="other-direction", words="other direction")
+
+
+def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
+    """Turn fractions into percent, or scores times 100."""
+    return Cell(
+        value=100 * estimate.value,
+        ci_low=100 * estimate.ci_low,
+        ci_high=100 * estimate.ci_high,
+        n=estimate.n,
+        num_seeds=num_seeds,
+        method=estimate.method,
+    )

@@ -1,0 +1,24 @@
+"""Keys of all tables: names of their files, and what the workflow declares; free of imports."""
+
+ABLATIONS = (
+    "ablation_components",
+    "ablation_fusion_position",
+    "ablation_projection",
+    "ablation_downsampling",
+    "ablation_visual_input",
+)
+TABLE_KEYS = (
+    "accuracy",
+    "captions",
+    "mme",
+    "replication",
+    "replication_experiments",
+    *ABLATIONS,
+    "efficiency",
+    "image_understanding",
+    "cost",
+)
+"""In the order of a page; a study's own tables come first there."""
+MEASURED_KEYS = ("cost", "efficiency")
+"""Tables whose numbers differ between repetitions of the same run."""
+TABLE_SUFFIXES = ("csv", "md", "tex", "html")
