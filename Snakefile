@@ -16,9 +16,10 @@ from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")
 
-if (
-    "runs" not in config
-):  # no --configfile: files merge, and a study's runs must not mix with others
+if not config.keys() & {
+    "runs",
+    "include",
+}:  # no --configfile: files merge, and a study's runs must not mix with others
 
     configfile: "config.yaml"
 
@@ -37,6 +38,7 @@ wildcard_constraints:
     seed="[0-9]+",
     task="scienceqa|coco_caption|mme",
     source="[a-z0-9_]+",
+    backbone="[a-z0-9_]+",
 
 
 report: "workflow/report/workflow.rst"
@@ -77,6 +79,7 @@ rule data:
     """Data sets in their layout, verified; weights, and what else the study fetches."""
     input:
         plan.downloads(),
+        plan.converted(),
         plan.data_ready(),
 
 

@@ -8,6 +8,7 @@ RESULT_VERSIONS = {
     "settings": 1,
     "download": 1,
     "unpack": 1,
+    "convert": 1,
     "data": 2,
     "verify": 1,
     "mini_backbones": 2,

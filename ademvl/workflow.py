@@ -146,12 +146,33 @@ class WorkflowPlan:
         return self._backbone_markers(run.backbones.tower_weights)
 
     def _backbone_markers(self, *paths: str) -> list[str]:
-        """Markers of the sources in whose folders these paths lie."""
-        return [
+        """Markers of the folders of downloaded or converted weights in which these paths lie."""
+        used = [Path(path) for path in paths if path]
+        fetched = [
             str(source.marker)
             for source in self._sources.values()
-            if any(Path(path).is_relative_to(source.downloads_dir) for path in paths if path)
+            if any(path.is_relative_to(source.downloads_dir) for path in used)
         ]
+        return fetched + [marker for marker in self.converted() if Path(marker).parent in used]
+
+    def converted(self, wildcards: Any = None) -> list[str]:
+        """Markers of all weights that are converted from the layout of Meta's releases."""
+        return [
+            self._converted_marker(name)
+            for name, weights in self.study.settings.backbones.items()
+            if weights.is_meta
+        ]
+
+    def _converted_marker(self, name: str) -> str:
+        return f"{self.shared}/converted/{name}/conversion.json"
+
+    def converted_dir(self, wildcards: Any) -> str:
+        """Folder of converted weights."""
+        return f"{self.shared}/converted/{wildcards.backbone}"
+
+    def meta_folder(self, wildcards: Any) -> str:
+        """Folder of Meta's release that is converted."""
+        return self.study.settings.backbones[wildcards.backbone].existing
 
     def source_json(self, wildcards: Any) -> str:
         """Return what a source's bytes depend on: a job reruns exactly when that changes."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ademvl import __version__
 from ademvl.cli import (
+    backbone_verbs,
     check_verbs,
     compare_verbs,
     data_verbs,
@@ -26,6 +27,7 @@ from ademvl.errors import AdemvlError
 _MODULES = (
     study_verbs,
     data_verbs,
+    backbone_verbs,
     run_verbs,
     score_verbs,
     compare_verbs,

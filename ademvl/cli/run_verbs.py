@@ -39,12 +39,6 @@ def add_verbs(verbs: Verbs) -> None:
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
         verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
         add_gpu_options(verb)
-    backbones = add_verb(verbs, "backbones", _backbones, "Train the mini backbones anew.")
-    backbones.add_argument("which", choices=["mini"])
-    backbones.add_argument("--data", type=Path, required=True, help="manifest of converted data")
-    backbones.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
-    backbones.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
-    backbones.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
 
 
 def _features(options: argparse.Namespace) -> int:
@@ -84,14 +78,4 @@ def _fusion_maps(options: argparse.Namespace) -> int:
     choice = Choice(ids=options.ids, num_random=options.items, seed=options.seed)
     with gpus_of(options):
         write_fusion_maps(run_dir, run_dir / "fusion_maps", choice)
-    return 0
-
-
-def _backbones(options: argparse.Namespace) -> int:
-    set_threads(options.threads)
-    from ademvl.backbones.mini_clip import train_mini_clip
-    from ademvl.backbones.mini_llm import train_mini_llm
-
-    train_mini_clip(options.clip.parent, options.data.parent)
-    train_mini_llm(options.llm.parent, options.data.parent / "scienceqa")
     return 0

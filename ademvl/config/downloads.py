@@ -1,8 +1,12 @@
 """Settings of downloads: what may be fetched, how, and which copies of weights are used instead."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ademvl.errors import SettingsError
+
+META_PARAMS_FILE = "params.json"
+"""Tells a folder in the layout of Meta's releases from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class WeightsSource:
 
     Attributes:
         existing: a copy used in place: the file named below, or a folder in the layout of
-            transformers or of Meta's releases; empty fetches the source.
+            transformers or of Meta's releases, which is converted once, into
+            <shared_dir>/converted; empty fetches the source.
         file: of sources made of single files, the one that is loaded; empty for a folder.
         repository: repository of the Hugging Face hub in place of the source's own.
         revision: branch, tag or commit of `repository`.
@@ -63,8 +68,20 @@ class WeightsSource:
                 "exclude each other"
             )
 
-    def path(self, downloads_dir: str) -> str:
-        """Return the file or folder that a run loads, given the source's folder of downloads."""
+    @property
+    def is_meta(self) -> bool:
+        """Whether `existing` is in the layout of Meta's releases, and so to be converted first."""
+        folder = Path(self.existing)
+        has_config = (folder / "config.json").is_file()
+        return bool(self.existing) and not has_config and (folder / META_PARAMS_FILE).is_file()
+
+    def path(self, downloads_dir: str, converted_dir: str) -> str:
+        """Return the file or folder that a run loads.
+
+        Args:
+            downloads_dir: folder of the source's downloads.
+            converted_dir: folder of what is converted from Meta's layout.
+        """
         if self.existing:
-            return self.existing
+            return converted_dir if self.is_meta else self.existing
         return f"{downloads_dir}/{self.file}" if self.file else downloads_dir

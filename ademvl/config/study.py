@@ -12,6 +12,7 @@ import yaml
 from ademvl.config.dataset import DatasetSettings, check_sources
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.gpu_limit import check_gpu_limit
+from ademvl.config.includes import expand_includes, read_yaml
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
 from ademvl.config.report import ReportSettings
@@ -92,6 +93,9 @@ class StudySettings:
 
     Attributes:
         study: name; results go to <results_dir>/<study>.
+        include: study files whose keys are taken over, paths from the working directory or the
+            project's; what stands in this file itself goes first. Two of them may share runs, and
+            must not contradict each other.
         scale: `mini` results are never printed in a column of paper-scale numbers.
         results_dir: folder of everything the workflow makes.
         shared_dir: folder of data and feature cache, may be shared by studies and users.
@@ -112,6 +116,7 @@ class StudySettings:
     """
 
     study: str
+    include: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
     scale: Literal["mini", "paper"] = "paper"
     results_dir: str = "results"
     shared_dir: str = "results/shared"
@@ -184,8 +189,9 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
         SettingsError: lists all wrong keys and values with path, allowed values and nearest
             spelling; or a combination that cannot work.
     """
-    raw = _read_yaml(source) if isinstance(source, Path) else source
+    raw = read_yaml(source) if isinstance(source, Path) else source
     name = str(source) if isinstance(source, Path) else "config"
+    raw = expand_includes(raw, source=name)
     checked = check(raw, schema_of(StudySettings), source=name)
     datasets = checked.get("datasets", {})
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
@@ -205,18 +211,6 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
             f"runs are {', '.join(settings.runs)}"
         )
     return Study(settings, runs)
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
-    return raw
 
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
@@ -272,7 +266,9 @@ def _data_dir(settings: StudySettings, run: str, key: str, task: str) -> str:
 def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> BackboneSettings:
     """Put the path of weights in place of the name that the study gives them."""
     paths = {
-        name: weights.path(f"{settings.shared_dir}/downloads/{name}")
+        name: weights.path(
+            f"{settings.shared_dir}/downloads/{name}", f"{settings.shared_dir}/converted/{name}"
+        )
         for name, weights in settings.backbones.items()
     }
     return dataclasses.replace(
@@ -331,4 +327,4 @@ def read_run(run_dir: Path) -> RunSettings:
         SettingsError: missing or malformed file, or wrong settings.
     """
     path = run_dir / "run.yaml"
-    return build(RunSettings, check(_read_yaml(path), schema_of(RunSettings), source=str(path)))
+    return build(RunSettings, check(read_yaml(path), schema_of(RunSettings), source=str(path)))

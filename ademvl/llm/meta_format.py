@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.errors import WeightsError, list_findings
 from ademvl.files import read_json
-from ademvl.llm.source import META_PARAMS_FILE
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -45,7 +45,7 @@ _UNUSED = "rope.freqs"
 
 @dataclass(frozen=True)
 class MetaCheckpoint:
-    """An opened folder whose tensors are all there with the right shapes.
+    """A folder whose tensors are all there with the right shapes.
 
     Attributes:
         folder: with params.json and the shards.
@@ -56,34 +56,38 @@ class MetaCheckpoint:
     folder: Path
     config: Any
     shapes: Mapping[str, tuple[int, ...]]
-    _shards: tuple[Mapping[str, Tensor], ...]
 
     @classmethod
     def open(cls, folder: Path) -> "MetaCheckpoint":
-        """Map the shards and compare names and shapes with the model; no weight is read yet.
+        """Compare names and shapes of the shards with the model; no weight is read yet.
 
         Raises:
             WeightsError: a file is missing or damaged, or a tensor is missing, of another shape, or
                 not known.
         """
-        shards = [_read_shard(path) for path in shard_paths(folder)]
-        if not shards:
-            raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
+        shards = _map_shards(folder)
         config = _read_config(folder, shards)
         shapes = _expected_shapes(config)
         names = _names(config.num_hidden_layers)
         if findings := list(_findings(names, shapes, shards)):
             raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
         ordered = {name: shapes[name] for name, _ in names.values()}
-        return cls(folder, config, ordered, tuple(shards))
+        return cls(folder, config, ordered)
 
     def tensors(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield tensors by their names in transformers, in the stored dtype, one at a time."""
+        """Yield tensors by their names in transformers, in the stored dtype, one at a time.
+
+        What was read of the shards leaves the memory at the end.
+
+        Args:
+            names: which; all by default.
+        """
         wanted = None if names is None else set(names)
+        shards = _map_shards(self.folder)
         for meta_name, (name, split_dim) in _names(self.config.num_hidden_layers).items():
             if wanted is not None and name not in wanted:
                 continue
-            tensor = _join([shard[meta_name] for shard in self._shards], split_dim)
+            tensor = _join([shard[meta_name] for shard in shards], split_dim)
             if name.endswith(("q_proj.weight", "k_proj.weight")):
                 tensor = _pairs_to_halves(tensor, head_dim=self.config.head_dim)
             yield name, tensor
@@ -121,6 +125,13 @@ def load_meta_llama(
 def shard_paths(folder: Path) -> list[Path]:
     """Return the files that hold the weights, in order."""
     return sorted(folder.glob("consolidated.*.pth"))
+
+
+def _map_shards(folder: Path) -> list[dict[str, Tensor]]:
+    shards = [_read_shard(path) for path in shard_paths(folder)]
+    if not shards:
+        raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
+    return shards
 
 
 def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:

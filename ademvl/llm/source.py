@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 
 MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
 GGUF_SUFFIX = ".gguf"
-META_PARAMS_FILE = "params.json"
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def find_llm(backbones: BackboneSettings) -> LlmSource:
 
 
 def is_meta_folder(folder: Path) -> bool:
-    """Whether a folder holds params.json and at least one consolidated shard."""
-    return (folder / META_PARAMS_FILE).is_file() and any(folder.glob("consolidated.*.pth"))
+    """Whether a folder holds params.json and a consolidated shard, but no config.json."""
+    has_config = (folder / "config.json").is_file()
+    has_params = (folder / META_PARAMS_FILE).is_file()
+    return has_params and not has_config and any(folder.glob("consolidated.*.pth"))
 
 
 def llm_config(backbones: BackboneSettings) -> Any:

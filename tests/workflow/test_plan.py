@@ -1,5 +1,6 @@
 """Protects the workflow's targets and the inputs that decide what is made again."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -71,14 +72,13 @@ def test_reference_to_a_row_that_nobody_reported_is_refused(
 
 
 def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
-    raw = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
-    raw["runs"] = {"own": raw["runs"]["scienceqa"], "taken": {"adapter": "own"}}
-    plan = WorkflowPlan(load_study(raw))
-    own = "results/paper_7b/runs/own/seed2/adapter/adapter.json"
-    assert plan.run_adapter(wildcards("taken", 2)) == [own]
-    assert plan.run_adapter(wildcards("own")) == []
-    assert (plan.training_gpus(wildcards("own")), plan.gpus(wildcards("taken"))) == (1, 1)
-    assert plan.training_gpus(wildcards("taken")) == 0
+    plan = WorkflowPlan(load_study(PROJECT_ROOT / "workflow/studies/paper-7b.yaml"))
+    own, taken = wildcards("scienceqa_7b", 2), wildcards("scienceqa_7b_matched", 2)
+    adapter = "results/paper_7b/runs/scienceqa_7b/seed2/adapter/adapter.json"
+    assert plan.run_adapter(taken) == [adapter]
+    assert plan.run_adapter(own) == []
+    assert (plan.training_gpus(own), plan.gpus(taken)) == (1, 1)
+    assert plan.training_gpus(taken) == 0
 
 
 def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPlan) -> None:
@@ -87,3 +87,15 @@ def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPl
     assert (plan.gpu_limit, limited.gpu_limit) == ("all", "[0, 3]")
     assert limited.study_json(None) == plan.study_json(None)
     assert limited.run_json(wildcards("adem")) == plan.run_json(wildcards("adem"))
+
+
+def test_runs_on_a_release_of_meta_wait_for_its_conversion(golden_dir: Path) -> None:
+    folder = str(golden_dir / "models" / "weights" / "7B")
+    raw = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
+    raw["backbones"]["llama_7b"] = {"existing": folder}
+    plan = WorkflowPlan(load_study(raw))
+    marker = "results/shared/converted/llama_7b/conversion.json"
+    assert plan.converted() == [marker]
+    assert plan.run(wildcards("scienceqa_7b")).backbones.llm == str(Path(marker).parent)
+    assert marker in plan.run_backbones(wildcards("scienceqa_7b"))
+    assert plan.meta_folder(SimpleNamespace(backbone="llama_7b")) == folder

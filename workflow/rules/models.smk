@@ -1,7 +1,35 @@
-"""The mini backbones, trained again from the train split; the default studies use the shipped ones.
+"""Frozen models: Meta's releases converted, and the mini backbones trained again.
 
-snakemake --cores all mini_backbones
+The default studies use the shipped mini backbones; `snakemake --cores all mini_backbones` makes
+them anew from the train split.
 """
+
+
+rule convert_backbone:
+    """A language model in the layout of Meta's releases, once for all studies.
+
+    The weights are no declared output: a killed job goes on behind the last part that it wrote.
+    """
+    output:
+        "<shared>/converted/{backbone}/conversion.json",
+    log:
+        "<results>/logs/convert_backbone/{backbone}.log",
+    benchmark:
+        "<results>/benchmarks/convert_backbone/{backbone}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+        runtime=120,
+        gpu=0,
+    params:
+        folder=plan.meta_folder,
+        output=plan.converted_dir,
+        version=plan.versions["convert"],
+    shell:
+        "ademvl backbones convert {params.folder:q} --output {params.output:q}"
+        " --release {wildcards.backbone} > {log} 2>&1"
 
 
 rule mini_backbones:

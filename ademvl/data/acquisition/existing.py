@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.study import Study
 from ademvl.data.acquisition.registry import Registry, Source
 from ademvl.errors import DataError, list_findings
@@ -14,7 +15,7 @@ from ademvl.files import sha256_file
 
 logger = logging.getLogger(__name__)
 
-_META_FILE, _HF_FILE = "params.json", "config.json"
+_HF_FILE = "config.json"
 _TOKENIZER = "tokenizer.model"
 
 
@@ -36,12 +37,12 @@ def _fault(path: Path) -> str:
         if not any(path.glob("*.safetensors")) and not any(path.glob("pytorch_model*.bin")):
             return f"{path} has {_HF_FILE}, but no weights (*.safetensors)"
         return ""
-    if (path / _META_FILE).is_file():
+    if (path / META_PARAMS_FILE).is_file():
         if not any(path.glob("consolidated.*.pth")):
-            return f"{path} has {_META_FILE}, but no consolidated.*.pth"
+            return f"{path} has {META_PARAMS_FILE}, but no consolidated.*.pth"
         return ""
     return (
-        f"{path} has neither {_HF_FILE} (layout of transformers) nor {_META_FILE} "
+        f"{path} has neither {_HF_FILE} (layout of transformers) nor {META_PARAMS_FILE} "
         "(layout of Meta's releases)"
     )
 
@@ -76,7 +77,7 @@ def _known_files(path: Path, source: Source) -> Iterator[tuple[Path, str]]:
     if path.is_file():
         yield from ((path, f.sha256) for f in source.files if f.name == path.name and f.sha256)
         return
-    is_meta = (path / _META_FILE).is_file()
+    is_meta = (path / META_PARAMS_FILE).is_file()
     for name, expected in (source.meta_sha256 if is_meta else source.hub.sha256).items():
         # Meta's releases keep the tokenizer beside the folders of the models.
         places = (path, path.parent) if is_meta and name == _TOKENIZER else (path,)

@@ -39,11 +39,11 @@ def refusal(shared: Path, **keys: object) -> str:
     return str(caught.value)
 
 
-def test_paper_study_needs_data_weights_and_released_adapters() -> None:
+def test_paper_study_needs_data_and_weights() -> None:
     study = load_study(PAPER)
     assert needed_sources(study, load_registry()) == (
-        *("scienceqa", "coco_caption", "clip_vit_l14", "llama_7b"),
-        *("adem_released_scienceqa", "adem_released_caption"),
+        *("scienceqa", "coco_caption", "lavin_instruct", "mme"),
+        *("clip_vit_l14", "llama_7b"),
     )
 
 
@@ -68,7 +68,7 @@ def test_existing_copies_are_not_fetched(tmp_path: Path) -> None:
     assert needs(tmp_path, datasets=datasets, runs=RUN, backbones=weights) == ()
     defaults = {"backbones": {"llm": "llama_7b"}}
     study = study_of(tmp_path, datasets=datasets, runs=RUN, backbones=weights, defaults=defaults)
-    assert study.runs[0].backbones.llm == str(tmp_path / "7B")
+    assert study.runs[0].backbones.llm == str(tmp_path / "converted" / "llama_7b")
 
 
 def test_what_a_source_needs_is_needed_too(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Studies made of other study files, which may share runs but never contradict each other."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ademvl.config.inheritance import merge
+from ademvl.errors import SettingsError, list_findings
+
+_PROJECT_DIR = Path(__file__).parents[2]
+_IGNORED = ("study", "include")
+"""Keys of an included file that have no effect."""
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Read a YAML file of keys and values.
+
+    Raises:
+        SettingsError: it cannot be read, or is something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def expand_includes(
+    raw: Mapping[str, Any], *, source: str, above: tuple[Path, ...] = ()
+) -> dict[str, Any]:
+    """Put the content of included files in place of the key `include`.
+
+    What the including file says itself stands above what is included.
+
+    Args:
+        raw: a study as read.
+        source: file or place it comes from.
+        above: files that include this one.
+
+    Raises:
+        SettingsError: a file is missing, malformed or includes itself; or lists keys for which
+            two included files have different values and the including file has none.
+    """
+    own = {key: value for key, value in raw.items() if key != "include"}
+    merged: dict[str, Any] = {}
+    seen: list[tuple[str, Mapping[str, Any]]] = []
+    findings: list[str] = []
+    for name in _names(raw, source):
+        path = _find(name, source)
+        if path in above:
+            raise SettingsError(f"{source}: include: {name} includes itself")
+        content = expand_includes(read_yaml(path), source=name, above=(*above, path))
+        content = {key: value for key, value in content.items() if key not in _IGNORED}
+        for earlier, other in seen:
+            findings += [
+                f"{key} differs in {earlier} and {name}" for key in _clashes(other, content, own)
+            ]
+        seen.append((name, content))
+        merged = merge(merged, content)
+    if findings:
+        remedy = "Give runs that differ different names, or set the key in the including file."
+        raise SettingsError(list_findings(f"{source}: included files disagree", findings, remedy))
+    return merge(merged, own)
+
+
+def _names(raw: Mapping[str, Any], source: str) -> list[str]:
+    names = raw.get("include", [])
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"{source}: include: {names!r}, expected a list of study files")
+    return list(names)
+
+
+def _find(name: str, source: str) -> Path:
+    """Return the included file: from the working directory, else of the project."""
+    for folder in (Path(), _PROJECT_DIR):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    raise SettingsError(
+        f"{source}: include: {name}: no such file, neither here ({Path().absolute()}) nor in "
+        f"{_PROJECT_DIR}"
+    )
+
+
+def _clashes(
+    first: Mapping[str, Any], second: Mapping[str, Any], own: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the paths of keys in which two files disagree, and which `own` does not decide.
+
+    Defaults, and a run that both have, must be the same as a whole; of all else, only keys that
+    both have can disagree.
+    """
+    ours, theirs, decided = (dict(_leaves(raw)) for raw in (first, second, own))
+    for path in dict.fromkeys((*ours, *theirs)):
+        is_whole = (path[0] == "defaults" and "defaults" in first and "defaults" in second) or (
+            path[0] == "runs"
+            and path[1] in first.get("runs", {})
+            and path[1] in second.get("runs", {})
+        )
+        in_both = path in ours and path in theirs
+        if path not in decided and (in_both or is_whole) and ours.get(path) != theirs.get(path):
+            yield ".".join(path)
+
+
+def _leaves(
+    raw: Mapping[str, Any], prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in raw.items():
+        path = (*prefix, str(key))
+        if isinstance(value, Mapping):
+            yield from _leaves(value, path)
+        else:
+            yield path, value

@@ -1,0 +1,78 @@
+"""Protects studies made of other files: shared runs stand once, contradictions are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ademvl.config.study import load_study, study_to_json
+from ademvl.errors import SettingsError
+
+COMMON = {"defaults": {"dataset": "questions"}, "datasets": {"questions": {"source": "scienceqa"}}}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write("common.yaml", COMMON)
+    write("first.yaml", {"study": "first", "include": ["common.yaml"], "runs": {"shared": {}}})
+    second = {"shared": {}, "own": {"seeds": [3]}}
+    write("second.yaml", {"study": "second", "include": ["common.yaml"], "runs": second})
+    return tmp_path
+
+
+def write(name: str, content: object) -> None:
+    Path(name).write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def refusal(raw: dict[str, Any]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_study(raw)
+    return str(caught.value)
+
+
+def test_runs_that_files_share_stand_once() -> None:
+    study = load_study({"study": "all", "include": ["first.yaml", "second.yaml"]})
+    assert [(run.name, run.seed) for run in study.runs] == [("shared", 0), ("own", 3)]
+    assert study.name == "all"
+    assert "include" not in study_to_json(study)
+
+
+def test_including_file_goes_first() -> None:
+    own = {"defaults": {"seeds": [7]}, "runs": {"own": {"seeds": [8]}}}
+    study = load_study({"study": "mine", "include": ["first.yaml", "second.yaml"], **own})
+    assert [(run.name, run.seed) for run in study.runs] == [("shared", 7), ("own", 8)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"runs": {"shared": {"seeds": [1]}}}, "runs.shared.seeds differs in first.yaml and other"),
+        ({"defaults": {"seeds": [1]}}, "defaults.seeds differs in first.yaml and other.yaml"),
+        (
+            {"datasets": {"questions": {"source": "coco_caption"}}},
+            "datasets.questions.source differs in first.yaml and other.yaml",
+        ),
+    ],
+)
+def test_files_that_disagree_are_refused(changes: dict[str, Any], expected: str) -> None:
+    write("other.yaml", {"study": "other", "include": ["common.yaml"], **changes})
+    assert expected in refusal({"study": "all", "include": ["first.yaml", "other.yaml"]})
+
+
+def test_what_the_including_file_decides_is_no_disagreement() -> None:
+    write("other.yaml", {"study": "other", "runs": {"shared": {"seeds": [1]}}})
+    own = {"runs": {"shared": {"seeds": [2]}}}
+    study = load_study({"study": "all", "include": ["first.yaml", "other.yaml"], **own})
+    assert [run.seed for run in study.runs] == [2]
+
+
+def test_missing_and_circular_files_are_named() -> None:
+    missing = refusal({"study": "all", "include": ["nosuch.yaml"]})
+    assert "config: include: nosuch.yaml: no such file, neither here" in missing
+    write("loop.yaml", {"study": "loop", "include": ["loop.yaml"]})
+    assert "loop.yaml: include: loop.yaml includes itself" in refusal(
+        {"study": "all", "include": ["loop.yaml"]}
+    )
+    assert "expected a list of study files" in refusal({"study": "all", "include": "first.yaml"})

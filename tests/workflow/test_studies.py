@@ -1,0 +1,224 @@
+"""Protects the studies that come with the project: they load, they dry-run, and those at the scale
+of the paper have the settings that paper, report and their sources print."""
+
+import json
+import re
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.schema import all_plain, to_plain
+from ademvl.config.study import RunTemplate, Study, load_study
+from ademvl.parameter_counts import VIT_L_BLOCKS, VIT_L_WIDTH, count_parameters
+from ademvl.reporting.reported import REPORTED_DIR, ReportedRow, load_reported
+from ademvl.workflow import WorkflowPlan
+from tests.conftest import PROJECT_ROOT
+from tests.workflow.killing import run_to_end
+
+FOLDER = PROJECT_ROOT / "workflow" / "studies"
+STUDIES = [PROJECT_ROOT / "config.yaml", *sorted(FOLDER.glob("*.yaml"))]
+PAPER = ("paper-7b", "paper-13b", "paper-llama2-7b", "report-colab", "ablations")
+ABLATIONS = (
+    "ablation_components",
+    "ablation_fusion_position",
+    "ablation_projection",
+    "ablation_downsampling",
+    "ablation_visual_input",
+)
+LLM_WIDTHS = {"llama_7b": 4096, "llama2_7b": 4096, "llama_13b": 5120}
+DRY_RUN_SECONDS = 10.0
+REPORTED = load_reported(REPORTED_DIR)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Study:
+    return load_study(FOLDER / "all-paper.yaml")
+
+
+def trained(study: Study) -> dict[str, RunTemplate]:
+    return {name: run for name, run in study.settings.runs.items() if run.adapter == TRAINED}
+
+
+def reported_rows(study: Study, table: str) -> dict[str, list[str]]:
+    """Return the runs that name each row of a table."""
+    named: dict[str, list[str]] = {row.name: [] for row in REPORTED.tables[table].rows}
+    for name, run in study.settings.runs.items():
+        for reference in run.reported:
+            if reference.table == table:
+                named[reference.row].append(name)
+    return named
+
+
+def row_named(table: str, name: str) -> ReportedRow:
+    return next(row for row in REPORTED.tables[table].rows if row.name == name)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_study_loads_and_its_sources_and_targets_are_known(path: Path) -> None:
+    plan = WorkflowPlan(load_study(path))
+    assert plan.downloads() is not None
+    assert len(plan.scores()) == len(plan.study.runs)
+
+
+def test_dry_run_of_all_paper_studies_together_is_fast(tmp_path: Path) -> None:
+    start = time.monotonic()
+    output = run_to_end(tmp_path, "--dry-run", configfile=FOLDER / "all-paper.yaml")
+    seconds = time.monotonic() - start
+    total = re.search(r"^total\s+(\d+)$", output, flags=re.MULTILINE)
+    assert total is not None
+    assert int(total[1]) > 300
+    assert seconds < DRY_RUN_SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_study_dry_runs(path: Path, tmp_path: Path) -> None:
+    run_to_end(tmp_path, "--dry-run", configfile=path)
+
+
+def test_all_paper_holds_every_run_of_its_studies(everything: Study) -> None:
+    for name in PAPER:
+        for run, template in load_study(FOLDER / f"{name}.yaml").settings.runs.items():
+            assert everything.settings.runs[run] == template
+
+
+def test_nothing_is_trained_twice(everything: Study) -> None:
+    free = ("label", "seeds", "reported", "evaluation", "evaluation_dataset")
+    settings = Counter(
+        json.dumps({key: value for key, value in all_plain(run).items() if key not in free})
+        for run in trained(everything).values()
+    )
+    assert set(settings.values()) == {1}
+
+
+@pytest.mark.parametrize("table", ABLATIONS)
+def test_every_row_of_an_ablation_has_one_run(table: str) -> None:
+    named = reported_rows(load_study(FOLDER / "ablations.yaml"), table)
+    assert {row: len(runs) for row, runs in named.items()} == dict.fromkeys(named, 1)
+
+
+@pytest.mark.parametrize("table", ABLATIONS[1:])
+def test_ablation_runs_differ_from_the_base_in_what_their_row_varies(table: str) -> None:
+    study = load_study(FOLDER / "ablations.yaml")
+    base = to_plain(study.settings.runs["scienceqa_7b"].method)
+    for row, (run,) in reported_rows(study, table).items():
+        varied = dict(row_named(table, row).settings)
+        varied.pop("formula", None)
+        if varied.get("pool") == "none":
+            del varied["pool"]  # one scale, the grid itself: nothing is pooled
+        expected = base | {k: list(v) if k == "scales" else v for k, v in varied.items()}
+        assert to_plain(study.settings.runs[run].method) == expected
+
+
+def test_components_are_added_one_by_one() -> None:
+    study = load_study(FOLDER / "ablations.yaml")
+    runs = [run for (run,) in reported_rows(study, "ablation_components").values()]
+    methods = [to_plain(study.settings.runs[run].method) for run in runs]
+    steps = [
+        {key: after[key] for key in after if after[key] != before[key]}
+        for before, after in pairwise(methods)
+    ]
+    assert steps == [
+        {"cls": True},
+        {"fusion": "adem"},
+        {"scales": [256, 64]},
+        {"gamma": 0.1},
+    ]
+
+
+def test_report_trains_as_it_prints(everything: Study) -> None:
+    for row, runs in reported_rows(everything, "replication_experiments").items():
+        printed: Any = row_named("replication_experiments", row).settings
+        run = everything.settings.runs[runs[0]]
+        optimization = run.optimization
+        assert (optimization.epochs, optimization.warmup_epochs) == (5.0, 0.0)
+        assert optimization.loss_group_size == printed["batch_size"]
+        batch = printed["batch_size"] * printed["accum_iter"]
+        assert optimization.effective_batch_size == batch
+        assert optimization.weight_decay == printed["weight_decay"]
+        assert run.method.clip_adapter.dim == printed["adapter_dim"]
+
+
+def test_every_training_of_the_paper_and_the_report_has_a_run(everything: Study) -> None:
+    for table in ("scienceqa_test", "coco_caption_karpathy_test", "mme"):
+        named = reported_rows(everything, table)
+        missing = [
+            row.name
+            for row in REPORTED.tables[table].rows
+            if row.method.startswith("ADEM-VL") and row.group != "released"
+            if "released checkpoint" not in row.method and not named[row.name]
+        ]
+        assert missing == []
+
+
+def test_trained_parameters_are_those_printed(everything: Study) -> None:
+    for name, run in trained(everything).items():
+        counts = count_parameters(
+            run.method,
+            llm_width=LLM_WIDTHS[run.backbones.llm],
+            tower_width=VIT_L_WIDTH,
+            tower_blocks=VIT_L_BLOCKS,
+            online=run.features.mode == "online",
+        )
+        for reference in run.reported:
+            printed = row_named(reference.table, reference.row).trainable
+            if printed:  # 13B: 5,449,984, printed as 5.5M
+                assert abs(sum(counts.values()) / 1e6 - float(printed.rstrip("M"))) < 0.06, name
+
+
+def test_schedules_are_the_published_ones(everything: Study, golden_dir: Path) -> None:
+    table = json.loads((golden_dir / "E_lr_table.json").read_text(encoding="utf-8"))
+    published = {(row["epochs"], row["warmup_epochs"], row["peak_lr"]) for row in table}
+    ours = {
+        (run.optimization.epochs, run.optimization.warmup_epochs, run.optimization.lr)
+        for run in everything.runs
+        if not run.name.startswith("colab")
+    }
+    assert {recipe[:2] for recipe in ours} == {(20.0, 2.0), (5.0, 0.1), (15.0, 0.2)}
+    assert ours <= published
+
+
+def test_evaluation_is_that_of_the_authors_unless_a_run_says_otherwise(everything: Study) -> None:
+    def is_matched(run: RunSettings) -> bool:
+        return run.prompts.evaluation == "matched"
+
+    assert {run.name for run in everything.runs if is_matched(run)} == {
+        "scienceqa_7b_matched",
+        "scienceqa_13b_matched",
+        "scienceqa_llama2_7b_matched",
+    }
+
+
+def gpu_hours(name: str) -> float:
+    """Return what the paper reports for its trainings, in proportion to the epochs."""
+    columns = REPORTED.tables["efficiency"].columns
+    total = 0.0
+    for run in load_study(FOLDER / f"{name}.yaml").runs:
+        size = "13B" if "13b" in run.backbones.llm else "7B"
+        values = row_named("efficiency", f"ADEM-VL, {size}").values
+        task, epochs = {
+            "scienceqa": ("scienceqa_gpu_h", 20.0),
+            "coco_caption": ("coco_gpu_h", 5.0),
+            "instruction": ("instruction_gpu_h", 15.0),
+        }[run.task]
+        hours = values[columns.index(task)]
+        assert hours is not None
+        if run.adapter == TRAINED:
+            total += hours * run.optimization.epochs / epochs
+    return total
+
+
+def test_catalogue_lists_every_study_with_its_trainings_and_reported_hours() -> None:
+    page = (PROJECT_ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `([\w-]+)\.yaml` \| .* \| (.*? \|.*?) \|$", page, re.MULTILINE))
+    assert listed.keys() == {path.stem for path in STUDIES}
+    for path in STUDIES:
+        trainings, hours = (cell.strip() for cell in listed[path.stem].split("|"))
+        assert int(trainings) == sum(run.adapter == TRAINED for run in load_study(path).runs)
+        if re.fullmatch(r"\d+\.\d", hours):
+            assert float(hours) == pytest.approx(gpu_hours(path.stem), abs=0.06)
