@@ -10,6 +10,7 @@ import yaml
 from ademvl.config.study import ReportedReference, Study, load_study
 from ademvl.errors import DataError, SettingsError
 from ademvl.reporting.reported import ReportedNumbers, check_references, load_reported
+from tests.conftest import PROJECT_ROOT
 
 REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
 ROW_KEYS = ("group", "peft", "llm", "trainable", "source", "note")
@@ -130,6 +131,11 @@ def test_every_row_can_be_referred_to(numbers: ReportedNumbers) -> None:
     check_references(_study(*((key, row.name) for key, row in rows)), numbers)
     for key, row in rows:
         assert numbers.find(ReportedReference(table=key, row=row.name)) is row
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "workflow/studies").glob("*.yaml")))
+def test_studies_refer_to_rows_that_exist(path: Path, numbers: ReportedNumbers) -> None:
+    check_references(load_study(path), numbers)
 
 
 def test_reference_to_nothing_names_run_and_nearest(numbers: ReportedNumbers) -> None:
