@@ -19,6 +19,7 @@ from ademvl.data.prompts import (
     ANSWER_CUE,
     REFERENCE_EVALUATION_FORMAT,
     build_context,
+    build_instruction_prompt,
     build_open_prompt,
     build_prompt,
     caption_cue,
@@ -156,15 +157,18 @@ class Predictor:
 
 def warn_of_other_tasks(run: RunSettings, requests: Sequence[Request]) -> None:
     """Log a warning where requests are not of the kind that the adapter was trained for."""
-    expects_captions = run.task == "coco_caption"
-    others = sum(request.wants_caption != expects_captions for request in requests)
+    learned = {"scienceqa": ("choice", "open"), "coco_caption": ("caption",)}.get(
+        run.task, ("open",)
+    )
+    others = [request for request in requests if _kind(request) not in learned]
     if others:
+        asked = {"caption": "captions", "choice": "one of several choices", "open": "answers"}
         _log.warning(
             "the adapter was trained for %s: %d of %d requests ask for %s, which it never learned",
             run.task,
-            others,
+            len(others),
             len(requests),
-            "answers" if expects_captions else "captions",
+            " or ".join(dict.fromkeys(asked[_kind(request)] for request in others)),
         )
 
 
@@ -191,6 +195,9 @@ def _example(request: Request, run: RunSettings) -> Example:
         prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else run.prompts.train_format
         prompt = build_prompt(problem, prompt_format, use_caption=False) + ANSWER_CUE
         context = build_context(problem, use_caption=False)
+    elif run.task == "instruction":
+        instruction = "\n".join(filter(None, (request.question, request.hint)))
+        prompt = build_instruction_prompt(instruction)
     else:
         prompt = build_open_prompt(request.question, request.hint)
     return Example(

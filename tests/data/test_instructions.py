@@ -1,5 +1,7 @@
 """Protects the strict reading of LaVIN's instruction data."""
 
+import json
+
 import pytest
 
 from ademvl.data.instructions import load_instructions
@@ -25,6 +27,13 @@ def test_prompt_is_the_one_that_the_file_has():
     (text_only, shown) = copies.instruction_rows()
     assert build_instruction_prompt("Say hello.") == text_only["instruction"]
     assert build_instruction_prompt("What is it?") == shown["instruction"]
+
+
+def test_prompt_is_the_one_that_the_reference_generates_after(golden_dir):
+    calls = json.loads((golden_dir / "F_generate.json").read_text(encoding="utf-8"))["calls"]
+    for prompt in calls["mixed_len_gen6"]["prompts"]:
+        text = prompt.removeprefix("Instruction: ").removesuffix("\nResponse:")
+        assert build_instruction_prompt(text) == prompt
 
 
 def test_empty_answers_are_kept(tmp_path):

@@ -87,3 +87,16 @@ def test_changed_question_is_asked_anew(world: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(run_dir), "--threads", "1"]) == 0
     after = json.loads((run_dir / "scores" / "mme.json").read_text(encoding="utf-8"))
     assert after["header"]["data"] != before["header"]["data"]
+
+
+def test_question_of_ones_own_is_asked_as_the_benchmark_asks(
+    evaluated: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = world / "data" / "mme" / "mme" / "color" / "red.png"
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(json.dumps({"image": str(image), "question": "Is the square red?"}))
+    assert main(["predict", str(evaluated), "--jsonl", str(requests)]) == 0
+    said = json.loads(capsys.readouterr().out)["text"]
+    lines = (evaluated / "predictions" / "mme.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = {row["id"]: row["text"] for row in map(json.loads, lines)}
+    assert said == answers["color/red.png/4"]
