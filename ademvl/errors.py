@@ -33,6 +33,10 @@ class TrainingError(AdemvlError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class PeerLostError(TrainingError):
+    """Another process of a training is gone; what went wrong there is its own message."""
+
+
 class ToolError(AdemvlError):
     """A program or package that is needed is missing or failed."""
 

@@ -17,6 +17,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
+from ademvl.devices import compute_device
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.fusion.adapter import AdemAdapter, VisualPrompt
 from ademvl.fusion.adem import keep_mask, visual_scores
@@ -276,6 +277,12 @@ class VisionLanguageModel(nn.Module):
             ]
         return named
 
+    def move_adapter(self, device: torch.device) -> None:
+        """Bring the trained parts to the device where the frozen ones are already."""
+        self.adapter.to(device)
+        if self.tower is not None:
+            self.tower.adapters.to(device)
+
     def initialize(self, seed: int) -> None:
         """Draw all trained parameters anew; each depends on `seed` and its own name only."""
         self.adapter.initialize(seed)
@@ -385,21 +392,27 @@ class VisionLanguageModel(nn.Module):
         return [derive_seed(self.dropout_seed, item_id) for item_id in item_ids]
 
 
-def build_model(run: RunSettings) -> VisionLanguageModel:
+def build_model(run: RunSettings, *, device: torch.device | None = None) -> VisionLanguageModel:
     """Load a run's frozen models, and attach a newly initialised adapter.
+
+    Args:
+        run: its settings.
+        device: of all parts; None for the one that `ademvl.devices` chooses.
 
     Raises:
         SettingsError: the settings do not fit the models.
         WeightsError: a frozen model is missing or damaged.
     """
+    device = device or compute_device(run.backbones)
     shape = tower_shape(run.backbones)
     is_online = run.features.mode == "online"
     model = VisionLanguageModel(
-        load_llm(run.backbones),
+        load_llm(run.backbones, device=None if device.type == "cpu" else device),
         run.method,
-        load_tower(run.backbones) if is_online else None,
+        load_tower(run.backbones).to(device) if is_online else None,
         tower_width=shape.width,
     )
+    model.move_adapter(device)
     model.adapter.check_grid(shape.num_grid_tokens)
     model.initialize(derive_seed(run.seed, "adapter"))
     return model

@@ -13,7 +13,7 @@ RESULT_VERSIONS = {
     "verify": 1,
     "mini_backbones": 2,
     "features": 2,
-    "train": 2,
+    "train": 3,
     "evaluate": 1,
     "tables": 4,
     "figures": 1,

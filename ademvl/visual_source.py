@@ -156,7 +156,8 @@ def open_visual_source(
     if run.features.mode == "cached":
         from ademvl.vision.extraction import ensure_features
 
-        return CachedFeatures(ensure_features(run, images, progress=progress))
+        reader = ensure_features(run, images, device=model.device, progress=progress)
+        return CachedFeatures(reader)
     from ademvl.data.image_files import missing_image_findings
     from ademvl.data.images import load_augmented_pixels, load_pixels, preprocessing_for
 

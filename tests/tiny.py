@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -280,13 +281,20 @@ def write_run(run_dir: Path, run: RunSettings) -> Path:
     return run_dir
 
 
-def train_in_child(run_dir: Path) -> None:
-    """Train a run on one thread and end the process with the exit code; for kill tests."""
+def train_in_child(run_dir: Path, environ: Mapping[str, str]) -> None:
+    """Train a run on one thread and end the process with the exit code; for kill tests.
+
+    Args:
+        run_dir: directory of the run.
+        environ: variables that make the child one of several processes.
+    """
+    import os
     import sys
 
     from ademvl.config.study import read_run
-    from ademvl.training.run import train_run
+    from ademvl.training.launch import train
 
+    os.environ.update(environ)
     torch.set_num_threads(1)
     register_tower(Path(read_run(run_dir).backbones.tower_weights).parent)
-    sys.exit(train_run(run_dir, progress=False))
+    sys.exit(train(run_dir))

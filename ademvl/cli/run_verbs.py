@@ -23,6 +23,12 @@ def add_verbs(verbs: Verbs) -> None:
     train = add_verb(
         verbs, "train", _train, "Train a run's adapter; resumes after any interruption."
     )
+    train.add_argument(
+        "--processes",
+        type=int,
+        default=None,
+        help="that train together (default: one on each GPU that is taken, or one on the CPU)",
+    )
     evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
     maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
     maps.add_argument("--items", type=int, default=6, help="random test images (%(default)s)")
@@ -51,12 +57,11 @@ def _features(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    set_threads(options.threads)
-    from ademvl.training.run import train_run
+    from ademvl.training.launch import train
 
     run_dir = run_dir_of(options.run)
     with noted_failure(run_dir, "train"), gpus_of(options):
-        return train_run(run_dir)
+        return train(run_dir, processes=options.processes, threads=options.threads)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

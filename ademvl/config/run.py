@@ -160,6 +160,8 @@ class OptimizationSettings:
         min_lr: end of the half-cosine.
         effective_batch_size: items of one optimiser step over all devices.
         per_device_batch_size: items that one device holds at once; accumulation is derived.
+        gradient_checkpointing: keep little of each layer and compute it again when gradients are
+            taken: less memory, a third more time, the same result.
         loss_group_size: items whose answer tokens are averaged together before groups are
             averaged; 2 is the reference's micro-batch; 0 averages over the whole effective batch.
         weight_decay: on tensors of two or more dimensions.
@@ -169,6 +171,8 @@ class OptimizationSettings:
         imageless_steps: a step without any image gives projections and tower adapters no gradient:
             `skip` leaves them as they are, `zero_gradient` lets momentum and decay move them, as
             the torch release that the reference pins does.
+        max_nonfinite_steps: steps in a row whose loss or gradient is not finite, each left out and
+            counted, that end the training, >= 1.
         state_interval_seconds: time between two resumable states.
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
     """
@@ -179,6 +183,7 @@ class OptimizationSettings:
     min_lr: float = 0.0
     effective_batch_size: int = 32
     per_device_batch_size: int = 4
+    gradient_checkpointing: bool = field(default=False, metadata=OMITTED_AT_DEFAULT)
     loss_group_size: int = 2
     weight_decay: float = 0.02
     beta1: float = 0.9
@@ -190,19 +195,19 @@ class OptimizationSettings:
     imageless_steps: Literal["skip", "zero_gradient"] = field(
         default="skip", metadata=OMITTED_AT_DEFAULT
     )
+    max_nonfinite_steps: int = field(default=10, metadata=OMITTED_AT_DEFAULT)
     state_interval_seconds: float = 60.0
     log_interval_steps: int = 10
 
     def __post_init__(self) -> None:
+        for key in ("effective_batch_size", "per_device_batch_size", "max_nonfinite_steps"):
+            if getattr(self, key) < 1:
+                raise SettingsError(f"optimization.{key}: {getattr(self, key)}, expected >= 1")
         if self.effective_batch_size % self.per_device_batch_size:
-            divisors = [
-                n
-                for n in range(1, self.effective_batch_size + 1)
-                if self.effective_batch_size % n == 0
-            ]
             raise SettingsError(
                 f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "
-                f"effective_batch_size {self.effective_batch_size}; possible: {divisors}"
+                f"effective_batch_size {self.effective_batch_size}; possible: "
+                f"{_divisors(self.effective_batch_size)}"
             )
         if self.loss_group_size and self.effective_batch_size % self.loss_group_size:
             raise SettingsError(
@@ -215,10 +220,33 @@ class OptimizationSettings:
         """Peak learning rate in force."""
         return self.base_lr * self.effective_batch_size / 256
 
-    @property
-    def accumulation_steps(self) -> int:
-        """Micro-batches per optimiser step on one device."""
-        return self.effective_batch_size // self.per_device_batch_size
+    def accumulation_steps(self, processes: int = 1) -> int:
+        """Return the passes of one step on each device.
+
+        Args:
+            processes: that train together, one a device.
+
+        Raises:
+            SettingsError: the batches do not divide; the message names what is possible.
+        """
+        passes = self.effective_batch_size // self.per_device_batch_size
+        if passes % processes:
+            sizes = (
+                _divisors(self.effective_batch_size // processes)
+                if self.effective_batch_size % processes == 0
+                else []
+            )
+            raise SettingsError(
+                f"{processes} processes of per_device_batch_size {self.per_device_batch_size} do "
+                f"not divide effective_batch_size {self.effective_batch_size}; possible: "
+                f"{_divisors(passes)} processes (--processes, or CUDA_VISIBLE_DEVICES)"
+                + (f", or a per_device_batch_size of {sizes} on {processes}" if sizes else "")
+            )
+        return passes // processes
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,13 +60,17 @@ class Usage:
 
 
 class UsageMeter:
-    """Measures the present process from its construction on; a context manager."""
+    """Measures the present process from its construction on; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        with_energy: ask the GPUs for their power; one process of several is enough.
+    """
+
+    def __init__(self, *, with_energy: bool = True) -> None:
         self.started = datetime.now(UTC)
         self._wall = time.monotonic()
         self._cpu = _cpu_seconds()
-        self._energy = _EnergyMeter() if gpu_names() else None
+        self._energy = _EnergyMeter() if with_energy and gpu_names() else None
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,12 @@ _IRRELEVANT = {
     "": ("study", "name", "data_dir", "evaluation_data_dir", "adapter", "evaluation"),
     "features": ("cache_dir",),
     "prompts": EVALUATION_PROMPTS,
-    "optimization": ("per_device_batch_size", "state_interval_seconds"),
+    "optimization": (
+        "per_device_batch_size",
+        "gradient_checkpointing",
+        "max_nonfinite_steps",
+        "state_interval_seconds",
+    ),
 }
 _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 

@@ -9,18 +9,22 @@ from typing import Any
 
 EXIT_RETRY = 75  # EX_TEMPFAIL of sysexits.h: try again, it goes on where it stopped
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
-_EXIT_CODES = {signal.SIGTERM: EXIT_RETRY, signal.SIGINT: EXIT_INTERRUPTED}
+EXIT_CODES = {signal.SIGTERM: EXIT_RETRY, signal.SIGINT: EXIT_INTERRUPTED}
 
 
 class Interruption:
     """Turns SIGTERM (a cluster's time limit) and SIGINT (Ctrl-C) into an orderly end.
 
     By default a signal ends the process with `SystemExit`. Inside `deferred()` it is only noted in
-    `exit_code`, for the loop to look at when a step is complete. A second signal ends at once.
+    `exit_code`, for the loop to look at when a step is complete.
+
+    Args:
+        repeated_ends: a second signal ends at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeated_ends: bool = True) -> None:
         self.exit_code = 0
+        self._repeated_ends = repeated_ends
         self._deferred = False
 
     @contextmanager
@@ -30,7 +34,7 @@ class Interruption:
             yield self
             return
         previous: dict[int, Any] = {
-            number: signal.signal(number, self._on_signal) for number in _EXIT_CODES
+            number: signal.signal(number, self._on_signal) for number in EXIT_CODES
         }
         try:
             yield self
@@ -49,6 +53,6 @@ class Interruption:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        repeated, self.exit_code = bool(self.exit_code), _EXIT_CODES[signal.Signals(number)]
-        if repeated or not self._deferred:
+        repeated, self.exit_code = bool(self.exit_code), EXIT_CODES[signal.Signals(number)]
+        if (repeated and self._repeated_ends) or not self._deferred:
             raise SystemExit(self.exit_code)

@@ -1,7 +1,7 @@
 """One optimiser step, and the loop over a run's steps: the same for cached and online features."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import NamedTuple
 
 import torch
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from ademvl.config.run import OptimizationSettings, Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
-from ademvl.errors import TrainingError, list_findings
 from ademvl.model import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.training.gradients import GradientSum
+from ademvl.training.guard import NonFiniteGuard, Outcome
 from ademvl.training.loss import token_losses, token_weights
 from ademvl.training.metrics import StepResult
 from ademvl.training.optimizer import set_lr, zero_missing_gradients
 from ademvl.training.order import StepPlan
+from ademvl.training.processes import ALONE, Processes
 from ademvl.training.schedule import lr_at
 from ademvl.visual_source import VisualSource
 
@@ -31,18 +33,34 @@ class _MicroBatch(NamedTuple):
     item_weights: Tensor  # (B,), of each scored token of an item
 
 
+class _Scored(NamedTuple):
+    """What is looked at again when a loss is not finite."""
+
+    batch: Batch
+    rows: Tensor  # (M,)
+    losses: Tensor  # (M,)
+
+
 class Trainer:
-    """Carries out the steps of a plan.
+    """Carries out the steps of a plan, alone or as one of several processes.
 
     Args:
         model: in training mode, on its device.
-        parameters: its trained parameters by name.
+        parameters: its trained parameters by name; the same in all processes.
         optimizer: over them.
         rows: the training split; step plans refer to their positions.
         visual_source: gives features or pixels of a batch.
         plan: which items each step sees.
         precision: of the frozen language model; half precisions run under autocast, and fp16
             with loss scaling.
+        processes: among which the passes of a step are divided.
+
+    Attributes:
+        guard: counts the steps that were left out.
+        is_updating: whether parameters are being moved, so that they belong to no step.
+
+    Raises:
+        SettingsError: the batch sizes do not divide among the processes.
     """
 
     def __init__(
@@ -55,16 +73,23 @@ class Trainer:
         visual_source: VisualSource,
         plan: StepPlan,
         precision: Precision,
+        processes: Processes = ALONE,
     ) -> None:
         self.plan = plan
         self.parameters = parameters
         self.optimizer = optimizer
         self.model = model
+        self.processes = processes
+        self.guard = NonFiniteGuard(limit=plan.optimization.max_nonfinite_steps)
+        self.is_updating = False
         self._rows = rows
         self._visual_source = visual_source
         self._device = next(iter(parameters.values())).device
         self._autocast_dtype = AUTOCAST_DTYPES.get(precision)
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+        passes = self.optimization.accumulation_steps(processes.world_size)
+        needs_sum = passes > 1 or not processes.is_alone
+        self._gradients = GradientSum(parameters.values(), processes) if needs_sum else None
 
     @property
     def optimization(self) -> OptimizationSettings:
@@ -80,17 +105,20 @@ class Trainer:
         """Do step number `step` (from 0).
 
         Raises:
-            TrainingError: loss or gradient is not finite; nothing was updated.
+            NotFiniteError: loss or gradient is not finite, once too often; nothing was updated.
+            PeerLostError: another process is gone; nothing was updated.
         """
         items = self.plan.items_of(step)
         lr = lr_at(self.plan.lr_epoch(step), self.optimization)
         set_lr(self.optimizer, lr)
         epoch = step // self.plan.steps_per_epoch
         self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
-        self.optimizer.zero_grad(set_to_none=True)
-        micro_batches = self._micro_batches(items)
-        loss = self._accumulate_gradients(micro_batches, step, epoch)
-        grad_norm = self._update(step, items)
+        loss, num_tokens, scored = self._accumulate_gradients(self._micro_batches(items), epoch)
+        grad_norm, outcome = self._update(loss)
+        if outcome == "not_finite":
+            self._note_not_finite(step, items, loss, scored)
+        else:
+            self.guard.note(outcome)
         return StepResult(
             step=step + 1,
             epoch=self.plan.epoch_at(step + 1),
@@ -98,65 +126,105 @@ class Trainer:
             loss=loss,
             grad_norm=grad_norm,
             num_items=len(items),
-            num_tokens=sum(int(batch.lengths.sum()) for batch, _ in micro_batches),
+            num_tokens=num_tokens,
+            outcome=outcome,
         )
 
     def _micro_batches(self, items: Sequence[int]) -> list[_MicroBatch]:
-        """Spread an effective batch over passes, rows of like length together.
+        """Spread an effective batch over passes, rows of like length together; return our share.
 
         Which items a pass holds has no influence on what is learned: each item's weight in the
-        loss is settled here, in the order of the plan.
+        loss is settled here, in the order of the plan. It does not depend on the number of
+        processes either, which take turns.
         """
         rows = [self._rows[item] for item in items]
         counts = torch.tensor([_num_scored(row) for row in rows])
         weights = token_weights(counts, group_size=self.optimization.loss_group_size)
         size = self.optimization.per_device_batch_size
         by_length = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
+        passes = [by_length[i : i + size] for i in range(0, len(rows), size)]
         return [
             _MicroBatch(
                 collate([rows[place] for place in places], trim_after_labels=True),
                 weights[places],
             )
-            for places in (by_length[i : i + size] for i in range(0, len(rows), size))
+            for places in passes[self.processes.rank :: self.processes.world_size]
         ]
 
     def _accumulate_gradients(
-        self, micro_batches: Sequence[_MicroBatch], step: int, epoch: int
-    ) -> float:
-        """Add up the gradients of all passes and return the loss."""
-        losses, failing = [], []
+        self, micro_batches: Sequence[_MicroBatch], epoch: int
+    ) -> tuple[float, int, list[_Scored]]:
+        """Add up the gradients of all passes of all processes.
+
+        Returns:
+            The loss and the number of tokens, both of the whole step, and what we scored.
+        """
+        gradients = self._gradients
+        if gradients is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            gradients.clear()
+        losses, scored = [], []
         for batch, item_weights in micro_batches:
             visual = self._visual_source.for_batch(batch, epoch=epoch)
             with self._autocast():
                 logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)
             loss = per_token @ item_weights.to(self._device)[row_numbers]
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if loss.requires_grad:  # not where the fusion is off and no row has an image
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if gradients is not None:
+                gradients.add()
             losses.append(loss.detach())
-            failing.append(row_numbers[~per_token.detach().isfinite()])
-        total = float(torch.stack(losses).sum())
-        if not isfinite(total):
-            concerned = [
-                micro_batch.batch.item_ids[row]
-                for micro_batch, rows in zip(micro_batches, failing, strict=True)
-                for row in sorted(set(rows.tolist()))
-            ]
-            raise _not_finite("loss", step, concerned)
-        return total
+            scored.append(_Scored(batch, row_numbers, per_token.detach()))
+        loss_sum = torch.stack(losses).double().sum()
+        num_tokens = sum(int(batch.lengths.sum()) for batch, _ in micro_batches)
+        if gradients is None:
+            return float(loss_sum), num_tokens, scored
+        total_loss, total_tokens = gradients.finish([loss_sum, torch.tensor(num_tokens)])
+        return total_loss, int(total_tokens), scored
 
-    def _update(self, step: int, items: Sequence[int]) -> float:
-        """Move the parameters and return the gradient's norm."""
+    def _update(self, loss: float) -> tuple[float, Outcome]:
+        """Move the parameters, or leave them; return the gradient's norm and what was done.
+
+        All processes decide alike, because loss and gradients are those of all of them.
+        """
+        if not isfinite(loss):
+            return nan, "not_finite"
         if self.optimization.imageless_steps == "zero_gradient":
             zero_missing_gradients(self.optimizer)
-        self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if not gradients:
+            return 0.0, "updated"
+        self.scaler.unscale_(self.optimizer)
         grad_norm = float(torch.nn.utils.get_total_norm(gradients))
-        # With loss scaling an overflow is expected now and then: the scaler skips that step.
-        if not isfinite(grad_norm) and not self.scaler.is_enabled():
-            raise _not_finite("gradient", step, [self._rows[item].item_id for item in items])
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return grad_norm
+        if isfinite(grad_norm):
+            self.is_updating = True
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.is_updating = False
+            return grad_norm, "updated"
+        if self.scaler.is_enabled() and self.scaler.get_scale() > 1:
+            self.scaler.update()
+            return grad_norm, "overflow"
+        self.scaler.update(new_scale=1.0)
+        return grad_norm, "not_finite"
+
+    def _note_not_finite(
+        self, step: int, items: Sequence[int], loss: float, scored: Sequence[_Scored]
+    ) -> None:
+        if isfinite(loss):
+            what, concerned = "gradient", [self._rows[item].item_id for item in items]
+        else:
+            own = {
+                batch.item_ids[row]
+                for batch, rows, losses in scored
+                for row in rows[~losses.isfinite()].tolist()
+            }
+            found = set().union(*self.processes.gather(own))
+            ids = (self._rows[item].item_id for item in items)
+            what, concerned = "loss", [item_id for item_id in ids if item_id in found]
+        self.guard.note_not_finite(step + 1, what, concerned)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -169,14 +237,3 @@ class Trainer:
 def _num_scored(row: TokenizedExample) -> int:
     """Count the labels that have a token before them."""
     return int((row.labels[1:] != IGNORED_LABEL).sum())
-
-
-def _not_finite(what: str, step: int, item_ids: Sequence[str]) -> TrainingError:
-    return TrainingError(
-        list_findings(
-            f"step {step + 1}: the {what} is not finite; items concerned",
-            [f"item {item_id}" for item_id in item_ids],
-            "Lower optimization.base_lr or lengthen the warm-up, or choose another "
-            "backbones.precision; the state before this step is kept.",
-        )
-    )

@@ -3,14 +3,16 @@
 import csv
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from ademvl.errors import DataError
 from ademvl.files import write_text
 from ademvl.reporting.provenance import peak_gpu_memory_mib, peak_memory_mib
+from ademvl.training.guard import Outcome
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class StepResult:
         epoch: epochs done, with fraction.
         lr: learning rate in force.
         loss: of the effective batch.
-        grad_norm: L2 norm over all gradients.
+        grad_norm: L2 norm over all gradients; nan where the loss is not finite.
         num_items, num_tokens: of the effective batch; padding is not counted.
+        outcome: whether the parameters moved, or why not.
     """
 
     step: int
@@ -33,20 +36,24 @@ class StepResult:
     grad_norm: float
     num_items: int
     num_tokens: int
+    outcome: Outcome = "updated"
 
 
 @dataclass(frozen=True)
 class MetricsRow:
     """One row of metrics.csv.
 
-    The first five columns are the same in every repetition of a run; the others are measured.
+    The first seven columns are the same in every repetition of a run; the others are measured.
 
     Attributes:
         step: optimiser steps done.
         epoch: epochs done, with fraction.
         lr: learning rate of the last step.
-        loss: mean over the steps since the row before.
-        grad_norm: L2 norm over all gradients, mean over the steps since the row before.
+        loss: mean over the steps since the row before; those without a finite one do not count,
+            and nan stands for no such step at all.
+        grad_norm: L2 norm over all gradients, mean likewise.
+        skipped_steps: left out since the row before, because loss or gradient was not finite.
+        overflow_steps: left out since the row before, because the loss scale of fp16 was too high.
         items_per_second: since the row before.
         tokens_per_second: tokens of the sequences, padding not counted.
         memory_mib: peak so far, of the GPU where one is used, else of the process.
@@ -57,6 +64,8 @@ class MetricsRow:
     lr: float
     loss: float
     grad_norm: float
+    skipped_steps: int
+    overflow_steps: int
     items_per_second: float
     tokens_per_second: float
     memory_mib: float
@@ -85,9 +94,25 @@ def read_metrics(path: Path) -> list[MetricsRow]:
     if tuple(header) != COLUMNS:
         raise DataError(f"{path}: columns are {header}, expected {list(COLUMNS)}. {remedy}")
     try:
-        return [MetricsRow(int(row[0]), *map(float, row[1:])) for row in rows]
+        return [_row(row) for row in rows]
     except (ValueError, IndexError, TypeError) as error:
         raise DataError(f"{path}: a row is malformed ({error}). {remedy}") from error
+
+
+def _row(values: Sequence[str]) -> MetricsRow:
+    step, epoch, lr, loss, grad_norm, skipped, overflow, items, tokens, memory = values
+    return MetricsRow(
+        step=int(step),
+        epoch=float(epoch),
+        lr=float(lr),
+        loss=float(loss),
+        grad_norm=float(grad_norm),
+        skipped_steps=int(skipped),
+        overflow_steps=int(overflow),
+        items_per_second=float(items),
+        tokens_per_second=float(tokens),
+        memory_mib=float(memory),
+    )
 
 
 class MetricsLog:
@@ -116,9 +141,7 @@ class MetricsLog:
 
     def add(self, result: StepResult, *, is_last: bool) -> None:
         """Take in one step, and append a row when its interval is full."""
-        self._sums.num_steps += 1
-        self._sums.loss += result.loss
-        self._sums.grad_norm += result.grad_norm
+        self._sums.add(result)
         self._num_items += result.num_items
         self._num_tokens += result.num_tokens
         if result.step % self._interval_steps == 0 or is_last:
@@ -146,8 +169,10 @@ class MetricsLog:
             step=result.step,
             epoch=result.epoch,
             lr=result.lr,
-            loss=sums.loss / sums.num_steps,
-            grad_norm=sums.grad_norm / sums.num_steps,
+            loss=sums.loss / sums.num_losses if sums.num_losses else nan,
+            grad_norm=sums.grad_norm / sums.num_norms if sums.num_norms else nan,
+            skipped_steps=sums.skipped_steps,
+            overflow_steps=sums.overflow_steps,
             items_per_second=round(items / seconds, 2),
             tokens_per_second=round(tokens / seconds, 1),
             memory_mib=round(peak_gpu_memory_mib() or peak_memory_mib(), 1),
@@ -161,6 +186,19 @@ class MetricsLog:
 
 @dataclass
 class _Sums:
-    num_steps: int = 0
+    num_losses: int = 0
+    num_norms: int = 0
     loss: float = 0.0
     grad_norm: float = 0.0
+    skipped_steps: int = 0
+    overflow_steps: int = 0
+
+    def add(self, result: StepResult) -> None:
+        if isfinite(result.loss):
+            self.num_losses += 1
+            self.loss += result.loss
+        if isfinite(result.grad_norm):
+            self.num_norms += 1
+            self.grad_norm += result.grad_norm
+        self.skipped_steps += result.outcome == "not_finite"
+        self.overflow_steps += result.outcome == "overflow"

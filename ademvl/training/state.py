@@ -20,7 +20,7 @@ from ademvl.files import atomic_path, dump_json, read_json, sha256_file, write_j
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 _PARAMETER, _OPTIMIZER = "parameter", "optimizer"
 

@@ -13,7 +13,7 @@ from ademvl.errors import SettingsError
 from ademvl.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
-    from ademvl.training.run import RunFiles
+    from ademvl.training.run_files import RunFiles
 
 logger = logging.getLogger(__name__)
 

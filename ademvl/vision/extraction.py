@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ademvl.config.run import Precision, RunSettings
 from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
+from ademvl.devices import compute_device
 from ademvl.errors import DataError
 from ademvl.vision.feature_cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
 from ademvl.vision.image_digests import THREADS
@@ -77,26 +78,40 @@ def extract_run_features(
     run: RunSettings, images: Sequence[Path], *, progress: bool
 ) -> EnsureReport:
     """Bring the features of a run's images into its cache; see `extract_features`."""
-    cache, tower, preprocessing = _parts(run)
+    cache, tower, preprocessing = _parts(run, None)
     return _fill(cache, tower, images, preprocessing, batch_size=BATCH_SIZE, progress=progress)
 
 
-def ensure_features(run: RunSettings, images: Sequence[Path], *, progress: bool) -> FeatureReader:
+def ensure_features(
+    run: RunSettings,
+    images: Sequence[Path],
+    *,
+    device: torch.device | None = None,
+    progress: bool,
+) -> FeatureReader:
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
+
+    Args:
+        run: its settings.
+        images: image files, duplicates allowed.
+        device: that encodes; None for the one that `ademvl.devices` chooses.
+        progress: show progress bars on a terminal.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache, tower, preprocessing = _parts(run)
+    cache, tower, preprocessing = _parts(run, device)
     _fill(cache, tower, images, preprocessing, batch_size=BATCH_SIZE, progress=progress)
     return cache.open(images)
 
 
-def _parts(run: RunSettings) -> tuple[FeatureCache, FeatureTower, Preprocessing]:
+def _parts(
+    run: RunSettings, device: torch.device | None
+) -> tuple[FeatureCache, FeatureTower, Preprocessing]:
     from ademvl.vision.tower import load_tower
 
-    tower = load_tower(run.backbones)
+    tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
     preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
     key = FeatureKey(preprocessing.identity(), tower.fingerprint, run.features.precision)
     return FeatureCache(Path(run.features.cache_dir), key), tower, preprocessing

@@ -1,12 +1,14 @@
 """Protects one optimiser step: what is learned does not depend on how items are spread."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings
-from ademvl.errors import TrainingError
+from ademvl.training.guard import NotFiniteError
 from ademvl.training.loop import Trainer
 from ademvl.training.run import build_trainer
 from tests import tiny
@@ -99,25 +101,148 @@ def test_last_tower_adapter_never_moves(world: Path) -> None:
     assert all(torch.equal(trainer.parameters[n], b) for n, b in zip(names, before, strict=True))
 
 
-def test_loss_that_is_not_finite_names_step_and_items_and_changes_nothing(world: Path) -> None:
-    trainer = _trainer(world, mode="cached", warmup_epochs=0.0)
-    model = trainer.model
-    labelled_logits = model.labelled_logits
-    spoiled: list[str] = []
+def _spoil(trainer: Trainer, *, row: int, spoiled: list[str]) -> None:
+    """Make the logits of one row of every batch nan, and note which items those were."""
+    labelled_logits = trainer.model.labelled_logits
 
     def spoil(batch, visual):
         predictions = labelled_logits(batch, visual)
-        spoiled.append(batch.item_ids[3])
-        logits = predictions.logits.masked_fill((predictions.rows == 3)[:, None], float("nan"))
+        spoiled.append(batch.item_ids[row])
+        logits = predictions.logits.masked_fill((predictions.rows == row)[:, None], float("nan"))
         return predictions._replace(logits=logits)
 
-    model.labelled_logits = spoil
-    before = {name: p.detach().clone() for name, p in trainer.parameters.items()}
-    with pytest.raises(TrainingError, match="step 1: the loss is not finite") as raised:
+    trainer.model.labelled_logits = spoil
+
+
+def _values(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.parameters.items()}
+
+
+def _is_unmoved(trainer: Trainer, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(p, before[name]) for name, p in trainer.parameters.items())
+
+
+def test_step_whose_loss_is_not_finite_is_left_out_and_counted(
+    world: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = _trainer(world, mode="cached", warmup_epochs=0.0)
+    whole = trainer.model.labelled_logits
+    spoiled: list[str] = []
+    _spoil(trainer, row=3, spoiled=spoiled)
+    before = _values(trainer)
+    result = trainer.step(0)
+    assert (result.outcome, trainer.guard.skipped_steps) == ("not_finite", 1)
+    assert math.isnan(result.loss)
+    assert _is_unmoved(trainer, before)
+    assert (
+        f"step 1 left out: the loss is not finite; items concerned: {spoiled[0]}\n" in caplog.text
+    )
+    trainer.model.labelled_logits = whole
+    assert trainer.step(1).outcome == "updated"
+    assert not _is_unmoved(trainer, before)
+
+
+def test_too_many_such_steps_in_a_row_end_with_their_items(world: Path) -> None:
+    trainer = _trainer(world, mode="cached", warmup_epochs=0.0, max_nonfinite_steps=2)
+    whole = trainer.model.labelled_logits
+    spoiled: list[str] = []
+    _spoil(trainer, row=3, spoiled=spoiled)
+    trainer.step(0)
+    trainer.model.labelled_logits = whole
+    trainer.step(1)  # a good one in between starts the count anew
+    before = _values(trainer)
+    spoiled.clear()
+    _spoil(trainer, row=3, spoiled=spoiled)
+    trainer.step(2)
+    with pytest.raises(NotFiniteError, match="steps 3 to 4: the loss is not finite") as raised:
+        trainer.step(3)
+    assert all(f"item {item_id}\n" in str(raised.value) for item_id in spoiled)
+    assert str(raised.value).count("- item") == len(set(spoiled))
+    assert _is_unmoved(trainer, before)
+
+
+def test_gradient_that_is_not_finite_names_all_items_of_the_step(world: Path) -> None:
+    trainer = _trainer(world, mode="cached", warmup_epochs=0.0, max_nonfinite_steps=1)
+    trainer.parameters["key_table"].register_hook(lambda gradient: gradient * float("inf"))
+    before = _values(trainer)
+    with pytest.raises(NotFiniteError, match="step 1: the gradient is not finite") as raised:
         trainer.step(0)
-    assert f"item {spoiled[0]}\n" in str(raised.value)
-    assert str(raised.value).count("- item") == 1
-    assert all(torch.equal(p, before[name]) for name, p in trainer.parameters.items())
+    assert str(raised.value).count("- item") == 8
+    assert _is_unmoved(trainer, before)
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precisions_learn(world: Path, precision: str, mode: str) -> None:
+    trainer = _trainer_in(world, precision, mode=mode, epochs=60.0, base_lr=1.0)
+    assert trainer.model.llm.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert {p.dtype for p in trainer.parameters.values()} == {torch.float32}
+    results = list(trainer.steps(first=0))
+    assert results[-1].loss < 0.7 * results[0].loss
+    assert trainer.scaler.is_enabled() == (precision == "fp16")
+    assert trainer.guard.skipped_steps == 0
+
+
+def _trainer_in(world: Path, precision: str, **changes: object) -> Trainer:
+    backbones = replace(tiny.make_run(world).backbones, precision=precision)
+    return _trainer(world, backbones=backbones, **changes)
+
+
+def test_overflow_of_the_loss_scale_is_counted_apart(world: Path) -> None:
+    trainer = _trainer_in(world, "fp16", mode="cached", warmup_epochs=0.0, max_nonfinite_steps=1)
+    name = "value_table"
+    limit = 2.0**10  # of the scale, above which this gradient overflows
+    trainer.parameters[name].register_hook(
+        lambda gradient: gradient * float("inf" if trainer.scaler.get_scale() > limit else 1)
+    )
+    before = _values(trainer)
+    for step in range(6):  # the scale starts at 2 ** 16
+        assert trainer.step(step).outcome == "overflow"
+    assert _is_unmoved(trainer, before)
+    assert trainer.step(6).outcome == "updated"
+    assert trainer.scaler.get_scale() == limit
+    assert (trainer.guard.overflow_steps, trainer.guard.skipped_steps) == (6, 0)
+
+
+def test_gradient_that_overflows_at_any_scale_is_not_finite(world: Path) -> None:
+    trainer = _trainer_in(world, "fp16", mode="cached", epochs=30.0, max_nonfinite_steps=2)
+    trainer.parameters["value_table"].register_hook(lambda gradient: gradient * float("inf"))
+    outcomes = [trainer.step(step).outcome for step in range(17)]
+    assert outcomes == ["overflow"] * 16 + ["not_finite"]
+    assert trainer.scaler.get_scale() == 1.0
+    with pytest.raises(NotFiniteError, match="the gradient is not finite"):
+        trainer.step(17)
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_checkpointing_changes_no_step(world: Path, mode: str) -> None:
+    plain = _trainer(world, mode=mode, per_device_batch_size=4)
+    checkpointed = _trainer(world, mode=mode, per_device_batch_size=4, gradient_checkpointing=True)
+    recomputed: list[bool] = []
+    checkpointed.model.llm.model.layers[0].input_layernorm.register_forward_hook(
+        lambda *_: recomputed.append(True)
+    )
+    for step in range(4):
+        first, second = plain.step(step), checkpointed.step(step)
+        assert second.loss == pytest.approx(first.loss, abs=LOSS_TOLERANCE)
+        expected = _gradients(plain)
+        assert expected.keys() == _gradients(checkpointed).keys()
+        for name, gradient in _gradients(checkpointed).items():
+            torch.testing.assert_close(gradient, expected[name], atol=GRADIENT_TOLERANCE, rtol=0)
+    assert len(recomputed) == 4 * 2 * 2  # steps, passes, and once more for the gradients
+
+
+def test_questions_without_image_bring_no_pixels(world: Path) -> None:
+    trainer = _trainer(world, per_device_batch_size=1)
+    encoded: list[int] = []
+    encode = trainer.model.tower.encode
+    trainer.model.tower.encode = lambda pixels, **kwargs: (
+        encoded.append(len(pixels)) or encode(pixels, **kwargs)
+    )
+    trainer.step(0)
+    with_image = sum(trainer._rows[item].image is not None for item in trainer.plan.items_of(0))
+    assert 0 < with_image < 8
+    assert encoded == [1] * with_image
 
 
 def test_middle_of_the_first_step_of_a_warmup_changes_something(world: Path) -> None:

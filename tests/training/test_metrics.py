@@ -41,7 +41,8 @@ def test_columns_are_documented_ones(tmp_path: Path) -> None:
     MetricsLog(tmp_path / "metrics.csv", interval_steps=1).close()
     header = (tmp_path / "metrics.csv").read_text(encoding="utf-8")
     assert header == (
-        "step,epoch,lr,loss,grad_norm,items_per_second,tokens_per_second,memory_mib\n"
+        "step,epoch,lr,loss,grad_norm,skipped_steps,overflow_steps,"
+        "items_per_second,tokens_per_second,memory_mib\n"
     )
     assert header.strip() == ",".join(COLUMNS)
 

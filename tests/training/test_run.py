@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,19 +17,7 @@ from ademvl.errors import DataError, DiskFullError, SettingsError
 from ademvl.training.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
-
-CHILD_TIMEOUT_SECONDS = 120
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "open_clip",
-        "tests.tiny",
-        "transformers.models.llama.modeling_llama",
-        "ademvl.training.run",
-        "ademvl.training.loop",
-        "ademvl.vision.extraction",
-    ]
-)
+from tests.training import children
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +34,11 @@ def _run(world: Path, *, mode: str = "cached", **changes: object) -> RunSettings
     return tiny.make_run(world, **{**defaults, **changes})
 
 
-def _start(run_dir: Path) -> BaseProcess:
-    child = _CONTEXT.Process(target=tiny.train_in_child, args=(run_dir,))
-    child.start()
-    return child
-
-
-def _finish(run_dir: Path) -> int:
-    child = _start(run_dir)
-    child.join(CHILD_TIMEOUT_SECONDS)
-    assert child.exitcode is not None
-    return child.exitcode
-
-
-def _newest_state(run_dir: Path) -> str:
-    return max((path.name for path in run_dir.glob("state/step-*.json")), default="")
-
-
-def _kill_after_new_states(run_dir: Path, *, wait_seconds: float) -> bool:
-    """Start a training, wait for a new state and a little longer, kill it; False if it finished."""
-    before = _newest_state(run_dir)
-    child = _start(run_dir)
-    deadline = time.monotonic() + CHILD_TIMEOUT_SECONDS
-    while child.exitcode is None and _newest_state(run_dir) <= before:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    time.sleep(wait_seconds)
-    child.kill()
-    child.join(CHILD_TIMEOUT_SECONDS)
-    return child.exitcode == -signal.SIGKILL
-
-
-def _results(run_dir: Path) -> tuple[bytes, list[tuple[float, ...]]]:
-    """Return what every repetition of a run must share."""
-    rows = read_metrics(run_dir / "metrics.csv")
-    curve = [(row.step, row.epoch, row.lr, row.loss, row.grad_norm) for row in rows]
-    return (run_dir / "adapter" / "adapter.safetensors").read_bytes(), curve
+def _kill(run_dir: Path, *, wait_seconds: float) -> bool:
+    """Train until a while after a new state, then kill; False if it finished before."""
+    child = children.start(run_dir)
+    codes = children.interrupt(run_dir, [child], signal.SIGKILL, wait_seconds=wait_seconds)
+    return codes == [-signal.SIGKILL]
 
 
 @pytest.fixture(scope="module", params=["cached", "online", "augmented"])
@@ -95,7 +50,7 @@ def undisturbed(request: pytest.FixtureRequest, world: Path) -> tuple[RunSetting
     else:
         run = _run(world, mode=request.param)
     run_dir = tiny.write_run(world / f"undisturbed-{request.param}", run)
-    assert _finish(run_dir) == 0
+    children.train(run_dir)
     return run, run_dir
 
 
@@ -106,9 +61,9 @@ def test_kill_at_random_moments_ends_bit_identically(
     run_dir = tiny.write_run(tmp_path / "run", run)
     moments = random.Random(run.features.mode)
     waits = [moments.uniform(0.0, 0.1) for _ in range(4)]
-    assert sum(_kill_after_new_states(run_dir, wait_seconds=wait) for wait in waits) >= 2
-    assert _finish(run_dir) == 0
-    assert _results(run_dir) == _results(expected_dir)
+    assert sum(_kill(run_dir, wait_seconds=wait) for wait in waits) >= 2
+    children.train(run_dir)
+    assert children.results(run_dir) == children.results(expected_dir)
     assert not (run_dir / "state").exists()
 
 
@@ -119,14 +74,13 @@ def test_sigterm_writes_a_state_and_asks_for_a_retry(world: Path, tmp_path: Path
         run, optimization=dataclasses.replace(run.optimization, per_device_batch_size=12)
     )
     run_dir = tiny.write_run(tmp_path / "run", run)
-    child = _start(run_dir)
-    deadline = time.monotonic() + CHILD_TIMEOUT_SECONDS
+    child = children.start(run_dir)
+    deadline = time.monotonic() + children.TIMEOUT_SECONDS
     while not (run_dir / "metrics.csv").is_file() or len(read_metrics(run_dir / "metrics.csv")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     os.kill(child.pid, signal.SIGTERM)
-    child.join(CHILD_TIMEOUT_SECONDS)
-    assert child.exitcode == 75
+    assert children.finish(child) == [75]
     newest = max(run_dir.glob("state/step-*.json"))
     assert json.loads(newest.read_text(encoding="utf-8"))["step"] >= 4
     assert not (run_dir / "adapter").exists()
@@ -136,10 +90,7 @@ def test_second_process_waits_for_the_first_and_changes_nothing(
     world: Path, tmp_path: Path
 ) -> None:
     run_dir = tiny.write_run(tmp_path / "run", _run(world, epochs=5.0))
-    children = [_start(run_dir) for _ in range(2)]
-    for child in children:
-        child.join(CHILD_TIMEOUT_SECONDS)
-    assert [child.exitcode for child in children] == [0, 0]
+    assert children.finish(*[children.start(run_dir) for _ in range(2)]) == [0, 0]
     provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["usage"]["processes"] == 1
     assert [row.step for row in read_metrics(run_dir / "metrics.csv")] == [
@@ -159,11 +110,11 @@ def test_damaged_newest_state_still_ends_bit_identically(
 ) -> None:
     run, expected_dir = undisturbed
     run_dir = tiny.write_run(tmp_path / "run", run)
-    assert _kill_after_new_states(run_dir, wait_seconds=0.05)
+    assert _kill(run_dir, wait_seconds=0.05)
     newest = max(run_dir.glob("state/step-*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:100])
-    assert _finish(run_dir) == 0
-    assert _results(run_dir) == _results(expected_dir)
+    children.train(run_dir)
+    assert children.results(run_dir) == children.results(expected_dir)
 
 
 def test_killed_after_the_last_step_only_the_results_are_written(
@@ -177,7 +128,7 @@ def test_killed_after_the_last_step_only_the_results_are_written(
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ademvl.training.run.write_provenance", killed_here)
+        patch.setattr("ademvl.training.session.write_provenance", killed_here)
         torch.set_num_threads(1)
         with pytest.raises(KeyboardInterrupt):
             train_run(run_dir, progress=False)
@@ -185,7 +136,7 @@ def test_killed_after_the_last_step_only_the_results_are_written(
         patch.setattr("ademvl.training.loop.Trainer.step", lambda _, step: steps.append(step))
         assert train_run(run_dir, progress=False) == 0
     assert not steps
-    assert _results(run_dir) == _results(expected_dir)
+    assert children.results(run_dir) == children.results(expected_dir)
 
 
 def test_finished_run_is_left_as_it_is(
@@ -208,7 +159,7 @@ def test_incomplete_or_other_results_are_made_again(
     run = _run(world, epochs=1.0)
     run_dir = tiny.write_run(tmp_path / "run", run)
     assert train_run(run_dir, progress=False) == 0
-    adapter, curve = _results(run_dir)
+    adapter, curve = children.results(run_dir)
     if damage == "settings":
         tiny.write_run(run_dir, dataclasses.replace(run, seed=1))
     elif damage.endswith("safetensors"):
@@ -216,7 +167,7 @@ def test_incomplete_or_other_results_are_made_again(
     else:
         (run_dir / damage).unlink()
     assert train_run(run_dir, progress=False) == 0
-    assert ((adapter, curve) == _results(run_dir)) == (damage != "settings")
+    assert ((adapter, curve) == children.results(run_dir)) == (damage != "settings")
 
 
 def test_where_things_lie_has_no_part_in_the_identity(world: Path, tmp_path: Path) -> None:

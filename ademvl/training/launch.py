@@ -1,0 +1,223 @@
+"""Starts the processes that train a run: this one alone, or several through torchrun.
+
+torchrun runs inside this process, as torch.distributed.run does it with --standalone: it meets its
+processes at a free port of this machine, so two jobs never clash; when one process fails it ends
+the others; and it passes signals on to all of them.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ademvl.config.run import TRAINED
+from ademvl.config.study import read_run
+from ademvl.devices import usable_gpus
+from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
+from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
+from ademvl.training.place import find_place
+
+logger = logging.getLogger(__name__)
+
+EXIT_USER_ERROR = 2
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torchrun for each process it starts
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class _Failure(NamedTuple):
+    """How one process ended; `exit_code` as its parent would report it."""
+
+    rank: int
+    exit_code: int
+    message: str
+
+
+def train(run_dir: Path, *, processes: int | None = None, threads: int | None = None) -> int:
+    """Train a run on the devices that are there; return the exit code.
+
+    Where this process was started as one of several, by torchrun or srun, it does its part;
+    otherwise it starts as many as there are GPUs, or as `processes` says.
+
+    Args:
+        run_dir: directory of the run.
+        processes: that train together; None for one on each visible GPU, or one on the CPU.
+        threads: CPU threads of all processes together; None for all cores.
+
+    Raises:
+        AdemvlError: what is wrong with the run's inputs, or with the number of processes.
+    """
+    place = find_place(os.environ)
+    if place is not None:
+        from ademvl.training.run import train_run
+
+        _set_threads(threads)
+        return run_as_one_of_several(lambda: train_run(run_dir, place=place), rank=place.rank)
+    with Interruption().handled():
+        run = read_run(run_dir)
+        count = 1
+        if run.adapter == TRAINED:
+            count = _checked_count(processes, usable_gpus(run.backbones))
+            run.optimization.accumulation_steps(count)
+        if count > 1:
+            share = max(1, (threads or len(os.sched_getaffinity(0))) // count)
+            return run_processes(
+                [sys.executable, "-m", "ademvl", "train", str(run_dir), "--threads", str(share)],
+                count=count,
+            )
+    from ademvl.training.run import train_run
+
+    _set_threads(threads)
+    return train_run(run_dir)
+
+
+def _checked_count(processes: int | None, gpus: int) -> int:
+    count = max(1, gpus) if processes is None else processes
+    if count < 1 or (gpus and count > gpus):
+        expected = f"1 to {gpus}, the GPUs that this job has" if gpus else ">= 1"
+        raise SettingsError(f"--processes: {count}, expected {expected}")
+    return count
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def run_as_one_of_several(work: Callable[[], int], *, rank: int) -> int:
+    """Do the work of one process; what goes wrong is left where the starting process finds it.
+
+    A process whose torchrun was killed gets SIGTERM, as if the job had been ended: it saves a state
+    and leaves its device to others. Progress and hints are logged by process 0 alone.
+    """
+    error_file = os.environ.get(_ERROR_FILE)
+    if rank:
+        logging.getLogger().setLevel(logging.WARNING)
+    if error_file:
+        _end_with_parent()
+    try:
+        return work()
+    except AdemvlError as error:
+        exit_code = EXIT_RETRY if isinstance(error, PeerLostError) else EXIT_USER_ERROR
+        if not error_file:
+            raise
+        _record(Path(error_file), str(error))
+        return exit_code
+    except Exception as error:
+        if error_file:
+            _record(Path(error_file), f"{type(error).__name__}: {error}")
+        traceback.print_exc()
+        return 1
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _record(error_file: Path, message: str) -> None:
+    """Write what happened in the format that torchrun reads."""
+    details = {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}
+    error_file.write_text(json.dumps({"message": details}), encoding="utf-8")
+
+
+def run_processes(command: Sequence[str], *, count: int) -> int:
+    """Run a command in several processes that find each other; return the exit code of them all.
+
+    0 when all succeed; 75 or 130 after a signal; 1 where one had a bug or was killed.
+
+    Raises:
+        TrainingError: the message of the process that failed first.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    _silence_torchrun()
+    logger.info("training on %d processes", count)
+    with _signal_handlers_kept(), tempfile.TemporaryDirectory(prefix="ademvl-") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            run_id=uuid.uuid4().hex,
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        try:
+            elastic_launch(config, command[0])(*command[1:])
+        except SignalException as ended:
+            return EXIT_CODES.get(ended.sigval, 128 + int(ended.sigval))
+        except ChildFailedError as error:
+            return _verdict(
+                [
+                    _Failure(rank, failure.exitcode, _message(Path(failure.error_file)))
+                    for rank, failure in sorted(error.failures.items())
+                ]
+            )
+    return 0
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put back the handlers that torchrun replaces."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _silence_torchrun() -> None:
+    """Leave it to this module to say what happened: torchrun's loggers have levels of their own."""
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _message(error_file: Path) -> str:
+    try:
+        return str(json.loads(error_file.read_text(encoding="utf-8"))["message"]["message"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _verdict(failures: Sequence[_Failure]) -> int:
+    """Find the failure that made the others fail; return its exit code.
+
+    Processes that only lost the others end with 75, those that torchrun ended with -15 or -9.
+    """
+    for failure in failures:
+        if failure.exit_code == EXIT_USER_ERROR:
+            raise TrainingError(failure.message)
+    bugs = [failure for failure in failures if failure.exit_code == 1]
+    if bugs:
+        logger.error("process %d failed: %s", bugs[0].rank, bugs[0].message or "see above")
+        return 1
+    ended = (-signal.SIGTERM, *EXIT_CODES.values())
+    for failure in failures:
+        if failure.exit_code not in ended:
+            logger.error(
+                "process %d was ended by %s; the same command goes on from the last state",
+                failure.rank,
+                signal.Signals(-failure.exit_code).name
+                if failure.exit_code < 0
+                else f"exit code {failure.exit_code}",
+            )
+            return 1
+    return max(failure.exit_code for failure in failures)

@@ -1,0 +1,121 @@
+"""Where this process stands among those that train a run together: read from the environment.
+
+Three ways lead here: `ademvl train` starts processes through torchrun itself; a user's torchrun
+starts `ademvl train` (RANK and WORLD_SIZE are set); or srun starts it once a task (SLURM_PROCID).
+"""
+
+import subprocess
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ademvl.errors import SettingsError, ToolError
+
+_SCONTROL_TIMEOUT_SECONDS = 30
+_FIRST_PORT, _NUM_PORTS = 20_000, 10_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of several processes.
+
+    Attributes:
+        rank: number among all of them, from 0; process 0 alone writes files.
+        world_size: how many there are.
+        local_rank, local_processes: the same among those on this machine.
+        init_method: where they meet, as torch.distributed takes it; `env://` leaves it to the
+            variables that torchrun sets.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_processes: int
+    init_method: str = "env://"
+
+
+def find_place(environ: Mapping[str, str]) -> Place | None:
+    """Return this process's place, None where it was not started as one of several.
+
+    A batch script of Slurm has SLURM_PROCID too, but is no step: only tasks of srun have
+    SLURM_STEP_NUM_TASKS.
+
+    Raises:
+        SettingsError: variables are missing or malformed.
+        ToolError: Slurm does not tell the first machine's name.
+    """
+    try:
+        if "RANK" in environ and "WORLD_SIZE" in environ:
+            return _of_torchrun(environ)
+        if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            return _of_slurm(environ)
+    except (KeyError, ValueError) as error:
+        raise SettingsError(
+            f"environment: started as one of several processes, but {error} is missing or no "
+            "number; start with torchrun or srun, or unset RANK and WORLD_SIZE"
+        ) from error
+    return None
+
+
+def _of_torchrun(environ: Mapping[str, str]) -> Place:
+    world_size = int(environ["WORLD_SIZE"])
+    rank = int(environ["RANK"])
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not environ.get(name):
+            raise KeyError(name)
+    return Place(
+        rank=rank,
+        world_size=world_size,
+        local_rank=int(environ.get("LOCAL_RANK", rank)),
+        local_processes=int(environ.get("LOCAL_WORLD_SIZE", world_size)),
+    )
+
+
+def _of_slurm(environ: Mapping[str, str]) -> Place:
+    rank, world_size = int(environ["SLURM_PROCID"]), int(environ["SLURM_STEP_NUM_TASKS"])
+    address = environ.get("MASTER_ADDR") or _first_host(environ["SLURM_STEP_NODELIST"])
+    port = environ.get("MASTER_PORT") or _port_of(
+        f"{environ['SLURM_JOB_ID']}.{environ['SLURM_STEP_ID']}"
+    )
+    return Place(
+        rank=rank,
+        world_size=world_size,
+        local_rank=int(environ["SLURM_LOCALID"]),
+        local_processes=_tasks_on_node(environ),
+        init_method=f"tcp://{address}:{port}",
+    )
+
+
+def _tasks_on_node(environ: Mapping[str, str]) -> int:
+    """Read this machine's entry of SLURM_STEP_TASKS_PER_NODE, such as `4(x2),3`."""
+    counts: list[int] = []
+    for part in environ["SLURM_STEP_TASKS_PER_NODE"].split(","):
+        count, _, times = part.rstrip(")").partition("(x")
+        counts += [int(count)] * int(times or 1)
+    node = int(environ["SLURM_NODEID"])
+    return counts[min(node, len(counts) - 1)]
+
+
+def _port_of(step: str) -> int:
+    """Return the same port in all tasks of a step, and most likely another one in other steps."""
+    return _FIRST_PORT + zlib.crc32(step.encode()) % _NUM_PORTS
+
+
+def _first_host(nodes: str) -> str:
+    """Return the first name of a list such as `node[07-09,12]`."""
+    if "[" not in nodes:
+        return nodes.partition(",")[0]
+    try:
+        listed = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes],
+            capture_output=True,
+            text=True,
+            timeout=_SCONTROL_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ToolError(
+            f"scontrol does not tell the machines of {nodes} ({error}); set MASTER_ADDR to the "
+            "first of them"
+        ) from error
+    return listed.stdout.split()[0]

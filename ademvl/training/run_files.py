@@ -1,0 +1,68 @@
+"""The files of a run's directory that training writes, and when they are complete."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum
+from ademvl.errors import WeightsError
+from ademvl.training.identity import identity_sha256
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Files of a run's directory that training writes."""
+
+    run_dir: Path
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of what a user keeps."""
+        return self.run_dir / "adapter"
+
+    @property
+    def adapter_json(self) -> Path:
+        """Written last."""
+        return self.adapter / DESCRIPTION_FILE
+
+    @property
+    def metrics(self) -> Path:
+        """Table of logged steps."""
+        return self.run_dir / "metrics.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """Code, packages, hardware, checksums and cost."""
+        return self.run_dir / "provenance.json"
+
+    @property
+    def state(self) -> Path:
+        """Folder of resumable states."""
+        return self.run_dir / "state"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.run_dir / ".train.lock"
+
+    def of_run(self, name: str) -> "RunFiles":
+        """Files of another run of the same study, with the same seed."""
+        return RunFiles(self.run_dir.parent.parent / name / self.run_dir.name)
+
+    def is_complete(self, identity: Mapping[str, Any]) -> bool:
+        """Tell whether a training of this identity has finished here."""
+        if not (self.adapter_json.is_file() and self.metrics.is_file()):
+            return False
+        try:
+            adapter_checksum(self.adapter)
+            provenance = json.loads(self.provenance.read_text(encoding="utf-8"))
+            return bool(provenance["identity_sha256"] == identity_sha256(identity))
+        except (WeightsError, OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def mark_incomplete(self) -> None:
+        """Remove what a training with other settings left, the mark of completion first."""
+        self.adapter_json.unlink(missing_ok=True)
+        self.provenance.unlink(missing_ok=True)

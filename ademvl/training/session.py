@@ -1,0 +1,205 @@
+"""One process's part of a training: from the newest state, if any, to the results.
+
+All processes take the same steps; process 0 alone reads and writes files.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from ademvl.adapter_file import save_adapter
+from ademvl.config.run import RunSettings
+from ademvl.cpu_kernels import fast_cpu
+from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
+from ademvl.training.guard import NonFiniteGuard, NotFiniteError
+from ademvl.training.identity import identity_sha256
+from ademvl.training.interruption import Interruption
+from ademvl.training.loop import Trainer
+from ademvl.training.metrics import MetricsLog, StepResult
+from ademvl.training.progress import TrainingProgress
+from ademvl.training.run_files import RunFiles
+from ademvl.training.state import StateStore, TrainingState, capture, restore
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """Trains from the newest state, which process 0 reads for all, to the end.
+
+    Args:
+        run: its settings.
+        files: of the run's directory.
+        identity: of the training.
+        trainer: with its parameters as they are before the first step.
+    """
+
+    def __init__(
+        self, run: RunSettings, files: RunFiles, identity: Mapping[str, Any], trainer: Trainer
+    ) -> None:
+        self._run = run
+        self._files = files
+        self._identity = identity
+        self._trainer = trainer
+        self._processes = trainer.processes
+        self._store = StateStore(files.state, identity)
+        found = self._store.load_newest() if self._processes.is_first else None
+        state = self._processes.from_first(found)
+        self._steps_done = state.step if state else 0
+        self._step_saved = self._steps_done
+        record = state.record if state else {}
+        self._usage_before = Usage(**record.get("usage", {}))
+        self._usage = self._usage_before
+        if state:
+            restore(state.tensors, trainer.parameters, trainer.optimizer)
+            trainer.scaler.load_state_dict(record["scaler"])
+            trainer.guard = NonFiniteGuard(
+                limit=run.optimization.max_nonfinite_steps, record=record["guard"]
+            )
+            logger.info("going on after step %d", state.step)
+        self._metrics: MetricsLog | None = None
+        if self._processes.is_first:
+            self._metrics = MetricsLog(
+                files.metrics,
+                interval_steps=run.optimization.log_interval_steps,
+                record=record.get("metrics"),
+            )
+        self._saved_at = time.monotonic()
+
+    def train(self, interruption: Interruption, meter: UsageMeter, *, progress: bool) -> int:
+        """Do the steps that are left, then write the results; return the exit code."""
+        plan = self._trainer.plan
+        bar = TrainingProgress(
+            total_steps=plan.total_steps,
+            first_step=self._steps_done,
+            shown=progress and self._processes.is_first,
+        )
+        is_on_cpu = self._trainer.model.device.type == "cpu"
+        with fast_cpu() if is_on_cpu else nullcontext(), interruption.deferred(), bar:
+            while self._steps_done < plan.total_steps:
+                result = self._step(meter)
+                bar.advance(result.step, loss=result.loss, num_items=result.num_items)
+                exit_code = self._confer(interruption, meter)
+                if exit_code or self._is_state_due():
+                    self._save()
+                if exit_code:
+                    self._processes.wait()  # until process 0 has saved it
+                    if self._processes.is_first:
+                        logger.warning("stopped by a signal; step %d is saved", result.step)
+                    return exit_code
+            self._confer(interruption, meter)
+            if self._processes.is_first:
+                self._finish(meter)
+        return 0
+
+    def _step(self, meter: UsageMeter) -> StepResult:
+        """Do one step; where it fails, keep what was done before it."""
+        plan = self._trainer.plan
+        try:
+            result = self._trainer.step(self._steps_done)
+        except NotFiniteError:
+            raise
+        except Exception:
+            self._rescue()
+            raise
+        self._steps_done = result.step
+        if self._metrics is not None:
+            self._metrics.add(result, is_last=result.step == plan.total_steps)
+        return result
+
+    def _rescue(self) -> None:
+        """Save the steps done so far, where a failing one has not touched the parameters yet."""
+        if self._trainer.is_updating or self._steps_done == self._step_saved:
+            return
+        try:
+            self._save()
+        except Exception:  # what is raised already says more
+            logger.exception("step %d could not be saved", self._steps_done)
+
+    def _confer(self, interruption: Interruption, meter: UsageMeter) -> int:
+        """Hear from all processes; return the exit code that any of them was told by a signal."""
+        own = meter.read()
+        every = self._processes.gather_numbers(
+            interruption.exit_code, own.cpu_seconds, own.peak_memory_mib, own.peak_gpu_memory_mib
+        )
+        exit_codes, cpu_seconds, memory, gpu_memory = zip(*every, strict=True)
+        self._usage = self._usage_before + replace(
+            own,
+            cpu_seconds=sum(cpu_seconds),
+            peak_memory_mib=max(memory),
+            peak_gpu_memory_mib=max(gpu_memory),
+        )
+        return int(max(exit_codes))
+
+    def _is_state_due(self) -> bool:
+        age_seconds = time.monotonic() - self._saved_at
+        is_old = age_seconds >= self._run.optimization.state_interval_seconds
+        return is_old or self._trainer.plan.ends_epoch(self._steps_done - 1)
+
+    def _save(self) -> None:
+        if self._metrics is None:
+            return
+        trainer = self._trainer
+        record = {
+            "metrics": self._metrics.to_record(),
+            "scaler": trainer.scaler.state_dict(),
+            "guard": trainer.guard.to_record(),
+            "usage": asdict(self._usage),
+        }
+        tensors = capture(trainer.parameters, trainer.optimizer)
+        self._store.save(TrainingState(self._steps_done, tensors, record))
+        self._step_saved = self._steps_done
+        self._saved_at = time.monotonic()
+
+    def _finish(self, meter: UsageMeter) -> None:
+        """Write the results; killed in between, the last state leads here again."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics.write()
+        write_provenance(
+            self._files.provenance,
+            usage=self._usage,
+            started=meter.started,
+            checksums=_checksums(self._identity),
+            details=self._details(),
+        )
+        save_adapter(self._files.adapter, self._trainer.model, self._run)
+        self._store.clear()
+
+    def _details(self) -> dict[str, Any]:
+        plan, guard = self._trainer.plan, self._trainer.guard
+        counts = {name: p.numel() for name, p in self._trainer.parameters.items()}
+        return {
+            "identity_sha256": identity_sha256(self._identity),
+            "seed": self._run.seed,
+            "steps": plan.total_steps,
+            "skipped_steps": guard.skipped_steps,
+            "overflow_steps": guard.overflow_steps,
+            "items": plan.num_items,
+            "device": str(self._trainer.model.device),
+            "parallel_processes": self._processes.world_size,
+            "accumulation_steps": plan.optimization.accumulation_steps(self._processes.world_size),
+            "threads": torch.get_num_threads(),
+            "trainable_parameters": sum(counts.values()),
+            "trainable_parameters_by_part": _by_part(counts),
+        }
+
+
+def _checksums(identity: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        f"{kind}/{name}": checksum
+        for kind in ("data", "weights")
+        for name, checksum in identity[kind].items()
+    }
+
+
+def _by_part(counts: Mapping[str, int]) -> dict[str, int]:
+    parts: dict[str, int] = {}
+    for name, count in counts.items():
+        part = name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + count
+    return parts

@@ -1,0 +1,78 @@
+"""Protects how a process finds out that it is one of several: torchrun, srun, or neither."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from ademvl.errors import SettingsError
+from ademvl.training.place import Place, find_place
+
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "node1",
+    "MASTER_PORT": "29500",
+}
+SRUN = {
+    "SLURM_JOB_ID": "12",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "6",
+    "SLURM_LOCALID": "2",
+    "SLURM_NODEID": "1",
+    "SLURM_NTASKS": "8",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+    "SLURM_STEP_NODELIST": "node1,node2",
+}
+
+
+def test_usual_process_is_alone() -> None:
+    assert find_place({"PATH": "/bin"}) is None
+
+
+def test_torchrun() -> None:
+    assert find_place(TORCHRUN) == Place(
+        rank=5, world_size=8, local_rank=1, local_processes=4, init_method="env://"
+    )
+
+
+def test_tasks_of_srun() -> None:
+    place = find_place(SRUN)
+    assert place is not None
+    assert (place.rank, place.world_size, place.local_rank, place.local_processes) == (6, 8, 2, 4)
+    assert place.init_method.startswith("tcp://node1:2")
+    assert place.init_method == find_place({**SRUN, "SLURM_PROCID": "0"}).init_method
+    assert place.init_method != find_place({**SRUN, "SLURM_JOB_ID": "13"}).init_method
+
+
+def test_address_of_the_user_is_taken() -> None:
+    place = find_place({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
+    assert place is not None
+    assert place.init_method == "tcp://10.0.0.1:1234"
+
+
+@pytest.mark.parametrize(("node", "expected"), [("0", 3), ("1", 3), ("2", 2)])
+def test_machines_with_different_numbers_of_tasks(node: str, expected: int) -> None:
+    place = find_place({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "3(x2),2", "SLURM_NODEID": node})
+    assert place is not None
+    assert place.local_processes == expected
+
+
+def test_batch_script_with_several_tasks_is_none_of_them() -> None:
+    script = {"SLURM_JOB_ID": "12", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
+    assert find_place(script) is None
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {key: value for key, value in TORCHRUN.items() if key != "MASTER_ADDR"},
+        {**TORCHRUN, "RANK": "first"},
+        {key: value for key, value in SRUN.items() if key != "SLURM_PROCID"},
+    ],
+)
+def test_half_an_environment_is_an_error(environ: Mapping[str, str]) -> None:
+    with pytest.raises(SettingsError, match="started as one of several processes"):
+        find_place(environ)

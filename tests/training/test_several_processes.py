@@ -1,0 +1,136 @@
+"""Protects that the number of processes changes nothing, also where it changes on the way."""
+
+import dataclasses
+import json
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from ademvl.config.run import FeatureSettings, RunSettings
+from ademvl.training.metrics import read_metrics
+from tests import tiny
+from tests.training import children
+
+# Asked for is 1e-6. Gradients are added up in fp64, so that most often there is no difference.
+LOSS_TOLERANCE = 1e-6
+STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    tiny.make_run(folder)
+    return folder
+
+
+def _run(world: Path, *, mode: str, steps: int, **changes: object) -> RunSettings:
+    defaults = {
+        "effective_batch_size": 8,
+        "per_device_batch_size": 2,
+        "epochs": float(steps),  # a batch of 8 out of 12 items: one step an epoch
+        "warmup_epochs": 4.0,
+        "base_lr": 9e-3 * 32,  # the peak of the paper's 9e-3 at its batch of 32
+        "log_interval_steps": 1,
+        "features": FeatureSettings(mode=mode, precision="fp32", cache_dir=str(world / "features")),
+    }
+    return tiny.make_run(world, **{**defaults, **changes})
+
+
+def _losses(run_dir: Path) -> list[float]:
+    return [row.loss for row in read_metrics(run_dir / "metrics.csv")]
+
+
+def _train(folder: Path, run: RunSettings, *, processes: int) -> Path:
+    run_dir = tiny.write_run(folder / f"on{processes}", run)
+    children.train(run_dir, processes=processes)
+    return run_dir
+
+
+def test_two_processes_follow_the_trajectory_of_one(world: Path, tmp_path: Path) -> None:
+    run = _run(world, mode="online", steps=8)
+    one, two = (_train(tmp_path, run, processes=count) for count in (1, 2))
+    assert _losses(two) == pytest.approx(_losses(one), abs=LOSS_TOLERANCE)
+    provenance = json.loads((two / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["parallel_processes"] == 2
+    assert provenance["accumulation_steps"] == 2
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_fifty_steps_on_one_two_and_four_processes(world: Path, tmp_path: Path, mode: str) -> None:
+    run = _run(world, mode=mode, steps=STEPS)
+    one, *others = (_losses(_train(tmp_path, run, processes=count)) for count in (1, 2, 4))
+    assert len(one) == STEPS
+    assert one[-1] < one[0]
+    for losses in others:
+        assert losses == pytest.approx(one, abs=LOSS_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cached", "online"])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_resume_on_another_number_of_processes(
+    world: Path, tmp_path: Path, mode: str, before: int, after: int
+) -> None:
+    run = _run(world, mode=mode, steps=STEPS)
+    undisturbed = _train(tmp_path, run, processes=1)
+    run_dir = tiny.write_run(tmp_path / "moved", run)
+    started = children.start_several(run_dir, before) if before > 1 else [children.start(run_dir)]
+    codes = children.interrupt(run_dir, started, signal.SIGTERM, wait_seconds=0.1)
+    assert codes == [75] * before
+    assert 0 < int(children.newest_state(run_dir)[5:13]) < STEPS
+    children.train(run_dir, processes=after)
+    assert _losses(run_dir) == pytest.approx(_losses(undisturbed), abs=LOSS_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_two_processes_stopped_at_random_steps_end_bit_identically(
+    world: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = _run(world, mode="online", steps=STEPS, state_interval_seconds=0.0)
+    expected = _train(tmp_path, run, processes=2)
+    run_dir = tiny.write_run(tmp_path / "stopped", run)
+    moments = random.Random(int(number))
+    expected_code = 75 if number == signal.SIGTERM else -signal.SIGKILL
+    for _ in range(3):
+        codes = children.interrupt(
+            run_dir,
+            children.start_several(run_dir, 2),
+            number,
+            wait_seconds=moments.uniform(0.0, 0.2),
+        )
+        assert codes == [expected_code] * 2
+    children.train(run_dir, processes=2)
+    assert children.results(run_dir) == children.results(expected)
+
+
+def test_signal_to_one_process_ends_all_with_a_state(world: Path, tmp_path: Path) -> None:
+    run = _run(world, mode="cached", steps=400, state_interval_seconds=0.0)
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    first, second = children.start_several(run_dir, 2)
+    children.wait_for_new_state(run_dir, "", first, second)
+    second.terminate()
+    assert children.finish(first, second) == [75, 75]
+    assert children.newest_state(run_dir)
+
+
+def test_lost_process_ends_the_other_which_keeps_what_was_done(world: Path, tmp_path: Path) -> None:
+    run = _run(world, mode="cached", steps=400)
+    run_dir = tiny.write_run(
+        tmp_path / "run",
+        dataclasses.replace(
+            run, optimization=dataclasses.replace(run.optimization, state_interval_seconds=1e9)
+        ),
+    )
+    first, second = children.start_several(run_dir, 2)
+    children.wait_for_new_state(run_dir, "", first, second)
+    second.kill()
+    codes = children.finish(first, second)
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0
+    last_row = read_metrics(run_dir / "metrics.csv")[-1]
+    assert int(children.newest_state(run_dir)[5:13]) == last_row.step
