@@ -30,6 +30,7 @@ from ademvl.training.place import find_place
 logger = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
+_TIME_FOR_THE_CAUSE_SECONDS = 2.0
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torchrun for each process it starts
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -108,12 +109,18 @@ def run_as_one_of_several(work: Callable[[], int], *, rank: int) -> int:
         _end_with_parent()
     try:
         return work()
+    except PeerLostError as error:
+        if not error_file:
+            raise
+        # The first process to end is taken for the cause: let the lost one come to its end.
+        time.sleep(_TIME_FOR_THE_CAUSE_SECONDS)
+        _record(Path(error_file), str(error))
+        return EXIT_RETRY
     except AdemvlError as error:
-        exit_code = EXIT_RETRY if isinstance(error, PeerLostError) else EXIT_USER_ERROR
         if not error_file:
             raise
         _record(Path(error_file), str(error))
-        return exit_code
+        return EXIT_USER_ERROR
     except Exception as error:
         if error_file:
             _record(Path(error_file), f"{type(error).__name__}: {error}")
