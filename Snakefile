@@ -63,6 +63,7 @@ localrules:
     tables,
     figures,
     report,
+    bundle,
 
 
 rule all:
@@ -111,6 +112,12 @@ rule report:
     """One page with tables, figures, costs and provenance."""
     input:
         plan.report(),
+
+
+rule bundle:
+    """The results as one zip file, to be passed on and compared (ademvl diff)."""
+    input:
+        plan.bundle(),
 
 
 onstart:

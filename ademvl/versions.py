@@ -18,5 +18,6 @@ RESULT_VERSIONS = {
     "tables": 4,
     "figures": 1,
     "fusion_maps": 2,
+    "bundle": 1,
     "report": 2,
 }

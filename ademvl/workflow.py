@@ -287,6 +287,10 @@ class WorkflowPlan:
         """Page that shows everything."""
         return [f"{self.results}/report/index.html"]
 
+    def bundle(self, wildcards: Any = None) -> list[str]:
+        """The results as one file, to be passed on."""
+        return [f"{self.results}/bundle.zip"]
+
     def gpus(self, wildcards: Any) -> int:
         """GPUs that a run's job asks for: none for the mini backbones."""
         return 0 if self.run(wildcards).backbones.llm == "mini" else 1

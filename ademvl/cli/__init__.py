@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from ademvl import __version__
 from ademvl.cli import (
     backbone_verbs,
+    bundle_verbs,
     check_verbs,
     compare_verbs,
     data_verbs,
@@ -32,6 +33,7 @@ _MODULES = (
     score_verbs,
     compare_verbs,
     predict_verbs,
+    bundle_verbs,
     check_verbs,
 )
 _EPILOG = """\
@@ -42,6 +44,7 @@ examples:
   ademvl evaluate results/mini/runs/adem/seed0   predict and score it
   ademvl tables results/mini/study.yaml          tables from whatever has been run
   ademvl compare results/mini/runs/adem results/mini/runs/text_only
+  ademvl diff results/mini mini.zip              what differs from a bundle, and whether it matters
   ademvl predict results/mini/runs/captions/seed0 --image photo.jpg --caption
   ademvl params --study config.yaml              exact counts of trained parameters
 """

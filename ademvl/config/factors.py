@@ -9,7 +9,7 @@ from ademvl.config.study import RunTemplate, Study
 
 _NO_FACTORS = ("label", "seeds", "reported", "adapter")
 """Keys of a run that are not compared: its seeds, and what no result depends on."""
-_NOT_COMPARABLE = ("task", "dataset")
+_NOT_COMPARABLE = ("task", "dataset", "evaluation.split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
     """Find the runs that differ in one setting from one of the study's `base_runs`.
 
     Runs come in the order of the study file, each with the first base that it fits. Base runs are
-    compared with the base runs before them. Another task or data set is no factor: what is asked
-    must be the same.
+    compared with the base runs before them. Another task, data set or split is no factor: what is
+    asked must be the same, so that runs can be compared item by item.
     """
     runs, bases = study.settings.runs, study.settings.base_runs
     settings = {name: dict(_settings_of(template)) for name, template in runs.items()}

@@ -33,10 +33,6 @@ def test_runs_that_differ_in_one_setting_are_found_whatever_their_label_and_seed
     }
 
 
-def test_another_task_is_no_factor(raw: dict[str, Any]) -> None:
-    assert "captions" not in found(raw)
-
-
 def test_run_that_differs_in_two_settings_is_no_factor(raw: dict[str, Any]) -> None:
     raw["runs"]["no_adaptive_fusion"]["method"]["alpha"] = 0.2
     assert "no_adaptive_fusion" not in found(raw)
@@ -50,8 +46,18 @@ def test_nested_settings_and_lists_count_as_one(raw: dict[str, Any]) -> None:
 
 
 def test_run_belongs_to_the_base_that_it_is_close_to(raw: dict[str, Any]) -> None:
-    raw["runs"]["val"] = {"task": "coco_caption", "evaluation": {"split": "val"}}
-    assert found(raw)["val"] == "captions, evaluation.split: test -> val"
+    raw["runs"]["short"] = {"task": "coco_caption", "evaluation": {"max_new_tokens": 10}}
+    assert found(raw)["short"] == "captions, evaluation.max_new_tokens: 20 -> 10"
+
+
+def test_other_items_are_no_factor(raw: dict[str, Any]) -> None:
+    raw["runs"]["val"] = {"evaluation": {"split": "val"}}
+    assert not {"captions", "val"} & found(raw).keys()
+
+
+def test_evaluating_another_runs_adapter_is_no_factor_itself(raw: dict[str, Any]) -> None:
+    raw["runs"]["letter"] = {"adapter": "adem", "evaluation": {"answer_by": "letter"}}
+    assert found(raw)["letter"] == "adem, evaluation.answer_by: greedy -> letter"
 
 
 def test_without_base_runs_there_are_no_factors(raw: dict[str, Any]) -> None:

@@ -45,6 +45,10 @@ def test_run_reads_the_manifest_of_its_data_set(plan: WorkflowPlan) -> None:
     assert plan.run_data(wildcards("adem")) == ["results/shared/data/easy_vqa/manifest.json"]
 
 
+def test_bundle_lies_with_the_results(plan: WorkflowPlan) -> None:
+    assert plan.bundle() == ["results/mini/bundle.zip"]
+
+
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
     assert plan.gpus(wildcards("adem")) == 0
 

@@ -142,3 +142,29 @@ rule write_page:
         version=plan.versions["report"],
     shell:
         "ademvl report {input.study} 2> {log}"
+
+
+rule write_bundle:
+    """Scores, predictions, provenance, settings, tables and figures in one zip file."""
+    input:
+        study="<results>/study.yaml",
+        scores=plan.scores(),
+        tables=plan.tables(),
+        figures=plan.figures(),
+    output:
+        "<results>/bundle.zip",
+    log:
+        "<results>/logs/write_bundle.log",
+    benchmark:
+        "<results>/benchmarks/write_bundle.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+        gpu=0,
+    params:
+        version=plan.versions["bundle"],
+    shell:
+        "ademvl bundle {input.study} --with-figures --output {output} 2> {log}"

@@ -1,0 +1,227 @@
+"""Collects what a bundle of a study's results holds, without paths of the machine they come from.
+
+Names and content depend on the results alone: the same results give the same bundle, wherever they
+lie. Logs, states, the page and the data itself stay out.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ademvl.config.run import RunSettings
+from ademvl.config.study import Study, load_study, study_to_json
+from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.files import dump_json, read_json
+from ademvl.reporting.results import RunResult, SeedResult, read_results
+
+_log = logging.getLogger(__name__)
+
+STUDY_FILE = "study.yaml"
+_ABSOLUTE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
+_REMEDY = "Run the same command again that made the file."
+_PLACES = ("results_dir", "shared_dir")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a bundle holds.
+
+    Attributes:
+        study: name of the study.
+        files: content by name in the bundle.
+        states: of each `<run>/seed<k>`: `finished`, or what keeps it out.
+        ended: when the last training ended, ISO 8601; empty without any.
+    """
+
+    study: str
+    files: Mapping[str, bytes]
+    states: Mapping[str, str]
+    ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What is collected beside scores, predictions, provenance, settings and tables.
+
+    Attributes:
+        figures: pictures of the study.
+        adapters: trained adapters.
+    """
+
+    figures: bool = False
+    adapters: bool = False
+
+
+def collect(results_dir: Path, extras: Extras = Extras()) -> Collection:
+    """Collect the results of a study.
+
+    Args:
+        results_dir: <results>/<study>, or the study.yaml in it.
+        extras: what else to collect.
+
+    Raises:
+        DataError: nothing there has been finished; or a file is missing or malformed, or holds a
+            path of this machine where none can be taken out.
+        SettingsError: the study's settings are wrong.
+    """
+    folder = results_dir.parent if results_dir.name == STUDY_FILE else results_dir
+    study = load_study(folder / STUDY_FILE)
+    results = read_results(study)
+    if study.results_dir.resolve() != folder.resolve():
+        raise SettingsError(
+            f"{folder}: its study.yaml says that results are in {study.results_dir}; call from the "
+            "folder that this is relative to"
+        )
+    files = {STUDY_FILE: _yaml(_study_settings(study))}
+    states, ended = {}, ""
+    for run, seed in _seeds(results.runs):
+        name = f"{run.name}/seed{seed.settings.seed}"
+        states[name] = seed.state
+        if seed.state != "finished":
+            _log.warning("%s: %s, left out", name, seed.state)
+            continue
+        ended = max(ended, str(seed.provenance.get("ended", "")))
+        files.update(_run_files(f"runs/{name}", seed, extras))
+    if "finished" not in states.values():
+        raise DataError(f"{folder}: no run is finished; run `snakemake` first")
+    files.update(_answers(study))
+    files.update(_folder(folder, "tables", (".csv", ".md", ".tex", ".html")))
+    if extras.figures:
+        files.update(_folder(folder, "figures", (".png", ".svg")))
+    _refuse_paths(folder, files)
+    return Collection(study.name, dict(sorted(files.items())), states, ended)
+
+
+def _seeds(runs: tuple[RunResult, ...]) -> Iterator[tuple[RunResult, SeedResult]]:
+    return ((run, seed) for run in runs for seed in run.seeds)
+
+
+def _study_settings(study: Study) -> dict[str, Any]:
+    """Return a study's settings without the places where its files lie."""
+    plain = json.loads(study_to_json(study))
+    return {key: value for key, value in plain.items() if key not in _PLACES}
+
+
+def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[str, bytes]]:
+    folder, task = seed.run_dir, seed.settings.evaluation_task
+    raw = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    yield f"{prefix}/run.yaml", _yaml(raw)
+    names = ["provenance.json", f"scores/{task}.json", f"predictions/{task}.header.json"]
+    for name in names:
+        if (folder / name).is_file():
+            yield f"{prefix}/{name}", _json(read_json(folder / name, remedy=_REMEDY))
+    as_they_are = [f"predictions/{task}.jsonl", "metrics.csv"]
+    if extras.adapters and (folder / "adapter").is_dir():
+        description = folder / "adapter" / "adapter.json"
+        yield f"{prefix}/adapter/adapter.json", _json(read_json(description, remedy=_REMEDY))
+        as_they_are.append("adapter/adapter.safetensors")
+    for name in as_they_are:
+        if (folder / name).is_file():
+            yield f"{prefix}/{name}", (folder / name).read_bytes()
+
+
+def _answers(study: Study) -> Iterator[tuple[str, bytes]]:
+    """Give what predictions are compared with, once for each data set and split."""
+    seen = set()
+    for run in study.runs:
+        template = study.settings.runs[run.name]
+        dataset = template.evaluation_dataset or template.dataset
+        name = answers_name(dataset, run.evaluation_task, run.evaluation.split)
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            yield name, _json(right_answers(run))
+        except DataError as error:
+            _log.warning("no right answers, so no paired tests later: %s", error)
+
+
+def answers_name(dataset: str, task: str, split: str) -> str:
+    """Return the name in a bundle of the right answers to a split of a data set."""
+    return f"answers/{dataset}/{task}_{split}.json"
+
+
+def right_answers(run: RunSettings) -> dict[str, Any]:
+    """Return what a run's predictions are compared with, by item id.
+
+    ScienceQA: the right choice and the columns that the question counts in; MME: yes or no;
+    captions: references.
+
+    Raises:
+        DataError: the data set is not there, or malformed.
+    """
+    root, split = Path(run.data_dir), run.evaluation.split
+    if run.task == "coco_caption":
+        from ademvl.data.captions import karpathy_file, load_coco_references
+
+        references = load_coco_references(karpathy_file(root, f"{split}_gt"))
+        return {str(image_id): list(texts) for image_id, texts in references.items()}
+    if run.task == "instruction":
+        from ademvl.data.examples import mme_examples
+        from ademvl.data.mme import load_benchmark
+
+        questions = load_benchmark(Path(run.evaluation_data_dir))
+        pairs = zip(mme_examples(questions), questions, strict=True)
+        return {example.item_id: question.gold.strip().lower() for example, question in pairs}
+    from ademvl.data.scienceqa import load_scienceqa
+    from ademvl.evaluation.scienceqa import COLUMNS
+
+    return {
+        problem.question_id: {
+            "answer_index": problem.answer_index,
+            "columns": [name for name, belongs in COLUMNS.items() if belongs(problem)],
+        }
+        for problem in load_scienceqa(root).split(split)
+    }
+
+
+def _folder(root: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    for path in sorted((root / name).glob("*")):
+        if path.is_file() and path.suffix in suffixes:
+            yield f"{name}/{path.name}", path.read_bytes()
+
+
+def _yaml(value: Any) -> bytes:
+    text = yaml.safe_dump(_without_places(value), sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def _json(value: Any) -> bytes:
+    return dump_json(_without_places(value)).encode()
+
+
+def _without_places(value: Any) -> Any:
+    """Keep the last name of absolute paths only: where files lay says nothing about results."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if isinstance(value, str) and _ABSOLUTE.match(value) and "\n" not in value:
+        return f"<path>/{_last_name(value)}"
+    return value
+
+
+def _last_name(path: str) -> str:
+    """Return a path's last name, unless that is a home folder's, which tells who somebody is."""
+    if Path(path) == Path.home() or (path.startswith("~") and "/" not in path):
+        return ""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def _refuse_paths(folder: Path, files: Mapping[str, bytes]) -> None:
+    places = {str(Path.home()), str(Path.cwd()), str(folder.resolve())} - {"/"}
+    findings = [
+        f"{name}: {place}"
+        for name, content in files.items()
+        for place in sorted(places)
+        if re.search(re.escape(place.encode()) + rb"(?![\w.-])", content)
+    ]
+    if findings:
+        remedy = "Make these files again with relative paths, or leave them out."
+        raise DataError(list_findings("paths of this machine would be passed on", findings, remedy))

@@ -1,0 +1,122 @@
+"""RO-Crate metadata of a bundle (https://w3id.org/ro/crate/1.1): what each file is."""
+
+import mimetypes
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import ademvl
+from ademvl.bundle.collection import Collection
+from ademvl.files import dump_json
+
+CRATE_FILE = "ro-crate-metadata.json"
+_PROFILE = "https://w3id.org/ro/crate/1.1"
+_CONTEXT = [f"{_PROFILE}/context", {"sha256": "https://schema.org/sha256"}]
+_PAPER = "https://arxiv.org/abs/2410.17779"
+_UNKNOWN_DATE = "1970-01-01"
+_SOFTWARE = "#ademvl"
+_TYPES = {
+    ".jsonl": "application/jsonl",
+    ".md": "text/markdown",
+    ".safetensors": "application/octet-stream",
+    ".tex": "application/x-tex",
+    ".yaml": "application/yaml",
+}
+_DESCRIPTIONS = {
+    "manifest.json": "Names, sizes and checksums of all files; states of all runs",
+    "study.yaml": "Settings of the study",
+    "run.yaml": "Resolved settings of one run",
+    "provenance.json": "Code, packages, hardware, checksums of data and weights, cost",
+    "metrics.csv": "Logged steps of a training",
+    "adapter.json": "What the trained parameters belong to",
+    "adapter.safetensors": "Trained parameters",
+}
+_FOLDERS = {
+    "scores": "Scores with intervals",
+    "predictions": "Predictions of every item",
+    "answers": "Right answers or reference captions, for paired tests",
+    "tables": "Measured beside reported numbers",
+    "figures": "Figure",
+}
+
+
+def crate_metadata(
+    collection: Collection, checksums: Mapping[str, str], *, license_url: str
+) -> str:
+    """Render the metadata as JSON-LD.
+
+    Args:
+        collection: what the bundle holds.
+        checksums: SHA-256 of every file in the bundle but this one, by name.
+        license_url: under which the results are passed on; empty for none.
+    """
+    sizes = {name: len(content) for name, content in collection.files.items()}
+    files = [
+        _file(name, sha256=checksum, size=sizes.get(name)) for name, checksum in checksums.items()
+    ]
+    root: dict[str, Any] = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Results of the study {collection.study}",
+        "description": "Scores, predictions, settings and provenance of trainings of ADEM-VL",
+        "datePublished": collection.ended[:10] or _UNKNOWN_DATE,
+        "hasPart": [{"@id": entity["@id"]} for entity in files],
+        "citation": {"@id": _PAPER},
+    }
+    linked = [{"@id": license_url, "@type": "CreativeWork"}] if license_url else []
+    if license_url:
+        root["license"] = {"@id": license_url}
+    graph = [
+        {
+            "@id": CRATE_FILE,
+            "@type": "CreativeWork",
+            "conformsTo": {"@id": _PROFILE},
+            "about": {"@id": "./"},
+        },
+        root,
+        *files,
+        {
+            "@id": "#study",
+            "@type": "CreateAction",
+            "name": f"Trainings and evaluations of the study {collection.study}",
+            "instrument": {"@id": _SOFTWARE},
+            "result": [
+                {"@id": name}
+                for name in checksums
+                if PurePosixPath(name).parts[0] in ("runs", "tables", "figures")
+            ],
+            **({"endTime": collection.ended} if collection.ended else {}),
+        },
+        {
+            "@id": _SOFTWARE,
+            "@type": "SoftwareApplication",
+            "name": "ademvl",
+            "version": ademvl.__version__,
+        },
+        {
+            "@id": _PAPER,
+            "@type": "ScholarlyArticle",
+            "name": "ADEM-VL: Adaptive and Embedded Fusion for Efficient Vision-Language Tuning",
+        },
+        *linked,
+    ]
+    return dump_json({"@context": _CONTEXT, "@graph": graph})
+
+
+def _file(name: str, *, sha256: str, size: int | None) -> dict[str, Any]:
+    path = PurePosixPath(name)
+    folder = next((part for part in path.parts[:-1] if part in _FOLDERS), "")
+    description = _DESCRIPTIONS.get(path.name) or _FOLDERS.get(folder, "")
+    encoding = _TYPES.get(path.suffix) or mimetypes.types_map.get(path.suffix, "text/plain")
+    entity: dict[str, Any] = {
+        "@id": name,
+        "@type": "File",
+        "name": path.name,
+        "encodingFormat": encoding,
+        "sha256": sha256,
+    }
+    if size is not None:
+        entity["contentSize"] = str(size)
+    if description:
+        entity["description"] = description
+    return entity

@@ -1,0 +1,155 @@
+"""What a bundle says of each training: settings, provenance, scores, predictions, right answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from ademvl.bundle.collection import STUDY_FILE, Collection, answers_name
+from ademvl.config.run import RunSettings
+from ademvl.config.schema import all_plain, build, check, schema_of
+from ademvl.errors import DataError, SettingsError
+
+_OF_PLACE = ("study", "name", "seed", "data_dir", "evaluation_data_dir", "features.cache_dir")
+"""Settings of a run that say where it lies or what it is called, and decide nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRecord:
+    """One training of a run.
+
+    Attributes:
+        run: key under `runs`.
+        seed: of the run.
+        task: name of the score file.
+        settings: by dotted path, without what only names or places the run.
+        provenance: content of provenance.json; empty where the run takes another run's adapter.
+        scores: content of the score file.
+        predictions: row by item id; empty without any.
+        answers: right answers by item id; empty where they are not known.
+    """
+
+    run: str
+    seed: int
+    task: str
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    predictions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's results as a bundle holds them."""
+
+    label: str
+    collection: Collection
+
+    @cached_property
+    def runs(self) -> dict[str, list[SeedRecord]]:
+        """Finished trainings by run, seeds in order.
+
+        Raises:
+            DataError: a file is malformed; names it.
+        """
+        found: dict[str, list[SeedRecord]] = {}
+        for name, state in self.collection.states.items():
+            run, _, seed = name.partition("/seed")
+            if state == "finished":
+                found.setdefault(run, []).append(self._record(run, int(seed)))
+        return {run: sorted(seeds, key=lambda s: s.seed) for run, seeds in found.items()}
+
+    @property
+    def tables(self) -> dict[str, bytes]:
+        """Tables by file name."""
+        return {
+            PurePosixPath(name).name: content
+            for name, content in self.collection.files.items()
+            if name.startswith("tables/")
+        }
+
+    def _record(self, run: str, seed: int) -> SeedRecord:
+        prefix = f"runs/{run}/seed{seed}"
+        raw = self._yaml(f"{prefix}/run.yaml")
+        task = "mme" if raw.get("task") == "instruction" else str(raw.get("task"))
+        return SeedRecord(
+            run=run,
+            seed=seed,
+            task=task,
+            settings={k: v for k, v in flattened(_complete(raw)).items() if k not in _OF_PLACE},
+            provenance=self._json(f"{prefix}/provenance.json", optional=True),
+            scores=self._json(f"{prefix}/scores/{task}.json"),
+            predictions=self._lines(f"{prefix}/predictions/{task}.jsonl"),
+            answers=self._json(self._answers_name(run, raw, task), optional=True),
+        )
+
+    def _answers_name(self, run: str, settings: Mapping[str, Any], task: str) -> str:
+        template = self._templates.get(run) or {}
+        dataset = template.get("evaluation_dataset") or template.get("dataset") or ""
+        split = (settings.get("evaluation") or {}).get("split", "")
+        return answers_name(str(dataset), task, str(split))
+
+    @cached_property
+    def _templates(self) -> Mapping[str, Any]:
+        return self._object(self._yaml(STUDY_FILE).get("runs"), STUDY_FILE)
+
+    def _content(self, name: str, *, optional: bool = False) -> bytes:
+        content = self.collection.files.get(name)
+        if content is None and not optional:
+            raise DataError(f"{self.label}: {name} is missing; make the bundle again")
+        return content or b""
+
+    def _yaml(self, name: str) -> Mapping[str, Any]:
+        try:
+            raw = yaml.safe_load(self._content(name))
+        except yaml.YAMLError as error:
+            raise DataError(f"{self.label}: {name} is not valid YAML: {error}") from error
+        return self._object(raw, name)
+
+    def _json(self, name: str, *, optional: bool = False) -> Mapping[str, Any]:
+        content = self._content(name, optional=optional)
+        if not content:
+            return {}
+        try:
+            raw = json.loads(content)
+        except ValueError as error:
+            raise DataError(f"{self.label}: {name} is not valid JSON: {error}") from error
+        return self._object(raw, name)
+
+    def _lines(self, name: str) -> dict[str, Mapping[str, Any]]:
+        try:
+            rows = [json.loads(line) for line in self._content(name, optional=True).splitlines()]
+            return {str(row["id"]): row for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.label}: {name} is malformed ({error!r})") from error
+
+    def _object(self, raw: Any, name: str) -> Mapping[str, Any]:
+        if not isinstance(raw, dict):
+            raise DataError(f"{self.label}: {name} holds a {type(raw).__name__}, not an object")
+        return raw
+
+
+def _complete(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fill in settings that are written only where they are not at their default."""
+    try:
+        checked = check(raw, schema_of(RunSettings), source="run.yaml")
+        plain: Mapping[str, Any] = all_plain(build(RunSettings, checked))
+        return plain
+    except SettingsError:
+        return raw  # of another version of ademvl: compared as written
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

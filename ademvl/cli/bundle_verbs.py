@@ -1,0 +1,60 @@
+"""Verbs that pass results on: a bundle, and what differs between two of them."""
+
+import argparse
+from pathlib import Path
+
+from ademvl.cli.verb import Verbs, add_verb
+
+_DIFF_EPILOG = """\
+exit code:
+  0  the same, or no difference that matters
+  1  a run differs significantly, cannot be compared, or is finished on one side only
+     (with --strict: anything is not the same)
+  2  an error, such as a damaged bundle
+"""
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs of bundles."""
+    summary = "Write a study's results as one zip file, to be passed on."
+    bundle = add_verb(verbs, "bundle", _bundle, summary)
+    bundle.add_argument("results", type=Path, help="<results>/<study>, or the study.yaml in it")
+    bundle.add_argument("--output", type=Path, required=True, help="zip file to write")
+    bundle.add_argument("--with-figures", action="store_true", help="add the study's figures")
+    bundle.add_argument("--with-adapters", action="store_true", help="add the trained adapters")
+    bundle.add_argument("--license", default="", help="URL of the licence of the results")
+
+    summary = "Say what differs between two bundles or results folders, and whether it matters."
+    diff = add_verb(verbs, "diff", _diff, summary)
+    diff.epilog, diff.formatter_class = _DIFF_EPILOG, argparse.RawDescriptionHelpFormatter
+    for name, metavar in (("first", "A"), ("second", "B")):
+        diff.add_argument(name, type=Path, metavar=metavar, help="bundle, or <results>/<study>")
+    diff.add_argument("--strict", action="store_true", help="exit with 1 unless all is the same")
+    diff.add_argument("--json", action="store_true", help="print JSON instead of text")
+    diff.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from ademvl.bundle.archive import write_bundle
+    from ademvl.bundle.collection import Extras
+
+    extras = Extras(figures=options.with_figures, adapters=options.with_adapters)
+    made = write_bundle(options.results, options.output, extras, license_url=options.license)
+    finished = sum(state == "finished" for state in made.states.values())
+    print(f"{options.output}: {finished} of {len(made.states)} trainings, {len(made.files)} files")
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from ademvl.bundle.archive import open_results
+    from ademvl.bundle.difference import compare_results
+    from ademvl.bundle.difference_text import render, to_json
+    from ademvl.bundle.records import Results
+    from ademvl.files import dump_json
+
+    first, second = (
+        Results(str(path), open_results(path)) for path in (options.first, options.second)
+    )
+    found = compare_results(first, second, seed=options.seed)
+    print(dump_json(to_json(found)) if options.json else render(found), end="")
+    return int(not found.is_same if options.strict else found.matters)

@@ -1,0 +1,95 @@
+"""A finished study in a temporary folder: real questions, made-up predictions, right scores."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.study import load_study, run_to_json, study_to_json, write_settings
+from ademvl.data.scienceqa import load_scienceqa
+from ademvl.evaluation.scienceqa import score_scienceqa
+from ademvl.files import write_json
+from tests.tiny import make_scienceqa
+
+NUM_TEST = 60
+Predict = Callable[[int, int, int], int]
+"""(place in the split, right choice, seed) to a predicted choice."""
+
+
+def usual(place: int, right: int, seed: int) -> int:
+    """Answer three in four questions rightly."""
+    return right if (place + seed) % 4 else 1 - right
+
+
+class FinishedStudy:
+    """Results of two runs, `adem` with two seeds and `other` with one."""
+
+    def __init__(self, root: Path, **changes: Any) -> None:
+        self.root = root
+        data = root / "results/shared/data/squares/scienceqa"
+        if not data.is_dir():
+            make_scienceqa(data, num_test=NUM_TEST)
+        self.data = data
+        self.raw: dict[str, Any] = {
+            "study": "tiny",
+            "scale": "mini",
+            "results_dir": str(root / "results"),
+            "shared_dir": str(root / "results/shared"),
+            "datasets": {"squares": {"source": "scienceqa", "existing": "/home/somebody/squares"}},
+            "defaults": {"dataset": "squares", "features": {"mode": "cached"}},
+            "runs": {"adem": {"seeds": [0, 1]}, "other": {"method": {"gamma": 0.0}}},
+            **changes,
+        }
+
+    def finish(self, *, predict: Predict = usual, only: tuple[str, ...] = ()) -> Path:
+        """Write everything that verbs leave; return the study's folder."""
+        study = load_study(self.raw)
+        write_settings(study.results_dir / "study.yaml", study_to_json(study))
+        for run in study.runs:
+            if only and run.name not in only:
+                continue
+            folder = study.run_dir(run)
+            write_settings(folder / "run.yaml", run_to_json(run))
+            self._write(folder, run.seed, predict)
+        (study.results_dir / "tables").mkdir(exist_ok=True)
+        (study.results_dir / "tables" / "accuracy.md").write_text("| run | accuracy |\n")
+        (study.results_dir / "figures").mkdir(exist_ok=True)
+        (study.results_dir / "figures" / "curve.png").write_bytes(b"\x89PNG")
+        return study.results_dir
+
+    def _write(self, folder: Path, seed: int, predict: Predict) -> None:
+        problems = load_scienceqa(self.data).split("test")
+        predicted = {
+            problem.question_id: predict(place, problem.answer_index, seed)
+            for place, problem in enumerate(problems)
+        }
+        rows = [
+            {"id": i, "text": "AB"[index], "predicted_index": index}
+            for i, index in predicted.items()
+        ]
+        (folder / "predictions").mkdir(exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "predictions" / "scienceqa.jsonl").write_text(lines)
+        columns = {k: v.to_json() for k, v in score_scienceqa(problems, predicted).items()}
+        header = {"weights": {"llm": "/home/somebody/llama-7b"}}
+        scores = {"task": "scienceqa", "n": len(rows), "columns": columns, "header": header}
+        write_json(folder / "scores" / "scienceqa.json", scores)
+        write_json(folder / "predictions" / "scienceqa.header.json", header)
+        write_json(
+            folder / "provenance.json",
+            {
+                "code": {"version": "0.1.0", "sources_sha256": "0" * 64},
+                "packages": {"torch": "2.15.0"},
+                "python": "3.11.7",
+                "hardware": {"cpu": "Some CPU", "gpus": [], "system": "Linux x86_64"},
+                "checksums": {"data/problems.json": "sha256:1"},
+                "ended": f"2026-01-0{seed + 1}T00:00:00+00:00",
+                "usage": {"wall_seconds": 61.5},
+            },
+        )
+        (folder / "metrics.csv").write_text(
+            "step,epoch,lr,loss,grad_norm,items_per_second,tokens_per_second,memory_mib\n"
+        )
+        (folder / "adapter").mkdir(exist_ok=True)
+        write_json(folder / "adapter" / "adapter.json", {"sha256": "1"})
+        (folder / "adapter" / "adapter.safetensors").write_bytes(b"weights")

@@ -1,0 +1,228 @@
+"""Protects bundles: complete, the same bytes from the same results, private, refused if damaged."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rocrate.rocrate import ROCrate
+
+from ademvl.bundle.archive import MANIFEST_FILE, open_results, read_bundle, write_bundle
+from ademvl.bundle.collection import Extras
+from ademvl.bundle.crate import CRATE_FILE
+from ademvl.cli import main
+from ademvl.errors import DataError
+from tests.bundle.finished import NUM_TEST, FinishedStudy
+
+RUN_FILES = {
+    "metrics.csv",
+    "predictions/scienceqa.header.json",
+    "predictions/scienceqa.jsonl",
+    "provenance.json",
+    "run.yaml",
+    "scores/scienceqa.json",
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return FinishedStudy(tmp_path).finish()
+
+
+@pytest.fixture
+def bundle(results: Path, tmp_path: Path) -> Path:
+    write_bundle(results, tmp_path / "tiny.zip")
+    return tmp_path / "tiny.zip"
+
+
+def rewrite(bundle: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
+    """Write the archive anew with changed entries; None leaves one out."""
+    with zipfile.ZipFile(bundle) as archive:
+        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for name, content in entries:
+            changed = change(name, content)
+            if changed:
+                archive.writestr(*changed)
+
+
+def test_bundle_holds_scores_predictions_provenance_settings_and_answers(bundle: Path) -> None:
+    files = read_bundle(bundle).files
+    trainings = ("adem/seed0", "adem/seed1", "other/seed0")
+    expected = {f"runs/{training}/{name}" for training in trainings for name in RUN_FILES}
+    expected |= {"study.yaml", "tables/accuracy.md", "answers/squares/scienceqa_test.json"}
+    assert set(files) == expected
+    answers = json.loads(files["answers/squares/scienceqa_test.json"])
+    assert len(answers) == NUM_TEST
+    assert {"answer_index", "columns"} == set(next(iter(answers.values())))
+
+
+def test_adapters_and_figures_come_if_asked_for(results: Path, tmp_path: Path) -> None:
+    extras = Extras(figures=True, adapters=True)
+    files = write_bundle(results, tmp_path / "all.zip", extras).files
+    assert files["runs/adem/seed0/adapter/adapter.safetensors"] == b"weights"
+    assert "figures/curve.png" in files
+
+
+def test_same_results_elsewhere_give_the_same_bytes(
+    bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    FinishedStudy(elsewhere).finish()
+    write_bundle(elsewhere / "results" / "tiny", elsewhere / "tiny.zip")
+    assert (elsewhere / "tiny.zip").read_bytes() == bundle.read_bytes()
+
+
+def test_no_place_of_this_machine_is_passed_on(bundle: Path, tmp_path: Path) -> None:
+    content = bundle.read_bytes()
+    for place in (str(tmp_path), "/home/somebody"):
+        assert place.encode() not in content
+    assert b"<path>/llama-7b" in content
+    assert b"<path>/squares" in content
+
+
+def test_path_in_a_table_is_refused_by_name(results: Path, tmp_path: Path) -> None:
+    (results / "tables" / "accuracy.md").write_text(f"see {results.resolve()}/runs")
+    with pytest.raises(DataError, match=r"tables/accuracy\.md"):
+        write_bundle(results, tmp_path / "tiny.zip")
+    assert not (tmp_path / "tiny.zip").exists()
+
+
+def test_metadata_is_a_ro_crate_of_all_files(bundle: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        crate = json.loads(archive.read(CRATE_FILE))
+        names = set(archive.namelist())
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    entities = {entity["@id"]: entity for entity in crate["@graph"]}
+    descriptor, root = entities[CRATE_FILE], entities["./"]
+    assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    assert descriptor["about"] == {"@id": "./"}
+    assert root["datePublished"] == "2026-01-02"
+    assert {part["@id"] for part in root["hasPart"]} == names - {CRATE_FILE}
+    for part in root["hasPart"]:
+        entity = entities[part["@id"]]
+        assert entity["@type"] == "File"
+        if "contentSize" in entity:
+            assert int(entity["contentSize"]) == sizes[part["@id"]]
+    # Every reference leads to an entity.
+    references = [
+        value["@id"]
+        for entity in crate["@graph"]
+        for values in entity.values()
+        for value in (values if isinstance(values, list) else [values])
+        if isinstance(value, dict)
+    ]
+    assert set(references) - {"https://w3id.org/ro/crate/1.1"} <= set(entities)
+
+
+def test_ro_crate_library_reads_it(bundle: Path) -> None:
+    crate = ROCrate(bundle)
+    assert crate.name == "Results of the study tiny"
+    assert (
+        crate.get("runs/adem/seed0/scores/scienceqa.json")["encodingFormat"] == "application/json"
+    )
+    assert crate.get("#ademvl").type == "SoftwareApplication"
+
+
+def test_license_stands_in_the_metadata(results: Path, tmp_path: Path) -> None:
+    url = "https://creativecommons.org/licenses/by/4.0/"
+    write_bundle(results, tmp_path / "tiny.zip", license_url=url)
+    with zipfile.ZipFile(tmp_path / "tiny.zip") as archive:
+        graph = json.loads(archive.read(CRATE_FILE))["@graph"]
+    assert next(e for e in graph if e["@id"] == "./")["license"] == {"@id": url}
+
+
+def test_runs_that_are_not_finished_are_named_and_left_out(tmp_path: Path) -> None:
+    results = FinishedStudy(tmp_path).finish(only=("adem",))
+    made = write_bundle(results, tmp_path / "tiny.zip")
+    assert made.states == {
+        "adem/seed0": "finished",
+        "adem/seed1": "finished",
+        "other/seed0": "not run",
+    }
+    assert not [name for name in made.files if "other" in name]
+
+
+def test_nothing_finished_is_refused(tmp_path: Path) -> None:
+    results = FinishedStudy(tmp_path).finish(only=("nothing",))
+    with pytest.raises(DataError, match="no run is finished"):
+        write_bundle(results, tmp_path / "tiny.zip")
+
+
+def test_missing_data_set_is_survived(results: Path, tmp_path: Path) -> None:
+    shutil.rmtree(results.parent / "shared" / "data")
+    files = write_bundle(results, tmp_path / "tiny.zip").files
+    assert not [name for name in files if name.startswith("answers/")]
+
+
+def test_truncated_bundle_is_refused_by_name(bundle: Path) -> None:
+    bundle.write_bytes(bundle.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"tiny\.zip: truncated, or no zip archive"):
+        read_bundle(bundle)
+
+
+def test_changed_damaged_missing_and_added_files_are_refused_by_name(bundle: Path) -> None:
+    def change(name: str, content: bytes) -> tuple[str, bytes] | None:
+        if name == "study.yaml":
+            return name, content + b" "
+        return None if name == "tables/accuracy.md" else (name, content)
+
+    rewrite(bundle, change)
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr("extra.txt", "text")
+    with pytest.raises(DataError) as caught:
+        read_bundle(bundle)
+    message = str(caught.value)
+    assert "'study.yaml': its SHA-256 is not that of manifest.json" in message
+    assert "'tables/accuracy.md': missing" in message
+    assert "'extra.txt': not listed in manifest.json" in message
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "a\\b.txt"])
+def test_names_that_leave_the_bundle_are_refused(bundle: Path, name: str) -> None:
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(name), "text")
+    with pytest.raises(DataError, match="refused"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (b"[]", "manifest.json is malformed"),
+        (b"{", "manifest.json is malformed"),
+        (b'{"format": 1, "study": "x"}', "manifest.json is malformed"),
+        (
+            b'{"format": 2, "study": "x", "ended": "", "runs": {}, "files": {}}',
+            "bundle of format 2, this version of ademvl reads 1",
+        ),
+        (
+            b'{"format": 1, "study": "x", "ended": "", "runs": {"../x": "finished"}, "files": {}}',
+            "manifest.json is malformed",
+        ),
+    ],
+)
+def test_malformed_manifest_is_refused(bundle: Path, manifest: bytes, message: str) -> None:
+    rewrite(bundle, lambda name, content: (name, manifest if name == MANIFEST_FILE else content))
+    with pytest.raises(DataError, match=message):
+        read_bundle(bundle)
+
+
+def test_other_archives_and_folders_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("a.txt", "text")
+    with pytest.raises(DataError, match=r"other\.zip: no bundle"):
+        open_results(tmp_path / "other.zip")
+    with pytest.raises(DataError, match="no results of a study"):
+        open_results(tmp_path)
+
+
+def test_command_line_writes_a_bundle(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.zip"
+    assert main(["bundle", str(results), "--output", str(output), "--with-adapters"]) == 0
+    assert "3 of 3 trainings" in capsys.readouterr().out
+    assert read_bundle(output).study == "tiny"

@@ -1,0 +1,57 @@
+"""Protects the two mini studies: every ablation row once, and every quirk against one base run."""
+
+from pathlib import Path
+
+import pytest
+
+from ademvl.config.factors import one_factor_runs
+from ademvl.config.study import Study, load_study
+from ademvl.reporting.reported import check_references, load_reported
+from tests.conftest import PROJECT_ROOT
+
+STUDIES = PROJECT_ROOT / "workflow" / "studies"
+
+
+def study(name: str) -> Study:
+    return load_study(STUDIES / f"{name}.yaml")
+
+
+def test_every_reported_ablation_row_has_exactly_one_run() -> None:
+    ablations = study("ablations-mini")
+    check_references(ablations, load_reported())
+    found = [
+        (reference.table, reference.row)
+        for run in ablations.settings.runs
+        for reference in ablations.reported(run)
+    ]
+    assert sorted(found) == sorted(
+        (key, row.name)
+        for key, table in load_reported().tables.items()
+        if key.startswith("ablation_")
+        for row in table.rows
+    )
+
+
+def test_no_ablation_is_trained_twice() -> None:
+    runs = study("ablations-mini").runs
+    assert len({run.method for run in runs}) == len(runs)
+
+
+def test_every_quirk_differs_from_its_base_in_one_setting() -> None:
+    quirks = study("quirks-mini")
+    factors = {factor.run for factor in one_factor_runs(quirks)}
+    # Its own items, so that nothing can be paired.
+    assert set(quirks.settings.runs) - factors - set(quirks.settings.base_runs) == {"captions_val"}
+
+
+def test_settings_of_quirks_that_are_runs_exist_in_the_docs() -> None:
+    page = (PROJECT_ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+    for factor in one_factor_runs(study("quirks-mini")):
+        assert f"`{factor.path}`" in page, factor.path
+
+
+@pytest.mark.parametrize("name", ["ablations-mini", "quirks-mini"])
+def test_mini_studies_share_data_with_the_default_study(name: str) -> None:
+    default = load_study(Path(PROJECT_ROOT / "config.yaml")).settings
+    assert study(name).settings.datasets == default.datasets
+    assert study(name).settings.shared_dir == default.shared_dir
