@@ -17,6 +17,7 @@ from ademvl.cli import (
     check_verbs,
     compare_verbs,
     data_verbs,
+    plan_verbs,
     predict_verbs,
     run_verbs,
     score_verbs,
@@ -26,6 +27,7 @@ from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError
 
 _MODULES = (
+    plan_verbs,
     study_verbs,
     data_verbs,
     backbone_verbs,
@@ -38,7 +40,8 @@ _MODULES = (
 )
 _EPILOG = """\
 examples:
-  ademvl plan config.yaml                        write every run's settings, list the runs
+  ademvl plan --study config.yaml                predict memory, disk and time of a study
+  ademvl plan --study config.yaml --write        also write every run's settings
   ademvl data plan --study FILE                  what a study would download
   ademvl train results/mini/runs/adem/seed0      train one run
   ademvl evaluate results/mini/runs/adem/seed0   predict and score it

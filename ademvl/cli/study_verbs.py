@@ -9,7 +9,6 @@ from ademvl.cli.verb import Verbs, add_verb
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of studies."""
     for name, handler, summary in (
-        ("plan", _plan, "Check a study, write the settings of every run, list the runs."),
         ("tables", _tables, "Write the tables from whatever has been run; the rest is 'not run'."),
         ("figures", _figures, "Draw learning curves and accuracy by category."),
         ("report", _report, "Write the page with tables, figures, costs and provenance."),
@@ -26,17 +25,6 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--output", type=Path, required=True, help="file to write")
     verb = add_verb(verbs, "schema", _schema, "Print the schema of a study file, or its page.")
     verb.add_argument("--format", choices=["yaml", "markdown"], default="yaml")
-
-
-def _plan(options: argparse.Namespace) -> int:
-    from ademvl.config.study import load_study, run_to_json, study_to_json, write_settings
-
-    study = load_study(options.study)
-    write_settings(study.results_dir / "study.yaml", study_to_json(study))
-    for run in study.runs:
-        write_settings(study.run_dir(run) / "run.yaml", run_to_json(run))
-        print(f"{study.run_dir(run)}  {run.task}  {run.features.mode}  images {run.images}")
-    return 0
 
 
 def _settings(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ademvl.config.run import LabelMask
 from ademvl.data.examples import Example
+from ademvl.data.prompts import IMAGE_PREFIX, NO_IMAGE_PREFIX
 from ademvl.data.shortening import shorten_prompt
 from ademvl.data.tokenizer import (
     FILLER_ID,
@@ -28,9 +29,6 @@ from ademvl.data.tokenizer import (
     encode_prompt,
 )
 from ademvl.errors import DataError, SettingsError, list_findings
-
-IMAGE_PREFIX = "Image: "
-NO_IMAGE_PREFIX = "Image: N/A"
 
 Overflow = Literal["keep_end", "cut_end"]
 Unlearnable = Literal["refuse", "leave_out"]

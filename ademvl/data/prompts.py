@@ -15,6 +15,8 @@ ANSWER_CUE = "The answer is"
 REFERENCE_EVALUATION_FORMAT = "QCM-A"
 """Format that the reference evaluates with, whatever it trained with."""
 CAPTION_PROMPT = "a picture of "
+IMAGE_PREFIX = "Image: "
+NO_IMAGE_PREFIX = "Image: N/A"
 CAPTION_MAX_WORDS = 30
 CAPTION_MAX_TOKENS = 30
 """Length of a caption's training row, prefix included, in the reference."""

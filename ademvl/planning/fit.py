@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ademvl.config.run import RunSettings
 from ademvl.errors import SettingsError
+from ademvl.llm.source import find_llm
 from ademvl.planning.free_memory import FreeMemory
 from ademvl.planning.memory import (
     CUDA_CONTEXT_BYTES,
@@ -19,6 +20,7 @@ from ademvl.planning.memory import (
 )
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters
+from ademvl.planning.workload import Row
 
 _log = logging.getLogger(__name__)
 
@@ -27,21 +29,6 @@ UNCERTAINTY = 0.15
 MAX_ALTERNATIVES = 4
 _SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
 _SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a row of the training data takes.
-
-    Attributes:
-        width: tokens, prefix and slots included.
-        scored: answer tokens.
-        has_image: whether it brings an image.
-    """
-
-    width: int
-    scored: int
-    has_image: bool
 
 
 @dataclass(frozen=True)
@@ -103,9 +90,9 @@ class RunMemory:
         longest = sorted(self.rows, key=lambda row: row.width)[-size:]
         return MicroBatch(
             rows=size,
-            image_rows=min(size, sum(row.has_image for row in self.rows)),
+            image_rows=size if any(row.has_image for row in self.rows) else 0,
             width=longest[-1].width,
-            scored=sum(row.scored for row in longest),
+            scored=sum(row.scored for row in longest) * size // len(longest),
         )
 
 
@@ -114,6 +101,11 @@ def _scored_tokens(run: RunSettings, width: int) -> int:
         return min(width, _SCORED_CAPTION)
     answers_by_letter = run.task == "scienceqa" and run.prompts.train_format.endswith("-A")
     return min(width, _SCORED_ANSWER) if answers_by_letter else width
+
+
+def gpu_is_wanted(run: RunSettings) -> bool:
+    """Whether a run is large enough for a GPU; with the mini language model it is not."""
+    return run.backbones.llm != "mini"
 
 
 def model_sizes(run: RunSettings) -> ModelSizes:
@@ -130,7 +122,8 @@ def model_sizes(run: RunSettings) -> ModelSizes:
 
 def numerics_of(run: RunSettings) -> Numerics:
     """Return how a run holds its numbers."""
-    return Numerics(precision=run.backbones.precision)
+    backbones = run.backbones
+    return Numerics(precision=backbones.precision, quantization=backbones.quantization)
 
 
 def settings_that_fit(
@@ -162,6 +155,10 @@ def _bases(run: RunSettings, device: DeviceType) -> Iterator[Alternative]:
     yield Alternative({}, 0)
     if run.backbones.precision == "fp32" and device == "cuda":
         yield Alternative({"backbones.precision": "bf16"}, 0, "computes with fewer digits")
+    if run.backbones.quantization == "none" and not find_llm(run.backbones).gguf_file:
+        note = "frozen weights are rounded"
+        yield Alternative({"backbones.quantization": "int8"}, 0, note)
+        yield Alternative({"backbones.quantization": "int4"}, 0, note)
     if run.features.mode == "online":
         note = "another method: no adapters inside the tower"
         yield Alternative({"features.mode": "cached"}, 0, note)

@@ -12,16 +12,19 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import Precision
+from ademvl.config.run import Precision, Quantization
 from ademvl.planning.shapes import LlmShape, VisionShape
 
-Quantization = Literal["none", "int8", "int4"]
 DeviceType = Literal["cpu", "cuda"]
 
 BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
-QUANTIZED_BYTES: Mapping[Quantization, float] = {"int8": 1.0, "int4": 0.5 + 4 / 64}
-"""Bytes of a weight in a layer's matrices: int8 with a scale a row; 4 bit with an fp32 scale for
-every 64 weights (bitsandbytes, arXiv 2110.02861 and 2305.14314, without double quantisation)."""
+QUANTIZED_BYTES: Mapping[Quantization, float] = {
+    "int8": 1.0,
+    "int4": 0.5 + 1 / 64 + 4 / (64 * 256),
+}
+"""Bytes of a weight in a layer's matrices: int8 with a scale a row (arXiv 2208.07339); 4 bits with
+a scale of 8 bits for 64 weights, and one of 32 bits for 256 of these (arXiv 2305.14314, section 3).
+"""
 CUDA_CONTEXT_BYTES = 500 << 20
 """Context, kernels and cuBLAS workspaces of one process; 0.3 to 0.6 GiB on cards since Volta."""
 PROCESS_BYTES = 650 << 20
@@ -159,6 +162,39 @@ def training_memory(
         working=working,
         overhead=allowance + int(FRAGMENTATION * comes_and_goes),
     )
+
+
+def evaluation_memory(
+    sizes: ModelSizes,
+    numerics: Numerics,
+    batch: MicroBatch,
+    *,
+    new_tokens: int,
+    device: DeviceType,
+) -> int:
+    """Predict the peak of one process that answers prompts: no activations are kept.
+
+    There are the weights, one layer's states, keys and values of the images, logits, and where more
+    than one token is generated the key-value cache of all tokens.
+    """
+    llm, item = sizes.llm, numerics.bytes
+    tokens = batch.rows * batch.width
+    a_layer = item * tokens * (3 * llm.ffn_width + 4 * llm.width) + 8 * tokens * llm.width
+    cached = 2 * item * llm.layers * llm.kv_width * batch.rows * (batch.width + new_tokens)
+    tower = 0
+    if sizes.online:
+        middle = 3 * sizes.vision.mlp_width + 8 * sizes.vision.width
+        tower = item * batch.image_rows * sizes.vision.tokens * middle
+    comes_and_goes = (
+        max(a_layer, tower)
+        + (cached if new_tokens > 1 else 0)
+        + _visual_prompt_bytes(sizes, numerics, batch)
+        + batch.rows * llm.vocabulary * (item + 4)
+    )
+    allowance = CUDA_CONTEXT_BYTES if device == "cuda" else PROCESS_BYTES
+    weights = llm_weight_bytes(llm, numerics) + 4 * sizes.vision.parameters * sizes.online
+    adapter = 4 * sizes.trained
+    return weights + adapter + allowance + int((1 + FRAGMENTATION) * comes_and_goes)
 
 
 def llm_weight_bytes(llm: LlmShape, numerics: Numerics) -> int:

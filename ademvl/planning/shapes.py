@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
 from ademvl.files import read_json
+from ademvl.llm.source import find_llm
 
 PACKAGE = Path(__file__).parents[1]
-MINI_LLM_CONFIG = PACKAGE / "backbones" / "weights" / "mini_llm" / "config.json"
 MINI_CLIP_CONFIG = PACKAGE / "backbones" / "weights" / "mini_clip" / "config.json"
 MODELS_FILE = Path(__file__).with_name("models.yaml")
 _REMEDY = "Get the model again."
@@ -145,13 +146,15 @@ def llm_shape(backbones: BackboneSettings) -> LlmShape:
         SettingsError: the model is not there, and no table knows its sizes.
         DataError: its config.json or params.json is malformed.
     """
-    if backbones.llm == "mini":
-        return _from_config(MINI_LLM_CONFIG)
-    folder = Path(backbones.llm)
-    if (folder / "config.json").is_file():
-        return _from_config(folder / "config.json")
-    if (folder / "params.json").is_file():
-        return _from_params(folder / "params.json")
+    source = find_llm(backbones)
+    if source.gguf_file:
+        return _from_gguf(backbones)
+    if source.folder and (source.folder / "config.json").is_file():
+        return _from_config(source.folder / "config.json")
+    if source.folder and (source.folder / META_PARAMS_FILE).is_file():
+        return _from_params(source.folder / META_PARAMS_FILE)
+    if downloaded := _in_hub_cache(source.name):
+        return _from_config(downloaded)
     known = known_models()
     name = backbones.llm.rstrip("/").rpartition("/")[2].lower()
     if name in known:
@@ -173,9 +176,33 @@ def known_models() -> Mapping[str, LlmShape]:
     return known
 
 
+def _in_hub_cache(repository: str) -> Path | None:
+    """Return config.json of a repository that was downloaded before, without any network."""
+    if repository.count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repository, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _from_gguf(backbones: BackboneSettings) -> LlmShape:
+    """Read the header of a GGUF file, for which transformers has to be imported."""
+    from ademvl.llm.source import llm_config
+
+    return _of_config(llm_config(backbones).to_dict(), source=backbones.llm)
+
+
 def _from_config(path: Path) -> LlmShape:
     """Read config.json of transformers."""
-    config = read_json(path, remedy=_REMEDY)
+    return _of_config(read_json(path, remedy=_REMEDY), source=str(path))
+
+
+def _of_config(config: Mapping[str, Any], *, source: str) -> LlmShape:
     config = config.get("text_config", config)
     try:
         width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -190,11 +217,11 @@ def _from_config(path: Path) -> LlmShape:
             tied=bool(config.get("tie_word_embeddings", False)),
             attention_bias=bool(config.get("attention_bias"))
             or config.get("model_type") in _BIASED_FAMILIES,
-            source=str(path),
+            source=source,
         )
     except KeyError as error:
         raise SettingsError(
-            f"{path}: no key {error.args[0]}; a plan needs a decoder with gated MLPs, such as "
+            f"{source}: no key {error.args[0]}; a plan needs a decoder with gated MLPs, such as "
             "Llama, Mistral or Qwen"
         ) from error
 

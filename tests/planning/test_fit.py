@@ -7,8 +7,9 @@ import pytest
 from ademvl.config.run import BackboneSettings, OptimizationSettings, RunSettings
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
-from ademvl.planning.fit import Row, RunMemory, check_fits, settings_that_fit, with_changes
+from ademvl.planning.fit import RunMemory, check_fits, settings_that_fit, with_changes
 from ademvl.planning.free_memory import FreeMemory
+from ademvl.planning.workload import Row
 from tests.conftest import PROJECT_ROOT
 
 GIB = 2**30

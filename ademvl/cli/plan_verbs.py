@@ -1,0 +1,56 @@
+"""The verb that predicts what a study takes before anything runs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.cli.verb import Verbs, add_verb
+
+if TYPE_CHECKING:
+    from ademvl.config.study import Study
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verb of plans."""
+    verb = add_verb(
+        verbs, "plan", _plan, "Predict parameters, memory, disk, operations and time of a study."
+    )
+    verb.add_argument("--study", type=Path, required=True, help="study file, such as config.yaml")
+    verb.add_argument("--gpu", default="", help="kind of GPU, such as A100-80GB (default: present)")
+    verb.add_argument("--gpus", type=int, default=1, help="GPUs a training (default: %(default)s)")
+    verb.add_argument(
+        "--utilization", type=float, default=None, help="part of the GPU's rate, 0 to 1"
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument(
+        "--write", action="store_true", help="also write run.yaml of every run, for other verbs"
+    )
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.files import dump_json
+    from ademvl.planning.devices import gpu_by_name, present_gpu
+    from ademvl.planning.render import render_plan
+    from ademvl.planning.schedule import UTILIZATION
+    from ademvl.planning.study_plan import Target, plan_study, to_plain
+
+    study = load_study(options.study)
+    target = Target(
+        gpu=gpu_by_name(options.gpu) if options.gpu else present_gpu(),
+        count=options.gpus,
+        utilization=UTILIZATION if options.utilization is None else options.utilization,
+    )
+    plan = plan_study(study, target)
+    print(dump_json(to_plain(plan)) if options.json else render_plan(plan), end="")
+    if options.write:
+        _write_settings(study)
+    return 0
+
+
+def _write_settings(study: "Study") -> None:
+    from ademvl.config.study import run_to_json, study_to_json, write_settings
+
+    write_settings(study.results_dir / "study.yaml", study_to_json(study))
+    for run in study.runs:
+        write_settings(study.run_dir(run) / "run.yaml", run_to_json(run))

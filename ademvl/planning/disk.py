@@ -1,0 +1,106 @@
+"""What a study takes on disk: data, weights, features, states and results."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.study import Study
+from ademvl.planning.memory import ModelSizes
+from ademvl.planning.schedule import feature_cache_bytes
+from ademvl.planning.workload import Workload
+
+_STATES_KEPT = 2
+_PREDICTION_BYTES = 200  # a line of a predictions file, measured on the mini study
+_EASY_VQA_IMAGE_BYTES = 2_000  # file and its place on the disk, measured on the mini study
+_KEPT_RESULTS_BYTES = 2 << 20  # metrics, provenance, scores, logs and figures of a run
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """A part of what a study takes on disk.
+
+    Attributes:
+        what: in a word or two.
+        place: folder.
+        bytes: when everything is there.
+        is_exact: whether the size is known rather than estimated.
+    """
+
+    what: str
+    place: str
+    bytes: int
+    is_exact: bool = False
+
+
+def source_disk(study: Study) -> list[DiskUse]:
+    """Return downloads and what is unpacked from them, by source; nothing for data made here."""
+    from ademvl.data.acquisition.plan import plan_sources
+
+    settings = study.settings
+    is_local = all(dataset.source == "easy_vqa" for dataset in settings.datasets.values())
+    if is_local and not settings.backbones and not settings.downloads.extra_sources:
+        return []
+    found = []
+    for plan in plan_sources(study):
+        archives = [file for file in plan.source.files if file.name in plan.archives]
+        fetched = sum(file.total_bytes for file in plan.files)
+        is_exact = all(file.is_exact for file in plan.files)
+        found.append(DiskUse(f"{plan.name}, fetched", str(plan.downloads_dir), fetched, is_exact))
+        if archives:
+            unpacked = sum(file.unpacked_bytes for file in archives)
+            found.append(DiskUse(f"{plan.name}, unpacked", str(plan.unpacked_dir), unpacked))
+    return found
+
+
+def made_data_disk(study: Study) -> list[DiskUse]:
+    """Return data sets that are made here from the Python package easy-vqa."""
+    found = []
+    for name, dataset in study.settings.datasets.items():
+        if dataset.source == "easy_vqa":
+            questions = sum(
+                getattr(dataset, f"{split}_questions") for split in ("train", "val", "test")
+            )
+            images = sum(
+                getattr(dataset, f"caption_{split}_images") for split in ("train", "val", "test")
+            )
+            place = f"{study.settings.shared_dir}/data/{name}"
+            size = (questions + images) * _EASY_VQA_IMAGE_BYTES
+            found.append(DiskUse(f"{name}, made here", place, size))
+    return found
+
+
+def feature_disk(
+    runs: Iterable[tuple[RunSettings, ModelSizes, Workload]],
+) -> list[DiskUse]:
+    """Return feature caches, one for all runs that read the same features."""
+    found: dict[object, DiskUse] = {}
+    for run, sizes, workload in runs:
+        if run.features.mode != "cached" or run.images != "shown":
+            continue
+        key = (run.data_dir, run.features, run.backbones.tower, run.backbones.tower_weights)
+        num_images = workload.training.images + workload.evaluation.images
+        size = feature_cache_bytes(run, sizes, num_images)
+        what = f"features of {Path(run.data_dir).parent.name}/{run.task}"
+        found[key] = DiskUse(what, run.features.cache_dir, size)
+    return list(found.values())
+
+
+def result_disk(
+    study: Study, runs: Iterable[tuple[RunSettings, ModelSizes, Workload]]
+) -> list[DiskUse]:
+    """Return what all runs and seeds leave, and the resumable states of those in training.
+
+    A state holds the trained parameters and two moments of each, in fp32.
+    """
+    kept, states = 0, 0
+    for run, sizes, workload in runs:
+        kept += 4 * sizes.trained + _KEPT_RESULTS_BYTES
+        kept += workload.evaluation.items * _PREDICTION_BYTES
+        if run.adapter == TRAINED:
+            states += _STATES_KEPT * 12 * sizes.trained
+    place = str(study.results_dir)
+    return [
+        DiskUse("adapters, predictions, logs", place, kept),
+        DiskUse("states while training, at most", place, states),
+    ]

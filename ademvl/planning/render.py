@@ -1,0 +1,152 @@
+"""Renders the plan of a study as text for people."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from textwrap import wrap
+
+from ademvl.planning.fit import UNCERTAINTY, gib
+from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
+from ademvl.planning.study_plan import RunPlan, StudyPlan
+
+_HOUR, _MIB, _WIDTH = 3600.0, 1 << 20, 100
+_HEADERS = (
+    *("run", "seeds", "trained", "frozen", "memory", "steps"),
+    *("TFLOP/item", "PFLOP", "hours", "GPU hours"),
+)
+
+
+def render_plan(plan: StudyPlan) -> str:
+    """Return the plan as tables and notes."""
+    lines = [_headline(plan), "", *_table(_rows(plan)), ""]
+    for names, text in _memory_of_runs(plan).items():
+        lines += [f"memory of {names}:", *(f"  {line}" for line in text)]
+    lines += ["", *_disk_lines(plan)]
+    lines += ["", "assumed, and not checked:", *_bullets(_assumptions(plan))]
+    for name, reason in plan.unknown.items():
+        lines.append(f"not planned: {name}: {reason}")
+    return "\n".join(lines) + "\n"
+
+
+def _headline(plan: StudyPlan) -> str:
+    target = plan.target
+    jobs = sum(run.seeds for run in plan.runs)
+    runs = f"{plan.study}: {len(plan.runs)} runs, {jobs} with all seeds"
+    if target.gpu is None:
+        return f"{runs}; no GPU here that the table knows: --gpu NAME predicts the time on one"
+    gpus = f"{target.count} x {target.gpu.name}"
+    return f"{runs}; on {gpus} at {target.utilization:.0%} of its matrix rate"
+
+
+def _rows(plan: StudyPlan) -> Iterator[Sequence[str]]:
+    """Give the cells of the table; numbers of a run are those of one seed, but for GPU hours."""
+    yield _HEADERS
+    for run in plan.runs:
+        wall = run.seconds.wall if run.seconds else None
+        yield (
+            run.name,
+            str(run.seeds),
+            f"{run.num_trained:,}" if run.trains else "-",
+            _count(run.frozen),
+            gib(max(run.memory.total if run.trains else 0, run.evaluation_memory)),
+            f"{run.flops.optimizer_steps:,}" if run.trains else "-",
+            f"{run.flops.training_per_item / 1e12:.4g}" if run.trains else "-",
+            f"{run.flops.total / 1e15:,.4g}",
+            _hours(wall),
+            _hours(run.gpu_hours, factor=1.0),
+        )
+    total = f"{plan.flops / 1e15:,.4g}"
+    yield ("all seeds", "", "", "", "", "", "", total, "", _hours(plan.gpu_hours, factor=1.0))
+
+
+def _table(rows: Iterator[Sequence[str]]) -> list[str]:
+    cells = list(rows)
+    widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADERS))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _memory_of_runs(plan: StudyPlan) -> dict[str, tuple[str, ...]]:
+    """Describe the memory of each run; runs that take the same stand together."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for run in plan.runs:
+        names.setdefault(tuple(_memory_lines(plan, run)), []).append(run.name)
+    return {", ".join(runs): text for text, runs in names.items()}
+
+
+def _memory_lines(plan: StudyPlan, run: RunPlan) -> Iterator[str]:
+    place = "a GPU" if run.device == "cuda" else "the CPU"
+    if run.trains:
+        batch = run.batch
+        fits = ""
+        if plan.target.gpu is not None and run.device == "cuda":
+            fits = f"; {_fits(run.memory.total, plan.target.gpu.memory_bytes)}"
+        yield (
+            f"training    {gib(run.memory.total)} of {place}, {batch.rows} rows of {batch.width} "
+            f"tokens at once{fits}"
+        )
+        parts = (
+            f"{part.name.replace('_', ' ')} {gib(getattr(run.memory, part.name))}"
+            for part in fields(run.memory)
+            if getattr(run.memory, part.name) >= _MIB
+        )
+        yield from (f"            {line}" for line in wrap(", ".join(parts), _WIDTH - 14))
+        how = "without" if run.is_checkpointed else "with"
+        yield f"            {how} gradient checkpointing {gib(run.other_checkpointing)}"
+    yield f"evaluation  {gib(run.evaluation_memory)}, {run.evaluation_rows} items at once"
+
+
+def _fits(needed: int, there: int) -> str:
+    if needed <= there * (1 - UNCERTAINTY):
+        return f"fits into {gib(there)}"
+    if needed * (1 - UNCERTAINTY) <= there:
+        return f"MAY NOT FIT into {gib(there)}"
+    return f"DOES NOT FIT into {gib(there)}"
+
+
+def _disk_lines(plan: StudyPlan) -> Iterator[str]:
+    yield f"disk: {_gb(plan.disk_bytes)}"
+    width = max((len(part.what) for part in plan.disk), default=0)
+    for part in plan.disk:
+        about = "      " if part.is_exact or not part.bytes else "about "
+        size = _gb(part.bytes) if part.bytes else "unknown"
+        yield f"  {part.what:{width}}  {about}{size:>9}  {part.place}"
+
+
+def _bullets(texts: Iterator[str]) -> Iterator[str]:
+    for text in texts:
+        yield from wrap(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+
+
+def _assumptions(plan: StudyPlan) -> Iterator[str]:
+    yield f"memory is right within {UNCERTAINTY:.0%}: checked on the CPU, not on GPUs"
+    if plan.target.gpu is not None:
+        low, high = UTILIZATION_RANGE
+        yield (
+            f"hours: GPUs reach {low:.0%} to {high:.0%} of their rate with such models; loading "
+            "weights, decoding images and talk between GPUs are left out"
+        )
+    yield from plan.assumptions
+
+
+def _hours(seconds: Seconds | None, *, factor: float = _HOUR) -> str:
+    if seconds is None:
+        return "?"
+    expected, low, high = (part / factor for part in (seconds.expected, seconds.low, seconds.high))
+    return f"{_short(expected)} ({_short(low)}-{_short(high)})"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.2f} M"
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

@@ -1,0 +1,181 @@
+"""What a run's items become on a device: batches, operations, steps and seconds."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ademvl.config.run import RunSettings
+from ademvl.planning.devices import Gpu
+from ademvl.planning.flops import evaluation_flops, tower_flops, training_flops
+from ademvl.planning.memory import BYTES, MicroBatch, ModelSizes, Numerics, llm_weight_bytes
+from ademvl.planning.workload import Row, Workload
+
+UTILIZATION = 0.3
+UTILIZATION_RANGE = (0.15, 0.45)
+"""Part of a GPU's matrix rate that training of frozen 7B models reaches: an assumption. The paper's
+own GPU hours on ScienceQA come to about 0.15, its seconds a batch to more (docs/planning.md)."""
+BANDWIDTH_UTILIZATION = 0.6
+"""Part of the memory bandwidth that generation with a key-value cache reaches: an assumption."""
+_SIMULATED_STEPS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlops:
+    """Operations of a whole run with one seed.
+
+    Attributes:
+        training_per_item: forward and backward pass of an item, padding included.
+        training: of all epochs.
+        evaluation: of all items that are answered.
+        optimizer_steps: of the training.
+    """
+
+    training_per_item: float
+    training: float
+    evaluation: float
+    optimizer_steps: int
+
+    @property
+    def total(self) -> float:
+        """Training and evaluation."""
+        return self.training + self.evaluation
+
+
+def run_flops(
+    run: RunSettings,
+    sizes: ModelSizes,
+    numerics: Numerics,
+    workload: Workload,
+    *,
+    trains: bool,
+) -> RunFlops:
+    """Count the operations of a run.
+
+    Args:
+        run: settings.
+        sizes: of its models.
+        numerics: how numbers are held.
+        workload: items and lengths.
+        trains: whether the run trains an adapter of its own.
+    """
+    batch_size = run.optimization.effective_batch_size
+    batches = list(simulate_steps(run, workload.training.rows, steps=_SIMULATED_STEPS))
+    counted = sum(training_flops(sizes, numerics, batch).total for batch in batches)
+    per_item = counted / sum(batch.rows for batch in batches)
+    steps = optimizer_steps(run, workload.training.items) if trains else 0
+    return RunFlops(
+        training_per_item=per_item if trains else 0.0,
+        training=per_item * steps * batch_size,
+        evaluation=_evaluation_flops(run, sizes, workload),
+        optimizer_steps=steps,
+    )
+
+
+def optimizer_steps(run: RunSettings, items: int) -> int:
+    """Return the optimiser steps of a training, as `training.order.StepPlan` makes them."""
+    whole, part = divmod(run.optimization.epochs, 1)
+    batch_size = run.optimization.effective_batch_size
+    return int(whole) * (items // batch_size) + int(part * items / batch_size + 1e-9)
+
+
+def simulate_steps(run: RunSettings, rows: Sequence[Row], *, steps: int) -> Iterator[MicroBatch]:
+    """Draw effective batches and give the passes that they are divided into, sorted by length.
+
+    Source: `training/loop.py`, which puts rows of like length into one pass.
+    """
+    optimization, generator = run.optimization, random.Random(0)
+    size = optimization.per_device_batch_size
+    for _ in range(steps):
+        drawn = generator.choices(rows, k=optimization.effective_batch_size)
+        drawn.sort(key=lambda row: row.width)
+        for start in range(0, len(drawn), size):
+            yield as_batch(drawn[start : start + size])
+
+
+def as_batch(rows: Sequence[Row]) -> MicroBatch:
+    """Return what rows take together, padded to the longest."""
+    return MicroBatch(
+        rows=len(rows),
+        image_rows=sum(row.has_image for row in rows),
+        width=max(row.width for row in rows),
+        scored=sum(row.scored for row in rows),
+    )
+
+
+def _evaluation_flops(run: RunSettings, sizes: ModelSizes, workload: Workload) -> float:
+    rows, generator = workload.evaluation.rows, random.Random(0)
+    if not workload.evaluation.items:
+        return 0.0
+    batches = [
+        as_batch(generator.choices(rows, k=run.evaluation.batch_size))
+        for _ in range(_SIMULATED_STEPS)
+    ]
+    counted = sum(evaluation_flops(sizes, batch, new_tokens=new_tokens(run)) for batch in batches)
+    return counted / sum(batch.rows for batch in batches) * workload.evaluation.items
+
+
+def new_tokens(run: RunSettings) -> int:
+    """Return how many tokens are generated for an item of evaluation."""
+    return 1 if run.task == "scienceqa" else run.evaluation.max_new_tokens
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A predicted time with its range.
+
+    Attributes:
+        expected: at the utilisation that was asked for.
+        low, high: at the best and the worst utilisation that is likely.
+    """
+
+    expected: float
+    low: float
+    high: float
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(self.expected + other.expected, self.low + other.low, self.high + other.high)
+
+    def times(self, factor: float) -> "Seconds":
+        """Return the time of `factor` times the work."""
+        return Seconds(self.expected * factor, self.low * factor, self.high * factor)
+
+
+def seconds_on(gpu: Gpu, numerics: Numerics, flops: float, *, utilization: float) -> Seconds:
+    """Predict the time of work that is bound by matrix products.
+
+    The range scales the likely one around its middle, so that a measured utilisation moves it.
+
+    Raises:
+        SettingsError: the GPU's matrix units do not compute in this precision.
+    """
+    best = flops / gpu.rate(numerics.precision)
+    low, high = UTILIZATION_RANGE
+    return Seconds(
+        best / utilization,
+        best / min(utilization * high / UTILIZATION, 1.0),
+        best / (utilization * low / UTILIZATION),
+    )
+
+
+def generation_seconds(
+    gpu: Gpu, run: RunSettings, sizes: ModelSizes, numerics: Numerics, items: int
+) -> float:
+    """Return the time in which generation reads the language model's weights, once a token.
+
+    With few rows this takes longer than the products themselves. The first token comes with the
+    prompt; sampling and beams are left out.
+    """
+    passes = (new_tokens(run) - 1) * items / run.evaluation.batch_size
+    a_pass = llm_weight_bytes(sizes.llm, numerics) / (gpu.gb_per_s * 1e9 * BANDWIDTH_UTILIZATION)
+    return passes * a_pass
+
+
+def feature_flops(sizes: ModelSizes, num_images: int) -> int:
+    """Count encoding images once with the frozen tower."""
+    return tower_flops(sizes, num_images, training=False)
+
+
+def feature_cache_bytes(run: RunSettings, sizes: ModelSizes, num_images: int) -> int:
+    """Return what the features of images take on disk, images that occur twice counted twice."""
+    a_token = sizes.vision.width * BYTES[run.features.precision]
+    return num_images * sizes.vision.tokens * a_token
