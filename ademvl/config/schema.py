@@ -69,7 +69,7 @@ def _attribute_descriptions(settings_class: type) -> dict[str, str]:
     found: dict[str, str] = {}
     names: list[str] = []
     for line in text.splitlines():
-        match = re.match(r"^ {8}([a-z_0-9, ]+): (.*)$", line)
+        match = re.match(r"^ {8}([a-z_0-9]+(?:, [a-z_0-9]+)*): (.*)$", line)
         if match:
             names = [name.strip() for name in match[1].split(",")]
             found.update(dict.fromkeys(names, match[2].strip()))

@@ -133,6 +133,11 @@ def test_malformed_yaml_names_the_file(tmp_path: Path) -> None:
         load_study(path)
 
 
+def test_colon_in_a_description_does_not_end_it() -> None:
+    adapter = schema_of(StudySettings)["properties"]["defaults"]["properties"]["adapter"]
+    assert "another way: such a run starts from" in adapter["description"]
+
+
 def test_every_setting_is_described() -> None:
     def undescribed(schema: dict[str, Any], prefix: str) -> list[str]:
         found = []
