@@ -3,7 +3,7 @@ of the paper have the settings that paper, report and their sources print."""
 
 import json
 import re
-import time
+import resource
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -66,9 +66,11 @@ def test_study_loads_and_its_sources_and_targets_are_known(path: Path) -> None:
 
 
 def test_dry_run_of_all_paper_studies_together_is_fast(tmp_path: Path) -> None:
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = run_to_end(tmp_path, "--dry-run", configfile=FOLDER / "all-paper.yaml")
-    seconds = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor: the machine may be busy with other things.
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     total = re.search(r"^total\s+(\d+)$", output, flags=re.MULTILINE)
     assert total is not None
     assert int(total[1]) > 300
