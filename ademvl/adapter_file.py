@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.study import run_to_plain
@@ -12,6 +12,8 @@ from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.loading import fingerprint_llm
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ademvl.model import VisionLanguageModel
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -27,23 +29,45 @@ def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -
     fingerprints of the frozen models; that of the tower with online features only, because
     otherwise the tower is not loaded.
     """
+    fingerprints = {
+        "llm": asdict(fingerprint_llm(model.llm)),
+        "tower": model.tower.fingerprint if model.tower is not None else None,
+    }
+    write_adapter(folder, model.adapter_state_dict(), run, fingerprints=fingerprints)
+
+
+def write_adapter(
+    folder: Path,
+    state: "Mapping[str, Tensor]",
+    run: RunSettings,
+    *,
+    fingerprints: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an adapter folder, see `save_adapter`.
+
+    Args:
+        folder: to write.
+        state: the trained tensors.
+        run: settings that the adapter needs.
+        fingerprints: of the frozen models that it was trained with; empty where unknown.
+        origin: of an adapter that was not trained here, where it comes from.
+    """
     from safetensors.torch import save_file
 
-    state = {name: tensor.contiguous() for name, tensor in model.adapter_state_dict().items()}
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(state, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     settings = run_to_plain(run)
-    description = {
+    description: dict[str, Any] = {
         "sha256": sha256_file(folder / WEIGHTS_FILE),
-        "fingerprints": {
-            "llm": asdict(fingerprint_llm(model.llm)),
-            "tower": model.tower.fingerprint if model.tower is not None else None,
-        },
+        "fingerprints": dict(fingerprints),
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
         "settings": {
             key: settings[key] for key in ("task", "method", "backbones", "features", "prompts")
         },
     }
+    if origin is not None:
+        description["origin"] = dict(origin)
     write_json(folder / DESCRIPTION_FILE, description)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
@@ -109,7 +109,9 @@ class WorkflowPlan:
         """What the study fetches, by name; the registry is read only where it may be needed."""
         settings = self.study.settings
         is_local = all(d.source == "easy_vqa" for d in settings.datasets.values())
-        if is_local and not settings.backbones and not settings.downloads.extra_sources:
+        has_released = any(run.adapter == RELEASED for run in self.study.runs)
+        extra = settings.downloads.extra_sources
+        if is_local and not settings.backbones and not extra and not has_released:
             return {}
         from ademvl.data.acquisition.plan import plan_sources
 
@@ -138,15 +140,15 @@ class WorkflowPlan:
     def run_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that a run loads; none where they are shipped or exist already."""
         run = self.run(wildcards)
-        return self._backbone_markers(run.backbones.llm, run.backbones.tower_weights)
+        return self._markers_of_paths(run.backbones.llm, run.backbones.tower_weights)
 
     def feature_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that encode a feature report's images."""
         run = next(run for run in self.study.runs if run.name == wildcards.run)
-        return self._backbone_markers(run.backbones.tower_weights)
+        return self._markers_of_paths(run.backbones.tower_weights)
 
-    def _backbone_markers(self, *paths: str) -> list[str]:
-        """Markers of the folders of downloaded or converted weights in which these paths lie."""
+    def _markers_of_paths(self, *paths: str) -> list[str]:
+        """Markers of the folders of downloaded or converted files in which these paths lie."""
         used = [Path(path) for path in paths if path]
         fetched = [
             str(source.marker)
@@ -227,8 +229,10 @@ class WorkflowPlan:
         return self._data_of(run)
 
     def run_adapter(self, wildcards: Any) -> list[str]:
-        """Adapter that a run takes from another run; empty where it trains its own."""
+        """What a run's adapter is made from without training: another run's, or a released one."""
         run = self.run(wildcards)
+        if run.adapter == RELEASED:
+            return self._markers_of_paths(run.released_from) or [run.released_from]
         if run.adapter == TRAINED:
             return []
         return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
@@ -296,7 +300,7 @@ class WorkflowPlan:
         return 0 if self.run(wildcards).backbones.llm == "mini" else 1
 
     def training_gpus(self, wildcards: Any) -> int:
-        """GPUs that a run's training asks for: none where it takes another run's adapter."""
+        """GPUs that a run's training asks for: none where nothing is trained."""
         return 0 if self.run_adapter(wildcards) else self.gpus(wildcards)
 
     def feature_gpus(self, wildcards: Any) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ademvl import __version__
 from ademvl.cli import (
+    adapter_verbs,
     backbone_verbs,
     bundle_verbs,
     check_verbs,
@@ -31,6 +32,7 @@ _MODULES = (
     study_verbs,
     data_verbs,
     backbone_verbs,
+    adapter_verbs,
     run_verbs,
     score_verbs,
     compare_verbs,

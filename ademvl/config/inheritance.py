@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ademvl.config.run import EVALUATION_PROMPTS, TRAINED
+from ademvl.config.run import EVALUATION_PROMPTS, RELEASED, TRAINED
 from ademvl.errors import SettingsError, list_findings
 
 _OWN = ("label", "reported")
@@ -33,7 +33,7 @@ def merge_runs(
     findings = [text for name, raw in runs.items() for text in _reference_findings(name, raw, runs)]
     if findings:
         known = ", ".join(name for name, raw in runs.items() if not _owner(raw))
-        remedy = f"Give `{TRAINED}` or one of the runs {known}."
+        remedy = f"Give `{TRAINED}`, `{RELEASED}` or one of the runs {known}."
         raise SettingsError(list_findings(f"{source}: adapters of no run", findings, remedy))
     merged = {}
     for name, raw in runs.items():
@@ -66,7 +66,7 @@ def check_shared_adapters(runs: Mapping[str, Mapping[str, Any]]) -> None:
     """
     findings = []
     for name, run in runs.items():
-        if (owner := run["adapter"]) == TRAINED:
+        if (owner := run["adapter"]) in (TRAINED, RELEASED):
             continue
         findings += [
             f"runs.{name}.{key}: {value!r}, but {theirs!r} in run {owner}, whose adapter it takes"
@@ -81,9 +81,9 @@ def check_shared_adapters(runs: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _owner(raw: Mapping[str, Any]) -> str:
-    """Return the run whose adapter a run takes, empty where it trains its own."""
+    """Return the run whose adapter a run takes, empty where it has its own."""
     adapter = raw.get("adapter", TRAINED)
-    return "" if adapter == TRAINED else str(adapter)
+    return "" if adapter in (TRAINED, RELEASED) else str(adapter)
 
 
 def _reference_findings(

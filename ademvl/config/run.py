@@ -23,6 +23,8 @@ EVALUATION_PROMPTS = ("evaluation", "overflow", "evaluation_window", "caption_cu
 REFERENCE_WINDOW = 512
 """Positions of a sequence in the reference implementation's evaluation, whatever training had."""
 Quantization = Literal["none", "int8", "int4"]
+RELEASED = "released"
+"""Value of a run's key `adapter`: the run evaluates an adapter that its authors released."""
 TRAINED = "trained"
 """Value of a run's key `adapter` that is no name of another run: the run trains its own."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
@@ -319,7 +321,9 @@ class RunSettings:
         data_dir: folder of the task's data set in the project's layout.
         evaluation_data_dir: folder of MME, on which task instruction is evaluated; empty for tasks
             that are evaluated on a split of their own data set.
-        adapter: `trained`, or the run of the same study whose adapter this one evaluates.
+        adapter: `trained`; `released`, for one that is only evaluated; or the run of the same study
+            whose adapter this one evaluates.
+        released_from: checkpoint of a released adapter, or the folder that holds it.
         images: `withheld` gives the text-only control: same training, no question has an image.
     """
 
@@ -330,6 +334,7 @@ class RunSettings:
     data_dir: str
     evaluation_data_dir: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
+    released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
     backbones: BackboneSettings = BackboneSettings()

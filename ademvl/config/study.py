@@ -15,6 +15,7 @@ from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.includes import expand_includes, read_yaml
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
+from ademvl.config.released import check_released, checkpoint_path
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
     TRAINED,
@@ -58,7 +59,10 @@ class RunTemplate:
             not for other tasks.
         adapter: `trained` trains one; the name of another run evaluates that run's adapter in
             another way: such a run starts from the other's settings, and changes nothing but
-            `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`.
+            `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`. `released`
+            evaluates an adapter of the method's authors.
+        released_from: with `adapter: released`, the authors' checkpoint: a file, or the name of a
+            source of downloads such as `adem_released_scienceqa`.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method: settings of ADEM-VL.
@@ -76,6 +80,7 @@ class RunTemplate:
     dataset: str = ""
     evaluation_dataset: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
+    released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     seeds: tuple[int, ...] = (0,)
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
@@ -197,7 +202,9 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
     checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
     settings = build(StudySettings, checked)
-    check_shared_adapters({run: all_plain(template) for run, template in settings.runs.items()})
+    plain_runs = {run: all_plain(template) for run, template in settings.runs.items()}
+    check_shared_adapters(plain_runs)
+    check_released(plain_runs)
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
@@ -234,6 +241,7 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     kept["features"] = dataclasses.replace(
         template.features, cache_dir=f"{settings.shared_dir}/features"
     )
+    kept["released_from"] = checkpoint_path(template.released_from, settings.shared_dir)
     kept["backbones"] = _local_backbones(settings, template.backbones)
     return RunSettings(
         study=settings.study,

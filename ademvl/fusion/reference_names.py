@@ -10,7 +10,7 @@ from ademvl.errors import WeightsError, list_findings
 _TABLES = {"key_table": "adapter_emb1", "value_table": "adapter_emb2"}
 _PARTS = {"grid_projection": "adapter_proj", "cls_projection": "adapter_proj_cls"}
 _LAYERS = {"down": "fc1", "up": "fc2"}
-_DDP_PREFIX = "module."  # written by distributed training
+DISTRIBUTED_PREFIX = "module."  # written by distributed training
 _CLIP_ADAPTER = re.compile(
     r"backbone\.visual\.transformer\.resblocks\.(\d+)\.adapter_mlp\.(fc[12])\.weight"
 )
@@ -36,7 +36,7 @@ def reference_name(name: str) -> str:
 
 def our_name(name: str) -> str | None:
     """Return our name of one of the reference's tensors, None for what is not trained."""
-    name = name.removeprefix(_DDP_PREFIX)
+    name = name.removeprefix(DISTRIBUTED_PREFIX)
     layers = {theirs: ours for ours, theirs in _LAYERS.items()}
     for ours, theirs in _TABLES.items():
         if name == theirs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ademvl.errors import DataError
 from ademvl.golden.checks import Check
 
-KNOWN_LETTERS = "ABCDEFGHJ"
+KNOWN_LETTERS = "ABCDEFGHIJ"
 
 
 def verify_golden(folder: Path) -> int:
@@ -48,7 +48,7 @@ def _letters(folder: Path) -> list[str]:
 
 
 def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:
-    from ademvl.golden import generation, scoring, tensors, text, training_cases
+    from ademvl.golden import checkpoints, generation, scoring, tensors, text, training_cases
 
     return {
         "A": (tensors.check_vision,),
@@ -59,6 +59,7 @@ def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:
         "F": (generation.check_generation,),
         "G": (text.check_prompts, text.check_tokens, text.check_captions),
         "H": (text.check_images,),
+        "I": (checkpoints.check_checkpoints,),
         "J": (scoring.check_scoring,),
     }[letter]
 

@@ -245,7 +245,8 @@ def _mme_columns(sums: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cost(provenance: Mapping[str, Any]) -> Cost:
-    usage = provenance.get("usage") or {}
+    # What the training of a released adapter took is not known.
+    usage = {} if "released" in provenance else provenance.get("usage") or {}
     hardware = provenance.get("hardware") or {}
     gpus = hardware.get("gpus") or []
     device = f"{len(gpus)} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")

@@ -19,7 +19,15 @@ from ademvl.reporting.provenance import checksum_file, checksum_files
 from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {
-    "": ("study", "name", "data_dir", "evaluation_data_dir", "adapter", "evaluation"),
+    "": (
+        "study",
+        "name",
+        "data_dir",
+        "evaluation_data_dir",
+        "adapter",
+        "released_from",
+        "evaluation",
+    ),
     "features": ("cache_dir",),
     "prompts": EVALUATION_PROMPTS,
     "optimization": (
@@ -37,6 +45,7 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
 
     Raises:
         DataError: the run's data set is not there.
+        WeightsError: the released adapter that it evaluates is not there.
     """
     settings = run_to_plain(run)
     for section, keys in _IRRELEVANT.items():
@@ -47,8 +56,16 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
         "version": RESULT_VERSIONS["train"],
         "settings": settings,
         "data": data_checksums(Path(run.data_dir)),
-        "weights": weight_checksums(run.backbones),
+        "weights": weight_checksums(run.backbones) | _released_checksum(run),
     }
+
+
+def _released_checksum(run: RunSettings) -> dict[str, str]:
+    if not run.released_from:
+        return {}
+    from ademvl.released.adapter import find_checkpoint
+
+    return {"released": checksum_file(find_checkpoint(Path(run.released_from)))}
 
 
 def identity_sha256(identity: Mapping[str, Any]) -> str:

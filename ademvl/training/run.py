@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import read_run
 from ademvl.devices import compute_device
 from ademvl.locks import lock_file
@@ -19,6 +19,7 @@ from ademvl.training.identity import training_identity
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined
+from ademvl.training.released_adapter import import_released
 from ademvl.training.run_files import RunFiles
 from ademvl.training.session import Session
 from ademvl.training.state import StateStore
@@ -36,7 +37,8 @@ logger = logging.getLogger(__name__)
 def train_run(run_dir: Path, *, place: Place | None = None, progress: bool = True) -> int:
     """Train the run whose settings are in `run_dir`/run.yaml; do nothing when it is complete.
 
-    A run that evaluates another run's adapter takes it from there.
+    A run that evaluates another run's adapter takes it from there; one that evaluates a released
+    adapter imports it.
 
     Killed at any moment, the same call goes on from the last state, on any number of processes. On
     the CPU with the same number of threads it ends in exactly the adapter of an undisturbed run.
@@ -87,6 +89,9 @@ def _device(run: RunSettings, place: Place | None) -> "torch.device":
 
 def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> bool:
     """Say whether nothing is to be trained; else remove the marks of other settings."""
+    if run.adapter == RELEASED:
+        import_released(run, files, identity)
+        return True
     if run.adapter != TRAINED:
         take_adapter(files.of_run(run.adapter), files, identity)
         return True

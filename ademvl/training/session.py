@@ -164,7 +164,7 @@ class Session:
             self._files.provenance,
             usage=self._usage,
             started=meter.started,
-            checksums=_checksums(self._identity),
+            checksums=checksums_of(self._identity),
             details=self._details(),
         )
         save_adapter(self._files.adapter, self._trainer.model, self._run)
@@ -185,11 +185,12 @@ class Session:
             "accumulation_steps": plan.optimization.accumulation_steps(self._processes.world_size),
             "threads": torch.get_num_threads(),
             "trainable_parameters": sum(counts.values()),
-            "trainable_parameters_by_part": _by_part(counts),
+            "trainable_parameters_by_part": count_by_part(counts),
         }
 
 
-def _checksums(identity: Mapping[str, Any]) -> dict[str, str]:
+def checksums_of(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums of data and weights in an identity, by kind and name."""
     return {
         f"{kind}/{name}": checksum
         for kind in ("data", "weights")
@@ -197,7 +198,8 @@ def _checksums(identity: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _by_part(counts: Mapping[str, int]) -> dict[str, int]:
+def count_by_part(counts: Mapping[str, int]) -> dict[str, int]:
+    """Sum numbers of parameters by the first part of their names."""
     parts: dict[str, int] = {}
     for name, count in counts.items():
         part = name.partition(".")[0]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ademvl.config.released import is_source_name
+from ademvl.config.run import RELEASED
 from ademvl.config.study import Study
 from ademvl.data.acquisition.download import FileTarget
 from ademvl.data.acquisition.existing import missing_copies
@@ -107,7 +109,7 @@ class SourcePlan:
 def needed_sources(study: Study, registry: Registry) -> tuple[str, ...]:
     """Return the names of the sources that a study fetches, in the order of the registry.
 
-    Data sets and weights with an `existing` copy are not among them.
+    Data sets and weights with an `existing` copy are not among them, nor adapters in local files.
 
     Raises:
         SettingsError: lists names that no source or licence has, weights that a run names though
@@ -123,7 +125,8 @@ def needed_sources(study: Study, registry: Registry) -> tuple[str, ...]:
         *(d.source for d in datasets if d.source in registry.sources and not d.existing),
         *(name for name, weights in settings.backbones.items() if not weights.existing),
         *settings.downloads.extra_sources,
-    }
+        *(run.released_from for run in settings.runs.values() if run.adapter == RELEASED),
+    } & registry.sources.keys()
     own = {dataset.source for dataset in datasets if dataset.existing}
     wanted |= {n for name in wanted for n in registry.sources[name].needs if n not in own}
     return tuple(name for name in registry.sources if name in wanted)
@@ -146,6 +149,12 @@ def _findings(study: Study, registry: Registry) -> Iterator[str]:
             yield f"backbones.{name}.repository: this source is made of the files {files}"
         if not weights.existing and (weights.file in files) != bool(files):
             yield f"backbones.{name}.file: {weights.file!r}, expected one of {files or ['']}"
+    for run_name, template in settings.runs.items():
+        checkpoint = template.released_from
+        if is_source_name(checkpoint) and checkpoint not in registry.sources:
+            yield f"runs.{run_name}.released_from: {checkpoint!r} is no source"
+        elif checkpoint and not is_source_name(checkpoint) and not Path(checkpoint).exists():
+            yield f"runs.{run_name}.released_from: {checkpoint}: no such file"
     for run in study.runs:
         for key in ("llm", "tower_weights"):
             name = getattr(run.backbones, key)

@@ -1,0 +1,51 @@
+"""Checks of runs that evaluate a released adapter, and where its checkpoint lies."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ademvl.config.run import RELEASED, TRAINED
+from ademvl.errors import SettingsError, list_findings
+
+_SOURCE_NAME = re.compile(r"[a-z0-9_]+")
+
+
+def is_source_name(released_from: str) -> bool:
+    """Whether a run's key `released_from` names a source of downloads, and not a file."""
+    return bool(_SOURCE_NAME.fullmatch(released_from))
+
+
+def checkpoint_path(released_from: str, shared_dir: str) -> str:
+    """Return the file, or the folder that it is downloaded to, of a run's `released_from`."""
+    if is_source_name(released_from):
+        return f"{shared_dir}/downloads/{released_from}"
+    return released_from
+
+
+def check_released(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse runs that evaluate a released adapter but do not say which, or are to be trained too.
+
+    Args:
+        runs: complete plain settings by name.
+
+    Raises:
+        SettingsError: lists all such runs.
+    """
+    findings = [text for name, run in runs.items() for text in _findings(name, run)]
+    if findings:
+        remedy = (
+            f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a file, "
+            "or a source such as adem_released_scienceqa."
+        )
+        raise SettingsError(list_findings("Released adapters", findings, remedy))
+
+
+def _findings(name: str, run: Mapping[str, Any]) -> Iterator[str]:
+    if run["adapter"] == TRAINED and run["released_from"]:
+        yield f"runs.{name}.released_from: {run['released_from']!r}, but the run trains an adapter"
+    if run["adapter"] != RELEASED:
+        return
+    if not run["released_from"]:
+        yield f"runs.{name}.released_from: empty, expected a file or a source"
+    if len(run["seeds"]) != 1:
+        yield f"runs.{name}.seeds: {list(run['seeds'])}, but nothing is trained; give one"

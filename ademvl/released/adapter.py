@@ -1,0 +1,185 @@
+"""Turns a checkpoint of the authors into an adapter folder, and an adapter folder into one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ademvl.adapter_file import (
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    adapter_checksum,
+    write_adapter,
+)
+from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
+from ademvl.errors import WeightsError, list_findings
+from ademvl.files import read_json, sha256_file
+from ademvl.prediction.trained import find_adapter
+from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
+from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pt")
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path names: the file, or the only one in the folder.
+
+    Raises:
+        WeightsError: there is none, or several.
+    """
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.glob("*") if file.suffix in _CHECKPOINT_SUFFIXES)
+    if len(found) != 1:
+        listed = ", ".join(file.name for file in found) or "nothing"
+        raise WeightsError(
+            f"{path}: expected a checkpoint, or a folder that holds one (*.pth); found {listed}. "
+            "Download the source, or name the file."
+        )
+    return found[0]
+
+
+def read_for_run(path: Path, run: RunSettings) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Read the adapter of a checkpoint for a run whose settings are given.
+
+    Args:
+        path: the checkpoint, or a folder that holds one.
+        run: what it is evaluated with.
+
+    Returns:
+        The trained tensors, and where they come from, as adapter.json says it.
+
+    Raises:
+        WeightsError: the file is unreadable, or its tensors do not fit the run's tower.
+        SettingsError: lists settings that differ from those that it was trained with.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    method = method_of(checkpoint.args, checkpoint.state, source=str(file))
+    check_fits(run, method, checkpoint.args, str(file))
+    _check_shapes(file, checkpoint.state, run)
+    return checkpoint.state, _origin(file, checkpoint)
+
+
+def import_adapter(
+    path: Path, folder: Path, *, backbones: BackboneSettings, task: Task | None = None
+) -> dict[str, Any]:
+    """Write the adapter of a checkpoint with the settings that the checkpoint itself tells.
+
+    Args:
+        path: the checkpoint.
+        folder: adapter folder to write.
+        backbones: the frozen models that it belongs to; the checkpoint does not hold them.
+        task: what it was trained for; by default as its arguments say.
+
+    Returns:
+        Where it comes from, as adapter.json says it.
+
+    Raises:
+        WeightsError, SettingsError: what is wrong with the file, or does not fit the tower.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    run = RunSettings(
+        study="",
+        name=file.stem,
+        seed=0,
+        data_dir="",
+        task=task or task_of(checkpoint.args, source=str(file)),
+        method=method_of(checkpoint.args, checkpoint.state, source=str(file)),
+        backbones=backbones,
+        features=FeatureSettings(mode="online"),
+        prompts=prompts_of(checkpoint.args),
+    )
+    from ademvl.vision.tower import tower_shape
+
+    num_adapters = sum(name.endswith("down.weight") for name in _of_tower(checkpoint.state))
+    has_last = num_adapters == tower_shape(backbones).num_blocks
+    adapters = replace(run.method.clip_adapter, last_block=has_last)
+    run = replace(run, method=replace(run.method, clip_adapter=adapters))
+    _check_shapes(file, checkpoint.state, run)
+    origin = _origin(file, checkpoint)
+    # The frozen models that it was trained with are not in the file: nothing to compare later.
+    write_adapter(folder, checkpoint.state, run, fingerprints={}, origin=origin)
+    return origin
+
+
+def _of_tower(state: Mapping[str, Tensor]) -> list[str]:
+    return [name for name in state if name.startswith("clip_adapters.")]
+
+
+def _origin(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "file": file.name,
+        "sha256": sha256_file(file),
+        "format": "authors' checkpoint",
+        "epoch": checkpoint.epoch,
+        "is_distributed": checkpoint.is_distributed,
+        "args": dict(checkpoint.args),
+    }
+
+
+def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> None:
+    """Compare names and shapes with those that the run's model will have."""
+    import torch
+
+    from ademvl.fusion.adapter import AdemAdapter
+    from ademvl.vision.tower import build_clip_adapters, tower_shape
+
+    shape = tower_shape(run.backbones)
+    llm_width = state["key_table"].shape[-1]
+    with torch.device("meta"):
+        adapter = AdemAdapter(run.method, llm_width=llm_width, tower_width=shape.width)
+        named = dict(adapter.named_parameters())
+        if run.features.mode == "online":
+            adapters = build_clip_adapters(run.method.clip_adapter, shape)
+            named |= {f"clip_adapters.{name}": p for name, p in adapters.named_parameters()}
+    expected = {name: tuple(parameter.shape) for name, parameter in named.items()}
+    findings = [f"{name}: missing" for name in expected if name not in state]
+    findings += [f"{name}: not part of this model" for name in state if name not in expected]
+    findings += [
+        f"{name}: shape {tuple(state[name].shape)}, expected {size}"
+        for name, size in expected.items()
+        if name in state and tuple(state[name].shape) != size
+    ]
+    if findings:
+        remedy = (
+            "The authors' adapters need features.mode online, and backbones.tower "
+            "ViT-L-14-quickgelu."
+        )
+        headline = f"{file}: does not fit {run.backbones.tower}"
+        raise WeightsError(list_findings(headline, findings, remedy))
+
+
+def export_adapter(folder: Path, file: Path) -> None:
+    """Write an adapter folder, ours or imported, in the authors' form.
+
+    An imported adapter gets the names, arguments and epoch that it came with: its tensors are those
+    of the checkpoint, bit for bit.
+
+    Args:
+        folder: adapter folder, or a run's directory.
+        file: checkpoint to write.
+
+    Raises:
+        WeightsError: there is no complete adapter.
+        SettingsError: the authors' code has no such adapter.
+    """
+    from safetensors.torch import load_file
+
+    trained = find_adapter(folder)
+    adapter_checksum(trained.folder)
+    description = read_json(trained.folder / DESCRIPTION_FILE, remedy="Import or train it again.")
+    origin = description.get("origin") or {}
+    args = origin.get("args") or args_of(trained.run)
+    write_checkpoint(
+        file,
+        Checkpoint(
+            state=load_file(trained.folder / WEIGHTS_FILE),
+            args=args,
+            epoch=origin.get("epoch"),
+            is_distributed=bool(origin.get("is_distributed")),
+        ),
+    )

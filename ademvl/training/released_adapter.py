@@ -1,0 +1,54 @@
+"""Gives a run an adapter that its authors released, to be evaluated; nothing is trained."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ademvl.config.run import RunSettings
+from ademvl.reporting.provenance import Usage, write_provenance
+from ademvl.training.identity import identity_sha256
+
+if TYPE_CHECKING:
+    from ademvl.training.run_files import RunFiles
+
+logger = logging.getLogger(__name__)
+
+
+def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, Any]) -> None:
+    """Import the checkpoint that a run names, adapter.json last; metrics.csv gets no rows.
+
+    provenance.json gets the key `released`: where the adapter comes from. What its training took is
+    not known.
+
+    Raises:
+        WeightsError, SettingsError: the checkpoint cannot be read, or does not fit the run.
+    """
+    from ademvl.adapter_file import write_adapter
+    from ademvl.released.adapter import read_for_run
+    from ademvl.training.metrics import MetricsLog
+    from ademvl.training.session import checksums_of, count_by_part
+
+    if files.is_complete(identity):
+        logger.info("%s: imported already", files.run_dir)
+        return
+    files.mark_incomplete()
+    started = datetime.now(UTC)
+    state, origin = read_for_run(Path(run.released_from), run)
+    counts = {name: tensor.numel() for name, tensor in state.items()}
+    MetricsLog(files.metrics, interval_steps=1).close()
+    write_provenance(
+        files.provenance,
+        usage=Usage(),
+        started=started,
+        checksums=checksums_of(identity),
+        details={
+            "identity_sha256": identity_sha256(identity),
+            "released": origin,
+            "trainable_parameters": sum(counts.values()),
+            "trainable_parameters_by_part": count_by_part(counts),
+        },
+    )
+    write_adapter(files.adapter, state, run, fingerprints={}, origin=origin)
+    logger.info("%s: imported %s", files.run_dir, origin["file"])

@@ -1,0 +1,89 @@
+"""Protects runs of a study that evaluate a released adapter."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from ademvl.config.study import load_study
+from ademvl.data.acquisition.plan import needed_sources
+from ademvl.data.acquisition.registry import load_registry
+from ademvl.errors import SettingsError
+from ademvl.workflow import WorkflowPlan
+from tests.conftest import PROJECT_ROOT
+
+
+@pytest.fixture
+def raw():
+    study = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
+    own = copy.deepcopy(study["runs"]["scienceqa"])
+    study["runs"] = {
+        "own": own,
+        "theirs": {
+            **{key: value for key, value in own.items() if key not in ("seeds", "reported")},
+            "adapter": "released",
+            "released_from": "adem_released_scienceqa",
+        },
+    }
+    study["downloads"]["extra_sources"] = []
+    study.pop("base_runs", None)
+    return study
+
+
+def theirs(**wildcards):
+    return SimpleNamespace(run="theirs", seed=0, **wildcards)
+
+
+def test_the_source_is_fetched_and_imported_instead_of_trained(raw):
+    study = load_study(raw)
+    assert "adem_released_scienceqa" in needed_sources(study, load_registry())
+    plan = WorkflowPlan(study)
+    folder = "results/shared/downloads/adem_released_scienceqa"
+    assert plan.run(theirs()).released_from == folder
+    assert plan.run_adapter(theirs()) == [f"{folder}/complete.json"]
+    assert (plan.training_gpus(theirs()), plan.gpus(theirs())) == (0, 1)
+
+
+def test_a_local_file_is_an_input_and_fetches_nothing(raw, tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    file.touch()
+    raw["runs"]["theirs"]["released_from"] = str(file)
+    study = load_study(raw)
+    assert "adem_released_scienceqa" not in needed_sources(study, load_registry())
+    assert WorkflowPlan(study).run_adapter(theirs()) == [str(file)]
+
+
+def test_another_run_may_evaluate_it_in_another_way(raw):
+    raw["runs"]["matched"] = {"adapter": "theirs", "prompts": {"evaluation": "matched"}}
+    study = load_study(raw)
+    matched = next(run for run in study.runs if run.name == "matched")
+    assert matched.released_from == "results/shared/downloads/adem_released_scienceqa"
+    plan = WorkflowPlan(study)
+    assert plan.run_adapter(SimpleNamespace(run="matched", seed=0)) == [
+        "results/paper_7b/runs/theirs/seed0/adapter/adapter.json"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"released_from": ""}, "released_from: empty"),
+        ({"seeds": [0, 1]}, r"seeds: \[0, 1\], but nothing is trained"),
+        ({"adapter": "trained"}, "but the run trains an adapter"),
+    ],
+)
+def test_contradictions_are_refused(raw, changes, message):
+    raw["runs"]["theirs"] |= changes
+    with pytest.raises(SettingsError, match=message):
+        load_study(raw)
+
+
+@pytest.mark.parametrize(
+    ("released_from", "message"),
+    [("adem_relased_scienceqa", "is no source"), ("somewhere/a.pth", "no such file")],
+)
+def test_unknown_sources_and_missing_files_are_refused(raw, released_from, message):
+    raw["runs"]["theirs"]["released_from"] = released_from
+    with pytest.raises(SettingsError, match=message):
+        needed_sources(load_study(raw), load_registry())
