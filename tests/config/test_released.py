@@ -1,34 +1,35 @@
 """Protects runs of a study that evaluate a released adapter."""
 
-import copy
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
 from ademvl.workflow import WorkflowPlan
-from tests.conftest import PROJECT_ROOT
 
 
 @pytest.fixture
 def raw():
-    study = yaml.safe_load((PROJECT_ROOT / "workflow/studies/paper-7b.yaml").read_text("utf-8"))
-    own = copy.deepcopy(study["runs"]["scienceqa"])
-    study["runs"] = {
-        "own": own,
-        "theirs": {
-            **{key: value for key, value in own.items() if key not in ("seeds", "reported")},
-            "adapter": "released",
-            "released_from": "adem_released_scienceqa",
+    return {
+        "study": "paper_7b",
+        "datasets": {"scienceqa": {"source": "scienceqa"}},
+        "backbones": {"llama_7b": {}, "clip_vit_l14": {"file": "ViT-L-14.pt"}},
+        "defaults": {
+            "dataset": "scienceqa",
+            "backbones": {
+                "llm": "llama_7b",
+                "tower": "ViT-L-14-quickgelu",
+                "tower_weights": "clip_vit_l14",
+            },
+        },
+        "runs": {
+            "own": {"seeds": [0, 1]},
+            "theirs": {"adapter": "released", "released_from": "adem_released_scienceqa"},
         },
     }
-    study["downloads"]["extra_sources"] = []
-    study.pop("base_runs", None)
-    return study
 
 
 def theirs(**wildcards):

@@ -44,6 +44,7 @@ def test_paper_study_needs_data_and_weights() -> None:
     assert needed_sources(study, load_registry()) == (
         *("scienceqa", "coco_caption", "lavin_instruct", "mme"),
         *("clip_vit_l14", "llama_7b"),
+        *(f"adem_released_{task}" for task in ("scienceqa", "caption", "instruction")),
     )
 
 
@@ -154,7 +155,7 @@ def test_plan_of_the_paper_takes_under_two_seconds_without_network(tmp_path: Pat
     for expected in (
         "train2014.zip                        13.5 GB  missing",
         "NOT ACCEPTED: read it, then add llama to downloads.accepted_licenses",
-        "to fetch   35.5 GB, and 8 files of unknown size",
+        "to fetch   35.5 GB, and 11 files of unknown size",
     ):
         assert expected in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
