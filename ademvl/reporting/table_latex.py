@@ -1,11 +1,12 @@
 """Tables as LaTeX (booktabs): one float a block, intervals and verdicts in smaller lines below.
 
-A table that is wider than the text is scaled down to it (graphicx).
+A table that is wider than the text is scaled down to it (graphicx), one that is higher than a page
+goes on in another float.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ademvl.reporting.layout import Block, Column, Row, Table, printable
+from ademvl.reporting.layout import Block, Column, Row, Section, Table, printable
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -29,6 +30,8 @@ _SPECIAL = {
     "≥": r"$\geq$",
 }
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_MAX_LINES = 64
+"""Of a float's body, rules and spaces counted: with head and notes it fits a page of A4."""
 
 
 def to_latex(table: Table) -> str:
@@ -36,49 +39,76 @@ def to_latex(table: Table) -> str:
     numbers = table.footnotes()
     lines = [f"% {escape_latex(table.title)}; needs \\usepackage{{booktabs,graphicx}}"]
     for index, block in enumerate(table.blocks):
-        unit = f"; {table.unit}" if table.unit else ""
-        remark = f" {block.remark}" if block.remark else ""
-        caption = f"{table.title}. {block.title}{unit}.{remark}"
-        is_last = index == len(table.blocks) - 1
-        lines += [
-            "\\begin{table}[tp]",
-            "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-            f"\\caption{{{escape_latex(caption)}}}",
-            f"\\label{{tab:{table.key}-{index + 1}}}",
-            *_tabular(block, numbers),
-            "\\par\\medskip\\raggedright\\scriptsize",
-            *(f"{_marks([note], numbers)}~{escape_latex(note)}\\par" for note in block.notes),
-            *(f"{escape_latex(note)}\\par" for note in table.notes if is_last),
-            "\\end{table}",
-        ]
+        notes = [f"{_marks([note], numbers)}~{escape_latex(note)}" for note in block.notes]
+        if index == len(table.blocks) - 1:
+            notes += map(escape_latex, table.notes)
+        lines += _floats(table, block, f"tab:{table.key}-{index + 1}", numbers, notes)
     return "\n".join(lines) + "\n"
 
 
-def _tabular(block: Block, numbers: Mapping[str, int]) -> list[str]:
+def _floats(
+    table: Table, block: Block, label: str, numbers: Mapping[str, int], notes: Sequence[str]
+) -> Iterator[str]:
+    """Render a block as one float, or as several where it is higher than a page."""
+    unit = f"; {table.unit}" if table.unit else ""
+    remark = f" {block.remark}" if block.remark else ""
+    caption = escape_latex(f"{table.title}. {block.title}{unit}.{remark}")
+    parts = _parts(block, numbers)
+    for place, body in enumerate(parts):
+        continued = " (Continued.)" if place else ""
+        yield "\\begin{table}[tp]"
+        yield "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}"
+        yield f"\\caption{{{caption}{continued}}}"
+        yield f"\\label{{{label}{f'-{place + 1}' if place else ''}}}"
+        yield from _head(block, numbers)
+        yield from (line for group in body for line in group)
+        yield "\\bottomrule"
+        yield "\\end{tabular}}"
+        if place == len(parts) - 1:
+            yield "\\par\\medskip\\raggedright\\scriptsize"
+            yield from (f"{note}\\par" for note in notes)
+        yield "\\end{table}"
+
+
+def _parts(block: Block, numbers: Mapping[str, int]) -> list[list[list[str]]]:
+    """Distribute a block's rows over floats: each a list of rows, each the lines of a row."""
+    width = len(block.lead_keys) + len(block.columns)
+    parts: list[list[list[str]]] = [[]]
+    height = 0
+    for section in block.sections:
+        for place, row in enumerate(section.rows):
+            lines = _row(block, row, numbers)
+            if height + len(lines) > _MAX_LINES:
+                parts.append([])
+                height = 0
+            if place == 0 or not parts[-1]:
+                lines = [*_section_head(section, width, is_continued=place > 0), *lines]
+            parts[-1].append(lines)
+            height += len(lines)
+    return parts
+
+
+def _section_head(section: Section, width: int, *, is_continued: bool) -> list[str]:
+    if not section.title:
+        return ["\\midrule"]
+    title = escape_latex(section.title) + (", continued" if is_continued else "")
+    return ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{title}}}}} \\\\"]
+
+
+def _head(block: Block, numbers: Mapping[str, int]) -> Iterator[str]:
     leads = block.lead_keys
-    width = len(leads) + len(block.columns)
     header = [escape_latex(text) for text in block.lead_headers]
     header += [
         escape_latex(column.header) + _marks([column.note], numbers) for column in block.columns
     ]
-    lines = [
-        _FIT,
-        f"\\begin{{tabular}}{{{'l' * len(leads)}{'r' * len(block.columns)}}}",
-        "\\toprule",
-        *_groups(block),
-        _line(header),
-    ]
+    yield _FIT
+    yield f"\\begin{{tabular}}{{{'l' * len(leads)}{'r' * len(block.columns)}}}"
+    yield "\\toprule"
+    yield from _groups(block)
+    yield _line(header)
     if block.has_common_n:
         items = [str(block.common_n(column) or "") for column in block.columns]
-        lines.append(_line(["$n$", *[""] * (len(leads) - 1), *items]))
-    for section in block.sections:
-        lines.append("\\midrule")
-        if section.title:
-            title = f"\\textit{{{escape_latex(section.title)}}}"
-            lines.append(f"\\multicolumn{{{width}}}{{l}}{{{title}}} \\\\")
-        for row in section.rows:
-            lines += _row(block, row, numbers)
-    return [*lines, "\\bottomrule", "\\end{tabular}}"]
+        yield _line(["$n$", *[""] * (len(leads) - 1), *items])
 
 
 def _groups(block: Block) -> list[str]:

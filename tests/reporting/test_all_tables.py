@@ -297,9 +297,15 @@ def test_rendered_table_is_the_golden_text(
     assert text == golden.read_text(encoding="utf-8")
 
 
-def test_latex_compiles_and_fits_the_page(tables: Mapping[str, Table], tmp_path: Path) -> None:
+def test_latex_compiles_and_fits_the_page(
+    partial: SyntheticStudy, numbers: ReportedNumbers, tmp_path: Path
+) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
+    for number in range(40):
+        partial.raw["runs"][f"run_{number}"] = {"label": f"one of many, {number}"}
+        partial.finish_scienceqa(f"run_{number}", _scores(90.0))
+    tables = {table.key: table for table in build_tables(read_results(partial.study), numbers)}
     names = []
     for key, table in tables.items():
         (tmp_path / f"{key}.tex").write_text(to_latex(table), encoding="utf-8")
