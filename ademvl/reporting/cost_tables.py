@@ -4,12 +4,13 @@ They differ between repetitions of the same run, while all other tables are the 
 the scores are the same.
 """
 
+from collections.abc import Iterable
 from statistics import mean, median
 
 from ademvl.reporting.columns import columns_of
 from ademvl.reporting.layout import Block, Cell, Column, Row, Section, Table
 from ademvl.reporting.reported import ReportedNumbers
-from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.results import RunResult, SeedResult, StudyResults
 from ademvl.reporting.rows import gap_notes, reported_sections, seeds_text, trainable_text
 from ademvl.reporting.score_tables import source_notes
 
@@ -43,7 +44,7 @@ def cost_table(results: StudyResults) -> Table:
                 )
                 for place, column in enumerate(_COST_COLUMNS)
             },
-            notes=tuple(gap_notes(run)) if seed.state != "finished" else (),
+            notes=tuple(_cost_notes(run, seed)),
             state=seed.state,
         )
         for run in results.runs
@@ -63,6 +64,13 @@ def cost_table(results: StudyResults) -> Table:
         blocks=(block,),
         notes=_hardware_notes(results),
     )
+
+
+def _cost_notes(run: RunResult, seed: SeedResult) -> Iterable[str]:
+    if seed.state != "finished":
+        yield from gap_notes(run)
+    elif seed.cost.adapter_of:
+        yield f"Evaluates the adapter of run {seed.cost.adapter_of}: training was spent once."
 
 
 def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:
@@ -123,7 +131,8 @@ def _speed_row(run: RunResult) -> Row:
 
 def _speeds(run: RunResult) -> list[float]:
     """Return the median training speed of each finished seed, items per second."""
-    curves = [seed.learning_curve() for seed in run.finished]
+    own = [seed for seed in run.finished if not seed.cost.adapter_of]
+    curves = [seed.learning_curve() for seed in own]
     return [median(row.items_per_second for row in curve) for curve in curves if curve]
 
 

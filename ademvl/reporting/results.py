@@ -16,6 +16,7 @@ from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.failures import Failure, read_failure
 from ademvl.files import read_json
+from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.training.metrics import MetricsRow, read_metrics
 from ademvl.versions import RESULT_VERSIONS
 
@@ -38,6 +39,8 @@ class Cost:
         peak_memory_mib: of the training process, or of the GPU where one was used.
         energy_joules: of the GPUs.
         gpu_hours: wall time of training times GPUs; None on a CPU.
+        adapter_of: run that trained the adapter, where it is another one: what training took is
+            told there alone.
         hardware: device in words.
     """
 
@@ -46,6 +49,7 @@ class Cost:
     peak_memory_mib: float | None = None
     energy_joules: float | None = None
     gpu_hours: float | None = None
+    adapter_of: str = ""
     hardware: str = ""
 
 
@@ -57,7 +61,7 @@ class SeedResult:
         settings: as the study resolves them.
         run_dir: folder of this run and seed.
         state: `failed` when the last step ended with an error; `stale` when the folder was made
-            with other settings than the study has now, or its scores by an older version; their
+            with other settings than the study has now, or by another version of the verbs; their
             scores are not read; `unfinished` when training began.
         scores: by column or metric; empty unless finished. A column without items is absent.
         ceiling: captions only: scores of one reference against the others.
@@ -172,10 +176,10 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
     raw = _read_object(scores_path) if scores_path.is_file() else {}
-    failure, state = read_failure(run_dir), _state(run_dir, settings, raw)
+    provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
+    failure, state = read_failure(run_dir), _state(run_dir, settings, raw, provenance)
     if state != "finished":
         raw, state = {}, "failed" if failure else state
-    provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
     return SeedResult(
         settings=settings,
         run_dir=run_dir,
@@ -188,15 +192,29 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     )
 
 
-def _state(run_dir: Path, settings: RunSettings, raw: Mapping[str, Any]) -> State:
+def _state(
+    run_dir: Path, settings: RunSettings, raw: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> State:
     """Tell what the files say, without regard to failures."""
     if not raw and not (run_dir / "metrics.csv").is_file():
         return "not run"
-    if read_run(run_dir) != settings:
+    if read_run(run_dir) != settings or _was_trained_by_another_version(run_dir, provenance):
         return "stale"
     if not raw:
         return "unfinished"
     return "finished" if _were_scored_with(settings, raw) else "stale"
+
+
+def _was_trained_by_another_version(run_dir: Path, provenance: Mapping[str, Any]) -> bool:
+    current = RESULT_VERSIONS["train"]
+    if provenance.get("train_version", current) != current:
+        return True
+    # Before its number was recorded, the columns of its metrics tell a version.
+    path = run_dir / "metrics.csv"
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\r\n") != ",".join(METRICS_COLUMNS)
 
 
 def _were_scored_with(settings: RunSettings, raw: Mapping[str, Any]) -> bool:
@@ -249,14 +267,18 @@ def _cost(provenance: Mapping[str, Any]) -> Cost:
     usage = {} if "released" in provenance else provenance.get("usage") or {}
     hardware = provenance.get("hardware") or {}
     gpus = hardware.get("gpus") or []
-    device = f"{len(gpus)} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
+    num_gpus = provenance.get("parallel_processes") or 1
+    device = f"{num_gpus} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
+    parameters = provenance.get("trainable_parameters")
+    if owner := str(provenance.get("adapter_of") or ""):
+        return Cost(trainable_parameters=parameters, adapter_of=owner)
     gpu_memory_mib = usage.get("peak_gpu_memory_mib") or None
     seconds = usage.get("wall_seconds")
     return Cost(
-        trainable_parameters=provenance.get("trainable_parameters"),
+        trainable_parameters=parameters,
         train_seconds=seconds,
         peak_memory_mib=gpu_memory_mib or usage.get("peak_memory_mib"),
         energy_joules=usage.get("energy_joules"),
-        gpu_hours=seconds * len(gpus) / 3600 if gpus and gpu_memory_mib and seconds else None,
+        gpu_hours=seconds * num_gpus / 3600 if gpu_memory_mib and seconds else None,
         hardware=device,
     )

@@ -175,6 +175,7 @@ class Session:
         counts = {name: p.numel() for name, p in self._trainer.parameters.items()}
         return {
             "identity_sha256": identity_sha256(self._identity),
+            "train_version": self._identity["version"],
             "seed": self._run.seed,
             "steps": plan.total_steps,
             "skipped_steps": guard.skipped_steps,

@@ -9,6 +9,7 @@ from ademvl.config.study import load_study, run_to_json, study_to_json, write_se
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.files import write_json
+from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from tests.tiny import make_scienceqa
 
 NUM_TEST = 60
@@ -87,9 +88,7 @@ class FinishedStudy:
                 "usage": {"wall_seconds": 61.5},
             },
         )
-        (folder / "metrics.csv").write_text(
-            "step,epoch,lr,loss,grad_norm,items_per_second,tokens_per_second,memory_mib\n"
-        )
+        (folder / "metrics.csv").write_text(",".join(METRICS_COLUMNS) + "\n")
         (folder / "adapter").mkdir(exist_ok=True)
         write_json(folder / "adapter" / "adapter.json", {"sha256": "1"})
         (folder / "adapter" / "adapter.safetensors").write_bytes(b"weights")

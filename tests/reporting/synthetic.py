@@ -8,6 +8,8 @@ from typing import Any
 
 from ademvl.config.study import Study, load_study, run_to_json, write_settings
 from ademvl.evaluation.statistics import wilson_interval
+from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.versions import RESULT_VERSIONS
 
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
@@ -79,6 +81,7 @@ class SyntheticStudy:
         (folder / "scores").mkdir(exist_ok=True)
         (folder / "scores" / f"{scores['task']}.json").write_text(json.dumps(scores))
         provenance = {
+            "train_version": RESULT_VERSIONS["train"],
             "trainable_parameters": 123456,
             "usage": {"wall_seconds": 61.5, "peak_memory_mib": 900.0},
             "hardware": {"cpu": "Some CPU", "gpus": []},
@@ -86,9 +89,9 @@ class SyntheticStudy:
             "code": {"version": "0.1.0", "sources_sha256": "0" * 64},
         }
         (folder / "provenance.json").write_text(json.dumps(provenance))
-        lines = ["step,epoch,lr,loss,grad_norm,items_per_second,tokens_per_second,memory_mib"]
+        lines = [",".join(METRICS_COLUMNS)]
         lines += [
-            f"{step},{step / 100},0.001,{3 * math.exp(-step / 40) + 0.1 * seed},1.0,10.0,100.0,9.0"
+            f"{step},{step / 100},0.001,{3 * math.exp(-step / 40) + 0.1 * seed},1.0,0,0,10.0,9.0,9.0"
             for step in range(10, 210, 10)
         ]
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")

@@ -122,3 +122,35 @@ def test_sums_of_mme_are_read_in_hundredths_of_points(tmp_path: Path) -> None:
     assert estimate is not None
     assert (100 * estimate.value, estimate.n) == (pytest.approx(966.2), 2054)
     assert run.estimate("MME-C") is None
+
+
+def test_training_by_another_version_is_stale(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("text_only") / "provenance.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"train_version": content["train_version"] - 1}))
+    assert read_results(finished.study).runs[1].state == "stale"
+
+
+def test_metrics_of_another_version_are_stale(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("text_only") / "metrics.csv"
+    path.write_text("step,loss\n1,2.0\n")
+    assert read_results(finished.study).runs[1].state == "stale"
+
+
+def test_scores_of_another_version_are_stale(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("text_only") / "scores" / "scienceqa.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"header": {"version": 0}}))
+    assert read_results(finished.study).runs[1].state == "stale"
+
+
+def test_training_without_scores_is_unfinished(finished: SyntheticStudy) -> None:
+    (finished.run_dir("text_only") / "scores" / "scienceqa.json").unlink()
+    assert read_results(finished.study).runs[1].state == "unfinished"
+
+
+def test_taken_adapter_cost_nothing_more(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("text_only") / "provenance.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "adapter_of": "adem"}))
+    cost = read_results(finished.study).runs[1].seeds[0].cost
+    assert (cost.train_seconds, cost.trainable_parameters) == (None, 123456)
