@@ -1,6 +1,7 @@
-"""The verb that compares two runs."""
+"""Verbs that compare runs: two of them, or all that differ from a base run in one setting."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ademvl.cli.verb import Verbs, add_verb
@@ -8,7 +9,7 @@ from ademvl.errors import SettingsError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verb `compare`."""
+    """Add the verbs `compare` and `effects`."""
     summary = "Compare two runs on the same questions: difference, interval, test, power."
     verb = add_verb(verbs, "compare", _compare, summary)
     what = "run directory, folder of a run's seeds, or JSON file of predictions"
@@ -28,6 +29,26 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
     verb.add_argument("--output", type=Path, help="also write everything there (JSON)")
+
+    summary = "Print the effect of each setting in which a run differs from a base run."
+    effects = add_verb(verbs, "effects", _effects, summary)
+    effects.add_argument("study", type=Path, help="study file with base_runs")
+    effects.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+
+
+def _effects(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.evaluation.effects import effects_table, measure_effects
+
+    study = load_study(options.study)
+    if not study.settings.base_runs:
+        raise SettingsError(f"{options.study}: names no base_runs, so there are no effects")
+    effects = measure_effects(study, seed=options.seed)
+    print(effects_table(effects), end="")
+    for effect in effects:
+        if effect.reason:
+            print(f"{effect.factor.run}: {effect.reason}", file=sys.stderr)
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

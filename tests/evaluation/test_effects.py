@@ -1,0 +1,71 @@
+"""Protects the effect of one setting: which runs are compared, on which seeds, and what is said."""
+
+from pathlib import Path
+
+import pytest
+
+from ademvl.cli import main
+from ademvl.config.study import load_study
+from ademvl.evaluation.effects import effects_table, measure_effects
+from ademvl.files import write_json
+from ademvl.training.identity import data_checksums
+from tests.bundle.finished import FinishedStudy, usual
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> FinishedStudy:
+    study = FinishedStudy(tmp_path, base_runs=["adem"])
+    study.raw["runs"]["not_run"] = {"method": {"alpha": 0.5}}
+    study.finish(only=("adem", "other"))
+    _record_data(study)
+    return study
+
+
+def _record_data(study: FinishedStudy) -> None:
+    for header in (study.root / "results/tiny").glob("runs/*/*/predictions/*.header.json"):
+        write_json(header, {"data": data_checksums(study.data)})
+
+
+def test_effect_is_of_the_seeds_that_both_have(study: FinishedStudy) -> None:
+    def worse(place: int, right: int, seed: int) -> int:
+        return 1 - right if place % 10 == 1 else usual(place, right, seed)
+
+    study.finish(only=("other",), predict=worse)
+    _record_data(study)
+    effect, missing = measure_effects(load_study(study.raw))
+    assert effect.factor.label == "method.gamma: 0.1 -> 0.0"
+    assert effect.difference is not None
+    assert effect.difference.num_seeds == (1, 1)
+    # At places 1, 11, 21, ... `usual` of seed 0 is right.
+    assert effect.difference.value == pytest.approx(-6 / 60)
+    assert effect.value - effect.base_value == pytest.approx(-6 / 60)
+    assert (effect.num_same, effect.num_pairs) == (54, 60)
+    assert missing.factor.run == "not_run"
+    assert missing.difference is None
+    assert missing.reason
+
+
+def test_run_of_other_settings_than_the_study_has_now_is_not_measured(study: FinishedStudy) -> None:
+    study.raw["runs"]["other"]["method"]["gamma"] = 0.2
+    effect, _ = measure_effects(load_study(study.raw))
+    assert effect.difference is None
+    assert "made with other settings" in effect.reason
+
+
+def test_table_has_a_row_for_each_effect(study: FinishedStudy) -> None:
+    table = effects_table(measure_effects(load_study(study.raw))).splitlines()
+    assert table[2] == (
+        "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 [+0.00, +0.00] | 100.0 % "
+        "| 60 | 1 |"
+    )
+    assert table[3] == "| `method.alpha`: 0.1 -> 0.5 | adem | – | – | – | – | – | – |"
+
+
+def test_command_line_prints_effects_and_refuses_studies_without_base_runs(
+    study: FinishedStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study.root / "results/tiny/study.yaml"
+    assert main(["effects", str(path)]) == 0
+    assert "`method.gamma`" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("base_runs:\n- adem\n", ""))
+    assert main(["effects", str(path)]) == 2
