@@ -29,6 +29,11 @@ def add_verbs(verbs: Verbs) -> None:
         default=None,
         help="that train together (default: one on each GPU that is taken, or one on the CPU)",
     )
+    train.add_argument(
+        "--ignore-memory",
+        action="store_true",
+        help="start though the run is predicted not to fit into memory",
+    )
     evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
     maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
     maps.add_argument("--items", type=int, default=6, help="random test images (%(default)s)")
@@ -61,7 +66,12 @@ def _train(options: argparse.Namespace) -> int:
 
     run_dir = run_dir_of(options.run)
     with noted_failure(run_dir, "train"), gpus_of(options):
-        return train(run_dir, processes=options.processes, threads=options.threads)
+        return train(
+            run_dir,
+            processes=options.processes,
+            threads=options.threads,
+            ignore_memory=options.ignore_memory,
+        )
 
 
 def _evaluate(options: argparse.Namespace) -> int:

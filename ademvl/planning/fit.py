@@ -1,11 +1,14 @@
 """Whether a run fits into memory, and which settings would, before training and when it ran out."""
 
 import dataclasses
+import heapq
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
+from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError
 from ademvl.llm.source import find_llm
 from ademvl.planning.free_memory import FreeMemory
@@ -22,11 +25,15 @@ from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters
 from ademvl.planning.workload import Row
 
+if TYPE_CHECKING:
+    from ademvl.data.collate import TokenizedExample
+
 _log = logging.getLogger(__name__)
 
 UNCERTAINTY = 0.15
 """Part by which a prediction may be off: a run is refused only where it is too large even so."""
 MAX_ALTERNATIVES = 4
+_LONGEST_ROWS = 1024
 _SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
 _SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
 
@@ -103,11 +110,6 @@ def _scored_tokens(run: RunSettings, width: int) -> int:
     return min(width, _SCORED_ANSWER) if answers_by_letter else width
 
 
-def gpu_is_wanted(run: RunSettings) -> bool:
-    """Whether a run is large enough for a GPU; with the mini language model it is not."""
-    return run.backbones.llm != "mini"
-
-
 def model_sizes(run: RunSettings) -> ModelSizes:
     """Return the sizes of the models that a run trains with.
 
@@ -122,8 +124,21 @@ def model_sizes(run: RunSettings) -> ModelSizes:
 
 def numerics_of(run: RunSettings) -> Numerics:
     """Return how a run holds its numbers."""
-    backbones = run.backbones
-    return Numerics(precision=backbones.precision, quantization=backbones.quantization)
+    return Numerics(
+        precision=run.backbones.precision,
+        quantization=run.backbones.quantization,
+        checkpointing=run.optimization.gradient_checkpointing,
+        accumulates=run.optimization.accumulation_steps() > 1,
+    )
+
+
+def memory_rows(rows: "Sequence[TokenizedExample]") -> list[Row]:
+    """Return the longest rows of a training split: those of the largest batch are among them."""
+    sees_images = any(row.image is not None for row in rows)
+    longest = heapq.nlargest(_LONGEST_ROWS, rows, key=lambda row: len(row.ids))
+    return [
+        Row(len(row.ids), int((row.labels != IGNORED_LABEL).sum()), sees_images) for row in longest
+    ]
 
 
 def settings_that_fit(
@@ -153,6 +168,8 @@ def settings_that_fit(
 def _bases(run: RunSettings, device: DeviceType) -> Iterator[Alternative]:
     """Give changes beside the batch size, in the order of preference."""
     yield Alternative({}, 0)
+    if not run.optimization.gradient_checkpointing:
+        yield Alternative({"optimization.gradient_checkpointing": True}, 0, "takes longer")
     if run.backbones.precision == "fp32" and device == "cuda":
         yield Alternative({"backbones.precision": "bf16"}, 0, "computes with fewer digits")
     if run.backbones.quantization == "none" and not find_llm(run.backbones).gguf_file:

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ademvl.planning.memory import DeviceType
+
+if TYPE_CHECKING:
+    import torch
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -23,24 +27,38 @@ class FreeMemory:
     bytes: int
 
 
-def free_gpu_memory(index: int) -> FreeMemory:
-    """Return what is free on one GPU; other programs' memory is taken off.
+def free_memory(device: "torch.device", *, local_processes: int = 1) -> FreeMemory:
+    """Return what a process may still take on its device.
+
+    Args:
+        device: of the process.
+        local_processes: that share this machine's memory; each has a GPU of its own.
+    """
+    if device.type == "cuda":
+        return _free_gpu_memory(device)
+    return free_host_memory(shares=local_processes)
+
+
+def _free_gpu_memory(device: "torch.device") -> FreeMemory:
+    """Return what is free on one GPU; what other programs took is not.
 
     The call itself makes this process's context on the GPU, which is no longer free afterwards.
     """
     import torch
 
-    free, _ = torch.cuda.mem_get_info(index)
-    return FreeMemory("cuda", f"GPU {index} ({torch.cuda.get_device_name(index)})", free)
+    free, _ = torch.cuda.mem_get_info(device)
+    return FreeMemory("cuda", f"{device} ({torch.cuda.get_device_name(device)})", free)
 
 
-def free_host_memory() -> FreeMemory:
-    """Return what the system has available, or the limit of a container or job if that is less."""
+def free_host_memory(*, shares: int = 1) -> FreeMemory:
+    """Return a share of what the system, or the control group of a container or job, has left."""
     import psutil
 
     available = int(psutil.virtual_memory().available)
     limit = cgroup_free_bytes(CGROUP)
-    return FreeMemory("cpu", "this machine", available if limit is None else min(available, limit))
+    left = available if limit is None else min(available, limit)
+    name = "this machine" if shares == 1 else f"this machine, for each of {shares} processes,"
+    return FreeMemory("cpu", name, left // shares)
 
 
 def cgroup_free_bytes(root: Path) -> int | None:

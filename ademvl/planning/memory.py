@@ -60,11 +60,13 @@ class Numerics:
         precision: of the frozen language model, and of computation.
         quantization: of the matrices in its layers.
         checkpointing: a layer's activations are computed again in the backward pass.
+        accumulates: gradients of several passes are added up.
     """
 
     precision: Precision = "fp32"
     quantization: Quantization = "none"
     checkpointing: bool = False
+    accumulates: bool = False
 
     @property
     def bytes(self) -> int:
@@ -80,7 +82,7 @@ class Memory:
         llm_weights: frozen language model.
         tower_weights: frozen tower, in fp32, with the half copies that autocast keeps.
         adapter: trained parameters, in fp32.
-        gradients: of the trained parameters.
+        gradients: of the trained parameters, and their sum over passes in fp64.
         optimizer: two moments of AdamW for each.
         llm_activations: what the decoder layers keep for the backward pass.
         tower_activations: what the tower keeps for it.
@@ -153,7 +155,7 @@ def training_memory(
         llm_weights=llm_weight_bytes(sizes.llm, numerics),
         tower_weights=_tower_weight_bytes(sizes, numerics, batch) if sizes.online else 0,
         adapter=4 * sizes.trained,
-        gradients=4 * sizes.trained,
+        gradients=(12 if numerics.accumulates else 4) * sizes.trained,
         optimizer=8 * sizes.trained,
         llm_activations=layers,
         tower_activations=tower,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
+from ademvl.devices import wants_gpu
 from ademvl.errors import SettingsError
 from ademvl.planning.devices import Gpu
 from ademvl.planning.disk import (
@@ -17,7 +18,7 @@ from ademvl.planning.disk import (
     result_disk,
     source_disk,
 )
-from ademvl.planning.fit import RunMemory, gpu_is_wanted, model_sizes, numerics_of
+from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.memory import (
     DeviceType,
     Memory,
@@ -225,7 +226,7 @@ def _feature_key(run: RunSettings) -> object | None:
 def _plan_run(
     run: RunSettings, sizes: ModelSizes, workload: Workload, target: Target, *, seeds: int
 ) -> RunPlan:
-    device: DeviceType = "cuda" if gpu_is_wanted(run) else "cpu"
+    device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     trains, numerics = run.adapter == TRAINED, numerics_of(run)
     predicted = RunMemory(run, device, workload.training.longest)
     batch = predicted.largest_batch()

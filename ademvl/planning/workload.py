@@ -49,8 +49,8 @@ answer, and so more of them: how many is known when it is there."""
 MME_QUESTIONS, MME_IMAGES = 2_374, 1_187
 """Of the MME benchmark (arXiv 2306.13394), two questions an image."""
 _FEWER_INSTRUCTIONS = (
-    "instruction: an item for each of LLaVA-Instruct-150K's conversations; LaVIN's file has one for "
-    "each question and answer, so there are more, and more steps, than shown"
+    "instruction: an item for each of LLaVA-Instruct-150K's conversations; LaVIN's file has one "
+    "for each question and answer, so there are more, and more steps, than shown"
 )
 _SAMPLE, _LONGEST = 1000, 64
 _LENGTH_GROUPS = 20

@@ -43,7 +43,13 @@ class _Failure(NamedTuple):
     message: str
 
 
-def train(run_dir: Path, *, processes: int | None = None, threads: int | None = None) -> int:
+def train(
+    run_dir: Path,
+    *,
+    processes: int | None = None,
+    threads: int | None = None,
+    ignore_memory: bool = False,
+) -> int:
     """Train a run on the devices that are there; return the exit code.
 
     Where this process was started as one of several, by torchrun or srun, it does its part;
@@ -53,6 +59,7 @@ def train(run_dir: Path, *, processes: int | None = None, threads: int | None = 
         run_dir: directory of the run.
         processes: that train together; None for one on each visible GPU, or one on the CPU.
         threads: CPU threads of all processes together; None for all cores.
+        ignore_memory: start though the run is predicted not to fit into memory.
 
     Raises:
         AdemvlError: what is wrong with the run's inputs, or with the number of processes.
@@ -62,7 +69,9 @@ def train(run_dir: Path, *, processes: int | None = None, threads: int | None = 
         from ademvl.training.run import train_run
 
         _set_threads(threads)
-        return run_as_one_of_several(lambda: train_run(run_dir, place=place), rank=place.rank)
+        return run_as_one_of_several(
+            lambda: train_run(run_dir, place=place, ignore_memory=ignore_memory), rank=place.rank
+        )
     with Interruption().handled():
         run = read_run(run_dir)
         count = 1
@@ -71,14 +80,13 @@ def train(run_dir: Path, *, processes: int | None = None, threads: int | None = 
             run.optimization.accumulation_steps(count)
         if count > 1:
             share = max(1, (threads or len(os.sched_getaffinity(0))) // count)
-            return run_processes(
-                [sys.executable, "-m", "ademvl", "train", str(run_dir), "--threads", str(share)],
-                count=count,
-            )
+            command = [sys.executable, "-m", "ademvl", "train", str(run_dir)]
+            command += ["--threads", str(share), *["--ignore-memory"][: int(ignore_memory)]]
+            return run_processes(command, count=count)
     from ademvl.training.run import train_run
 
     _set_threads(threads)
-    return train_run(run_dir)
+    return train_run(run_dir, ignore_memory=ignore_memory)
 
 
 def _checked_count(processes: int | None, gpus: int) -> int:

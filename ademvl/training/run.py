@@ -5,7 +5,7 @@ provenance.json and adapter/, adapter.json last: that file says that the run is 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import read_run
 from ademvl.devices import compute_device
 from ademvl.locks import lock_file
+from ademvl.planning.fit import check_fits, memory_rows
+from ademvl.planning.free_memory import free_memory
 from ademvl.reporting.provenance import UsageMeter
 from ademvl.training.identity import training_identity
 from ademvl.training.interruption import Interruption
@@ -34,7 +36,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def train_run(run_dir: Path, *, place: Place | None = None, progress: bool = True) -> int:
+def train_run(
+    run_dir: Path,
+    *,
+    place: Place | None = None,
+    progress: bool = True,
+    ignore_memory: bool = False,
+) -> int:
     """Train the run whose settings are in `run_dir`/run.yaml; do nothing when it is complete.
 
     A run that evaluates another run's adapter takes it from there; one that evaluates a released
@@ -47,6 +55,7 @@ def train_run(run_dir: Path, *, place: Place | None = None, progress: bool = Tru
         run_dir: directory of the run.
         place: of this process, where several train together: all of them make this call.
         progress: show a bar on a terminal, else a log line every ten seconds.
+        ignore_memory: start though the run is predicted not to fit into memory.
 
     Returns:
         0 when the run is complete; 75 (EX_TEMPFAIL) after SIGTERM and 130 after SIGINT, with a
@@ -71,7 +80,13 @@ def train_run(run_dir: Path, *, place: Place | None = None, progress: bool = Tru
             identity = training_identity(run) if is_first else {}
             if processes.from_first(is_first and _is_done(run, files, identity)):
                 return 0
-            trainer = build_trainer(run, processes=processes, device=device, progress=progress)
+            rows = training_rows(run)
+            if not ignore_memory:
+                free = free_memory(device, local_processes=place.local_processes if place else 1)
+                check_fits(run, free, memory_rows(rows))
+            trainer = build_trainer(
+                run, rows=rows, processes=processes, device=device, progress=progress
+            )
             session = Session(run, files, identity, trainer)
             return session.train(interruption, meter, progress=progress)
 
@@ -106,6 +121,7 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
 def build_trainer(
     run: RunSettings,
     *,
+    rows: "Sequence[TokenizedExample] | None" = None,
     processes: Processes = ALONE,
     device: "torch.device | None" = None,
     progress: bool,
@@ -114,6 +130,7 @@ def build_trainer(
 
     Args:
         run: its settings.
+        rows: of its training split; None reads them.
         processes: that train together, this one among them.
         device: of this process; None chooses.
         progress: show bars on a terminal.
@@ -127,7 +144,7 @@ def build_trainer(
     from ademvl.training.order import StepPlan
     from ademvl.visual_source import open_visual_source
 
-    rows = training_rows(run)
+    rows = training_rows(run) if rows is None else rows
     plan = StepPlan(len(rows), run.seed, run.optimization)
     model = build_model(run, device=device).train()
     if run.optimization.gradient_checkpointing:

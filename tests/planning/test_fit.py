@@ -66,6 +66,25 @@ def _batch(run):
     return run.optimization.per_device_batch_size
 
 
+def test_checkpointing_is_proposed_before_what_changes_results():
+    run = with_changes(_llama_7b(), {"optimization.per_device_batch_size": 8})
+    kinds = [set(found.changes) for found in settings_that_fit(run, 30 * GIB, device="cuda")]
+    assert kinds[0] == {"optimization.per_device_batch_size"}
+    assert "optimization.gradient_checkpointing" in kinds[1]
+
+
+def test_llama_7b_trains_in_4_bits_within_12_gib():
+    run = with_changes(
+        _llama_7b(),
+        {
+            "backbones.quantization": "int4",
+            "optimization.gradient_checkpointing": True,
+            "optimization.per_device_batch_size": 2,
+        },
+    )
+    assert RunMemory(run, "cuda").predict().total < 12 * GIB
+
+
 def test_nothing_is_proposed_where_the_weights_alone_do_not_fit():
     assert settings_that_fit(_llama_7b(), 1 * GIB, device="cuda") == []
 

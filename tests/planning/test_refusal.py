@@ -1,0 +1,59 @@
+"""Protects that a training which would not fit is refused before weights are read, and by whom."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ademvl.data.collate import tokenize_examples
+from ademvl.data.examples import training_examples
+from ademvl.errors import SettingsError
+from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.planning import free_memory as free_memory_module
+from ademvl.planning.fit import memory_rows
+from ademvl.planning.free_memory import FreeMemory
+from ademvl.training.run import train_run
+from tests.conftest import PROJECT_ROOT
+from tests.tiny import make_run, write_run
+
+SMALL = FreeMemory("cpu", "this machine", 64 << 20)
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    monkeypatch.setattr(free_memory_module, "free_host_memory", lambda *, shares: SMALL)
+
+
+def test_training_is_refused_before_weights_are_read(tmp_path, small_machine):
+    run_dir = write_run(tmp_path / "run", make_run(tmp_path))
+    (tmp_path / "llm" / "model.safetensors").unlink()
+    (tmp_path / "llm" / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(SettingsError, match=r"this machine has 64 MiB free(.|\n)*--ignore-memory"):
+        train_run(run_dir, progress=False)
+    assert not (run_dir / "adapter").exists()
+    assert not list((run_dir / "state").glob("*"))
+
+
+def test_refusal_can_be_overridden(tmp_path, small_machine):
+    run_dir = write_run(tmp_path / "run", make_run(tmp_path, epochs=1.0))
+    assert train_run(run_dir, progress=False, ignore_memory=True) == 0
+
+
+def test_longest_rows_of_the_training_data_decide(tmp_path):
+    run = make_run(tmp_path)
+    rows = tokenize_examples(
+        load_llm_tokenizer(run.backbones),
+        training_examples(run),
+        max_seq_len=run.prompts.max_seq_len,
+        num_slots=run.method.num_slots,
+        with_prefix=run.has_image_prefix,
+    )
+    found = memory_rows(rows)
+    assert found[0].width == max(len(row.ids) for row in rows)
+    assert all(row.has_image for row in found)
+
+
+def test_verb_knows_the_override():
+    command = [sys.executable, "-m", "ademvl", "train", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert "--ignore-memory" in done.stdout
