@@ -19,5 +19,5 @@ RESULT_VERSIONS = {
     "figures": 1,
     "fusion_maps": 2,
     "bundle": 1,
-    "report": 2,
+    "report": 3,
 }

@@ -288,8 +288,8 @@ class WorkflowPlan:
         return shlex.join([*options, *(f"--id={item}" for item in chosen)])
 
     def report(self, wildcards: Any = None) -> list[str]:
-        """Page that shows everything."""
-        return [f"{self.results}/report/index.html"]
+        """Folder of the page that shows everything."""
+        return [f"{self.results}/report"]
 
     def bundle(self, wildcards: Any = None) -> list[str]:
         """The results as one file, to be passed on."""

@@ -1,29 +1,50 @@
-"""The study's page: one HTML file with tables, figures, fusion maps and provenance inside.
+"""The study's page: overview, tables, figures, fusion maps, all answers, cost and provenance.
 
-It opens from the file system, loads nothing from anywhere, and runs no script; its content security
-policy forbids both. Texts of data and settings are escaped by the template engine.
+`index.html` with what lies beside it (`images/`, `figures/`, `fusion_maps/`, `data/`) opens from
+the file system, can be moved as one folder, and loads nothing from elsewhere. Its content security
+policy allows the page's own script, by its checksum, and what that script loads; texts of data and
+settings are escaped, by the template engine in the page and by `page_scripts` in its data.
 """
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ademvl import __version__
 from ademvl.config.study import Study
-from ademvl.files import read_json, write_text
+from ademvl.files import atomic_path, write_text
+from ademvl.reporting.browsing import write_browsers
 from ademvl.reporting.figures import FIGURES
+from ademvl.reporting.fusion_viewer import write_fusion_maps_data
 from ademvl.reporting.layout import Table, printable
+from ademvl.reporting.page_overview import count_verdicts, run_lines, verdict_lines
+from ademvl.reporting.page_provenance import gather_facts, other_code
 from ademvl.reporting.reported import REPORTED_DIR, load_reported
-from ademvl.reporting.results import StudyResults, read_results
+from ademvl.reporting.results import read_results
+from ademvl.reporting.settings_difference import differences_to_paper, flatten
 from ademvl.reporting.summary import compare_with_controls
+from ademvl.reporting.table_html import to_html
+from ademvl.reporting.table_keys import MEASURED_KEYS
 from ademvl.reporting.tables import build_tables
+from ademvl.reporting.thumbnails import Thumbnails
 
-_MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+DEVIATIONS_PAGE = Path(__file__).parents[2] / "docs" / "deviations.md"
+_SCRIPTS = ("vendor/tablesort.min.js", "page.js", "browser.js", "fusion.js")
+_TABLE_MARKUP = {
+    "<table>": '<div class="scroll" tabindex="0" role="region" aria-label="List of deviations">'
+    '<table class="data">',
+    "</table>": "</table></div>",
+    "<th>": '<th scope="col">',
+}
 _FIGURE_TEXTS = {
     "learning_curves": (
         "Training loss by optimiser step, one colour for each run.",
@@ -38,122 +59,122 @@ _FIGURE_TEXTS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside the page: data URI, text for those who do not see it, and caption."""
+    """A figure beside the page: path, text for those who do not see it, and caption."""
 
-    uri: str
+    src: str
     alt: str
     caption: str
-
-
-@dataclass(frozen=True)
-class Footnotes:
-    """Numbers of a table's footnotes, with the prefix of their anchors in the page."""
-
-    anchor: str
-    by_note: Mapping[str, int]
-
-    def of(self, notes: Iterable[str]) -> list[int]:
-        """Return the numbers of some notes, ascending."""
-        return sorted(self.by_note[note] for note in notes if note)
 
 
 @dataclass(frozen=True)
 class PageTable:
     """A table as the template takes it."""
 
-    content: Table
-
-    @property
-    def key(self) -> str:
-        """Anchor of the section."""
-        return self.content.key
-
-    @property
-    def short_title(self) -> str:
-        """Heading of the section."""
-        return self.content.short_title
-
-    @property
-    def footnotes(self) -> Footnotes:
-        """Numbered footnotes."""
-        return Footnotes(f"{self.key}-note", self.content.footnotes())
+    table: Table
+    html: "Markup"
 
 
 def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
-    """Write `output_dir`/index.html from whatever has been run and drawn.
+    """Write `output_dir`/index.html, last, and what it shows beside it, from whatever has been run.
 
     Args:
         study: whose results are shown; figures and fusion maps are read from its results.
-        output_dir: folder of the page, which is a single file.
+        output_dir: folder of the page; files of an earlier page are replaced or removed.
         reported_dir: numbers of others.
 
     Raises:
-        DataError: a score file, a list of fusion maps, or the reported numbers, are malformed.
+        DataError: a score or prediction file, a list of fusion maps, or the reported numbers, are
+            malformed.
     """
+    results = read_results(study)
+    tables = build_tables(results, load_reported(reported_dir))
+    thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
+    fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
+    browsers = write_browsers(results, output_dir, thumbnails)
+    figures = list(_copy_figures(study, output_dir))
+    thumbnails.remove_others()
+    used = {fusion_maps.script, *(browser.script for browser in browsers)}
+    used |= {figure.src for figure in figures} | {map.src for map in fusion_maps.pictures}
+    _remove_others(output_dir, used)
+    verdicts = verdict_lines(tables)
+    page_tables = [PageTable(table, to_html(table)) for table in tables]
+    html = _render(
+        study=study,
+        version=__version__,
+        verdicts=verdicts,
+        verdict_counts=count_verdicts(verdicts),
+        comparisons=compare_with_controls(results),
+        run_lines=run_lines(results),
+        tables=[table for table in page_tables if table.table.key not in MEASURED_KEYS],
+        cost_tables=[table for table in page_tables if table.table.key in MEASURED_KEYS],
+        figures=figures,
+        fusion_maps=fusion_maps,
+        browsers=browsers,
+        missing_images=len(thumbnails.missing),
+        facts=gather_facts(results),
+        other_code=other_code(results),
+        differences=differences_to_paper(results),
+        deviations=_deviations(),
+        runs=results.runs,
+    )
+    write_text(output_dir / "index.html", html)
+
+
+def _render(**content: Any) -> str:
     import jinja2
     from markupsafe import Markup
 
-    results = read_results(study)
     templates = resources.files("ademvl.reporting") / "templates"
     style = (templates / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((templates / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ademvl.reporting", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters["printable"] = printable
-    environment.filters["flatten"] = flatten
-    html = environment.get_template("page.html.j2").render(
-        study=study,
-        version=__version__,
-        style=Markup(style),  # our own file
-        style_sha256=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        comparisons=compare_with_controls(results),
-        unfinished=[run for run in results.runs if run.state != "finished"],
-        tables=[PageTable(table) for table in build_tables(results, load_reported(reported_dir))],
-        figures=list(_figures(study)),
-        fusion_maps=list(_fusion_maps(results)),
-        runs=results.runs,
+    environment.filters.update(printable=printable, flatten=flatten)
+    return environment.get_template("page.html.j2").render(
+        style=Markup(style),  # our own files
+        style_sha256=_sha256(style),
+        script=Markup(script),
+        script_sha256=_sha256(script),
+        **content,
     )
-    write_text(output_dir / "index.html", html)
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested content as dotted keys and texts."""
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _figures(study: Study) -> Iterator[Picture]:
+def _copy_figures(study: Study, output_dir: Path) -> Iterator[Picture]:
     for name in FIGURES:
         path = study.results_dir / "figures" / f"{name}.svg"
         if path.is_file():
+            with atomic_path(output_dir / "figures" / path.name) as temporary:
+                shutil.copyfile(path, temporary)
             alt, caption = _FIGURE_TEXTS[name]
-            yield Picture(_data_uri(path), alt, caption)
+            yield Picture(f"figures/{path.name}", alt, caption)
 
 
-def _fusion_maps(results: StudyResults) -> Iterator[Picture]:
-    for run in results.runs:
-        for seed in run.seeds:
-            path = seed.run_dir / "fusion_maps" / "fusion_maps.json"
-            if not path.is_file():
-                continue
-            content = read_json(path, remedy="Delete the file and run the same command again.")
-            for item in content["items"]:
-                words = ", ".join(word["word"] for word in item["words"])
-                yield Picture(
-                    _data_uri(path.parent / item["picture"]),
-                    f"Image patches kept for the words {words}.",
-                    f"{run.label}, seed {seed.settings.seed}: {item['question']} "
-                    f"Answer: {item['answer']}.",
-                )
+def _remove_others(output_dir: Path, used: set[str]) -> None:
+    """Remove figures, maps and data that an earlier page left."""
+    for folder in ("figures", "fusion_maps", "data"):
+        for path in (output_dir / folder).glob("*"):
+            if path.relative_to(output_dir).as_posix() not in used:
+                path.unlink()
 
 
-def _data_uri(path: Path) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{encoded}"
+def _deviations() -> "Markup | None":
+    """Render the project's page of deviations; None where it is not beside the package."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    if not DEVIATIONS_PAGE.is_file():
+        return None
+    text = DEVIATIONS_PAGE.read_text(encoding="utf-8").partition("\n")[2]
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for plain, ours in _TABLE_MARKUP.items():
+        html = html.replace(plain, ours)
+    # Our own file; the pages that it links to do not lie beside this one.
+    return Markup(re.sub(r'<a href="[^"]*">(.*?)</a>', r"\1", html))

@@ -1,4 +1,4 @@
-"""Protects the page: self-contained, accessible tables, data that stays text, honest gaps."""
+"""Protects the page: nothing from elsewhere, accessible tables, texts that stay text, gaps."""
 
 import base64
 import hashlib
@@ -7,13 +7,22 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from ademvl.reporting.figures import write_figures
-from ademvl.reporting.page import flatten, write_page
+import pytest
+
+from ademvl.errors import DataError
+from ademvl.reporting.page import write_page
+from ademvl.reporting.page_scripts import visible_text, write_data_script
+from tests.reporting.page_study import (
+    HOSTILE,
+    REPORTED_DIR,
+    answered_study,
+    fusion_maps,
+    make_page,
+    predict,
+)
 from tests.reporting.synthetic import SyntheticStudy
 
-REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
 VOID_TAGS = {"meta", "img", "link", "br", "hr", "input"}
-HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script> \u202eevil {{ 7 * 7 }}'
 
 
 class Reader(HTMLParser):
@@ -49,61 +58,96 @@ def _page(synthetic: SyntheticStudy) -> tuple[str, Reader]:
     return html, reader
 
 
-def _with_fusion_map(synthetic: SyntheticStudy, question: str) -> None:
-    folder = synthetic.run_dir("adem") / "fusion_maps"
-    folder.mkdir()
-    (folder / "item_1.png").write_bytes(b"\x89PNG")
-    item = {"picture": "item_1.png", "question": question, "answer": "red"}
-    item["words"] = [{"word": "colour"}]  # type: ignore[assignment]
-    (folder / "fusion_maps.json").write_text(json.dumps({"items": [item]}))
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
+    return answered_study(tmp_path_factory.mktemp("answered"))
 
 
-def test_page_loads_nothing_and_runs_nothing(finished: SyntheticStudy) -> None:
-    write_figures(finished.study, finished.study.results_dir / "figures")
-    _with_fusion_map(finished, "What colour?")
-    html, reader = _page(finished)
-    sources = [attributes["src"] or "" for attributes in reader.all("img")]
+def _data(page: Path, name: str) -> dict[str, object]:
+    """Read a data file as the browser does."""
+    text = (page.parent / "data" / name).read_text(encoding="ascii")
+    call = re.fullmatch(r'ademvlReceive\("[^"]+",JSON\.parse\((".*")\)\);\n', text)
+    assert call
+    return json.loads(json.loads(call[1]))
+
+
+def test_everything_that_the_page_names_lies_beside_it(answered: SyntheticStudy) -> None:
+    page = make_page(answered, figures=True)
+    reader = Reader()
+    reader.feed(page.read_text(encoding="utf-8"))
+    sources = [str(attributes["src"]) for attributes in reader.all("img")]
+    scripts = [str(a["data-script"]) for _, a in reader.tags if a.get("data-script")]
     assert len(sources) == 3
-    assert all(source.startswith("data:image/") for source in sources)
-    assert not reader.all("script")
+    assert len(scripts) == 3
+    assert all((page.parent / name).is_file() for name in [*sources, *scripts])
     assert not reader.all("link")
-    assert "url(" not in html
-    assert all((a["href"] or "").startswith("#") for a in reader.all("a"))
+    links = [str(a["href"]) for a in reader.all("a")]
+    assert all(link.startswith("#") or (page.parent / link).is_file() for link in links)
 
 
-def test_policy_allows_the_style_and_no_script(finished: SyntheticStudy) -> None:
+def test_policy_allows_the_pages_own_style_and_script_alone(finished: SyntheticStudy) -> None:
     html, reader = _page(finished)
     (policy,) = (meta["content"] or "" for meta in reader.all("meta") if meta.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
-    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-def test_hostile_texts_stay_text(finished: SyntheticStudy) -> None:
-    finished.raw["runs"]["adem"]["label"] = HOSTILE
-    finished.raw["column_notes"] = {"nat": HOSTILE}
-    _with_fusion_map(finished, HOSTILE)
-    path = finished.run_dir("adem") / "provenance.json"
+def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+    study = answered_study(tmp_path, text=HOSTILE)
+    study.raw["column_notes"] = {"nat": HOSTILE}
+    path = study.run_dir("adem") / "provenance.json"
     provenance = json.loads(path.read_text())
     path.write_text(json.dumps({**provenance, "hardware": {"cpu": HOSTILE}}))
-    html, reader = _page(finished)
-    assert not reader.all("script")
+    page = make_page(study)
+    html = page.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(html)
+    assert len(reader.all("script")) == 1
     assert all("onerror" not in attributes for _, attributes in reader.tags)
-    assert "\u202e" not in html
     assert "{{ 7 * 7 }}" in reader.text
+    for path in (page, *(page.parent / "data").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        assert "\u202e" not in text
+        assert not re.search(r"<script>alert|</script></script>", text)
+
+
+def test_data_scripts_are_ascii_without_markup_and_keep_every_text(tmp_path: Path) -> None:
+    content = {"text": "</script><!-- \u2028 \\ \" ' é 漢 \ud800"}
+    write_data_script(tmp_path / "data" / "x.js", "x", content)
+    raw = (tmp_path / "data" / "x.js").read_text(encoding="ascii")
+    assert "<" not in raw
+    assert _data(tmp_path / "index.html", "x.js") == content
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 漢\n\tline", "plain é 漢\n\tline"),
+        ("a\u202eb\u0000c\u2028d", "a⟨U+202E⟩b⟨U+0000⟩c⟨U+2028⟩d"),
+        ("\ud800", "⟨U+D800⟩"),
+    ],
+)
+def test_hidden_characters_are_shown(text: str, shown: str) -> None:
+    assert visible_text(text) == shown
 
 
 def test_anchors_are_unique_and_every_link_has_its_target(finished: SyntheticStudy) -> None:
     _, reader = _page(finished)
     anchors = [str(attributes["id"]) for _, attributes in reader.tags if attributes.get("id")]
     assert len(anchors) == len(set(anchors))
-    assert {str(a["href"])[1:] for a in reader.all("a")} <= set(anchors)
+    links = [str(a["href"]) for a in reader.all("a")]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(anchors)
 
 
 def test_tables_tell_screen_readers_what_is_what(finished: SyntheticStudy) -> None:
     _, reader = _page(finished)
-    assert len(reader.all("caption")) == len(reader.all("table"))
+    deviations = 1  # its heading is the section's
+    assert len(reader.all("caption")) == len(reader.all("table")) - deviations
     assert all(header.get("scope") for header in reader.all("th"))
     assert all(image.get("alt") for image in reader.all("img"))
 
@@ -112,7 +156,10 @@ def test_empty_study_says_not_run(synthetic: SyntheticStudy) -> None:
     _, reader = _page(synthetic)
     assert "No run has been compared" in reader.text
     assert "Not drawn yet." in reader.text
-    assert "text-only control (scienceqa): not run" in reader.text
+    assert "3 of 3 runs lack scores" in reader.text
+    assert "Nothing has been trained yet." in reader.text
+    assert "text-only control (scienceqa), seed 0: not run" in reader.text
+    assert not [a for _, a in reader.tags if a.get("data-script")]
 
 
 def test_headline_stands_on_the_page(finished: SyntheticStudy) -> None:
@@ -124,6 +171,76 @@ def test_same_results_give_the_same_page(finished: SyntheticStudy) -> None:
     assert _page(finished)[0] == _page(finished)[0]
 
 
-def test_flatten_joins_keys() -> None:
-    content = {"usage": {"wall_seconds": 1.5}, "gpus": [], "code": "x"}
-    assert list(flatten(content)) == [("usage.wall_seconds", "1.5"), ("gpus", "[]"), ("code", "x")]
+def test_page_can_be_made_again_and_keeps_nothing_of_the_earlier_one(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    page = make_page(study)
+    before = {path.name for path in page.parent.rglob("*") if path.is_file()}
+    stray = page.parent / "data" / "old.js"
+    stray.write_text("")
+    (page.parent / "images" / "old").mkdir()
+    (page.parent / "images" / "old" / "1.webp").write_bytes(b"")
+    make_page(study)
+    assert {path.name for path in page.parent.rglob("*") if path.is_file()} == before
+
+
+def test_every_item_is_there_with_all_answers(answered: SyntheticStudy) -> None:
+    page = make_page(answered)
+    data = _data(page, "scienceqa-shapes-test.js")
+    labels = ["ADEM-VL, seed 0", "ADEM-VL, seed 1", "text-only control"]
+    assert [run["label"] for run in data["runs"]] == labels
+    items = data["items"]
+    assert len(items) == 45
+    first = items[0]
+    assert first["chosen"] == [1 - first["answer"], 1 - first["answer"], -1]
+    assert first["texts"] == ["AB"[1 - first["answer"]]] * 2 + ["?"]
+    assert [data["categories"][i] for i in first["categories"]] == ["LAN", "TXT", "G1-6"]
+    assert first["image"] is None
+    assert not first["hasImage"]
+    assert (page.parent / items[1]["image"][0]).is_file()
+    ((prompt, runs),) = first["prompts"]
+    assert runs == [0, 1, 2]
+    assert prompt.endswith("Response:The answer is")
+
+
+def test_captions_stand_with_their_references(answered: SyntheticStudy) -> None:
+    data = _data(make_page(answered), "coco-caption-shapes-test.js")
+    assert data["items"][2]["references"] == ["a square", "square 2"]
+    assert data["items"][2]["captions"] == ["a red square"]
+    assert data["items"][2]["texts"] == ["a picture of a red square"]
+
+
+def test_missing_data_and_predictions_are_told_not_refused(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    (study.run_dir("adem", 1) / "predictions/scienceqa.jsonl").unlink()
+    predict(study, "text_only", [{"id": "other", "text": "A", "predicted_index": 0}])
+    (tmp_path / "shared/data/shapes/coco_caption/karpathy/coco_karpathy_test.json").unlink()
+    (tmp_path / "shared/data/shapes/scienceqa/images/test/16/image.png").unlink()
+    html = make_page(study).read_text(encoding="utf-8")
+    assert "ADEM-VL, seed 1: its predictions are not here" in html
+    assert "text-only control: its predictions are of other items" in html
+    assert "The data set cannot be read here" in html
+    assert "1 images could not be read" in html
+
+
+def test_malformed_predictions_are_refused_by_name(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    path = predict(study, "captions", [{"id": "0"}])
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        make_page(study)
+
+
+def test_malformed_fusion_maps_are_refused_by_name(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    path = study.run_dir("adem") / "fusion_maps" / "fusion_maps.json"
+    path.write_text('{"items": [{}]}')
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        make_page(study)
+
+
+def test_stale_fusion_maps_are_left_out(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    fusion_maps(study, "adem", "Old question?")
+    study.raw["defaults"]["method"] = {"gamma": 0.5}
+    html = make_page(study).read_text(encoding="utf-8")
+    assert "Old question?" not in html
+    assert "method.gamma 0.1 instead of 0.5" in html

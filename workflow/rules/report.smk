@@ -123,7 +123,8 @@ rule write_page:
         figures=plan.figures(),
     output:
         report(
-            "<results>/report/index.html",
+            directory("<results>/report"),
+            htmlindex="index.html",
             caption="../report/page.rst",
             category="Report",
         ),

@@ -1,0 +1,233 @@
+/* Browsing of all questions and captions: filters, text search, pages of twenty. */
+(() => {
+  const { element, whenNear } = ademvl;
+  const PAGE_SIZE = 20;
+  const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+  class Browser {
+    constructor(section, data) {
+      this.data = data;
+      this.kind = section.dataset.task === "scienceqa" ? QUESTIONS : CAPTIONS;
+      this.form = section.querySelector("form");
+      this.list = section.querySelector(".items");
+      this.count = section.querySelector(".count");
+      this.page = 0;
+      for (const item of data.items) item.search = this.kind.searched(item).join("\n").toLowerCase();
+      this.buildPager(section.querySelector(".pager"));
+      this.form.addEventListener("input", () => this.filter());
+      this.form.addEventListener("submit", (event) => event.preventDefault());
+      this.form.addEventListener("reset", () => setTimeout(() => this.filter()));
+      this.filter();
+    }
+
+    buildPager(pager) {
+      const turn = (step) => () => {
+        this.page += step;
+        this.show();
+        this.list.scrollIntoView({ block: "start" });
+        this.list.querySelector(".item")?.focus({ preventScroll: true });
+      };
+      this.back = element("button", { type: "button", textContent: "← Previous", onclick: turn(-1) });
+      this.next = element("button", { type: "button", textContent: "Next →", onclick: turn(1) });
+      this.place = element("span", { className: "numbers" });
+      pager.append(this.back, this.place, this.next);
+      const below = element("div", { className: "pager" });
+      this.nextBelow = element("button", { type: "button", textContent: "Next →", onclick: turn(1) });
+      below.append(this.nextBelow);
+      this.list.after(below);
+    }
+
+    filter() {
+      const values = Object.fromEntries(new FormData(this.form));
+      const words = values.text.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = this.kind.test(values, this.data);
+      this.found = this.data.items.filter(
+        (item) => wanted(item) && words.every((word) => item.search.includes(word)),
+      );
+      this.kind.sort(this.found, values);
+      this.words = words;
+      this.page = 0;
+      this.show();
+    }
+
+    show() {
+      const total = this.found.length;
+      const pages = Math.max(1, Math.ceil(total / PAGE_SIZE));
+      const all = this.data.items.length;
+      const of = total === all ? "" : ` of ${all.toLocaleString("en")}`;
+      this.count.textContent = `${total.toLocaleString("en")}${of} ${this.kind.noun}`;
+      this.place.textContent = `Page ${this.page + 1} of ${pages}`;
+      this.back.disabled = this.page === 0;
+      this.next.disabled = this.nextBelow.disabled = this.page >= pages - 1;
+      const shown = this.found.slice(this.page * PAGE_SIZE, (this.page + 1) * PAGE_SIZE);
+      this.list.replaceChildren(...shown.map((item) => this.kind.render(item, this.data, this.words)));
+    }
+  }
+
+  /* A text with the searched words marked. */
+  function marked(text, words) {
+    const node = document.createDocumentFragment();
+    if (!words?.length) { node.append(text); return node; }
+    const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    for (const [place, part] of text.split(new RegExp(`(${escaped.join("|")})`, "gi")).entries()) {
+      node.append(place % 2 ? element("mark", { textContent: part }) : part);
+    }
+    return node;
+  }
+
+  function card(item, alt, ...content) {
+    const picture = element("div", { className: "picture" });
+    if (item.image) {
+      const [src, width, height] = item.image;
+      const small = width < 160 ? "small" : "";
+      picture.append(element("img", { src, width, height, alt, loading: "lazy", className: small }));
+    } else {
+      const text = item.hasImage ? "image not found" : "no image";
+      picture.append(element("div", { className: "none", textContent: text }));
+    }
+    return element("li", { className: "item", tabIndex: -1 }, picture, element("div", {}, ...content));
+  }
+
+  function badge(isRight, text) {
+    const node = element("span", { className: `badge ${isRight ? "good" : "bad"}`, textContent: text });
+    node.dataset.sign = isRight ? "✓ " : "✗ ";
+    return node;
+  }
+
+  function grid(headers, rows) {
+    const head = headers.map((text) => element("th", { scope: "col", textContent: text }));
+    const body = rows.map(([name, ...cells]) => element(
+      "tr", {}, element("th", { scope: "row", textContent: name }),
+      ...cells.map((cell) => element("td", {}, cell)),
+    ));
+    return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+  }
+
+  function raw(text, words) {
+    return element("span", { className: "raw" }, marked(text, words));
+  }
+
+  function letter(index) {
+    return LETTERS[index] ?? "?";
+  }
+
+  const QUESTIONS = {
+    noun: "questions",
+
+    searched: (item) => [
+      item.id, item.question, ...item.choices, item.about, item.skill,
+      ...item.prompts.map(([text]) => text), ...item.texts,
+    ],
+
+    test(values, data) {
+      const category = (name) => (values[name] ? data.categories.indexOf(values[name]) : -1);
+      const wanted = ["subject", "grade", "context"].map(category).filter((index) => index >= 0);
+      const first = values.first ? Number(values.first) : -1;
+      const second = values.second ? Number(values.second) : -1;
+      const right = (item, run) => item.chosen[run] === item.answer;
+      const outcomes = {
+        "all": () => true,
+        "wrong": (item) => item.chosen.some((index) => index !== item.answer),
+        "all-wrong": (item) => item.chosen.every((index) => index !== item.answer),
+        "right": (item) => item.chosen.every((index) => index === item.answer),
+        "disagree": (item) => item.chosen.some((index) => index !== item.chosen[0]),
+        "none": (item) => item.chosen.some((index) => index < 0),
+      };
+      const is = (item, run, state) => {
+        const runs = run >= 0 ? [run] : item.chosen.map((_, place) => place);
+        if (state === "right") return runs.some((place) => right(item, place));
+        if (state === "wrong") return runs.some((place) => !right(item, place));
+        if (state === "other") {
+          const others = first >= 0 ? [first] : item.chosen.map((_, place) => place);
+          return runs.some((a) => others.some((b) => item.chosen[a] !== item.chosen[b]));
+        }
+        return true;
+      };
+      const outcome = outcomes[values.outcome] ?? outcomes.all;
+      return (item) => outcome(item)
+        && wanted.every((index) => item.categories.includes(index))
+        && is(item, first, values["first-is"])
+        && is(item, second, values["second-is"]);
+    },
+
+    sort() {},
+
+    render(item, data, words) {
+      const choices = item.choices.map((text, index) => element(
+        "li", { className: index === item.answer ? "right" : "" },
+        element("span", { className: "letter", textContent: letter(index) }),
+        element("span", {}, marked(text, words)),
+        index === item.answer ? badge(true, "answer") : null,
+      ));
+      const answers = data.runs.map((run, place) => {
+        const chosen = item.chosen[place];
+        const isRight = chosen === item.answer;
+        const given = chosen < 0 ? "no choice" : letter(chosen);
+        return [run.label, badge(isRight, `${given}, ${isRight ? "right" : "wrong"}`), raw(item.texts[place], words)];
+      });
+      const prompts = item.prompts.map(([text, runs]) => {
+        const who = item.prompts.length > 1 ? `: ${runs.map((run) => data.runs[run].label).join("; ")}` : "";
+        const pre = element("pre", { className: "raw", tabIndex: 0 }, marked(text, words));
+        return element("details", {}, element("summary", { textContent: `Prompt${who}` }), pre);
+      });
+      return card(
+        item, `Image of question ${item.id}`,
+        element("h4", {}, marked(item.question, words)),
+        element("p", { className: "about" }, marked(`${item.id} · ${item.about}${item.skill ? ` · ${item.skill}` : ""}`, words)),
+        element("ol", { className: "choices" }, ...choices),
+        grid(["run", "choice", "raw output"], answers),
+        ...prompts,
+      );
+    },
+  };
+
+  const tokens = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+
+  const CAPTIONS = {
+    noun: "images",
+
+    searched: (item) => [item.id, ...item.references, ...item.captions, ...item.texts],
+
+    test(values) {
+      if (values.outcome !== "disagree" && !values.second) return () => true;
+      const first = values.first ? Number(values.first) : -1;
+      const second = values.second ? Number(values.second) : -1;
+      const all = (item) => item.captions.map((_, place) => place);
+      return (item) => (first >= 0 ? [first] : all(item)).some((a) =>
+        (second >= 0 ? [second] : all(item)).some((b) => item.captions[a] !== item.captions[b]));
+    },
+
+    sort(items, values) {
+      const run = values.first ? Number(values.first) : 0;
+      const length = (item) => tokens(item.captions[run]).length;
+      const overlap = (item) => {
+        const known = new Set(tokens(item.references.join(" ")));
+        const own = tokens(item.captions[run]);
+        return own.length ? own.filter((word) => known.has(word)).length / own.length : 0;
+      };
+      const keys = { short: length, long: (item) => -length(item), overlap };
+      const key = keys[values.order];
+      if (!key) return;
+      const cached = new Map(items.map((item) => [item, key(item)]));
+      items.sort((a, b) => cached.get(a) - cached.get(b));
+    },
+
+    render(item, data, words) {
+      const captions = data.runs.map((run, place) => [
+        run.label, element("span", {}, marked(item.captions[place], words)), raw(item.texts[place], words),
+      ]);
+      const references = item.references.map((text) => element("li", {}, marked(text, words)));
+      return card(
+        item, `Image ${item.id}`,
+        element("h4", { textContent: `Image ${item.id}` }),
+        grid(["run", "caption", "raw output"], captions),
+        element("p", { className: "about", textContent: "Reference captions" }),
+        element("ul", { className: "references" }, ...references),
+      );
+    },
+  };
+
+  for (const section of document.querySelectorAll(".browser")) {
+    if (section.dataset.script) whenNear(section, section.dataset.key, (data) => new Browser(section, data));
+  }
+})();

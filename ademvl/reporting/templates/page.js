@@ -1,0 +1,113 @@
+"use strict";
+/* What the whole page needs: theme, sorting, the mark of the section in view, data that comes late. */
+const ademvl = (() => {
+  const waiting = new Map();
+  window.ademvlReceive = (name, content) => {
+    waiting.get(name)?.(content);
+    waiting.delete(name);
+  };
+
+  /* Load one of the page's own data files when its section comes near the window. */
+  function whenNear(section, name, use) {
+    const watcher = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      watcher.disconnect();
+      waiting.set(name, use);
+      const script = document.createElement("script");
+      script.src = section.dataset.script;
+      script.onerror = () => {
+        const note = element("p", { className: "callout bad" });
+        note.textContent = `${section.dataset.script} cannot be loaded: keep it beside this page.`;
+        section.append(note);
+      };
+      document.head.append(script);
+    }, { rootMargin: "600px" });
+    watcher.observe(section);
+  }
+
+  /* Create an element; texts are set as texts, never as markup. */
+  function element(tag, properties = {}, ...children) {
+    const node = Object.assign(document.createElement(tag), properties);
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+
+  function setUpTheme() {
+    const button = document.getElementById("theme");
+    const names = ["automatic", "light", "dark"];
+    let name = "automatic";
+    try { name = localStorage.getItem("ademvl-theme") ?? name; } catch { /* not allowed here */ }
+    const apply = () => {
+      if (name === "automatic") delete document.documentElement.dataset.theme;
+      else document.documentElement.dataset.theme = name;
+      button.textContent = `Theme: ${name}`;
+    };
+    button.addEventListener("click", () => {
+      name = names[(names.indexOf(name) + 1) % names.length];
+      try { localStorage.setItem("ademvl-theme", name); } catch { /* not allowed here */ }
+      apply();
+    });
+    if (!names.includes(name)) name = "automatic";
+    button.hidden = false;
+    apply();
+  }
+
+  function setUpSorting() {
+    const number = (text) => {
+      const value = parseFloat(text);
+      return Number.isNaN(value) ? -Infinity : value;
+    };
+    Tablesort.extend("figure", () => false, (a, b) => (number(b) > number(a) ? 1 : number(b) < number(a) ? -1 : 0));
+    for (const table of document.querySelectorAll("table.data")) {
+      const head = [...(table.tHead?.rows ?? [])].find((row) => row.querySelector('th[scope="col"]'));
+      if (!head || ![...table.tBodies].some((body) => body.rows.length > 1)) continue;
+      head.dataset.sortMethod = "thead";
+      for (const cell of head.cells) {
+        if (cell.classList.contains("no-sort")) cell.dataset.sortMethod = "none";
+        else if (cell.classList.contains("number")) cell.dataset.sortMethod = "figure";
+      }
+      for (const row of table.querySelectorAll("tr.section")) row.dataset.sortMethod = "none";
+      new Tablesort(table, { sortAttribute: "data-sort-value" });
+      for (const cell of head.cells) if (cell.scope !== "col") cell.removeAttribute("role");
+    }
+  }
+
+  function setUpNavigation() {
+    const links = new Map();
+    for (const link of document.querySelectorAll("nav a")) {
+      const target = document.getElementById(link.hash.slice(1));
+      if (target) links.set(target, link);
+    }
+    const visible = new Set();
+    const watcher = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (entry.isIntersecting) visible.add(entry.target);
+        else visible.delete(entry.target);
+      }
+      const current = [...links.keys()].filter((target) => visible.has(target)).pop();
+      if (!current) return;
+      for (const [target, link] of links) {
+        if (target === current) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      }
+    }, { rootMargin: "-15% 0px -75% 0px" });
+    for (const target of links.keys()) watcher.observe(target);
+  }
+
+  /* A link into a closed part of the page opens it. */
+  function setUpLinks() {
+    const reveal = () => {
+      const target = location.hash && document.getElementById(location.hash.slice(1));
+      for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+      target?.scrollIntoView?.();
+    };
+    window.addEventListener("hashchange", reveal);
+    if (location.hash) reveal();
+  }
+
+  setUpTheme();
+  setUpLinks();
+  setUpSorting();
+  setUpNavigation();
+  return { element, whenNear };
+})();
