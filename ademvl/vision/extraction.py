@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
 from ademvl.devices import compute_device
 from ademvl.errors import DataError
 from ademvl.vision.feature_cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
+from ademvl.vision.feature_shards import torch_dtype
 from ademvl.vision.image_digests import THREADS
 
 BATCH_SIZE = 32
@@ -78,8 +80,7 @@ def extract_run_features(
     run: RunSettings, images: Sequence[Path], *, progress: bool
 ) -> EnsureReport:
     """Bring the features of a run's images into its cache; see `extract_features`."""
-    cache, tower, preprocessing = _parts(run, None)
-    return _fill(cache, tower, images, preprocessing, batch_size=BATCH_SIZE, progress=progress)
+    return _parts(run, None).fill(images, progress=progress)
 
 
 def ensure_features(
@@ -101,20 +102,47 @@ def ensure_features(
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache, tower, preprocessing = _parts(run, device)
-    _fill(cache, tower, images, preprocessing, batch_size=BATCH_SIZE, progress=progress)
-    return cache.open(images)
+    parts = _parts(run, device)
+    parts.fill(images, progress=progress)
+    return parts.cache.open(images)
 
 
-def _parts(
-    run: RunSettings, device: torch.device | None
-) -> tuple[FeatureCache, FeatureTower, Preprocessing]:
+@dataclass(frozen=True)
+class _Parts:
+    """What encodes a run's images, and where to.
+
+    Attributes:
+        cache, tower, preprocessing: of the run.
+        image_bytes: size of an image's features.
+    """
+
+    cache: FeatureCache
+    tower: FeatureTower
+    preprocessing: Preprocessing
+    image_bytes: int
+
+    def fill(self, images: Sequence[Path], *, progress: bool) -> EnsureReport:
+        return _fill(
+            self.cache,
+            self.tower,
+            images,
+            self.preprocessing,
+            batch_size=BATCH_SIZE,
+            progress=progress,
+            image_bytes=self.image_bytes,
+        )
+
+
+def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
     from ademvl.vision.tower import load_tower
 
     tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
     preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
     key = FeatureKey(preprocessing.identity(), tower.fingerprint, run.features.precision)
-    return FeatureCache(Path(run.features.cache_dir), key), tower, preprocessing
+    a_token = tower.width * torch_dtype(run.features.precision).itemsize
+    image_bytes = (1 + tower.num_grid_tokens) * a_token
+    cache = FeatureCache(Path(run.features.cache_dir), key)
+    return _Parts(cache, tower, preprocessing, image_bytes)
 
 
 def _fill(
@@ -125,6 +153,7 @@ def _fill(
     *,
     batch_size: int,
     progress: bool,
+    image_bytes: int = 0,
 ) -> EnsureReport:
     with _evaluation_mode(tower), ThreadPoolExecutor(THREADS) as pool:
         encoder = _Encoder(tower, images, preprocessing, pool, batch_size)
@@ -135,6 +164,7 @@ def _fill(
                 batch_size=batch_size,
                 progress=progress,
                 announce=encoder.decode_ahead,
+                image_bytes=image_bytes,
             )
         finally:
             pool.shutdown(cancel_futures=True)

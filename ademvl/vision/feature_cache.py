@@ -9,6 +9,7 @@ shard is put away and its images are encoded anew by the next `ensure`.
 """
 
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,6 +105,7 @@ class FeatureCache:
         batch_size: int,
         progress: bool,
         announce: Callable[[Sequence[Path]], None] | None = None,
+        image_bytes: int = 0,
     ) -> EnsureReport:
         """Encode the images that are not in the cache, and rebuild those of damaged shards.
 
@@ -117,9 +119,12 @@ class FeatureCache:
             progress: show a progress bar on a terminal, else a line in the log now and then.
             announce: told all paths of a claim before the first of them is encoded, in the order
                 in which they will be, so that `encode` can prepare ahead.
+            image_bytes: size of an image's features, with which the room on the disk is looked at
+                before anything is encoded; 0 does not look.
 
         Raises:
-            CacheError: the cache cannot be written, or features are not finite in its precision.
+            CacheError: the disk is too small, the cache cannot be written, or features are not
+                finite in its precision.
             DataError: image files cannot be read.
         """
         if batch_size < 1:
@@ -137,6 +142,7 @@ class FeatureCache:
                     self._namespace.prepare()
                 self._namespace.refresh()
                 self._check(wanted)
+                self._check_room(wanted, image_bytes)
             num_encoded = self._fill(wanted, job, progress=progress)
             size = sum(self._namespace.image_bytes(digest) for digest in wanted)
         return EnsureReport(len(images), len(wanted), num_encoded, size)
@@ -171,6 +177,23 @@ class FeatureCache:
             names = dict.fromkeys(name for name, _ in places.values())
             shards = {name: map_features(self._namespace.shards / name) for name in names}
         return FeatureReader(shards, places, use)
+
+    def _check_room(self, wanted: Sequence[str], image_bytes: int) -> None:
+        """Say what encoding will take, and refuse to start what cannot end."""
+        from ademvl.data.acquisition.progress import format_bytes
+
+        missing = sum(image not in self._namespace.index for image in wanted)
+        if not missing or not image_bytes:
+            return
+        needed, free = missing * image_bytes, shutil.disk_usage(self.folder).free
+        sizes = f"{format_bytes(needed)} for {missing} images"
+        if needed > free:
+            raise CacheError(
+                f"feature cache {self.folder}: {sizes} are needed, and {format_bytes(free)} are "
+                "free there. Free space, set shared_dir to a larger disk, or use features.mode "
+                "online."
+            )
+        _log.info("%s are encoded; %s are free", sizes, format_bytes(free))
 
     def _check(self, wanted: Iterable[str]) -> None:
         """Compare the checksums of all shards that hold wanted images, and put damaged ones away.

@@ -251,6 +251,26 @@ def test_error_of_the_encoder_is_not_blamed_on_the_cache(tmp_path, images, log):
     assert fill(cache, images, log) == 20
 
 
+def test_too_small_a_disk_is_told_before_anything_is_encoded(tmp_path, images, log):
+    cache = make_cache(tmp_path)
+    needed = 1 << 60
+    with pytest.raises(CacheError, match=r"for 20 images are needed, and .* are free there"):
+        cache.ensure(
+            images, logging_encoder(log), batch_size=3, progress=False, image_bytes=needed // 20
+        )
+    assert not log.exists()
+    assert fill(cache, images, log) == 20
+
+
+def test_room_is_asked_for_missing_images_only(tmp_path, images, log):
+    cache = make_cache(tmp_path)
+    fill(cache, images, log)
+    report = cache.ensure(
+        images, logging_encoder(log), batch_size=3, progress=False, image_bytes=1 << 60
+    )
+    assert report.num_encoded == 0
+
+
 def test_features_too_large_for_the_precision_are_refused(tmp_path, images):
     def encode(paths):
         return expected(paths) + torch.tensor([0.0 if p != images[1] else 1e6 for p in paths]).view(
