@@ -6,8 +6,10 @@ lie. Logs, states, the page and the data itself stay out.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,17 +72,31 @@ def collect(results_dir: Path, extras: Extras = Extras()) -> Collection:
             path of this machine where none can be taken out.
         SettingsError: the study's settings are wrong.
     """
-    folder = results_dir.parent if results_dir.name == STUDY_FILE else results_dir
+    folder = (results_dir.parent if results_dir.name == STUDY_FILE else results_dir).resolve()
     study = load_study(folder / STUDY_FILE)
-    results = read_results(study)
-    if study.results_dir.resolve() != folder.resolve():
+    with chdir(_root(folder, study)):
+        return _collect(folder, study, extras)
+
+
+def _root(folder: Path, study: Study) -> Path:
+    """Return the folder that paths of the study are relative to, wherever it is called from.
+
+    Raises:
+        SettingsError: the study's settings say that its results lie elsewhere.
+    """
+    parts = Path(os.path.normpath(study.results_dir)).parts
+    if folder.parts[-len(parts) :] != parts:
         raise SettingsError(
-            f"{folder}: its study.yaml says that results are in {study.results_dir}; call from the "
-            "folder that this is relative to"
+            f"{folder}: its study.yaml says that results are in {study.results_dir}; give the "
+            "folder these names again"
         )
+    return Path(*folder.parts[: -len(parts)] or "/")
+
+
+def _collect(folder: Path, study: Study, extras: Extras) -> Collection:
     files = {STUDY_FILE: _yaml(_study_settings(study))}
     states, ended = {}, ""
-    for run, seed in _seeds(results.runs):
+    for run, seed in _seeds(read_results(study).runs):
         name = f"{run.name}/seed{seed.settings.seed}"
         states[name] = seed.state
         if seed.state != "finished":

@@ -13,7 +13,7 @@ from ademvl.bundle.archive import MANIFEST_FILE, open_results, read_bundle, writ
 from ademvl.bundle.collection import Extras
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
-from ademvl.errors import DataError
+from ademvl.errors import DataError, SettingsError
 from tests.bundle.finished import NUM_TEST, FinishedStudy
 
 RUN_FILES = {
@@ -73,6 +73,24 @@ def test_same_results_elsewhere_give_the_same_bytes(
     FinishedStudy(elsewhere).finish()
     write_bundle(elsewhere / "results" / "tiny", elsewhere / "tiny.zip")
     assert (elsewhere / "tiny.zip").read_bytes() == bundle.read_bytes()
+
+
+def test_results_of_a_relative_study_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"results_dir": "results", "shared_dir": "results/shared"}
+    monkeypatch.chdir(tmp_path)
+    FinishedStudy(Path(), **places).finish()
+    monkeypatch.chdir("/")
+    files = open_results(tmp_path / "results/tiny").files
+    assert "answers/squares/scienceqa_test.json" in files
+    assert "runs/adem/seed0/scores/scienceqa.json" in files
+
+
+def test_results_under_another_name_than_their_study_are_refused(results: Path) -> None:
+    renamed = results.rename(results.with_name("other"))
+    with pytest.raises(SettingsError, match="says that results are in"):
+        open_results(renamed)
 
 
 def test_no_place_of_this_machine_is_passed_on(bundle: Path, tmp_path: Path) -> None:
