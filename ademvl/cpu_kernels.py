@@ -8,7 +8,8 @@ brings along too). Precision is the same; the order of sums, and so the last bit
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,21 +19,47 @@ from torch.overrides import TorchFunctionMode
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _KEPT_BYTES, _MAPPED_BYTES = 1 << 30, 32 << 20  # 32 MiB is the most that glibc accepts
+_IS_FAST: ContextVar[bool] = ContextVar("is_fast", default=False)
 
 
 @contextmanager
-def fast_cpu() -> Iterator[None]:
+def fast_cpu(device: torch.device | None = None) -> Iterator[None]:
     """Multiply by frozen fp32 weights through oneDNN in this block, and keep freed memory.
 
     Only products whose weight needs no gradient are rerouted; gradients of their input are too.
     On other devices, in other precisions and under autocast nothing changes.
+
+    Args:
+        device: where the work is done, if known: for a GPU nothing is looked at on the way.
     """
+    if device is not None and device.type != "cpu":
+        yield
+        return
     _keep_freed_memory()
     if not _has_onednn():
         yield
         return
-    with _FrozenLinearMode():
+    with _fast_linear():
         yield
+
+
+def present_arithmetic() -> AbstractContextManager[None]:
+    """Return a block that multiplies as it is done now, for what a backward pass computes again.
+
+    torch switches off what `fast_cpu` has set for the duration of a backward pass, and a checkpoint
+    that is recomputed by other kernels is refused.
+    """
+    return _fast_linear() if _IS_FAST.get() else nullcontext()
+
+
+@contextmanager
+def _fast_linear() -> Iterator[None]:
+    before = _IS_FAST.set(True)
+    try:
+        with _FrozenLinearMode():
+            yield
+    finally:
+        _IS_FAST.reset(before)
 
 
 class _FrozenLinearMode(TorchFunctionMode):

@@ -7,7 +7,7 @@ autocast where it is on).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
+from ademvl.cpu_kernels import present_arithmetic
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.devices import compute_device
@@ -326,14 +327,21 @@ class VisionLanguageModel(nn.Module):
 
         Non-reentrant, because a reentrant recomputation would not find the images again.
         """
-        options: dict[str, object] = {"use_reentrant": False}
-        if self._attachment is not None:
-            options["context_fn"] = self._context.checkpoint_contexts
+        options = {"use_reentrant": False, "context_fn": self._checkpoint_contexts}
         # The second name is that of the first releases of transformers 5.
         enable = getattr(self.llm, "activation_checkpointing_enable", None)
         (enable or self.llm.gradient_checkpointing_enable)(options)
         self._has_checkpointing = True
         self.train(self.training)
+
+    def _checkpoint_contexts(
+        self,
+    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return the contexts of a checkpointed layer's forward pass and of its recomputation."""
+        if self._attachment is None:
+            return nullcontext(), present_arithmetic()
+        forward, images = self._context.checkpoint_contexts()
+        return forward, _both(present_arithmetic(), images)
 
     def detach(self) -> None:
         """Take fusion and adapters off: language model and tower are bit-identical to before."""
@@ -390,6 +398,14 @@ class VisionLanguageModel(nn.Module):
         if not self.training:
             return None
         return [derive_seed(self.dropout_seed, item_id) for item_id in item_ids]
+
+
+@contextmanager
+def _both(
+    outer: AbstractContextManager[None], inner: AbstractContextManager[None]
+) -> Iterator[None]:
+    with outer, inner:
+        yield
 
 
 def build_model(run: RunSettings, *, device: torch.device | None = None) -> VisionLanguageModel:

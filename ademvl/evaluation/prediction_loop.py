@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
+from ademvl.devices import compute_device
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.llm.loading import DTYPES
+from ademvl.out_of_memory import evaluation_advice, explained_out_of_memory
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch, TokenizedExample
@@ -39,7 +41,8 @@ def predict_rows(
         progress: show a progress bar on a terminal.
 
     Raises:
-        SettingsError, DataError, WeightsError, CacheError: what is wrong, what to do.
+        SettingsError, DataError, WeightsError, CacheError, OutOfMemoryError: what is wrong, what to
+            do.
     """
     import torch
     from tqdm import tqdm
@@ -49,7 +52,8 @@ def predict_rows(
     from ademvl.model import build_model
     from ademvl.visual_source import open_visual_source
 
-    model = build_model(run)
+    device = compute_device(run.backbones)
+    model = build_model(run, device=device)
     load_adapter(run_dir / "adapter", model)
     model.eval()
     images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
@@ -66,5 +70,9 @@ def predict_rows(
             return predict_batch(model, batch, source.for_batch(batch))
 
     bar_is_off = None if progress else True  # None: shown on a terminal only
-    with fast_cpu(), tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar:
+    with (
+        fast_cpu(device),
+        explained_out_of_memory(lambda: evaluation_advice(run, device)),
+        tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
+    ):
         return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)

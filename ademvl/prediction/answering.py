@@ -101,7 +101,7 @@ class Predictor:
         autocast = torch.autocast(
             self.model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
         )
-        with fast_cpu(), torch.inference_mode(), autocast:
+        with fast_cpu(self.model.device), torch.inference_mode(), autocast:
             yield
 
     def _choose(self, requests: Sequence[Request]) -> list[Answer]:

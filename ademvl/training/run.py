@@ -14,6 +14,7 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import read_run
 from ademvl.devices import compute_device
 from ademvl.locks import lock_file
+from ademvl.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.planning.fit import check_fits, memory_rows
 from ademvl.planning.free_memory import free_memory
 from ademvl.reporting.provenance import UsageMeter
@@ -63,7 +64,8 @@ def train_run(
 
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
-        TrainingError: loss or gradient is not finite too often, or another process is gone.
+        TrainingError: loss or gradient is not finite too often, memory ran out, or another process
+            is gone.
         SystemExit: SIGTERM or SIGINT before the first step.
     """
     # Several processes hear of a signal several times: from whoever sent it, and from torchrun.
@@ -84,11 +86,12 @@ def train_run(
             if not ignore_memory:
                 free = free_memory(device, local_processes=place.local_processes if place else 1)
                 check_fits(run, free, memory_rows(rows))
-            trainer = build_trainer(
-                run, rows=rows, processes=processes, device=device, progress=progress
-            )
-            session = Session(run, files, identity, trainer)
-            return session.train(interruption, meter, progress=progress)
+            with explained_out_of_memory(lambda: training_advice(run, device)):
+                trainer = build_trainer(
+                    run, rows=rows, processes=processes, device=device, progress=progress
+                )
+                session = Session(run, files, identity, trainer)
+                return session.train(interruption, meter, progress=progress)
 
 
 def _device(run: RunSettings, place: Place | None) -> "torch.device":

@@ -6,7 +6,6 @@ All processes take the same steps; process 0 alone reads and writes files.
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -78,8 +77,7 @@ class Session:
             first_step=self._steps_done,
             shown=progress and self._processes.is_first,
         )
-        is_on_cpu = self._trainer.model.device.type == "cpu"
-        with fast_cpu() if is_on_cpu else nullcontext(), interruption.deferred(), bar:
+        with fast_cpu(self._trainer.model.device), interruption.deferred(), bar:
             while self._steps_done < plan.total_steps:
                 result = self._step(meter)
                 bar.advance(result.step, loss=result.loss, num_items=result.num_items)
