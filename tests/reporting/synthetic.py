@@ -91,7 +91,7 @@ class SyntheticStudy:
         (folder / "provenance.json").write_text(json.dumps(provenance))
         lines = [",".join(METRICS_COLUMNS)]
         lines += [
-            f"{step},{step / 100},0.001,{3 * math.exp(-step / 40) + 0.1 * seed},1.0,0,0,10.0,9.0,9.0"
+            f"{step},{step / 100},0.001,{3 * math.exp(-step / 40) + 0.1 * seed},1.0,0,0,10.0,9.0,9"
             for step in range(10, 210, 10)
         ]
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
