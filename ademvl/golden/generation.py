@@ -1,5 +1,8 @@
 """Recomputes golden case F: greedy generation, from the text of prompts to the decoded answers.
 
+Each call is made three times: as a batch with a key-value cache, row by row, and as a batch without
+cache and with the padding on the other side.
+
 The reference writes the [cls] vector of a row that had to be cut too early, or not at all. Our rows
 are built with the slot where it belongs; for this comparison alone it is moved to where the
 reference put it.
@@ -8,18 +11,20 @@ reference put it.
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ademvl.config.method import AdemSettings
-from ademvl.data.collate import Batch, collate, tokenize_examples
+from ademvl.data.collate import Batch, TokenizedExample, collate, tokenize_examples
 from ademvl.data.examples import Example
-from ademvl.data.tokenizer import Tokenizer, load_tokenizer
+from ademvl.data.tokenizer import IGNORED_LABEL, Tokenizer, load_tokenizer
 from ademvl.evaluation.generation import cut_at, decoding_steps, pad_left
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
@@ -29,6 +34,7 @@ from ademvl.model import VisionLanguageModel
 LOGITS_TOLERANCE = 1e-4
 
 _CASE = "F_generate"
+_LEFT_OUT = 1 << 20  # a place outside of every row: the vector is written nowhere
 _REPEATED = re.compile(r"'(.*)' followed by (\d+) times '(.*)'", re.DOTALL)
 
 
@@ -64,35 +70,81 @@ def _check_call(
     tokenizer: Tokenizer,
     pixels: Tensor,
 ) -> list[Check]:
-    batch = _batch(call, tokenizer)
-    width = call["start_pos"]
+    rows, width = _rows(call, tokenizer), call["start_pos"]
+    batch = collate(rows, trim_after_labels=False)
     expected_ids = expected["tokens_padded"][:, :width]
-    shown = [index for index in call["pixel_index"] if index >= 0]
-    moved = replace(batch, slot_start=_slots_of_the_reference(call, width=width))
-    with (
-        torch.inference_mode(),
-        closing(decoding_steps(model, moved, pixels[shown] if shown else None)) as steps,
-    ):
-        found = list(islice(steps, len(call["steps"])))
-    logits = torch.stack([step[0] for step in found])  # (steps, B, V)
-    next_tokens = torch.stack([step[1] for step in found])  # (steps, B)
+    case = _Call(model, rows, _slots_of_the_reference(call), call["pixel_index"], pixels)
+    num_steps = len(call["steps"])
+    with torch.inference_mode():
+        logits, next_tokens = case.cached(range(len(rows)), num_steps)
+        alone = [case.cached([row], num_steps)[0] for row in range(len(rows))]
+        uncached = case.uncached(expected["next_token"])
     decoded = [tokenizer.decode(cut_at(row, tokenizer.eos_id)) for row in next_tokens.T.tolist()]
     slot_places = pad_left(batch).slot_start.tolist()
     return [
         _exact(name, "prompt ids", pad_left(batch).input_ids, expected_ids),
         _count(name, "slots", slot_places, call["cls_slot_expected_at"]),
-        Check(
-            _CASE,
-            f"{name}.logits",
-            largest_difference(logits, expected["logits"]),
-            LOGITS_TOLERANCE,
+        *(
+            Check(_CASE, f"{name}.{what}", largest_difference(t, expected["logits"]), tolerance)
+            for what, t, tolerance in (
+                ("logits", logits, LOGITS_TOLERANCE),
+                ("logits of rows alone", torch.cat(alone, dim=1), LOGITS_TOLERANCE),
+                ("logits without cache", uncached, LOGITS_TOLERANCE),
+            )
         ),
         _exact(name, "next tokens", next_tokens, expected["next_token"]),
         _count(name, "decoded", decoded, call["decoded"]),
     ]
 
 
-def _batch(call: Mapping[str, Any], tokenizer: Tokenizer) -> Batch:
+@dataclass(frozen=True)
+class _Call:
+    """Rows of one call with their images, and the places where the reference put the slots."""
+
+    model: VisionLanguageModel
+    rows: Sequence[TokenizedExample]
+    slots: Tensor
+    pixel_index: Sequence[int]
+    pixels: Tensor
+
+    def cached(self, chosen: Sequence[int], num_steps: int) -> tuple[Tensor, Tensor]:
+        """Generate some rows together: logits (steps, B, V) and next tokens (steps, B)."""
+        batch, pixels = self._batch([self.rows[row] for row in chosen], chosen)
+        with closing(decoding_steps(self.model, batch, pixels)) as steps:
+            found = list(islice(steps, num_steps))
+        return torch.stack([step[0] for step in found]), torch.stack([step[1] for step in found])
+
+    def uncached(self, next_tokens: Tensor) -> Tensor:
+        """Compute each step anew from all tokens before it: logits (steps, B, V)."""
+        logits = []
+        for step in range(len(next_tokens)):
+            longer = [
+                _extended(row, next_tokens[:step, number].numpy())
+                for number, row in enumerate(self.rows)
+            ]
+            batch, pixels = self._batch(longer, range(len(longer)))
+            logits.append(self.model.next_token_logits(batch, pixels))
+        return torch.stack(logits)
+
+    def _batch(
+        self, rows: Sequence[TokenizedExample], chosen: Sequence[int]
+    ) -> tuple[Batch, Tensor | None]:
+        batch = replace(collate(rows, trim_after_labels=False), slot_start=self.slots[list(chosen)])
+        shown = [self.pixel_index[row] for row in chosen if self.pixel_index[row] >= 0]
+        return batch, self.pixels[shown] if shown else None
+
+
+def _extended(row: TokenizedExample, ids: npt.NDArray[np.int64]) -> TokenizedExample:
+    """Append generated tokens to a row."""
+    unscored = np.full(len(ids), IGNORED_LABEL, dtype=row.labels.dtype)
+    return replace(
+        row,
+        ids=np.concatenate([row.ids, ids.astype(row.ids.dtype)]),
+        labels=np.concatenate([row.labels, unscored]),
+    )
+
+
+def _rows(call: Mapping[str, Any], tokenizer: Tokenizer) -> list[TokenizedExample]:
     """Tokenize a call's prompts as an evaluation with the reference's prompts does."""
     examples = [
         Example(
@@ -105,7 +157,7 @@ def _batch(call: Mapping[str, Any], tokenizer: Tokenizer) -> Batch:
             zip(call["prompts"], call["pixel_index"], strict=True)
         )
     ]
-    rows = tokenize_examples(
+    return tokenize_examples(
         tokenizer,
         examples,
         max_seq_len=call["start_pos"],
@@ -113,7 +165,6 @@ def _batch(call: Mapping[str, Any], tokenizer: Tokenizer) -> Batch:
         with_prefix=call["with_cls"],
         overflow="cut_end",
     )
-    return collate(rows, trim_after_labels=False)
 
 
 def _expanded(prompt: str) -> str:
@@ -122,14 +173,14 @@ def _expanded(prompt: str) -> str:
     return repeated[1] + int(repeated[2]) * repeated[3] if repeated else prompt
 
 
-def _slots_of_the_reference(call: Mapping[str, Any], *, width: int) -> Tensor:
-    """Return the first slot of each row, counted from its begin token; `width` for one left out."""
+def _slots_of_the_reference(call: Mapping[str, Any]) -> Tensor:
+    """Return the first slot of each row, counted from its begin token."""
     places = zip(
         call["cls_vector_written_at"], call["cls_slot_expected_at"], call["left_pad"], strict=True
     )
     return torch.tensor(
         [
-            -1 if expected < 0 else width if written < 0 else written - padding
+            -1 if expected < 0 else _LEFT_OUT if written < 0 else written - padding
             for written, expected, padding in places
         ]
     )
