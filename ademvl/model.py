@@ -389,8 +389,10 @@ class VisionLanguageModel(nn.Module):
         return self.tower.encode(visual, dropout_seeds=dropout_seeds)
 
     def _compute_dtype(self) -> torch.dtype:
-        if torch.is_autocast_enabled(self.device.type):
-            return torch.get_autocast_dtype(self.device.type)
+        kind = self.device.type
+        # The device `meta` has no autocast, and is asked about it in counts at full size.
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
         dtype: torch.dtype = self.llm.get_input_embeddings().weight.dtype
         return dtype
 

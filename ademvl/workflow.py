@@ -151,9 +151,11 @@ class WorkflowPlan:
         """Markers of the folders of downloaded or converted files in which these paths lie."""
         used = [Path(path) for path in paths if path]
         fetched = [
-            str(source.marker)
-            for source in self._sources.values()
+            marker
+            for name, source in self._sources.items()
             if any(path.is_relative_to(source.downloads_dir) for path in used)
+            or any(path.is_relative_to(source.unpacked_dir) for path in used)
+            for marker in self._markers(name)
         ]
         return fetched + [marker for marker in self.converted() if Path(marker).parent in used]
 

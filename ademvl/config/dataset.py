@@ -1,7 +1,7 @@
 """Settings of data sets: where a data set comes from and how much of it is used."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ademvl.errors import SettingsError, list_findings
@@ -26,7 +26,7 @@ _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
         *("train_questions", "val_questions", "test_questions", "text_only_fraction"),
         *("caption_train_images", "caption_val_images", "caption_test_images", "seed"),
     ),
-    "scienceqa": _REAL,
+    "scienceqa": (*_REAL, "take"),
     "coco_caption": (*_REAL, "caption_splits"),
     "lavin_instruct": _REAL,
     "mme": _REAL,
@@ -44,6 +44,8 @@ class DatasetSettings:
             it lacks is taken from what was downloaded. (not easy_vqa)
         subset: the data is a part of the data set on purpose, so its sizes are not compared with
             the published ones. (not easy_vqa)
+        take: questions of each split that are used, such as {train: 400, test: 200}, chosen once
+            by a fixed seed; a split that is not named stays whole. (scienceqa only)
         damaged: `stop` where any item is damaged; `leave_out` lists damaged items of the train
             split in `quarantine.json` and trains without them. Test items are never left out.
             (not easy_vqa)
@@ -62,6 +64,7 @@ class DatasetSettings:
     source: Source = "easy_vqa"
     existing: str = ""
     subset: bool = False
+    take: Mapping[str, int] = field(default_factory=dict)
     damaged: Damaged = "stop"
     caption_splits: CaptionSplits = "karpathy"
     train_questions: int = 12_000
@@ -78,6 +81,9 @@ class DatasetSettings:
             raise SettingsError(
                 f"text_only_fraction: {self.text_only_fraction}, expected 0 <= fraction < 1"
             )
+        for split, number in self.take.items():
+            if number < 0:
+                raise SettingsError(f"take.{split}: {number}, expected >= 0")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -87,7 +93,8 @@ class DatasetSettings:
     def to_plain(self) -> dict[str, Any]:
         """Return the source and the keys that belong to it, as plain values."""
         plain = asdict(self)
-        return {key: plain[key] for key in ("source", *_KEYS_OF_SOURCE[self.source])}
+        kept = {key: plain[key] for key in ("source", *_KEYS_OF_SOURCE[self.source])}
+        return {key: value for key, value in kept.items() if key != "take" or value}
 
 
 def check_sources(datasets: Mapping[str, Mapping[str, Any]], *, source: str) -> None:

@@ -1,8 +1,9 @@
 """Settings of downloads: what may be fetched, how, and which copies of weights are used instead."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
 META_PARAMS_FILE = "params.json"
@@ -52,12 +53,14 @@ class WeightsSource:
             transformers or of Meta's releases, which is converted once, into
             <shared_dir>/converted; empty fetches the source.
         file: of sources made of single files, the one that is loaded; empty for a folder.
+        member: where `file` is an archive, the file inside it that is loaded.
         repository: repository of the Hugging Face hub in place of the source's own.
         revision: branch, tag or commit of `repository`.
     """
 
     existing: str = ""
     file: str = ""
+    member: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     repository: str = ""
     revision: str = "main"
 
@@ -75,13 +78,16 @@ class WeightsSource:
         has_config = (folder / "config.json").is_file()
         return bool(self.existing) and not has_config and (folder / META_PARAMS_FILE).is_file()
 
-    def path(self, downloads_dir: str, converted_dir: str) -> str:
+    def path(self, name: str, shared_dir: str) -> str:
         """Return the file or folder that a run loads.
 
         Args:
-            downloads_dir: folder of the source's downloads.
-            converted_dir: folder of what is converted from Meta's layout.
+            name: of the source.
+            shared_dir: folder of what is downloaded, unpacked, or converted from Meta's layout.
         """
         if self.existing:
-            return converted_dir if self.is_meta else self.existing
+            return f"{shared_dir}/converted/{name}" if self.is_meta else self.existing
+        if self.member:
+            return f"{shared_dir}/unpacked/{name}/{self.member}"
+        downloads_dir = f"{shared_dir}/downloads/{name}"
         return f"{downloads_dir}/{self.file}" if self.file else downloads_dir

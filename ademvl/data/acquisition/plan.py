@@ -149,6 +149,10 @@ def _findings(study: Study, registry: Registry) -> Iterator[str]:
             yield f"backbones.{name}.repository: this source is made of the files {files}"
         if not weights.existing and (weights.file in files) != bool(files):
             yield f"backbones.{name}.file: {weights.file!r}, expected one of {files or ['']}"
+        archives = [file.name for file in registry.sources[name].files if file.is_archive]
+        if not weights.existing and bool(weights.member) != (weights.file in archives):
+            what = "is empty" if weights.file in archives else f"is {weights.member!r}"
+            yield f"backbones.{name}.member: {what}, but archives here are {archives}"
     for run_name, template in settings.runs.items():
         checkpoint = template.released_from
         if is_source_name(checkpoint) and checkpoint not in registry.sources:

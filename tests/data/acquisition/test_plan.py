@@ -95,6 +95,10 @@ def test_own_repository_is_fetched_in_place_of_the_default(tmp_path: Path) -> No
         ({"downloads": {"accepted_licenses": ["lama"]}}, "accepted_licenses: 'lama' is none of"),
         ({"backbones": {"lama": {}}}, "backbones.lama: no source of this name"),
         ({"backbones": {"clip_vit_l14": {}}}, "expected one of ['ViT-L-14.pt']"),
+        (
+            {"backbones": {"clip_vit_l14": {"file": "ViT-L-14.pt", "member": "a"}}},
+            "backbones.clip_vit_l14.member: is 'a', but archives here are []",
+        ),
         ({"defaults": {"backbones": {"llm": "llama_7b"}}}, "not under the study's key backbones"),
     ],
 )

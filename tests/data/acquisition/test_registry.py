@@ -33,6 +33,7 @@ def test_all_that_studies_may_name_is_there() -> None:
     registry = load_registry()
     assert {
         *("scienceqa", "coco_caption", "lavin_instruct", "mme", "clip_vit_l14"),
+        *("clip_vit_b32", "smollm2"),
         *("llama_7b", "llama_13b", "llama2_7b"),
         *(f"adem_released_{task}" for task in ("scienceqa", "caption", "instruction")),
     } == set(registry.sources)
