@@ -12,6 +12,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from ademvl.cluster.start import check_workflow
 from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")
@@ -122,6 +123,7 @@ rule bundle:
 
 onstart:
     plan.hold()
+    check_workflow(workflow)
 
 
 onsuccess:

@@ -310,11 +310,24 @@ class WorkflowPlan:
         run = next(run for run in self.study.runs if run.name == wildcards.run)
         return 0 if run.backbones.tower == "mini" else 1
 
+    def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory that a job with a run's models asks for: more each time it is tried."""
+        return _model_mem_mb(self.run(wildcards).backbones.llm == "mini", attempt)
+
+    def feature_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory that the job of a feature report asks for: more each time it is tried."""
+        return _model_mem_mb(not self.feature_gpus(wildcards), attempt)
+
     @property
     def gpu_limit(self) -> str:
         """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
         limit = self.study.settings.gpus
         return str(list(limit)) if isinstance(limit, tuple) else str(limit)
+
+
+def _model_mem_mb(is_mini: bool, attempt: int) -> int:
+    """Mini models need 1.1 GB with torch; weights of 7B in 16 bits pass through memory whole."""
+    return attempt * (1500 if is_mini else 32_000)
 
 
 def _reads_features(run: RunSettings) -> bool:

@@ -59,3 +59,22 @@ def test_locked_versions_are_within_the_declared_ranges() -> None:
 
 def test_lock_names_no_index_host() -> None:
     assert not [line for line in lock_lines() if re.search(r"https?:|index-url|find-links", line)]
+
+
+def test_container_has_the_locked_pins_and_the_python_of_conda() -> None:
+    recipe = (PROJECT_ROOT / "envs/Containerfile").read_text(encoding="utf-8")
+    environment = yaml.safe_load((PROJECT_ROOT / "envs/ademvl.yaml").read_text(encoding="utf-8"))
+    python = next(entry for entry in environment["dependencies"] if str(entry).startswith("python"))
+    assert f"FROM python:{python.partition('=')[2]}-" in recipe
+    installs = re.findall(r"pip install (.*)", recipe)
+    assert installs
+    assert all("--constraint requirements.lock" in options for options in installs)
+    assert "COPY requirements.lock " in recipe
+
+
+def test_exact_pins_of_extras_are_the_locked_ones() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    locked = locked_versions()
+    for text in project["project"]["optional-dependencies"]["cluster"]:
+        requirement = Requirement(text)
+        assert str(requirement.specifier) == f"=={locked[canonicalize_name(requirement.name)]}"

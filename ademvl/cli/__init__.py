@@ -16,6 +16,7 @@ from ademvl.cli import (
     backbone_verbs,
     bundle_verbs,
     check_verbs,
+    cluster_verbs,
     compare_verbs,
     data_verbs,
     plan_verbs,
@@ -39,6 +40,7 @@ _MODULES = (
     predict_verbs,
     bundle_verbs,
     check_verbs,
+    cluster_verbs,
 )
 _EPILOG = """\
 examples:

@@ -19,7 +19,7 @@ rule evaluate_run:
         "../../envs/ademvl.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=plan.model_mem_mb,
         runtime=480,
         gpu=plan.gpus,
         gpu_limit=plan.gpu_limit,

@@ -20,7 +20,7 @@ rule feature_cache:
         "../../envs/ademvl.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=plan.feature_mem_mb,
         runtime=240,
         gpu=plan.feature_gpus,
         gpu_limit=plan.gpu_limit,

@@ -104,7 +104,7 @@ rule fusion_maps:
         "../../envs/ademvl.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=plan.model_mem_mb,
         runtime=30,
         gpu=plan.gpus,
         gpu_limit=plan.gpu_limit,

@@ -24,12 +24,13 @@ rule train_run:
         "../../envs/ademvl.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=plan.model_mem_mb,
         runtime=1440,
         gpu=plan.training_gpus,
         gpu_limit=plan.gpu_limit,
+        launcher="",
     params:
         version=plan.versions["train"],
     shell:
-        "ademvl train {input.settings} --threads {threads}"
+        "exec {resources.launcher} ademvl train {input.settings} --threads {threads}"
         " --gpus {resources.gpu} --gpu-limit {resources.gpu_limit:q} 2> {log}"

@@ -1,0 +1,81 @@
+"""What a Snakemake profile says: executor, options, resources of all jobs and by rule."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ademvl.errors import SettingsError
+
+PROFILES = Path("workflow/profiles")
+_FILES = ("profile.yaml", "config.v9+.yaml", "config.yaml")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What matters here of a profile, or of a workflow that is about to start.
+
+    Attributes:
+        executor: name of Snakemake's executor.
+        options: all keys of the profile.
+        default_resources: resources of all jobs.
+        set_resources: resources by rule.
+    """
+
+    executor: str = "local"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    default_resources: Mapping[str, Any] = field(default_factory=dict)
+    set_resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def resources(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each place where resources are set, and what holds there, defaults included."""
+        yield "default-resources", dict(self.default_resources)
+        for rule, own in self.set_resources.items():
+            yield f"set-resources: {rule}", {**self.default_resources, **own}
+
+
+def read_profile(name: str) -> Profile:
+    """Read a profile by its folder, or by its name under workflow/profiles.
+
+    Raises:
+        SettingsError: there is none, or it is not readable.
+    """
+    folders = (Path(name), PROFILES / name)
+    paths = [folder / file for folder in folders for file in _FILES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        shipped = sorted(folder.name for folder in PROFILES.glob("*") if folder.is_dir())
+        known = f"; {PROFILES} has {', '.join(shipped)}" if shipped else ""
+        raise SettingsError(f"--profile {name}: no folder with a {_FILES[-1]}{known}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: expected keys and values")
+    return Profile(
+        executor=str(raw.get("executor", "local")),
+        options=raw,
+        default_resources=_pairs(raw.get("default-resources")),
+        set_resources=_by_rule(raw.get("set-resources")),
+    )
+
+
+def _pairs(raw: Any) -> dict[str, Any]:
+    """Return resources as a mapping; in the list form an entry is `name=value`."""
+    if isinstance(raw, Mapping):
+        return dict(raw)
+    entries = (str(entry).partition("=") for entry in raw or [])
+    return {name: value for name, _, value in entries}
+
+
+def _by_rule(raw: Any) -> dict[str, dict[str, Any]]:
+    """Return resources by rule; in the list form an entry is `rule:name=value`."""
+    if isinstance(raw, Mapping):
+        return {rule: _pairs(resources) for rule, resources in raw.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for rule, _, pair in (str(entry).partition(":") for entry in raw or []):
+        found.setdefault(rule, {}).update(_pairs([pair]))
+    return found
