@@ -21,6 +21,9 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--utilization", type=float, default=None, help="part of the GPU's rate, 0 to 1"
     )
+    verb.add_argument(
+        "--probe", action="store_true", help="measure this machine's speed for about a minute"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument(
         "--write", action="store_true", help="also write run.yaml of every run, for other verbs"
@@ -29,19 +32,27 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
+    from ademvl.errors import SettingsError
     from ademvl.files import dump_json
     from ademvl.planning.devices import gpu_by_name, present_gpu
     from ademvl.planning.render import render_plan
     from ademvl.planning.schedule import UTILIZATION
     from ademvl.planning.study_plan import Target, plan_study, to_plain
 
+    if options.probe and options.gpu:
+        raise SettingsError("--probe measures this machine, --gpu names another one; give one")
     study = load_study(options.study)
     target = Target(
         gpu=gpu_by_name(options.gpu) if options.gpu else present_gpu(),
         count=options.gpus,
         utilization=UTILIZATION if options.utilization is None else options.utilization,
     )
-    plan = plan_study(study, target)
+    rates = None
+    if options.probe:
+        from ademvl.planning.probe import probe_study
+
+        rates = probe_study(study)
+    plan = plan_study(study, target, rates)
     print(dump_json(to_plain(plan)) if options.json else render_plan(plan), end="")
     if options.write:
         _write_settings(study)

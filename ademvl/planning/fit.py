@@ -66,11 +66,13 @@ class RunMemory:
         run: its settings.
         device: where it trains.
         rows: of its training data, if known; else rows of `prompts.max_seq_len` are assumed.
+        num_images: different images of its training data.
     """
 
     run: RunSettings
     device: DeviceType
     rows: Sequence[Row] = field(default=(), repr=False)
+    num_images: int = 0
 
     def predict(self) -> Memory:
         """Return the peak of one training process.
@@ -79,7 +81,11 @@ class RunMemory:
             SettingsError: the sizes of the frozen models are not known.
         """
         return training_memory(
-            model_sizes(self.run), numerics_of(self.run), self.largest_batch(), device=self.device
+            model_sizes(self.run),
+            numerics_of(self.run),
+            self.largest_batch(),
+            device=self.device,
+            kept_images=0 if self.run.augments_images else self.num_images,
         )
 
     def largest_batch(self) -> MicroBatch:
@@ -223,7 +229,9 @@ def describe_alternatives(alternatives: Sequence[Alternative]) -> str:
     return "Any of these would fit:\n" + "\n".join(f"  - {each}" for each in alternatives)
 
 
-def check_fits(run: RunSettings, free: FreeMemory, rows: Sequence[Row] = ()) -> None:
+def check_fits(
+    run: RunSettings, free: FreeMemory, rows: Sequence[Row] = (), *, num_images: int = 0
+) -> None:
     """Refuse to start a training that would run out of memory, before weights are loaded.
 
     Nothing is refused where the sizes of the models are not known.
@@ -232,13 +240,14 @@ def check_fits(run: RunSettings, free: FreeMemory, rows: Sequence[Row] = ()) -> 
         run: settings.
         free: what the device has left; a GPU's context counts as taken already.
         rows: of the training data.
+        num_images: different images in it.
 
     Raises:
         SettingsError: the prediction exceeds what is free by more than it may be off; names the
             largest parts, and settings that would fit.
     """
     try:
-        memory = RunMemory(run, free.device_type, rows).predict()
+        memory = RunMemory(run, free.device_type, rows, num_images).predict()
     except SettingsError as error:
         _log.warning("memory is not predicted: %s", error)
         return

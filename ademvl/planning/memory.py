@@ -27,9 +27,11 @@ a scale of 8 bits for 64 weights, and one of 32 bits for 256 of these (arXiv 230
 """
 CUDA_CONTEXT_BYTES = 500 << 20
 """Context, kernels and cuBLAS workspaces of one process; 0.3 to 0.6 GiB on cards since Volta."""
-PROCESS_BYTES = 650 << 20
-"""Interpreter, torch, transformers and open_clip of a process on the CPU, measured with torch 2.15
-(benchmarks/plan_predictions.py)."""
+PROCESS_BYTES = 900 << 20
+"""Interpreter, torch, transformers and open_clip of a process on the CPU, and a small data set's
+rows: resident memory before the first step, with torch 2.15 (benchmarks/plan_predictions.py)."""
+KEPT_PIXELS_BYTES = 512 << 20
+"""Decoded images that training keeps at most (`visual_source.MAX_PIXEL_BYTES`)."""
 FRAGMENTATION = 0.08
 """Part of what comes and goes with a batch that torch's allocator holds without using it: an
 assumption, as it depends on the order of sizes."""
@@ -89,6 +91,7 @@ class Memory:
         visual_prompt: keys, values and their gradients, and the images or features themselves.
         logits: predictions at scored positions and their gradient.
         working: buffers that live for one operation.
+        kept_pixels: decoded images that are kept for the next epoch, on the CPU.
         overhead: context and libraries, and what the allocator cannot use.
     """
 
@@ -102,6 +105,7 @@ class Memory:
     visual_prompt: int
     logits: int
     working: int
+    kept_pixels: int
     overhead: int
 
     @property
@@ -111,8 +115,8 @@ class Memory:
 
     @property
     def tensors(self) -> int:
-        """All that is in tensors: the total without overhead."""
-        return self.total - self.overhead
+        """All that is in tensors of a step: the total without overhead and kept images."""
+        return self.total - self.overhead - self.kept_pixels
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,22 @@ class ModelSizes:
 
 
 def training_memory(
-    sizes: ModelSizes, numerics: Numerics, batch: MicroBatch, *, device: DeviceType
+    sizes: ModelSizes,
+    numerics: Numerics,
+    batch: MicroBatch,
+    *,
+    device: DeviceType,
+    kept_images: int = 0,
 ) -> Memory:
-    """Predict the peak of one process, which lies at the start of the backward pass."""
+    """Predict the peak of one process, which lies at the start of the backward pass.
+
+    Args:
+        sizes: of the models.
+        numerics: how numbers are held.
+        batch: the largest that goes through them at once.
+        device: of the process.
+        kept_images: decoded images that are kept if there is room, in main memory.
+    """
     layers = llm_activation_bytes(sizes, numerics, batch)
     tower = tower_activation_bytes(sizes, numerics, batch, device=device)
     prompt = _visual_prompt_bytes(sizes, numerics, batch)
@@ -162,8 +179,14 @@ def training_memory(
         visual_prompt=prompt,
         logits=logits,
         working=working,
+        kept_pixels=_kept_pixels(sizes, kept_images) if device == "cpu" else 0,
         overhead=allowance + int(FRAGMENTATION * comes_and_goes),
     )
+
+
+def _kept_pixels(sizes: ModelSizes, kept_images: int) -> int:
+    an_image = 4 * 3 * sizes.vision.image_size**2
+    return min(KEPT_PIXELS_BYTES, kept_images * an_image) if sizes.online else 0
 
 
 def evaluation_memory(

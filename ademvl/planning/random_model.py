@@ -1,17 +1,20 @@
 """Real models of given sizes with random weights, and batches for them: for probes and checks."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ademvl.data.collate import Batch
+from ademvl.data.collate import Batch, TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.llm.loading import DTYPES
 from ademvl.model import VisionLanguageModel
 from ademvl.planning.memory import ModelSizes, Numerics
 from ademvl.planning.shapes import LlmShape, VisionShape
+from ademvl.planning.workload import Row
 from ademvl.vision.tower import VisionTower
 
 _FIRST_WORD_ID = 3  # behind unknown, begin and end
@@ -80,6 +83,25 @@ def _random_tower(shape: VisionShape, device: str) -> VisionTower:
             embed_dim=16, vision_cfg=vision, text_cfg=text, quick_gelu=shape.has_quick_gelu
         )
     return VisionTower(clip, name="random")
+
+
+def random_example(sizes: ModelSizes, row: Row, *, number: int) -> TokenizedExample:
+    """Make a row of training data with random words; its image is a name only."""
+    generator = np.random.default_rng(number)
+    ids = generator.integers(_FIRST_WORD_ID, sizes.llm.vocabulary, row.width).astype(np.int32)
+    labels = np.full(row.width, IGNORED_LABEL, dtype=np.int32)
+    scored = max(1, min(row.scored, row.width - 1))
+    labels[-scored:] = ids[-scored:]
+    has_slots = row.has_image and sizes.method.num_slots > 0
+    return TokenizedExample(
+        item_id=str(number),
+        ids=ids,
+        labels=labels,
+        slot_start=_SLOT_START if has_slots else -1,
+        num_slots=sizes.method.num_slots,
+        image=Path(str(number)) if row.has_image else None,
+        is_shortened=False,
+    )
 
 
 def random_batch(

@@ -8,10 +8,11 @@ from ademvl.planning.fit import UNCERTAINTY, gib
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
 from ademvl.planning.study_plan import RunPlan, StudyPlan
 
-_HOUR, _MIB, _WIDTH = 3600.0, 1 << 20, 100
+_MIB, _WIDTH = 1 << 20, 100
+_UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
 _HEADERS = (
     *("run", "seeds", "trained", "frozen", "memory", "steps"),
-    *("TFLOP/item", "PFLOP", "hours", "GPU hours"),
+    *("TFLOP/item", "PFLOP", "time", "GPU hours"),
 )
 
 
@@ -31,8 +32,10 @@ def _headline(plan: StudyPlan) -> str:
     target = plan.target
     jobs = sum(run.seeds for run in plan.runs)
     runs = f"{plan.study}: {len(plan.runs)} runs, {jobs} with all seeds"
+    if target.gpu is None and any(run.rate for run in plan.runs):
+        return f"{runs}; time by a probe on this machine"
     if target.gpu is None:
-        return f"{runs}; no GPU here that the table knows: --gpu NAME predicts the time on one"
+        return f"{runs}; no GPU here that the table knows: --gpu NAME or --probe predicts time"
     gpus = f"{target.count} x {target.gpu.name}"
     return f"{runs}; on {gpus} at {target.utilization:.0%} of its matrix rate"
 
@@ -51,11 +54,12 @@ def _rows(plan: StudyPlan) -> Iterator[Sequence[str]]:
             f"{run.flops.optimizer_steps:,}" if run.trains else "-",
             f"{run.flops.training_per_item / 1e12:.4g}" if run.trains else "-",
             f"{run.flops.total / 1e15:,.4g}",
-            _hours(wall),
-            _hours(run.gpu_hours, factor=1.0),
+            _time(wall),
+            _hours(run.gpu_hours),
         )
     total = f"{plan.flops / 1e15:,.4g}"
-    yield ("all seeds", "", "", "", "", "", "", total, "", _hours(plan.gpu_hours, factor=1.0))
+    hours = _hours(plan.gpu_hours)
+    yield ("all seeds", "", "", "", "", "", "", total, _time(plan.wall), hours)
 
 
 def _table(rows: Iterator[Sequence[str]]) -> list[str]:
@@ -124,7 +128,14 @@ def _bullets(texts: Iterator[str]) -> Iterator[str]:
 
 def _assumptions(plan: StudyPlan) -> Iterator[str]:
     yield f"memory is right within {UNCERTAINTY:.0%}: checked on the CPU, not on GPUs"
-    if plan.target.gpu is not None:
+    for rate in {run.rate for run in plan.runs if run.rate}:
+        how = "" if len(rate.layers) == 1 else f" with {rate.layers[0]} and {rate.layers[1]} layers"
+        yield (
+            f"hours by a probe on {rate.device}: {rate.passes} passes{how}, "
+            f"{rate.flops_per_second / 1e12:.3g} TFLOP/s; loading weights, decoding images and "
+            "evaluation at another rate are left out"
+        )
+    if plan.target.gpu is not None and not any(run.rate for run in plan.runs):
         low, high = UTILIZATION_RANGE
         yield (
             f"hours: GPUs reach {low:.0%} to {high:.0%} of their rate with such models; loading "
@@ -133,11 +144,21 @@ def _assumptions(plan: StudyPlan) -> Iterator[str]:
     yield from plan.assumptions
 
 
-def _hours(seconds: Seconds | None, *, factor: float = _HOUR) -> str:
+def _time(seconds: Seconds | None) -> str:
+    """Render a time with its range in the unit that suits it."""
     if seconds is None:
         return "?"
-    expected, low, high = (part / factor for part in (seconds.expected, seconds.low, seconds.high))
-    return f"{_short(expected)} ({_short(low)}-{_short(high)})"
+    units = [(size, name) for size, name in _UNITS if seconds.expected >= size]
+    size, name = units[-1] if units else _UNITS[0]
+    return f"{_range(seconds.times(1 / size))} {name}"
+
+
+def _hours(hours: Seconds | None) -> str:
+    return "-" if hours is None else _range(hours)
+
+
+def _range(number: Seconds) -> str:
+    return f"{_short(number.expected)} ({_short(number.low)}-{_short(number.high)})"
 
 
 def _short(number: float) -> str:

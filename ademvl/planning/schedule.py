@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ademvl.config.run import RunSettings
 from ademvl.planning.devices import Gpu
@@ -14,6 +15,8 @@ UTILIZATION = 0.3
 UTILIZATION_RANGE = (0.15, 0.45)
 """Part of a GPU's matrix rate that training of frozen 7B models reaches: an assumption. The paper's
 own GPU hours on ScienceQA come to about 0.15, its seconds a batch to more (docs/planning.md)."""
+PROBE_RANGE = (0.8, 1.25)
+"""How far a run's time may be from what a minute's measurement says, as others use the machine."""
 BANDWIDTH_UTILIZATION = 0.6
 """Part of the memory bandwidth that generation with a key-value cache reaches: an assumption."""
 _SIMULATED_STEPS = 64
@@ -59,7 +62,9 @@ def run_flops(
         trains: whether the run trains an adapter of its own.
     """
     batch_size = run.optimization.effective_batch_size
-    batches = list(simulate_steps(run, workload.training.rows, steps=_SIMULATED_STEPS))
+    num_passes = _SIMULATED_STEPS * run.optimization.accumulation_steps()
+    passes = islice(simulated_passes(run, workload.training.rows), num_passes)
+    batches = [as_batch(rows) for rows in passes]
     counted = sum(training_flops(sizes, numerics, batch).total for batch in batches)
     per_item = counted / sum(batch.rows for batch in batches)
     steps = optimizer_steps(run, workload.training.items) if trains else 0
@@ -78,18 +83,18 @@ def optimizer_steps(run: RunSettings, items: int) -> int:
     return int(whole) * (items // batch_size) + int(part * items / batch_size + 1e-9)
 
 
-def simulate_steps(run: RunSettings, rows: Sequence[Row], *, steps: int) -> Iterator[MicroBatch]:
-    """Draw effective batches and give the passes that they are divided into, sorted by length.
+def simulated_passes(run: RunSettings, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Draw effective batches without end, and give the rows of their passes, sorted by length.
 
     Source: `training/loop.py`, which puts rows of like length into one pass.
     """
     optimization, generator = run.optimization, random.Random(0)
     size = optimization.per_device_batch_size
-    for _ in range(steps):
+    while True:
         drawn = generator.choices(rows, k=optimization.effective_batch_size)
         drawn.sort(key=lambda row: row.width)
         for start in range(0, len(drawn), size):
-            yield as_batch(drawn[start : start + size])
+            yield drawn[start : start + size]
 
 
 def as_batch(rows: Sequence[Row]) -> MicroBatch:
@@ -155,6 +160,13 @@ def seconds_on(gpu: Gpu, numerics: Numerics, flops: float, *, utilization: float
         best / min(utilization * high / UTILIZATION, 1.0),
         best / (utilization * low / UTILIZATION),
     )
+
+
+def seconds_at(flops_per_second: float, flops: float) -> Seconds:
+    """Return the time of work at a measured rate, which holds within a quarter."""
+    expected = flops / flops_per_second
+    low, high = PROBE_RANGE
+    return Seconds(expected, expected * low, expected * high)
 
 
 def generation_seconds(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
@@ -36,10 +37,14 @@ from ademvl.planning.schedule import (
     generation_seconds,
     new_tokens,
     run_flops,
+    seconds_at,
     seconds_on,
 )
 from ademvl.planning.trained import trained_parameters
 from ademvl.planning.workload import Workload, workload_of
+
+if TYPE_CHECKING:
+    from ademvl.planning.probe import Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +112,7 @@ class RunPlan:
         evaluation_rows: items that evaluation answers at once.
         flops: operations.
         seconds: of training and evaluation; None where unknown.
+        rate: from which they follow, if it was measured.
     """
 
     name: str
@@ -123,6 +129,7 @@ class RunPlan:
     evaluation_rows: int
     flops: RunFlops
     seconds: RunSeconds | None
+    rate: "Rate | None"
 
     @property
     def num_trained(self) -> int:
@@ -132,7 +139,7 @@ class RunPlan:
     @property
     def gpu_hours(self) -> Seconds | None:
         """Hours of GPUs for all seeds; None where the time is unknown."""
-        if self.seconds is None:
+        if self.seconds is None or self.device == "cpu":
             return None
         return self.seconds.gpu_seconds.times(self.seeds / 3600)
 
@@ -171,13 +178,28 @@ class StudyPlan:
         return sum(known[1:], known[0]) if known else None
 
     @property
+    def wall(self) -> Seconds | None:
+        """Time of all runs and seeds one after the other; None where any is unknown."""
+        walls = [run.seconds.wall.times(run.seeds) for run in self.runs if run.seconds]
+        return sum(walls[1:], walls[0]) if walls and len(walls) == len(self.runs) else None
+
+    @property
     def disk_bytes(self) -> int:
         """All parts together."""
         return sum(part.bytes for part in self.disk)
 
 
-def plan_study(study: Study, target: Target) -> StudyPlan:
-    """Predict what a study takes; nothing is computed, loaded or written."""
+def plan_study(
+    study: Study, target: Target, rates: "Mapping[str, Rate] | None" = None
+) -> StudyPlan:
+    """Predict what a study takes; nothing is loaded or written.
+
+    Args:
+        study: its settings.
+        target: what it is planned for.
+        rates: measured by `probe.probe_study`, by name of the run; they decide about time.
+    """
+    measured = rates or {}
     seeds = Counter(run.name for run in study.runs)
     first = {run.name: run for run in reversed(study.runs)}
     plans: list[RunPlan] = []
@@ -194,7 +216,9 @@ def plan_study(study: Study, target: Target) -> StudyPlan:
         workload = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
         assumptions += workload.assumptions
         done[name] = (run, sizes, workload)
-        plans.append(_plan_run(run, sizes, workload, target, seeds=seeds[name]))
+        plans.append(
+            _plan_run(run, sizes, workload, target, seeds=seeds[name], rate=measured.get(name))
+        )
     every_run = [done[run.name] for run in study.runs if run.name in done]
     features = {_feature_key(run): (sizes, load) for run, sizes, load in every_run}
     return StudyPlan(
@@ -224,16 +248,27 @@ def _feature_key(run: RunSettings) -> object | None:
 
 
 def _plan_run(
-    run: RunSettings, sizes: ModelSizes, workload: Workload, target: Target, *, seeds: int
+    run: RunSettings,
+    sizes: ModelSizes,
+    workload: Workload,
+    target: Target,
+    *,
+    seeds: int,
+    rate: "Rate | None",
 ) -> RunPlan:
     device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     trains, numerics = run.adapter == TRAINED, numerics_of(run)
-    predicted = RunMemory(run, device, workload.training.longest)
+    predicted = RunMemory(run, device, workload.training.longest, workload.training.images)
     batch = predicted.largest_batch()
     other = dataclasses.replace(numerics, checkpointing=not numerics.checkpointing)
     flops = run_flops(run, sizes, numerics, workload, trains=trains)
     seconds = None
-    if target.gpu is not None and device == "cuda":
+    if rate is not None:
+        training, evaluation = (
+            seconds_at(rate.flops_per_second, work) for work in (flops.training, flops.evaluation)
+        )
+        seconds = RunSeconds(training.times(1 / target.count), evaluation, target.count)
+    elif target.gpu is not None and device == "cuda":
         seconds = run_seconds(run, sizes, numerics, flops, workload, target)
     asked = largest_evaluation_batch(run, workload)
     return RunPlan(
@@ -247,7 +282,13 @@ def _plan_run(
         device=device,
         batch=batch,
         memory=predicted.predict(),
-        other_checkpointing=training_memory(sizes, other, batch, device=device).total,
+        other_checkpointing=training_memory(
+            sizes,
+            other,
+            batch,
+            device=device,
+            kept_images=0 if run.augments_images else workload.training.images,
+        ).total,
         is_checkpointed=numerics.checkpointing,
         evaluation_memory=evaluation_memory(
             sizes,
@@ -259,6 +300,7 @@ def _plan_run(
         evaluation_rows=asked.rows,
         flops=flops,
         seconds=seconds,
+        rate=rate,
     )
 
 

@@ -85,7 +85,8 @@ def train_run(
             rows = training_rows(run)
             if not ignore_memory:
                 free = free_memory(device, local_processes=place.local_processes if place else 1)
-                check_fits(run, free, memory_rows(rows))
+                images = len({row.image for row in rows} - {None})
+                check_fits(run, free, memory_rows(rows), num_images=images)
             with explained_out_of_memory(lambda: training_advice(run, device)):
                 trainer = build_trainer(
                     run, rows=rows, processes=processes, device=device, progress=progress

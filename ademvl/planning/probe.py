@@ -1,0 +1,257 @@
+"""A minute's measurement: a few real steps of a run's shapes with random weights, scaled up.
+
+Language models too large for this are measured with few of their layers, twice, and the time of
+all layers is drawn from the difference: a step's time is a part for each layer and the rest. Only
+time is measured; what a run learns, reads or writes has no part in it.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ademvl.config.run import RunSettings
+from ademvl.config.study import Study
+from ademvl.errors import SettingsError
+from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
+from ademvl.planning.flops import training_flops
+from ademvl.planning.free_memory import free_memory
+from ademvl.planning.memory import DeviceType, ModelSizes, Numerics, training_memory
+from ademvl.planning.schedule import as_batch, simulated_passes
+from ademvl.planning.workload import Row, workload_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ademvl.data.collate import Batch
+    from ademvl.training.loop import Trainer
+
+_log = logging.getLogger(__name__)
+
+BUDGET_SECONDS = 60.0
+FEW_LAYERS = (1, 3)
+"""Layers of the two models from which the time of all layers is drawn."""
+_MAX_PASSES, _MIN_PASSES = 64, 2
+_SHARE_OF_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast this machine trains.
+
+    Attributes:
+        flops_per_second: operations of training, as `flops.py` counts them, in a second.
+        device: on which.
+        layers: of the models that were measured; one number where all layers were.
+        passes: micro-batches that were timed.
+    """
+
+    flops_per_second: float
+    device: str
+    layers: tuple[int, ...]
+    passes: int
+
+
+class _Group(NamedTuple):
+    """Runs that are equally fast but for the number of operations."""
+
+    llm: object
+    vision: object
+    online: bool
+    numerics: Numerics
+    batch_size: int
+    task: str
+
+
+def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict[str, Rate]:
+    """Measure how fast the runs of a study train here, by name of the run.
+
+    Runs of one shape are measured once. Runs that do not fit here are left out, which is logged.
+    """
+    groups: dict[_Group, list[RunSettings]] = {}
+    for run in {run.name: run for run in study.runs}.values():
+        try:
+            sizes = model_sizes(run)
+        except SettingsError:
+            continue
+        size = run.optimization.per_device_batch_size
+        numerics = numerics_of(run)
+        key = _Group(sizes.llm, sizes.vision, sizes.online, numerics, size, run.task)
+        groups.setdefault(key, []).append(run)
+    rates: dict[str, Rate] = {}
+    for runs in groups.values():
+        dataset = study.settings.datasets[Path(runs[0].data_dir).parent.name]
+        rows = workload_of(runs[0], dataset).training.rows
+        rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
+        if rate is not None:
+            rates |= {run.name: rate for run in runs}
+    return rates
+
+
+def probe_run(run: RunSettings, rows: Sequence[Row], *, budget_seconds: float) -> Rate | None:
+    """Measure how fast a run trains on the device that it would train on.
+
+    Args:
+        run: settings; its data and weights are not read.
+        rows: a sample of its training rows.
+        budget_seconds: time for the steps; building models comes on top.
+
+    Returns:
+        The rate; None where not even a few layers fit.
+    """
+    from ademvl.devices import compute_device
+
+    sizes, numerics = model_sizes(run), dataclasses.replace(numerics_of(run), quantization="none")
+    device = compute_device(run.backbones)
+    layers = _layers_that_fit(run, sizes, numerics, rows, device)
+    if not layers:
+        _log.warning("%s: not probed, as not even a few layers fit on %s", run.name, device)
+        return None
+    passes = list(islice(simulated_passes(run, rows), _MAX_PASSES))
+    seconds: dict[int, list[float]] = {}
+    for count in layers:
+        llm = dataclasses.replace(sizes.llm, layers=count)
+        part = dataclasses.replace(sizes, llm=llm)
+        limit = budget_seconds / len(layers)
+        wanted = passes if not seconds else passes[: len(next(iter(seconds.values())))]
+        seconds[count] = _time_passes(run, part, numerics, wanted, device, limit=limit)
+    timed = min(map(len, seconds.values()))
+    total = _extrapolate({n: sum(t[:timed]) for n, t in seconds.items()}, sizes.llm.layers)
+    flops = sum(training_flops(sizes, numerics, as_batch(each)).total for each in passes[:timed])
+    return Rate(flops / total, _device_name(device), layers, timed)
+
+
+def _layers_that_fit(
+    run: RunSettings,
+    sizes: ModelSizes,
+    numerics: Numerics,
+    rows: Sequence[Row],
+    device: "torch.device",
+) -> tuple[int, ...]:
+    """Return how many layers to measure with: all, else few of them, else none."""
+    kind: DeviceType = "cuda" if device.type == "cuda" else "cpu"
+    batch = RunMemory(run, kind, rows).largest_batch()
+    free = _SHARE_OF_MEMORY * free_memory(device).bytes
+
+    def fits(count: int) -> bool:
+        part = dataclasses.replace(sizes, llm=dataclasses.replace(sizes.llm, layers=count))
+        return training_memory(part, numerics, batch, device=kind).total <= free
+
+    # On a CPU the layers of a large model take too long even where they fit.
+    is_small = sizes.llm.layers <= FEW_LAYERS[-1] + 1
+    if (is_small or device.type == "cuda") and fits(sizes.llm.layers):
+        return (sizes.llm.layers,)
+    few = tuple(min(count, sizes.llm.layers) for count in FEW_LAYERS)
+    return few if fits(few[-1]) else ()
+
+
+def _extrapolate(seconds: Mapping[int, float], layers: int) -> float:
+    """Return the time with all layers, from that with one or two numbers of layers."""
+    (few, short), *rest = sorted(seconds.items())
+    if not rest:
+        return short
+    [(many, long)] = rest
+    a_layer = max(long - short, 0.0) / (many - few)
+    return short + (layers - few) * a_layer
+
+
+def _time_passes(
+    run: RunSettings,
+    sizes: ModelSizes,
+    numerics: Numerics,
+    passes: Sequence[Sequence[Row]],
+    device: "torch.device",
+    *,
+    limit: float,
+) -> list[float]:
+    """Time steps of one pass each, until the limit; the first is done twice and not counted."""
+    import torch
+
+    from ademvl.cpu_kernels import fast_cpu
+
+    trainer = _build_trainer(run, sizes, numerics, passes, device)
+    seconds: list[float] = []
+    with fast_cpu():
+        trainer.step(0)
+        started = time.monotonic()
+        for number in range(len(passes)):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            before = time.monotonic()
+            trainer.step(number)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.monotonic() - before)
+            if len(seconds) >= _MIN_PASSES and time.monotonic() - started > limit:
+                break
+    return seconds
+
+
+def _build_trainer(
+    run: RunSettings,
+    sizes: ModelSizes,
+    numerics: Numerics,
+    passes: Sequence[Sequence[Row]],
+    device: "torch.device",
+) -> "Trainer":
+    from ademvl.planning.random_model import build_random_model, random_example
+    from ademvl.training.loop import Trainer
+    from ademvl.training.optimizer import build_optimizer
+    from ademvl.training.order import StepPlan
+
+    class InOrder(StepPlan):
+        """Gives the items of each pass as they come."""
+
+        def items_of(self, step: int) -> tuple[int, ...]:
+            first = step * size
+            return tuple(range(first, first + size))
+
+    size = run.optimization.per_device_batch_size
+    optimization = dataclasses.replace(
+        run.optimization,
+        effective_batch_size=size,
+        loss_group_size=0,
+        epochs=1.0,
+        warmup_epochs=0.0,
+    )
+    rows = [
+        random_example(sizes, row, number=i) for i, row in enumerate(chain.from_iterable(passes))
+    ]
+    model = build_random_model(sizes, numerics, device=str(device))
+    parameters = dict(model.named_trainable_parameters())
+    return Trainer(
+        model,
+        parameters,
+        build_optimizer(parameters.items(), optimization),
+        rows=rows,
+        visual_source=_RandomImages(sizes),
+        plan=InOrder(len(rows), run.seed, optimization),
+        precision=numerics.precision,
+    )
+
+
+class _RandomImages:
+    """Gives random pixels or features for the images of a batch."""
+
+    def __init__(self, sizes: ModelSizes) -> None:
+        self._sizes = sizes
+
+    def for_batch(self, batch: "Batch", *, epoch: int = 0) -> "Tensor | None":
+        from ademvl.planning.random_model import random_images
+
+        return random_images(self._sizes, sum(image is not None for image in batch.images))
+
+
+def _device_name(device: "torch.device") -> str:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    import torch
+
+    return f"CPU, {torch.get_num_threads()} threads"
