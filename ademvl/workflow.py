@@ -129,12 +129,16 @@ class WorkflowPlan:
         return [str(source.marker), *unpacked]
 
     def dataset_downloads(self, wildcards: Any) -> list[str]:
-        """Markers of the sources that a data set is laid out from; none for an existing copy."""
+        """Markers of the sources that a data set is laid out from.
+
+        A copy in place of a source may lack what others bring: instructions are about the images of
+        COCO, which may be downloaded all the same.
+        """
         dataset = self.study.settings.datasets[wildcards.dataset]
         source = dataset.source
-        if dataset.existing or source not in self._sources:
-            return []
-        names = (source, *self._sources[source].source.needs)
+        names = [] if dataset.existing else [source]
+        if source == "lavin_instruct" and not dataset.coco:
+            names.append("coco_caption")
         return [marker for name in names for marker in self._markers(name)]
 
     def run_backbones(self, wildcards: Any) -> list[str]:

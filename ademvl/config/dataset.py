@@ -1,7 +1,7 @@
 """Settings of data sets: where a data set comes from and how much of it is used."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from ademvl.errors import SettingsError, list_findings
@@ -28,7 +28,7 @@ _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
     ),
     "scienceqa": (*_REAL, "take"),
     "coco_caption": (*_REAL, "caption_splits"),
-    "lavin_instruct": _REAL,
+    "lavin_instruct": (*_REAL, "coco"),
     "mme": _REAL,
 }
 
@@ -51,6 +51,9 @@ class DatasetSettings:
             (not easy_vqa)
         caption_splits: `karpathy`, as published results use; `official` takes COCO's own train and
             val images and has no test split. (coco_caption only)
+        coco: folder with COCO's images of train2014, which the instructions are about; empty takes
+            those of `existing`, else of a copy that a coco_caption data set of the same study
+            names, else what was downloaded. (lavin_instruct only)
         train_questions: questions of the train split. (easy_vqa only, as all below)
         val_questions: questions of the val split; its images are never trained on.
         test_questions: questions of the test split, from the package's own test split.
@@ -67,6 +70,7 @@ class DatasetSettings:
     take: Mapping[str, int] = field(default_factory=dict)
     damaged: Damaged = "stop"
     caption_splits: CaptionSplits = "karpathy"
+    coco: str = ""
     train_questions: int = 12_000
     val_questions: int = 600
     test_questions: int = 1_500
@@ -95,6 +99,17 @@ class DatasetSettings:
         plain = asdict(self)
         kept = {key: plain[key] for key in ("source", *_KEYS_OF_SOURCE[self.source])}
         return {key: value for key, value in kept.items() if key != "take" or value}
+
+
+def share_coco(datasets: Mapping[str, DatasetSettings]) -> dict[str, DatasetSettings]:
+    """Let instructions use the copy of COCO that another data set of the same study names."""
+    copies = [d.existing for d in datasets.values() if d.source == "coco_caption" and d.existing]
+    return {
+        name: replace(dataset, coco=copies[0])
+        if dataset.source == "lavin_instruct" and copies and not dataset.coco
+        else dataset
+        for name, dataset in datasets.items()
+    }
 
 
 def check_sources(datasets: Mapping[str, Mapping[str, Any]], *, source: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ademvl.config.dataset import DatasetSettings, check_sources
+from ademvl.config.dataset import DatasetSettings, check_sources, share_coco
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.includes import expand_includes, read_yaml
@@ -202,6 +202,7 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
     checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
     settings = build(StudySettings, checked)
+    settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
     plain_runs = {run: all_plain(template) for run, template in settings.runs.items()}
     check_shared_adapters(plain_runs)
     check_released(plain_runs)

@@ -55,19 +55,20 @@ def make_dataset(manifest: Path, settings: DatasetSettings) -> None:
 def places_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:
     """Return where files of a data set may lie, in order of preference.
 
-    That is the existing copy, then what was unpacked, then what was downloaded.
+    That are existing copies, then what was unpacked, then what was downloaded.
 
     Raises:
-        DataError: `existing` is no folder.
+        DataError: `existing` or `coco` is no folder.
     """
     places = []
-    if settings.existing:
-        existing = Path(settings.existing).expanduser()
-        if not existing.is_dir():
-            raise DataError(
-                f"{existing}: no such folder; correct the key `existing` of the data set"
-            )
-        places.append(existing.absolute())
+    for key, copy in (("existing", settings.existing), ("coco", settings.coco)):
+        if copy:
+            folder = Path(copy).expanduser()
+            if not folder.is_dir():
+                raise DataError(
+                    f"{folder}: no such folder; correct the key `{key}` of the data set"
+                )
+            places.append(folder.absolute())
     for source in (settings.source, *_SHARED_SOURCES.get(settings.source, ())):
         places += [shared_dir / stage / source for stage in ("unpacked", "downloads")]
     return [place for place in places if place.is_dir()]

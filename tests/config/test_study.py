@@ -176,6 +176,15 @@ def test_task_must_be_one_that_the_data_set_is_for(raw: dict[str, Any]) -> None:
     assert "runs.captions.dataset: expected a data set for coco_caption, but" in message
 
 
+def test_instructions_use_the_copy_of_coco_that_the_study_names(raw: dict[str, Any]) -> None:
+    raw["datasets"]["lavin"] = {"source": "lavin_instruct"}
+    assert load_study(raw).settings.datasets["lavin"].coco == ""
+    raw["datasets"]["coco"] = {"source": "coco_caption", "existing": "/data/coco"}
+    assert load_study(raw).settings.datasets["lavin"].coco == "/data/coco"
+    raw["datasets"]["lavin"]["coco"] = "/data/other"
+    assert load_study(raw).settings.datasets["lavin"].coco == "/data/other"
+
+
 def test_instructions_are_evaluated_on_a_data_set_of_their_own(raw: dict[str, Any]) -> None:
     raw["datasets"] |= {"lavin": {"source": "lavin_instruct"}, "mme": {"source": "mme"}}
     run = {"task": "instruction", "dataset": "lavin"}

@@ -179,6 +179,18 @@ def test_damaged_karpathy_file_is_named(tmp_path):
         lay_out(tmp_path / "shared", source="coco_caption", existing=str(tmp_path / "copy"))
 
 
+def test_instructions_take_images_from_a_copy_of_coco(tmp_path):
+    copies.write_coco_images(tmp_path / "coco")
+    copies.write_json(tmp_path / "copy/all_data.json", {"all": copies.instruction_rows()})
+    root = lay_out(
+        tmp_path / "shared",
+        source="lavin_instruct",
+        existing=str(tmp_path / "copy"),
+        coco=str(tmp_path / "coco"),
+    )
+    assert [item.image is not None for item in load_instructions(root)] == [False, True]
+
+
 def test_instructions_take_images_from_downloaded_coco(tmp_path):
     shared = tmp_path / "shared"
     copies.write_coco_images(shared / "unpacked/coco_caption/images")

@@ -115,3 +115,19 @@ def test_a_model_inside_an_archive_is_loaded_from_where_that_is_unpacked() -> No
         "results/shared/unpacked/smollm2/.complete.json",
         "results/shared/downloads/clip_vit_b32/complete.json",
     } == {*plan.run_backbones(wildcards("adem"))}
+
+
+def test_instructions_wait_for_images_that_are_downloaded() -> None:
+    def waits_for(**lavin: str) -> list[str]:
+        datasets = {
+            "coco": {"source": "coco_caption"},
+            "lavin": {"source": "lavin_instruct", **lavin},
+        }
+        runs = {"captions": {"task": "coco_caption", "dataset": "coco"}}
+        plan = WorkflowPlan(load_study({"study": "s", "datasets": datasets, "runs": runs}))
+        markers = plan.dataset_downloads(SimpleNamespace(dataset="lavin"))
+        return [Path(marker).parent.name for marker in markers]
+
+    assert waits_for() == ["lavin_instruct", "coco_caption", "coco_caption"]
+    assert waits_for(existing="/data/lavin") == ["coco_caption", "coco_caption"]
+    assert waits_for(existing="/data/lavin", coco="/data/coco") == []

@@ -127,7 +127,8 @@ def needed_sources(study: Study, registry: Registry) -> tuple[str, ...]:
         *settings.downloads.extra_sources,
         *(run.released_from for run in settings.runs.values() if run.adapter == RELEASED),
     } & registry.sources.keys()
-    own = {dataset.source for dataset in datasets if dataset.existing}
+    own: set[str] = {dataset.source for dataset in datasets if dataset.existing}
+    own |= {"coco_caption" for dataset in datasets if dataset.coco}
     wanted |= {n for name in wanted for n in registry.sources[name].needs if n not in own}
     return tuple(name for name in registry.sources if name in wanted)
 
