@@ -1,9 +1,10 @@
 """Loading a frozen causal language model: shipped, of transformers, GGUF, or in Meta's layout."""
 
 import hashlib
+import io
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,14 +108,18 @@ def _load_pretrained(
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Silence the bars of transformers, which it draws for the smallest model too."""
+    """Silence the bars of transformers, which it draws for the smallest model too.
+
+    That of GGUF files knows no switch: it goes where nobody reads. Warnings are logged elsewhere.
+    """
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         if was_enabled:
             logging.enable_progress_bar()

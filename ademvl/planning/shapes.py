@@ -147,7 +147,7 @@ def llm_shape(backbones: BackboneSettings) -> LlmShape:
         DataError: its config.json or params.json is malformed.
     """
     source = find_llm(backbones)
-    if source.gguf_file:
+    if source.gguf_file and (Path(source.name) / source.gguf_file).is_file():
         return _from_gguf(backbones)
     if source.folder and (source.folder / "config.json").is_file():
         return _from_config(source.folder / "config.json")

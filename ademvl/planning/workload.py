@@ -344,7 +344,10 @@ def _known_sizes(
         images = {"test": in_test, "val": 2_097}.get(
             split, OFFICIAL_IMAGES["images"] - in_test - 2_097
         )
-        return OFFICIAL_PROBLEMS[split], images, images
+        whole = OFFICIAL_PROBLEMS[split]
+        items = min(dataset.take.get(split, whole), whole)
+        images = round(images * items / whole)
+        return items, images, images
     if run.task == "instruction":
         if not is_training:
             return MME_QUESTIONS, MME_QUESTIONS, MME_IMAGES

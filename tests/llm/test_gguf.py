@@ -64,6 +64,11 @@ def test_weights_have_the_precision_asked_for(folder):
     assert type(llm.model.layers[0].mlp.up_proj) is torch.nn.Linear
 
 
+def test_loading_draws_no_progress_bar(from_gguf, capfd):
+    load_llm(from_gguf)
+    assert "%|" not in capfd.readouterr().err
+
+
 def test_sizes_are_known_without_weights(from_gguf):
     assert llm_config(from_gguf).hidden_size == 32
 

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from ademvl.config.run import BackboneSettings
+from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.planning.shapes import LlmShape, VisionShape, known_models, llm_shape, vision_shape
+from tests.conftest import PROJECT_ROOT
 
 
 def _llm(name):
@@ -77,6 +79,11 @@ def test_config_of_a_folder_decides_over_the_table(tmp_path):
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert isinstance(_llm(folder), LlmShape)
     assert _llm(folder).width == 8
+
+
+def test_gguf_file_of_the_laptop_study_is_known_before_it_is_there():
+    study = load_study(PROJECT_ROOT / "workflow/studies/laptop.yaml")
+    assert llm_shape(study.runs[0].backbones).parameters == 134_515_008
 
 
 def test_unknown_model_names_those_that_are_known():

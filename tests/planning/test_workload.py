@@ -68,6 +68,13 @@ def test_published_sizes_stand_in_for_missing_data(task, source, items, images):
     assert "the data is not there yet" in workload.assumptions[0]
 
 
+def test_a_data_set_that_is_cut_down_has_so_many_items():
+    settings = DatasetSettings(source="scienceqa", take={"train": 800})
+    workload = workload_of(_paper_run("scienceqa"), settings)
+    assert (workload.training.items, workload.evaluation.items) == (800, 4_241)
+    assert workload.training.images == round(800 * 6_218 / 12_726)
+
+
 def test_assumed_share_of_images_is_the_published_one():
     rows = workload_of(_paper_run("scienceqa"), DatasetSettings(source="scienceqa")).training.rows
     share = sum(row.has_image for row in rows) / len(rows)
