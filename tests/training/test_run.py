@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -14,8 +15,9 @@ import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import DataError, DiskFullError, SettingsError
-from ademvl.training.metrics import read_metrics
-from ademvl.training.run import train_run
+from ademvl.training.loop import Trainer
+from ademvl.training.metrics import StepResult, read_metrics
+from ademvl.training.run import build_trainer, train_run
 from tests import tiny
 from tests.training import children
 
@@ -137,6 +139,43 @@ def test_killed_after_the_last_step_only_the_results_are_written(
         assert train_run(run_dir, progress=False) == 0
     assert not steps
     assert children.results(run_dir) == children.results(expected_dir)
+
+
+def test_loss_scale_and_skipped_steps_go_on_after_a_resume(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(world, mode="online", epochs=6.0, log_interval_steps=1)
+    run = dataclasses.replace(run, backbones=dataclasses.replace(run.backbones, precision="fp16"))
+    stop_before = [2]  # steps; afterwards, none
+
+    def build(*arguments: object, **options: object) -> Trainer:
+        trainer = build_trainer(*arguments, **options)
+        step = trainer.step
+
+        def stopping_step(number: int) -> StepResult:
+            if [number] == stop_before:
+                raise KeyboardInterrupt
+            return step(number)
+
+        trainer.step = stopping_step
+        trainer.parameters["value_table"].register_hook(
+            lambda gradient: gradient * (math.inf if trainer.scaler.get_scale() > 2**12 else 1.0)
+        )
+        return trainer
+
+    monkeypatch.setattr("ademvl.training.run.build_trainer", build)
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run_dir, progress=False)
+    stop_before.clear()
+    undisturbed = tiny.write_run(tmp_path / "undisturbed", run)
+    for folder in (run_dir, undisturbed):
+        assert train_run(folder, progress=False) == 0
+        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        assert (provenance["overflow_steps"], provenance["skipped_steps"]) == (4, 0)
+        rows = read_metrics(folder / "metrics.csv")
+        assert [row.overflow_steps for row in rows[:6]] == [1, 1, 1, 1, 0, 0]
+    assert children.results(run_dir)[0] == children.results(undisturbed)[0]
 
 
 def test_finished_run_is_left_as_it_is(
