@@ -4,8 +4,10 @@ The rules hold no logic of their own; input functions take Snakemake's wildcards
 """
 
 import json
+import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,8 @@ from ademvl.versions import RESULT_VERSIONS
 if TYPE_CHECKING:
     from ademvl.data.acquisition.plan import SourcePlan
 
+_WORKFLOW_LOCK = ".workflow.lock"
+
 
 class WorkflowPlan:
     """Targets, inputs and params of one study."""
@@ -29,6 +33,7 @@ class WorkflowPlan:
         self.study = study
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
+        self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
         self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
 
     @classmethod
@@ -57,12 +62,18 @@ class WorkflowPlan:
             AdemvlError: another workflow is at work on the same study.
         """
         self.study.results_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = try_lock_file(self.study.results_dir / ".workflow.lock")
+        self._lock = try_lock_file(self.study.results_dir / _WORKFLOW_LOCK)
         if self._lock is None:
             raise AdemvlError(
                 f"{self.results}: another workflow is at work on this study; wait for it to end, "
                 "or give this one another name (key `study`)"
             )
+        os.utime(self.started, ns=(self._planned_at, self._planned_at))
+
+    @property
+    def started(self) -> str:
+        """File whose time is the beginning of the present workflow on this study."""
+        return f"{self.results}/{_WORKFLOW_LOCK}"
 
     @property
     def shared(self) -> str:

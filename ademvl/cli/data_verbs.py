@@ -30,6 +30,11 @@ def add_verbs(verbs: Verbs) -> None:
         required=True,
         help="manifest to write: <shared_dir>/data/<dataset>/manifest.json",
     )
+    convert.add_argument(
+        "--started",
+        type=Path,
+        help="file touched when this workflow began: what others have made since then is kept",
+    )
     verify = add_verb(
         actions, "verify", _verify, "Verify data sets completely; exit code 1 where damage stops."
     )
@@ -73,7 +78,7 @@ def _convert(options: argparse.Namespace) -> int:
 
     raw = check(json.loads(options.json), schema_of(DatasetSettings), source="data settings")
     check_sources({"data settings": raw}, source="data settings")
-    make_dataset(options.output, build(DatasetSettings, raw))
+    make_dataset(options.output, build(DatasetSettings, raw), started=options.started)
     return 0
 
 

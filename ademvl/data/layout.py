@@ -4,6 +4,7 @@
 `manifest.json`. The tree appears complete or not at all. What it links to is never changed.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from ademvl.data.places import (
 from ademvl.data.taking import take_questions
 from ademvl.errors import DataError
 from ademvl.files import sha256_file, write_json
+from ademvl.locks import lock_file
 
 MANIFEST_FILE = "manifest.json"
 
@@ -37,19 +39,42 @@ _SHARED_SOURCES: Mapping[Source, tuple[Source, ...]] = {"lavin_instruct": ("coco
 _log = logging.getLogger(__name__)
 
 
-def make_dataset(manifest: Path, settings: DatasetSettings) -> None:
+def make_dataset(manifest: Path, settings: DatasetSettings, *, started: Path | None = None) -> None:
     """Make the data set whose manifest is to be `<shared_dir>/data/<dataset>/manifest.json`.
+
+    Jobs of several studies may do so at once: one makes it while the others wait.
+
+    Args:
+        manifest: of the data set; an earlier one is replaced with all that belongs to it.
+        settings: of the data set.
+        started: file that the present workflow touched when it began. A data set with the same
+            settings that another workflow has made since then is left as it is.
 
     Raises:
         AdemvlError: what is missing or wrong, and what to do.
     """
-    if settings.source == "easy_vqa":
-        from ademvl.data.mini import convert_easy_vqa
+    folder = manifest.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder.with_name(f".{folder.name}.lock")):
+        if started is not None and _is_made_since(started, manifest, settings):
+            _log.info("%s: made by another workflow meanwhile", folder)
+            return
+        if settings.source == "easy_vqa":
+            from ademvl.data.mini import convert_easy_vqa
 
-        convert_easy_vqa(manifest.parent, settings)
-        return
-    shared_dir = manifest.absolute().parents[2]
-    lay_out(manifest.parent, settings, places_of(settings, shared_dir), shared_dir=shared_dir)
+            convert_easy_vqa(folder, settings)
+            return
+        shared_dir = manifest.absolute().parents[2]
+        lay_out(folder, settings, places_of(settings, shared_dir), shared_dir=shared_dir)
+
+
+def _is_made_since(started: Path, manifest: Path, settings: DatasetSettings) -> bool:
+    try:
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+        is_newer = manifest.stat().st_mtime_ns > started.stat().st_mtime_ns
+        return is_newer and bool(made["settings"] == json.loads(json.dumps(settings.to_plain())))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def places_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:

@@ -1,11 +1,14 @@
-"""Data sets, each brought into the layout that all later stages read, and verified."""
+"""Data sets, each brought into the layout that all later stages read, and verified.
+
+Studies share them: `update` keeps Snakemake from removing what another workflow has made meanwhile.
+"""
 
 
 rule dataset:
     input:
         plan.dataset_downloads,
     output:
-        "<shared>/data/{dataset}/manifest.json",
+        update("<shared>/data/{dataset}/manifest.json"),
     log:
         "<results>/logs/dataset/{dataset}.log",
     benchmark:
@@ -17,11 +20,13 @@ rule dataset:
         mem_mb=1000,
         runtime=30,
         gpu=0,
+        started=plan.started,
     params:
         settings=plan.dataset_json,
         version=plan.versions["data"],
     shell:
-        "ademvl data convert {params.settings:q} --output {output} 2> {log}"
+        "ademvl data convert {params.settings:q} --output {output}"
+        " --started {resources.started:q} 2> {log}"
 
 
 rule verify_dataset:
@@ -29,7 +34,7 @@ rule verify_dataset:
     input:
         "<shared>/data/{dataset}/manifest.json",
     output:
-        "<shared>/data/{dataset}/verified.json",
+        update("<shared>/data/{dataset}/verified.json"),
     log:
         "<results>/logs/verify_dataset/{dataset}.log",
     benchmark:

@@ -10,7 +10,7 @@ rule download:
     input:
         study=ancient("<results>/study.yaml"),
     output:
-        "<shared>/downloads/{source}/complete.json",
+        update("<shared>/downloads/{source}/complete.json"),
     log:
         "<results>/logs/download/{source}.log",
     benchmark:
@@ -36,7 +36,7 @@ rule unpack:
         study=ancient("<results>/study.yaml"),
         downloaded="<shared>/downloads/{source}/complete.json",
     output:
-        "<shared>/unpacked/{source}/.complete.json",
+        update("<shared>/unpacked/{source}/.complete.json"),
     log:
         "<results>/logs/unpack/{source}.log",
     benchmark:
