@@ -37,7 +37,14 @@ def method_of(args: Mapping[str, Any], state: Mapping[str, Tensor], *, source: s
     except (KeyError, IndexError) as error:
         raise WeightsError(f"{source}: no adapter of ADEM-VL, {error.args[0]} is missing") from None
     default = AdemSettings()
-    scales = tuple(int(scale) for scale in args.get("down_sample_num") or default.scales)
+    try:
+        scales = tuple(int(scale) for scale in args.get("down_sample_num") or default.scales)
+        scalars = {
+            ours: float(args.get(theirs, getattr(default, ours)))
+            for theirs, ours in (("alpha", "alpha"), ("beta", "beta"), ("drop_ratio", "gamma"))
+        }
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{source}: an argument is no number: {error}") from None
     if sum(scales) != num_visual_tokens:
         raise WeightsError(
             f"{source}: its tables have {num_visual_tokens} rows, but down_sample_num {scales} "
@@ -45,9 +52,9 @@ def method_of(args: Mapping[str, Any], state: Mapping[str, Tensor], *, source: s
         )
     return replace(
         default,
-        alpha=float(args.get("alpha", default.alpha)),
-        beta=float(args.get("beta", default.beta)),
-        gamma=float(args.get("drop_ratio", default.gamma)),
+        alpha=scalars["alpha"],
+        beta=scalars["beta"],
+        gamma=scalars["gamma"],
         scales=scales,
         cls="cls_projection.down.weight" in state,
         projection_width=grid.shape[0],

@@ -111,7 +111,10 @@ def _plain_arguments(args: Any, path: Path) -> dict[str, Any]:
     if not isinstance(args, _Arguments | Mapping):
         raise WeightsError(f"{path}: args is {type(args).__name__}. {_REMEDY}")
     values = dict(args) if isinstance(args, Mapping) else vars(args)
-    return {str(name): _plain(value) for name, value in values.items()}
+    try:
+        return {str(name): _plain(value) for name, value in values.items()}
+    except RecursionError:
+        raise WeightsError(f"{path}: args is nested without end. {_REMEDY}") from None
 
 
 def _plain(value: Any) -> Any:

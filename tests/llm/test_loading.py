@@ -1,6 +1,8 @@
 """Protects loading: precision, freezing, clear errors, and what identifies a model."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -72,3 +74,43 @@ def test_models_that_change_their_logits_are_refused(tmp_path):
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(SettingsError, match=r"final_logit_softcapping = 30\.0"):
         load_llm(BackboneSettings(llm=str(tmp_path)))
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+import torch, transformers
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
+from ademvl.config.run import BackboneSettings
+from ademvl.llm.loading import load_llm
+
+def memory_mib(key):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) / 1024
+
+load_llm(BackboneSettings(llm=sys.argv[1], precision="bf16"))  # what is imported on the way
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = memory_mib("VmRSS")
+llm = load_llm(BackboneSettings(llm=sys.argv[2], precision="bf16"))
+print(memory_mib("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+def test_weights_are_loaded_in_their_dtype_without_a_copy_in_another(folder, tmp_path):
+    config = LlamaConfig(
+        vocab_size=4000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=8,
+        num_attention_heads=8,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(folder), str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    stored_mib = (tmp_path / "model.safetensors").stat().st_size / 2**20
+    ratio = float(process.stdout.split()[-1]) / stored_mib
+    print(f"peak {ratio:.2f} of the {stored_mib:.0f} MiB in fp32 on disk")
+    # The mapped file, and half of it as bf16; a copy in fp32 would take 2.5.
+    assert ratio < 1.9

@@ -157,6 +157,14 @@ def test_tensors_that_do_not_fit_are_listed(released, checkpoint, tmp_path):
         read_for_run(tmp_path / "partial.pth", released)
 
 
+def test_arguments_that_are_no_numbers_are_named(released, checkpoint, tmp_path):
+    first = read_checkpoint(checkpoint)
+    args = {**first.args, "alpha": "large"}
+    write_checkpoint(tmp_path / "odd.pth", dataclasses.replace(first, args=args))
+    with pytest.raises(WeightsError, match=r"an argument is no number.*large"):
+        read_for_run(tmp_path / "odd.pth", released)
+
+
 def test_folders_without_one_checkpoint_are_named(released, tmp_path):
     with pytest.raises(WeightsError, match="found nothing"):
         read_for_run(tmp_path, released)

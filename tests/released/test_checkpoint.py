@@ -108,6 +108,14 @@ def test_files_without_an_adapter_are_named(tmp_path, content, message):
         read_checkpoint(file)
 
 
+def test_arguments_that_hold_themselves_are_refused(tmp_path):
+    endless: list[object] = []
+    endless.append(endless)
+    torch.save({"model": MODEL, "args": {"lr": endless}}, tmp_path / "endless.pth")
+    with pytest.raises(WeightsError, match="nested without end"):
+        read_checkpoint(tmp_path / "endless.pth")
+
+
 def test_files_without_arguments_or_epoch_are_read(tmp_path):
     file = tmp_path / "bare.pth"
     torch.save({"model": OrderedDict(MODEL)}, file)
