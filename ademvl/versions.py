@@ -16,7 +16,7 @@ RESULT_VERSIONS = {
     "train": 3,
     "evaluate": 1,
     "tables": 4,
-    "figures": 1,
+    "figures": 2,
     "fusion_maps": 2,
     "bundle": 1,
     "report": 3,

@@ -17,6 +17,7 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
+from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.versions import RESULT_VERSIONS
 
@@ -274,12 +275,17 @@ class WorkflowPlan:
 
     def figures(self, wildcards: Any = None) -> list[str]:
         """Figures of the study, and fusion maps where a run has fusion."""
-        charts = [
+        return self.charts() + self.fusion_maps()
+
+    def charts(
+        self, wildcards: Any = None, *, suffixes: Sequence[str] = ("png", "svg")
+    ) -> list[str]:
+        """Figures that the study's runs can fill."""
+        return [
             f"{self.results}/figures/{figure}.{suffix}"
-            for figure in ("learning_curves", "accuracy_by_category")
-            for suffix in ("png", "svg")
+            for figure in figures_of(self.study)
+            for suffix in suffixes
         ]
-        return charts + self.fusion_maps()
 
     def fusion_maps(self, wildcards: Any = None) -> list[str]:
         """Fusion maps of each task's first run that sees images through the adaptive fusion."""

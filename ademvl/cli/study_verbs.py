@@ -10,7 +10,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of studies."""
     for name, handler, summary in (
         ("tables", _tables, "Write the tables from whatever has been run; the rest is 'not run'."),
-        ("figures", _figures, "Draw learning curves and accuracy by category."),
+        ("figures", _figures, "Draw the figures of whatever has been run."),
         ("report", _report, "Write the page with tables, figures, costs and provenance."),
     ):
         verb = add_verb(verbs, name, handler, summary)

@@ -9,10 +9,10 @@ from ademvl.files import write_json
 from ademvl.prediction.answering import Answer, Predictor
 from ademvl.prediction.requests import Request
 from ademvl.prediction.trained import TrainedAdapter
-from ademvl.reporting.figures import plotting, save_figure
 from ademvl.reporting.fusion_drawing import draw_fusion_map
 from ademvl.reporting.fusion_items import caption_with_words, words_of_question
 from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
+from ademvl.reporting.plotting import plotting, save_figure
 
 
 def refuse_unexplainable(trained: TrainedAdapter, requests: Sequence[Request]) -> None:

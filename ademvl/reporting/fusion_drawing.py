@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ademvl.reporting.figures import new_figure
 from ademvl.reporting.layout import printable
+from ademvl.reporting.plotting import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

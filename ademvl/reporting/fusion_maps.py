@@ -15,7 +15,6 @@ from ademvl.config.run import RunSettings
 from ademvl.config.study import read_run
 from ademvl.errors import SettingsError
 from ademvl.files import write_json
-from ademvl.reporting.figures import plotting, save_figure
 from ademvl.reporting.fusion_drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_items import (
     Choice,
@@ -25,6 +24,7 @@ from ademvl.reporting.fusion_items import (
     words_of_question,
 )
 from ademvl.reporting.fusion_words import WordToken
+from ademvl.reporting.plotting import plotting, save_figure
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample

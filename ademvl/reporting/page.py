@@ -20,7 +20,7 @@ from ademvl import __version__
 from ademvl.config.study import Study
 from ademvl.files import atomic_path, write_text
 from ademvl.reporting.browsing import write_browsers
-from ademvl.reporting.figures import FIGURES
+from ademvl.reporting.figures import FIGURES, figures_of
 from ademvl.reporting.fusion_viewer import write_fusion_maps_data
 from ademvl.reporting.layout import Table, printable
 from ademvl.reporting.page_overview import count_verdicts, run_lines, verdict_lines
@@ -44,16 +44,6 @@ _TABLE_MARKUP = {
     '<table class="data">',
     "</table>": "</table></div>",
     "<th>": '<th scope="col">',
-}
-_FIGURE_TEXTS = {
-    "learning_curves": (
-        "Training loss by optimiser step, one colour for each run.",
-        "Training loss by optimiser step. A thin line is a seed, a thick one the mean over seeds.",
-    ),
-    "accuracy_by_category": (
-        "Accuracy of each run in every question category, with 95 % intervals.",
-        "Accuracy by category with 95 % intervals; the same numbers stand in the table above.",
-    ),
 }
 
 
@@ -148,13 +138,13 @@ def _sha256(text: str) -> str:
 
 
 def _copy_figures(study: Study, output_dir: Path) -> Iterator[Picture]:
-    for name in FIGURES:
+    for name in figures_of(study):
         path = study.results_dir / "figures" / f"{name}.svg"
         if path.is_file():
             with atomic_path(output_dir / "figures" / path.name) as temporary:
                 shutil.copyfile(path, temporary)
-            alt, caption = _FIGURE_TEXTS[name]
-            yield Picture(f"figures/{path.name}", alt, caption)
+            text = FIGURES[name]
+            yield Picture(f"figures/{path.name}", text.alt, text.caption)
 
 
 def _remove_others(output_dir: Path, used: set[str]) -> None:

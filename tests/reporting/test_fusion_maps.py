@@ -11,7 +11,6 @@ import pytest
 from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError
-from ademvl.reporting.figures import plotting
 from ademvl.reporting.fusion_drawing import (
     WordMap,
     draw_fusion_map,
@@ -27,6 +26,7 @@ from ademvl.reporting.fusion_words import (
     caption_words,
     question_words,
 )
+from ademvl.reporting.plotting import plotting
 from tests.tiny import make_captions, make_run, make_tokenizer, write_run
 
 

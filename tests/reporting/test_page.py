@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ademvl.errors import DataError
+from ademvl.reporting.figures import figures_of
 from ademvl.reporting.page import write_page
 from ademvl.reporting.page_scripts import visible_text, write_data_script
 from tests.reporting.page_study import (
@@ -77,7 +78,7 @@ def test_everything_that_the_page_names_lies_beside_it(answered: SyntheticStudy)
     reader.feed(page.read_text(encoding="utf-8"))
     sources = [str(attributes["src"]) for attributes in reader.all("img")]
     scripts = [str(a["data-script"]) for _, a in reader.tags if a.get("data-script")]
-    assert len(sources) == 3
+    assert len(sources) == len(figures_of(answered.study)) + 1  # and a fusion map
     assert len(scripts) == 3
     assert all((page.parent / name).is_file() for name in [*sources, *scripts])
     assert not reader.all("link")

@@ -65,7 +65,7 @@ def test_nothing_goes_wrong_and_nothing_leaves_the_machine(opened: Visit, page_f
     pictures = opened.page.evaluate("document.images.length")
     assert opened.complaints == []
     assert broken == []
-    assert pictures == 2 + 1 + 13 + 6  # figures, fusion map, images of 20 questions, of captions
+    assert pictures == 4 + 1 + 13 + 6  # figures, fusion map, images of 20 questions, of captions
     assert len(opened.requests) > pictures
     assert all(url.startswith(page_file.parent.as_uri()) for url in opened.requests)
 

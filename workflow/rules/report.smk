@@ -55,19 +55,11 @@ rule write_figures:
         scores=plan.scores(),
     output:
         report(
-            "<results>/figures/learning_curves.png",
-            caption="../report/learning_curves.rst",
+            plan.charts(suffixes=["png"]),
+            caption="../report/figures.rst",
             category="Figures",
         ),
-        report(
-            "<results>/figures/accuracy_by_category.png",
-            caption="../report/accuracy_by_category.rst",
-            category="Figures",
-        ),
-        expand(
-            "<results>/figures/{figure}.svg",
-            figure=["learning_curves", "accuracy_by_category"],
-        ),
+        plan.charts(suffixes=["svg"]),
     log:
         "<results>/logs/write_figures.log",
     benchmark:
