@@ -4,12 +4,14 @@ Only linear layers of the decoder are quantised; embeddings, norms and the outpu
 run's precision, and so does everything that is trained.
 """
 
-import warnings
+import logging
 from typing import Any
 
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, ToolError
 from ademvl.llm.source import LlmSource
+
+_NOISY_LOGGER = "bitsandbytes.autograd._functions"
 
 
 def quantization_options(backbones: BackboneSettings, source: LlmSource) -> dict[str, Any]:
@@ -56,8 +58,7 @@ def _bitsandbytes_config(backbones: BackboneSettings) -> Any:
     from ademvl.llm.loading import DTYPES
 
     if backbones.quantization == "int8":
-        # The products are computed in fp16 whatever the states are; it says so at every one.
-        warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
+        logging.getLogger(_NOISY_LOGGER).addFilter(_is_no_cast)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -65,6 +66,11 @@ def _bitsandbytes_config(backbones: BackboneSettings) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES[backbones.precision],
     )
+
+
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    """Leave out what is said at every product: that 8-bit ones are computed in fp16."""
+    return "inputs will be cast" not in record.getMessage()
 
 
 def quantization_name(llm: Any) -> str:

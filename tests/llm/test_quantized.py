@@ -1,6 +1,7 @@
 """Protects frozen weights in 8 and 4 bits: the fusion attaches unchanged, and learns."""
 
 import builtins
+import dataclasses
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from ademvl.config.method import AdemSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch
 from ademvl.errors import SettingsError, ToolError
+from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.loading import fingerprint_llm, load_llm
 from ademvl.model import VisionLanguageModel
+from ademvl.training.metrics import read_metrics
+from ademvl.training.run import train_run
 from tests import tiny
 
 SETTINGS = AdemSettings(scales=(16, 4), projection_width=8, beta=1.0, alpha=1.0)
@@ -83,6 +87,19 @@ def test_linear_layers_take_fewer_bytes_and_the_rest_keeps_its_precision(folder)
     for llm in (halved, quartered):
         assert llm.get_output_embeddings().weight.dtype == torch.float32
         assert llm.model.norm.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_a_run_trains_and_is_evaluated_on_quantized_weights(folder, tmp_path, caplog, quantization):
+    pytest.importorskip("bitsandbytes")
+    run = tiny.make_run(tmp_path, epochs=4.0, base_lr=0.2)
+    backbones = dataclasses.replace(run.backbones, llm=str(folder), quantization=quantization)
+    run_dir = tiny.write_run(tmp_path / "run", dataclasses.replace(run, backbones=backbones))
+    assert train_run(run_dir, progress=False) == 0
+    evaluate_run(run_dir, progress=False)
+    losses = [row.loss for row in read_metrics(run_dir / "metrics.csv")]
+    assert losses[-1] < losses[0]
+    assert not any("inputs will be cast" in record.message for record in caplog.records)
 
 
 def test_fingerprints_tell_the_bits(folder):
