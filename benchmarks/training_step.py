@@ -8,7 +8,8 @@ Each combination runs in a process of its own, so that its peak memory is its ow
 optimiser of a training, real steps, one pass a step, every question with an image. Written are, in
 benchmarks/results/ (JSON):
 
-- seconds a step, median, and the slowest tenth;
+- seconds a step, median, and the slowest tenth; on a CPU processor time, as all machines do other
+  things meanwhile;
 - peak memory: of torch on a GPU, of the process on a CPU;
 - operations a second, as ademvl/planning/flops.py counts them (with what checkpointing computes
   again), as a part of the card's published rate, and of what a large matrix product reaches here;
@@ -58,6 +59,7 @@ from ademvl.vision.tower import VisionTower
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 3
+GEMM_TRIES = 8
 GEMM_SIDE = {"cuda": 8192, "cpu": 1024}
 TINY_LLM = LlmShape(
     width=256, ffn_width=688, layers=4, heads=4, kv_heads=4, head_dim=64, vocabulary=1000
@@ -333,12 +335,17 @@ def _time_steps(trainer: Trainer, case: Case, device: torch.device) -> list[floa
     for step in range(WARM_UP + case.steps):
         if step == WARM_UP and device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        started = time.perf_counter()
+        started = _now(device)
         trainer.step(step)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(_now(device) - started)
     return seconds[WARM_UP:]
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _peak_mib(device: torch.device) -> float:
@@ -353,12 +360,10 @@ def _gemm_tflops(precision: str, device: torch.device) -> float:
     left, right = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))  # type: ignore[index]
     best = float("inf")
     with fast_cpu(device):
-        for _ in range(8):
-            started = time.perf_counter()
+        for _ in range(GEMM_TRIES):
+            started = _now(device)
             torch.nn.functional.linear(left, right)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, _now(device) - started)
     return 2 * side**3 / best / 1e12
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from math import isclose, isnan
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from ademvl.adapter_file import save_adapter
 from ademvl.config.run import RunSettings
 from ademvl.cpu_kernels import fast_cpu
+from ademvl.errors import TrainingError
 from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
 from ademvl.training.identity import identity_sha256
@@ -81,7 +83,7 @@ class Session:
             while self._steps_done < plan.total_steps:
                 result = self._step(meter)
                 bar.advance(result.step, loss=result.loss, num_items=result.num_items)
-                exit_code = self._confer(interruption, meter)
+                exit_code = self._confer(interruption, meter, grad_norm=result.grad_norm)
                 if exit_code or self._is_state_due():
                     self._save()
                 if exit_code:
@@ -118,13 +120,29 @@ class Session:
         except Exception:  # what is raised already says more
             logger.exception("step %d could not be saved", self._steps_done)
 
-    def _confer(self, interruption: Interruption, meter: UsageMeter) -> int:
-        """Hear from all processes; return the exit code that any of them was told by a signal."""
+    def _confer(
+        self, interruption: Interruption, meter: UsageMeter, *, grad_norm: float = 0.0
+    ) -> int:
+        """Hear from all processes; return the exit code that any of them was told by a signal.
+
+        Raises:
+            TrainingError: they have not got the same gradients, as they would on sound devices.
+        """
         own = meter.read()
         every = self._processes.gather_numbers(
-            interruption.exit_code, own.cpu_seconds, own.peak_memory_mib, own.peak_gpu_memory_mib
+            grad_norm,
+            interruption.exit_code,
+            own.cpu_seconds,
+            own.peak_memory_mib,
+            own.peak_gpu_memory_mib,
         )
-        exit_codes, cpu_seconds, memory, gpu_memory = zip(*every, strict=True)
+        norms, exit_codes, cpu_seconds, memory, gpu_memory = zip(*every, strict=True)
+        if not (isnan(grad_norm) or all(isclose(norm, norms[0]) for norm in norms)):
+            raise TrainingError(
+                f"step {self._steps_done}: after adding up, processes have gradients of different "
+                f"norms {list(norms)}: a device or its connection is faulty. The same command goes "
+                "on from the last state"
+            )
         self._usage = self._usage_before + replace(
             own,
             cpu_seconds=sum(cpu_seconds),

@@ -175,11 +175,11 @@ def test_gradient_that_is_not_finite_names_all_items_of_the_step(world: Path) ->
 @pytest.mark.parametrize("mode", ["cached", "online"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precisions_learn(world: Path, precision: str, mode: str) -> None:
-    trainer = _trainer_in(world, precision, mode=mode, epochs=60.0, base_lr=1.0)
+    trainer = _trainer_in(world, precision, mode=mode, epochs=30.0, base_lr=1.0)
     assert trainer.model.llm.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert {p.dtype for p in trainer.parameters.values()} == {torch.float32}
     results = list(trainer.steps(first=0))
-    assert results[-1].loss < 0.7 * results[0].loss
+    assert results[-1].loss < 0.8 * results[0].loss
     assert trainer.scaler.is_enabled() == (precision == "fp16")
     assert trainer.guard.skipped_steps == 0
 

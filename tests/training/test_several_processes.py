@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import signal
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from ademvl.config.run import FeatureSettings, RunSettings
+from ademvl.errors import TrainingError
+from ademvl.reporting.provenance import UsageMeter
+from ademvl.training.identity import training_identity
+from ademvl.training.interruption import Interruption
 from ademvl.training.metrics import read_metrics
+from ademvl.training.processes import Processes
+from ademvl.training.run import build_trainer, training_rows
+from ademvl.training.run_files import RunFiles
+from ademvl.training.session import Session
 from tests import tiny
 from tests.training import children
 
@@ -106,6 +115,43 @@ def test_two_processes_stopped_at_random_steps_end_bit_identically(
         assert codes == [expected_code] * 2
     children.train(run_dir, processes=2)
     assert children.results(run_dir) == children.results(expected)
+
+
+def test_tasks_of_srun_train_together(world: Path, tmp_path: Path) -> None:
+    run = _run(world, mode="cached", steps=3)
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    step = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_ID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+    tasks = [
+        children.start(run_dir, {**step, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
+        for rank in ("0", "1")
+    ]
+    assert children.finish(*tasks) == [0, 0]
+    provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["parallel_processes"] == 2
+
+
+class _Faulty(Processes):
+    """A second process whose gradients differ."""
+
+    def gather_numbers(self, *numbers: float) -> list[list[float]]:
+        return [list(numbers), [numbers[0] * 1.001, *numbers[1:]]]
+
+
+def test_processes_that_differ_are_noticed(world: Path, tmp_path: Path) -> None:
+    run = _run(world, mode="cached", steps=3)
+    files = RunFiles(tiny.write_run(tmp_path / "run", run))
+    identity = training_identity(run)
+    trainer = build_trainer(run, rows=training_rows(run), processes=_Faulty(), progress=False)
+    session = Session(run, files, identity, trainer)
+    with UsageMeter() as meter, pytest.raises(TrainingError, match=r"step 1: .* is faulty"):
+        session.train(Interruption(), meter, progress=False)
 
 
 def test_signal_to_one_process_ends_all_with_a_state(world: Path, tmp_path: Path) -> None:
