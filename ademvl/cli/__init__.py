@@ -53,6 +53,8 @@ examples:
   ademvl compare results/mini/runs/adem results/mini/runs/text_only
   ademvl diff results/mini mini.zip              what differs from a bundle, and whether it matters
   ademvl predict results/mini/runs/captions/seed0 --image photo.jpg --caption
+  ademvl backbones convert FOLDER --output DIR   a LLaMA release of Meta, once
+  ademvl adapter import FILE --output DIR --llm DIR   an adapter of the authors
   ademvl params --study config.yaml              exact counts of trained parameters
 """
 

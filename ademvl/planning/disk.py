@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.planning.memory import ModelSizes
 from ademvl.planning.schedule import feature_cache_bytes
@@ -39,7 +39,8 @@ def source_disk(study: Study) -> list[DiskUse]:
 
     settings = study.settings
     is_local = all(dataset.source == "easy_vqa" for dataset in settings.datasets.values())
-    if is_local and not settings.backbones and not settings.downloads.extra_sources:
+    fetches = settings.backbones or settings.downloads.extra_sources
+    if is_local and not fetches and not any(run.adapter == RELEASED for run in study.runs):
         return []
     found = []
     for plan in plan_sources(study):
@@ -50,7 +51,20 @@ def source_disk(study: Study) -> list[DiskUse]:
         if archives:
             unpacked = sum(file.unpacked_bytes for file in archives)
             found.append(DiskUse(f"{plan.name}, unpacked", str(plan.unpacked_dir), unpacked))
-    return found
+    return found + _converted_disk(study)
+
+
+def _converted_disk(study: Study) -> list[DiskUse]:
+    """Return releases of Meta in the layout of transformers: as large as the shards."""
+    return [
+        DiskUse(
+            f"{name}, converted",
+            f"{study.settings.shared_dir}/converted/{name}",
+            sum(path.stat().st_size for path in Path(weights.existing).glob("consolidated.*.pth")),
+        )
+        for name, weights in study.settings.backbones.items()
+        if weights.is_meta
+    ]
 
 
 def made_data_disk(study: Study) -> list[DiskUse]:

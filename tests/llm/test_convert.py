@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from ademvl.cli import main
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
 from ademvl.files import sha256_file
@@ -130,6 +131,15 @@ def test_what_is_missing_is_named(weights_dir, tmp_path):
     torch.save(state, folder / "consolidated.00.pth")
     with pytest.raises(WeightsError, match=r"512 pieces.*model of 500"):
         convert_meta(folder, tmp_path / "out")
+
+
+def test_the_verb_converts_and_refuses_another_release(weights_dir, tmp_path, capsys):
+    arguments = ["backbones", "convert", str(weights_dir / "7B"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--release", "llama_7b"]) == 2
+    assert "differs from the release" in capsys.readouterr().err
+    assert main([*arguments, "--release", "lama"]) == 2
+    assert main(arguments) == 0
+    assert "parameters in" in capsys.readouterr().out
 
 
 def test_stories_model_tells_its_story_to_the_letter(real_dir, tmp_path):
