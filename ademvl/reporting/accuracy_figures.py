@@ -200,6 +200,7 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> "Figure
         say(right, "not run")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=7.5)
     if runs:
+        right.locator_params(axis="x", nbins=6)
         right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1, fontsize=7.5)
     return figure
 

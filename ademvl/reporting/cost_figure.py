@@ -48,6 +48,7 @@ def draw_cost(results: StudyResults) -> "Figure":
         ]
         if any(drawn) or any(others):
             axis.set_xlim(left=0)
+            axis.locator_params(axis="x", nbins=5)
         else:
             text = "not run" if not runs else "not measured here"
             axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", color="#555555")

@@ -15,7 +15,7 @@ VERDICT_NOTE = (
 CHANGE_NOTE = (
     "Change: difference to the row named in the remark, each row as if it had been asked other "
     "questions, so that intervals err on the safe side; those of reported changes are derived "
-    "from n. Direction of a measured change: told where its interval leaves out 0."
+    "from n. Its direction is told where the intervals of both changes leave out 0."
 )
 
 
@@ -95,15 +95,20 @@ def change(cell: Cell, base: Cell) -> Cell:
 
 def judge_direction(measured: Cell, reported: Cell) -> Judgement | None:
     """Tell whether a change goes the way of the reported one; None where either is missing."""
-    if measured.value is None or not reported.value:
+    if measured.value is None or reported.value is None:
         return None
-    if measured.ci_low is None or measured.ci_high is None:
-        return None
-    if measured.ci_low <= 0 <= measured.ci_high:
-        return Judgement(outcome="cannot-tell", words="cannot tell")
+    if _may_be_none(reported):
+        return Judgement(outcome="cannot-tell", words="cannot tell: reported change may be none")
+    if _may_be_none(measured):
+        return Judgement(outcome="cannot-tell", words="cannot tell: may be none")
     if (measured.value > 0) == (reported.value > 0):
         return Judgement(outcome="same-direction", words="same direction")
     return Judgement(outcome="other-direction", words="other direction")
+
+
+def _may_be_none(change_cell: Cell) -> bool:
+    low, high = change_cell.ci_low, change_cell.ci_high
+    return low is None or high is None or low <= 0 <= high
 
 
 def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ademvl.reporting.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.judging import CHANGE_NOTE, change, judge_direction, other_items_note
-from ademvl.reporting.layout import EMPTY, Block, Cell, Column, Row, Section, Table
+from ademvl.reporting.layout import EMPTY, MINUS, Block, Cell, Column, Row, Section, Table
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.rows import (
@@ -103,10 +103,11 @@ class _Measured:
         from scipy.stats import kendalltau
 
         found = kendalltau(*zip(*known, strict=True))
+        tau = f"{found.statistic:.2f}".replace("-", MINUS)
         return (
-            f"Order of the rows, measured against reported: Kendall's tau-b = "
-            f"{found.statistic:.2f} over {len(known)} rows (p = {found.pvalue:.2f}); it takes the "
-            "numbers as they are, without their intervals.",
+            f"Order of the rows, measured against reported: Kendall's tau-b = {tau} over "
+            f"{len(known)} rows (p = {found.pvalue:.2f}); it takes the numbers as they are, "
+            "without their intervals.",
         )
 
 
