@@ -6,7 +6,7 @@ All values are fractions, as in `paired`; the table has percent and points.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +19,82 @@ from ademvl.evaluation.paired import Difference, paired_differences
 from ademvl.evaluation.statistics import Floats
 from ademvl.randomness import derive_seed
 
-Predictions = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class ItemScores:
+    """A run's predictions as numbers, by seed.
+
+    Attributes:
+        side: as it was read.
+        values: by name of the seed's folder, what each item contributes, (n, k).
+        statistic: of sums over items, as `paired_differences` takes it.
+        place: of the main score among those that `statistic` gives.
+    """
+
+    side: Side
+    values: Mapping[str, Floats]
+    statistic: Callable[[Floats], Floats]
+    place: int
+
+    def score(self, seed: str) -> float:
+        """Return the main score of one seed."""
+        return float(self.statistic(self.values[seed].sum(axis=0, keepdims=True))[0, self.place])
+
+
+def read_item_scores(path: Path) -> ItemScores:
+    """Read a run's predictions, of all of its seeds.
+
+    Args:
+        path: folder of the run's seeds.
+
+    Raises:
+        DataError: see `read_side`.
+        ToolError: captions cannot be tokenized.
+    """
+    side = read_side(path)
+    seeds = [source.parent.parent.name for source in side.sources]
+    if side.task == "coco_caption":
+        values = [
+            caption_item_sums(side.references, {int(i): str(text) for i, text in found.items()})
+            for found in side.predictions
+        ]
+        statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(side.references))
+        place = METRICS.index("CIDEr")
+    else:
+        values = [
+            np.array([[float(found[p.question_id] == p.answer_index)] for p in side.problems])
+            for found in side.predictions
+        ]
+        statistic, place = partial(_mean, n=len(side.problems)), 0
+    return ItemScores(side, dict(zip(seeds, values, strict=True)), statistic, place)
+
+
+def _mean(sums: Floats, *, n: int) -> Floats:
+    return sums / n
+
+
+def common_seeds(run: ItemScores, base: ItemScores) -> list[str]:
+    """Return the seeds that both have, by folder: training's own chance is paired where it can be.
+
+    Raises:
+        DataError: they were not asked the same, or have no seed in common.
+    """
+    refuse_other_items(run.side, base.side)
+    common = [seed for seed in run.values if seed in base.values]
+    if not common:
+        raise DataError(f"{run.side.label} and {base.side.label} have no seed in common")
+    return common
+
+
+def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference:
+    """Return the difference of the main score, run minus base, on the seeds that both have.
+
+    Raises:
+        DataError: see `common_seeds`.
+    """
+    seeds = common_seeds(run, base)
+    first, second = ([side.values[name] for name in seeds] for side in (run, base))
+    return paired_differences(first, second, run.statistic, seed=seed)[run.place]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,124 +103,80 @@ class Effect:
 
     Attributes:
         factor: run, base and setting.
-        score: `accuracy` of all questions, or `CIDEr`.
-        value, base_value: of the score, mean over seeds.
+        value, base_value: of the main score, mean over common seeds.
         difference: run minus base, on the same items; None where there is none.
         reason: why there is no difference; empty where there is one.
-        num_same: predictions that are the same in run and base, of those of all common seeds.
-        num_pairs: those predictions.
+        same_fraction: of predictions that are the same in run and base.
     """
 
     factor: OneFactorRun
-    score: str = ""
     value: float = 0.0
     base_value: float = 0.0
     difference: Difference | None = None
     reason: str = ""
-    num_same: int = 0
-    num_pairs: int = 0
+    same_fraction: float = 0.0
 
 
 def measure_effects(study: Study, *, seed: int = 0) -> tuple[Effect, ...]:
     """Measure the effects of a study's `base_runs`, from the predictions that are there.
 
-    Run and base are compared on the seeds that both have, so that training's own chance is paired
-    as far as it can be.
-
     Args:
         study: with `base_runs`; without any there are no effects.
         seed: of the resamples.
     """
-    sides: dict[str, Side | str] = {}
+    known: dict[str, ItemScores | str] = {}
     return tuple(
-        _measure(factor, _side(study, factor.run, sides), _side(study, factor.base, sides), seed)
+        _measure(factor, _read(study, factor.run, known), _read(study, factor.base, known), seed)
         for factor in one_factor_runs(study)
     )
 
 
-def _side(study: Study, run: str, known: dict[str, Side | str]) -> Side | str:
+def _read(study: Study, name: str, known: dict[str, ItemScores | str]) -> ItemScores | str:
     """Read a run's predictions once; text says why they cannot be read."""
-    if run not in known:
+    if name not in known:
         try:
-            known[run] = _read(study, run)
+            _refuse_stale(study, name)
+            known[name] = read_item_scores(study.results_dir / "runs" / name)
         except AdemvlError as error:
-            known[run] = str(error)
-    return known[run]
+            known[name] = str(error)
+    return known[name]
 
 
-def _read(study: Study, name: str) -> Side:
+def _refuse_stale(study: Study, name: str) -> None:
     for run in study.runs:
         run_dir = study.run_dir(run)
         if run.name == name and (run_dir / "run.yaml").is_file() and read_run(run_dir) != run:
             raise DataError(f"{run_dir}: made with other settings than the study has now")
-    return read_side(study.results_dir / "runs" / name)
 
 
-def _measure(factor: OneFactorRun, run: Side | str, base: Side | str, seed: int) -> Effect:
-    if isinstance(run, str) or isinstance(base, str):
-        return Effect(factor=factor, reason=run if isinstance(run, str) else str(base))
+def _measure(
+    factor: OneFactorRun, run: ItemScores | str, base: ItemScores | str, seed: int
+) -> Effect:
+    if isinstance(run, str):
+        return Effect(factor=factor, reason=run)
+    if isinstance(base, str):
+        return Effect(factor=factor, reason=base)
     try:
-        refuse_other_items(run, base)
-        pairs = _common_seeds(run, base)
-        scored = [_scored(run, [pair[place] for pair in pairs]) for place in (0, 1)]
+        seeds = common_seeds(run, base)
+        difference = paired_effect(run, base, seed=derive_seed(seed, "effect"))
     except AdemvlError as error:
         return Effect(factor=factor, reason=str(error))
-    statistic, column = _statistic(run)
-    resample_seed = derive_seed(seed, "effect")
-    found = paired_differences(scored[0], scored[1], statistic, seed=resample_seed)[column]
-    value, base_value = (
-        float(np.mean([statistic(v.sum(axis=0, keepdims=True))[0, column] for v in side]))
-        for side in scored
-    )
     return Effect(
         factor=factor,
-        score="accuracy" if run.task == "scienceqa" else METRICS[column],
-        value=value,
-        base_value=base_value,
-        difference=found,
-        num_same=sum(ours[i] == theirs[i] for ours, theirs in pairs for i in run.item_ids),
-        num_pairs=len(pairs) * len(run.item_ids),
+        value=float(np.mean([run.score(name) for name in seeds])),
+        base_value=float(np.mean([base.score(name) for name in seeds])),
+        difference=difference,
+        same_fraction=_same_fraction(run, base, seeds),
     )
 
 
-def _common_seeds(run: Side, base: Side) -> list[tuple[Predictions, Predictions]]:
-    """Return the predictions of the seeds that both have, in pairs."""
+def _same_fraction(run: ItemScores, base: ItemScores, seeds: Sequence[str]) -> float:
     ours, theirs = (
-        {
-            source.parent.parent.name: found
-            for source, found in zip(s.sources, s.predictions, strict=True)
-        }
-        for s in (run, base)
+        dict(zip(side.values, side.side.predictions, strict=True)) for side in (run, base)
     )
-    common = [seed for seed in ours if seed in theirs]
-    if not common:
-        raise DataError(f"{run.label} and {base.label} have no seed in common")
-    return [(ours[seed], theirs[seed]) for seed in common]
-
-
-def _scored(side: Side, predictions: Sequence[Predictions]) -> list[Floats]:
-    """Return what each item adds to the score, (n, k), for each seed."""
-    if side.task == "coco_caption":
-        return [
-            caption_item_sums(side.references, {int(i): str(text) for i, text in found.items()})
-            for found in predictions
-        ]
-    return [
-        np.array([[float(found[p.question_id] == p.answer_index)] for p in side.problems])
-        for found in predictions
-    ]
-
-
-def _statistic(side: Side) -> tuple[Callable[[Floats], Floats], int]:
-    """Return how sums over items become scores, and which of these is the main one."""
-    n = len(side.item_ids)
-    if side.task == "coco_caption":
-        return partial(corpus_scores, n=n), METRICS.index("CIDEr")
-    return partial(_mean, n=n), 0
-
-
-def _mean(sums: Floats, *, n: int) -> Floats:
-    return sums / n
+    items = run.side.item_ids
+    same = [ours[seed][item] == theirs[seed][item] for seed in seeds for item in items]
+    return sum(same) / len(same)
 
 
 def effects_table(effects: Sequence[Effect]) -> str:
@@ -170,7 +201,7 @@ def _cells(effect: Effect) -> list[str]:
         f"{100 * effect.value:.2f}",
         f"{100 * effect.base_value:.2f}",
         f"{100 * found.value:+.2f} {interval}",
-        f"{100 * effect.num_same / effect.num_pairs:.1f} %",
+        f"{100 * effect.same_fraction:.1f} %",
         f"{found.n:,}",
         str(found.num_seeds[0]),
     ]
