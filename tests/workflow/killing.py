@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from ademvl.reporting.table_keys import MEASURED_KEYS
 from tests.conftest import PROJECT_ROOT
 
 SMOKE = PROJECT_ROOT / "workflow/studies/smoke.yaml"
@@ -56,5 +57,5 @@ def outcome(results: Path) -> dict[str, bytes]:
     """Bytes of everything that must not depend on interruptions: all but what was measured."""
     kept = ("adapter/adapter.safetensors", "predictions/*.jsonl", "scores/*.json")
     found = [path for pattern in kept for path in results.glob(f"runs/*/seed*/{pattern}")]
-    tables = [path for path in results.glob("tables/*") if path.stem != "cost"]
+    tables = [path for path in results.glob("tables/*") if path.stem not in MEASURED_KEYS]
     return {str(path.relative_to(results)): path.read_bytes() for path in [*found, *tables]}
