@@ -60,7 +60,7 @@ def draw_accuracy(results: StudyResults, reported: ReportedNumbers) -> "Figure":
         for column in SCIENCEQA_COLUMNS
         if any(run.estimate(column.header) is not None for run in runs)
     ]
-    figure = new_figure(8.8, 4.2)
+    figure = new_figure(8.8, 4.8)
     axis = figure.subplots()
     axis.set_title(f"Accuracy by category, study {plain(results.study.name)}")
     axis.set_ylabel("accuracy (%), 95 % interval")
@@ -77,10 +77,13 @@ def draw_accuracy(results: StudyResults, reported: ReportedNumbers) -> "Figure":
         axis.axvline(place + 0.5, color="#dddddd", linewidth=0.6, zorder=0)
     axis.set_xlim(-0.5, len(columns) - 0.5)
     _fit_percent(axis)
-    left_out = len(finished) - len(runs)
-    if left_out:
-        axis.set_xlabel(f"{left_out} more runs stand in the table", fontsize=8)
-    legend_below(figure, axis, num_columns=min(len(series), 3))
+    remarks = []
+    if any(one.is_reported for one in series):
+        remarks.append("hollow: reported, with intervals derived from n")
+    if len(finished) > len(runs):
+        remarks.append(f"{len(finished) - len(runs)} more runs stand in the table")
+    axis.set_xlabel("; ".join(remarks), fontsize=8)
+    legend_below(figure, axis)
     return figure
 
 
@@ -150,7 +153,7 @@ def _draw_dots(
             for place, column in enumerate(columns)
         ],
         index,
-        label=series.label + (" (interval derived from n)" if series.is_reported else ""),
+        label=series.label,
         is_hollow=series.is_reported,
         color=GREY if series.is_reported else None,
     )

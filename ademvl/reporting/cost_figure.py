@@ -62,7 +62,7 @@ def draw_cost(results: StudyResults) -> "Figure":
         fontsize=10,
         fontweight="bold",
     )
-    legend_below(figure, axes[0], num_columns=3)
+    legend_below(figure, axes[0])
     return figure
 
 

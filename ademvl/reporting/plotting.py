@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito, told apart with any colour vision; line styl
 what they say, so that figures can be read in grey print.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,12 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 GREY = "#8a8f94"
+_MAX_LABEL = 80
 MAX_SERIES = len(COLORS)
 """Runs that one panel can tell apart."""
 _DPI = 160
+_LEGEND_INCHES = 0.066
+"""Width of a character in a legend, a little more than the mean of DejaVu Sans."""
 _STYLE = {
     "svg.hashsalt": "ademvl",
     "font.family": "DejaVu Sans",
@@ -73,11 +77,19 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def legend_below(figure: "Figure", axis: "Axes", *, num_columns: int) -> None:
-    """Put the legend of an axis below the whole figure, where it covers nothing."""
+def legend_below(figure: "Figure", axis: "Axes") -> None:
+    """Put the legend of an axis below the whole figure, in as many columns as have room."""
     handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=num_columns, fontsize=8)
+    if not handles:
+        return
+    room = figure.get_figwidth() / (_LEGEND_INCHES * max(map(len, labels)) + 0.5)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(int(room), len(labels), 4)),
+        fontsize=8,
+    )
 
 
 def say(axis: "Axes", text: str) -> None:
@@ -89,8 +101,8 @@ def say(axis: "Axes", text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Keep a dollar sign from starting mathematics."""
-    return printable(text).replace("$", r"\$")
+    """Make a text fit for a label: short, and without a dollar sign that starts mathematics."""
+    return textwrap.shorten(printable(text), _MAX_LABEL, placeholder="…").replace("$", r"\$")
 
 
 def draw_points(
