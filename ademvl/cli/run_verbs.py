@@ -1,6 +1,7 @@
 """Verbs that make features, adapters and scores: one step of the workflow each."""
 
 import argparse
+import os
 from pathlib import Path
 
 from ademvl.cli.verb import (
@@ -62,10 +63,15 @@ def _features(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from ademvl.config.study import read_run
+    from ademvl.planning.cpu_time import warn_of_cpu
     from ademvl.training.launch import train
+    from ademvl.training.place import find_place
 
     run_dir = run_dir_of(options.run)
     with noted_failure(run_dir, "train"), gpus_of(options):
+        if find_place(os.environ) is None:
+            warn_of_cpu(read_run(run_dir))
         return train(
             run_dir,
             processes=options.processes,
