@@ -65,6 +65,10 @@ NodeName=gpu Name=gpu Type=fake File=/dev/null,/dev/zero Flags=nvidia_gpu_env
 """
 
 
+class ClusterError(Exception):
+    """Slurm is installed, but does not start or answer here; says what its logs say."""
+
+
 def skip_without_slurm() -> None:
     """Skip the test where Slurm cannot be started, saying why."""
     missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=_path()) is None]
@@ -186,7 +190,7 @@ class SlurmCluster:
             if has_died or time.monotonic() > deadline:
                 logs = [*self.folder.glob("*.log"), *self.folder.glob("*.out")]
                 told = "\n".join(f"{log}: {log.read_text()[-1000:]}" for log in sorted(logs))
-                pytest.fail(f"{what} did not come up\n{told}")
+                raise ClusterError(f"{what} did not come up\n{told}")
             time.sleep(0.2)
 
 

@@ -3,7 +3,11 @@
 Whatever happens, the results are those of the same study run locally without any disturbance.
 """
 
+import contextlib
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,12 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import outcome, run_to_end
-from tests.workflow.slurm_cluster import SlurmCluster, skip_without_slurm
+from tests.workflow.slurm_cluster import ClusterError, SlurmCluster, skip_without_slurm
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="the extra `cluster` is missing")
 pytestmark = pytest.mark.slow
@@ -24,6 +31,7 @@ pytestmark = pytest.mark.slow
 PROFILES = PROJECT_ROOT / "workflow/profiles"
 SMOKE = yaml.safe_load((PROJECT_ROOT / "workflow/studies/smoke.yaml").read_text("utf-8"))
 WAIT_SECONDS = 240.0
+ADAPTER = Path("results/cluster/runs/run/seed0/adapter/adapter.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,10 @@ def cluster() -> Iterator[SlurmCluster]:
     skip_without_slurm()
     cluster = SlurmCluster()
     try:
-        cluster.start()
+        try:
+            cluster.start()
+        except ClusterError as error:
+            pytest.skip(f"Slurm does not start here: {error}")
         yield cluster
     finally:
         cluster.stop()
@@ -119,4 +130,93 @@ def test_short_form_a_cancelled_job_comes_again_and_goes_on(
     assert "SLURM status is: 'CANCELLED'" in printed
     assert "Trying to restart job" in printed
     assert "going on after step" in log_of(tmp_path, "cancelled")
+    check_same_as_local(tmp_path, study, tmp_path)
+
+
+def pids_of_training(folder: Path, run: str) -> list[int]:
+    """Processes of `ademvl train` that work in the folder on this run."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        with contextlib.suppress(psutil.Error):
+            if f"runs/{run}/seed0" in " ".join(words) and "train" in words:
+                found += [process.pid] if process.cwd() == str(folder) else []
+    return found
+
+
+def test_killed_and_timed_out_trainings_go_on_while_the_controller_is_away(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    longer = {"optimization": {"epochs": 8.0}}
+    study = write_study(tmp_path / "study.yaml", {"killed": {}, "limited": longer, "gpu": {}})
+    of_run = "{!r} if wildcards.run == {!r} else {!r}"
+    profile = write_profile(
+        tmp_path / "profile",
+        train_run={
+            "runtime": "attempt if wildcards.run == 'limited' else 60",
+            "slurm_extra": "'--signal=TERM@20'",
+            "slurm_partition": of_run.format("gpu", "gpu", "cpu"),
+            "gpu": "1 if wildcards.run == 'gpu' else 0",
+        },
+    )
+    process = submit(cluster, tmp_path, study, profile, "evaluate")
+    wait_until(has_state(tmp_path, "killed"), process)
+    for pid in pids_of_training(tmp_path, "killed"):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(cluster.jobs("train_run")) >= 2, process)
+    time.sleep(10.0)
+    cluster.stop_controller()
+    time.sleep(20.0)
+    cluster.start_controller()
+    printed = finish(process)
+    assert "SLURM status is: 'FAILED'" in printed
+    assert "going on after step" in log_of(tmp_path, "killed")
+    assert "TIMEOUT" in printed or "going on after step" in log_of(tmp_path, "limited")
+    path = tmp_path / "results/cluster/runs/gpu/seed0/provenance.json"
+    hardware = json.loads(path.read_text(encoding="utf-8"))["hardware"]
+    assert hardware["cuda_visible_devices"] in ("0", "1")
+    check_same_as_local(tmp_path, study, tmp_path)
+
+
+def test_two_processes_in_one_job_and_across_machines_train_as_one(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    halves = {"optimization": {"per_device_batch_size": 4}}
+    study = write_study(tmp_path / "study.yaml", {"run": halves})
+    local = tmp_path / "local"
+    local.mkdir()
+    run_to_end(local, "train", configfile=study)
+    alone = load_file(local / ADAPTER)
+    together = {"launcher": "'torchrun --standalone --nproc-per-node 2 --no-python'"}
+    apart = {"slurm_partition": "both", "gpu": 0, "tasks_per_gpu": 0}
+    for name, base, resources in (
+        ("one_job", "slurm", together),
+        ("two_machines", "slurm-multinode", apart),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        profile = write_profile(folder / "profile", base, train_run=resources)
+        finish(submit(cluster, folder, study, profile, "train"))
+        trained = load_file(folder / ADAPTER)
+        assert trained.keys() == alone.keys()
+        for key, tensor in trained.items():
+            torch.testing.assert_close(tensor, alone[key], rtol=1e-5, atol=1e-6)
+        provenance = json.loads(
+            (folder / ADAPTER).parents[1].joinpath("provenance.json").read_text()
+        )
+        assert provenance["parallel_processes"] == 2
+
+
+def test_generic_profile_submits_to_slurm(cluster: SlurmCluster, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study.yaml", {"run": {}})
+    raw = yaml.safe_load((PROFILES / "generic/config.yaml").read_text("utf-8"))
+    shutil.copytree(PROFILES / "generic", tmp_path / "workflow/profiles/generic")
+    raw["latency-wait"] = 20
+    profile = tmp_path / "workflow/profiles/generic"
+    (profile / "config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    process = submit(cluster, tmp_path, study, profile, "evaluate")
+    wait_until(has_state(tmp_path, "run"), process)
+    jobs = cluster.run("squeue", "-h", "-o", "%i %j").splitlines()
+    cluster.run("scancel", *(job.split()[0] for job in jobs if "train_run" in job))
+    assert "Trying to restart job" in finish(process)
     check_same_as_local(tmp_path, study, tmp_path)
