@@ -270,14 +270,28 @@ def _captions(
     for place, image in enumerate(images):
         small = thumbnails.add(image.image, group=group.key, name=str(image.image_id))
         rows = [run.rows[place] for run in runs]
+        captions = [str(row.get("caption", "")) for row in rows]
+        known = {word for text in image.references for word in _words(text)}
         items.append(
             {
                 "id": str(image.image_id),
                 "references": [visible_text(text) for text in image.references],
                 "image": small.to_json() if small else None,
                 "hasImage": True,
-                "captions": [visible_text(str(row.get("caption", ""))) for row in rows],
+                "captions": [visible_text(caption) for caption in captions],
+                "lengths": [len(_words(caption)) for caption in captions],
+                "known": [_known_share(caption, known) for caption in captions],
                 "texts": [visible_text(row["text"]) for row in rows],
             }
         )
     return items, runs
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _known_share(caption: str, known: set[str]) -> float:
+    """Return which share of a caption's words stands in its references, for ordering."""
+    words = _words(caption)
+    return round(sum(word in known for word in words) / len(words), 3) if words else 0.0

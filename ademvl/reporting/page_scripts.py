@@ -34,7 +34,7 @@ def visible_text(text: str) -> str:
     Line breaks and tabs stay. So a text can neither hide nor reorder anything on the page, and a
     reader sees what a model really produced.
     """
-    if text.isascii() and text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(
         f"⟨U+{ord(character):04X}⟩"

@@ -12,11 +12,13 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ademvl.files import atomic_path
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 SIDE = 320
-QUALITY = 78
+QUALITY = 75
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _log = logging.getLogger(__name__)
 
@@ -71,9 +73,7 @@ class Thumbnails:
         if target in self._written:
             return self._written[target]
         try:
-            cached = self._cached(image)
-            with Image.open(cached) as thumbnail:
-                width, height = thumbnail.size
+            cached, (width, height) = self._cached(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             self.missing.append(image)
             return None
@@ -93,17 +93,24 @@ class Thumbnails:
                 "%d images could not be read, such as %s", len(self.missing), self.missing[0]
             )
 
-    def _cached(self, image: Path) -> Path:
+    def _cached(self, image: Path) -> tuple[Path, tuple[int, int]]:
+        """Return an image's thumbnail in the cache, made where it is not there, and its size."""
+        from PIL import Image
+
         status = image.stat()
         identity = f"{image}|{status.st_size}|{status.st_mtime_ns}|{SIDE}|{QUALITY}"
         digest = hashlib.sha256(identity.encode()).hexdigest()
         path = self._cache_dir / digest[:2] / f"{digest[2:34]}.webp"
-        if not path.is_file():
-            _shrink(image, path)
-        return path
+        try:
+            with Image.open(path) as thumbnail:
+                return path, thumbnail.size
+        except (OSError, SyntaxError):  # not there, or cut short when the machine went down
+            picture = _shrink(image)
+        _write(picture, path)
+        return path, picture.size
 
 
-def _shrink(image: Path, path: Path) -> None:
+def _shrink(image: Path) -> "Picture":
     from PIL import Image, ImageOps
 
     with Image.open(image) as source:
@@ -111,8 +118,18 @@ def _shrink(image: Path, path: Path) -> None:
         upright = ImageOps.exif_transpose(source)
         picture = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
     picture.thumbnail((SIDE, SIDE))
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="WEBP", quality=QUALITY, method=3)
+    return picture
+
+
+def _write(picture: "Picture", path: Path) -> None:
+    """Write a thumbnail, atomically but without waiting for the disk: it can be made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(temporary, format="WEBP", quality=QUALITY, method=1)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _place(cached: Path, target: Path) -> None:
@@ -124,5 +141,4 @@ def _place(cached: Path, target: Path) -> None:
     try:
         os.link(cached, target)
     except OSError:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(cached, temporary)
+        shutil.copyfile(cached, target)

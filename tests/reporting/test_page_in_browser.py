@@ -188,24 +188,24 @@ def test_questions_are_filtered_by_outcome_category_and_text(page: "Page") -> No
     assert _count(page, QUESTIONS) == "15 of 45 questions"
     page.fill(f"{QUESTIONS} input[name=text]", "SQUARE 31")
     assert _count(page, QUESTIONS) == "1 of 45 questions"
-    assert page.inner_text(f"{QUESTIONS} .item .about").startswith("31 · natural science")
-    marks = page.eval_on_selector_all(f"{QUESTIONS} h4 mark", "all => all.map(m => m.innerText)")
+    assert page.text_content(f"{QUESTIONS} .item .about").startswith("31 · natural science")
+    marks = page.eval_on_selector_all(f"{QUESTIONS} h4 mark", "all => all.map(m => m.textContent)")
     assert marks == ["square"]
 
 
 def test_pages_turn_and_keyboard_reaches_the_first_item(page: "Page") -> None:
-    first = page.inner_text(f"{QUESTIONS} .item .about")
+    first = page.text_content(f"{QUESTIONS} .item .about")
     page.click(f"{QUESTIONS} .pager >> text=Next")
     assert "Page 2 of 3" in page.inner_text(f"{QUESTIONS} .pager")
-    assert page.inner_text(f"{QUESTIONS} .item .about") != first
+    assert page.text_content(f"{QUESTIONS} .item .about") != first
     assert page.evaluate("document.activeElement.className") == "item"
 
 
 def test_captions_are_searched_and_ordered(page: "Page") -> None:
     page.fill(f"{CAPTIONS} input[name=text]", "square 3")
     assert _count(page, CAPTIONS) == "1 of 6 images"
-    assert page.inner_text(f"{CAPTIONS} .item h4") == "Image 3"
-    assert "square 3" in page.inner_text(f"{CAPTIONS} .references")
+    assert page.text_content(f"{CAPTIONS} .item h4") == "Image 3"
+    assert "square 3" in page.text_content(f"{CAPTIONS} .references")
 
 
 def test_theme_is_chosen_and_kept(page: "Page") -> None:
@@ -258,13 +258,15 @@ def test_partial_study_says_what_is_missing_and_why(browser: "Browser", tmp_path
         raise TrainingError("step 7: the loss is not finite")
     begun = study.finish_scienceqa("begun", {"AVG": (1, 2)})
     (begun / "scores/scienceqa.json").unlink()
-    found = visit(browser, make_page(study, figures=True))
+    found = visit(browser, make_page(study), width=360)
     rows = found.page.eval_on_selector_all(
         "#overview tbody tr", "rows => rows.map((row) => row.innerText.replace(/\\s+/g, ' '))"
     )
     overview = found.page.inner_text("#overview")
     accuracy = found.page.inner_text("#accuracy")
+    shown_width = found.page.evaluate("document.documentElement.scrollWidth")
     found.page.context.close()
+    assert shown_width == 360
     assert found.complaints == []
     assert "Incomplete: 5 of 5 runs" in overview
     assert "No run has been compared with a text-only control yet." in overview

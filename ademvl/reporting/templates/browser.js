@@ -67,8 +67,9 @@
   /* A text with the searched words marked. */
   function marked(text, words) {
     const node = document.createDocumentFragment();
-    if (!words?.length) { node.append(text); return node; }
-    const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    const long = (words ?? []).filter((word) => word.length > 1);
+    if (!long.length) { node.append(text); return node; }
+    const escaped = long.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
     for (const [place, part] of text.split(new RegExp(`(${escaped.join("|")})`, "gi")).entries()) {
       node.append(place % 2 ? element("mark", { textContent: part }) : part);
     }
@@ -167,8 +168,10 @@
       });
       const prompts = item.prompts.map(([text, runs]) => {
         const who = item.prompts.length > 1 ? `: ${runs.map((run) => data.runs[run].label).join("; ")}` : "";
-        const pre = element("pre", { className: "raw", tabIndex: 0 }, marked(text, words));
-        return element("details", {}, element("summary", { textContent: `Prompt${who}` }), pre);
+        const pre = element("pre", { className: "raw", tabIndex: 0 });
+        const node = element("details", {}, element("summary", { textContent: `Prompt${who}` }), pre);
+        node.addEventListener("toggle", () => pre.replaceChildren(marked(text, words)), { once: true });
+        return node;
       });
       return card(
         item, `Image of question ${item.id}`,
@@ -180,8 +183,6 @@
       );
     },
   };
-
-  const tokens = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
 
   const CAPTIONS = {
     noun: "images",
@@ -199,17 +200,13 @@
 
     sort(items, values) {
       const run = values.first ? Number(values.first) : 0;
-      const length = (item) => tokens(item.captions[run]).length;
-      const overlap = (item) => {
-        const known = new Set(tokens(item.references.join(" ")));
-        const own = tokens(item.captions[run]);
-        return own.length ? own.filter((word) => known.has(word)).length / own.length : 0;
+      const keys = {
+        short: (item) => item.lengths[run],
+        long: (item) => -item.lengths[run],
+        overlap: (item) => item.known[run],
       };
-      const keys = { short: length, long: (item) => -length(item), overlap };
       const key = keys[values.order];
-      if (!key) return;
-      const cached = new Map(items.map((item) => [item, key(item)]));
-      items.sort((a, b) => cached.get(a) - cached.get(b));
+      if (key) items.sort((a, b) => key(a) - key(b));
     },
 
     render(item, data, words) {

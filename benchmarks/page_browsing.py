@@ -1,0 +1,258 @@
+"""Size and speed of a study's page with all test items: 4,241 questions and 5,000 captions.
+
+    python benchmarks/page_browsing.py
+    python benchmarks/page_browsing.py --images FOLDER --keep DIR
+
+Writes a study of made-up texts as long as those of ScienceQA and COCO, three runs on the questions
+(2,017 with an image, as in the test split) and two on the captions, then its page, twice: the
+second time with all thumbnails made. Chromium opens the page from the file system. Times:
+
+- first paint: from opening to the first contentful paint;
+- answers ready: from the answers' section coming near to the first twenty items;
+- filters: from an input to the painted list, median and slowest of REPETITIONS, and the processor
+  time of the page's main thread in one of them, which other load on the machine does not change.
+
+`--slowdown 4` slows the processor of the browser down as a phone's would be. `--images` takes
+photos from a folder, over and over, in place of generated pictures.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ademvl.config.study import Study, load_study, run_to_json, write_settings
+from ademvl.data.karpathy import write_references
+from ademvl.data.scienceqa import GRADES, SUBJECTS, load_scienceqa
+from ademvl.evaluation.scienceqa import score_scienceqa
+from ademvl.files import write_json, write_text
+from ademvl.reporting.page import write_page
+
+NUM_QUESTIONS, NUM_WITH_IMAGE, NUM_CAPTIONS = 4241, 2017, 5000
+REPETITIONS = 5
+QUESTIONS = "#scienceqa-full-test"
+CAPTIONS = "#coco-caption-coco-test"
+_SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "er", "il")]
+_FILTER = """async ([browser, name, value]) => {
+    const field = document.querySelector(`${browser} [name="${name}"]`);
+    const started = performance.now();
+    field.value = value;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    return performance.now() - started;
+}"""
+
+
+def main() -> None:
+    """Print sizes and times."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=Path, help="folder of photos to use over and over")
+    parser.add_argument("--keep", type=Path, help="folder for the study and its page")
+    parser.add_argument("--slowdown", type=float, default=1.0, help="of the browser's processor")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        root = options.keep or Path(folder)
+        study = _write_study(root, _images(options.images))
+        for name in ("page, thumbnails new", "page, thumbnails made"):
+            started, busy = time.perf_counter(), time.process_time()
+            write_page(study, study.results_dir / "report")
+            wall, busy = time.perf_counter() - started, time.process_time() - busy
+            print(f"{name:28}{wall:8.1f} s  {busy:8.1f} s of processor")
+        page_dir = study.results_dir / "report"
+        for name, size in _sizes(page_dir).items():
+            print(f"{name:28}{size / 1e6:8.2f} MB")
+        print(f"{'':28}{'median':>11}{'slowest':>11}{'processor':>11}")
+        for name, *milliseconds in _browse(page_dir / "index.html", options.slowdown):
+            print(f"{name:28}" + "".join(f"{number:8.0f} ms" for number in milliseconds))
+        print("command: python", shlex.join(sys.argv))
+
+
+def _write_study(root: Path, images: Iterator[Path]) -> Study:
+    study = load_study(
+        {
+            "study": "full",
+            "scale": "mini",
+            "results_dir": str(root / "results"),
+            "shared_dir": str(root / "shared"),
+            "datasets": {"full": {"source": "easy_vqa"}, "coco": {"source": "easy_vqa"}},
+            "defaults": {"dataset": "full", "features": {"mode": "cached"}},
+            "runs": {
+                "adem": {"label": "ADEM-VL", "seeds": [0, 1]},
+                "control": {"label": "text-only control", "images": "withheld"},
+                "captions": {"task": "coco_caption", "dataset": "coco", "seeds": [0, 1]},
+            },
+        }
+    )
+    draw = random.Random(0)
+    _write_questions(root / "shared/data/full/scienceqa", images, draw)
+    ids = _write_captions(root / "shared/data/coco/coco_caption", images, draw)
+    problems = load_scienceqa(root / "shared/data/full/scienceqa").split("test")
+    for run in study.runs:
+        folder = study.run_dir(run)
+        write_settings(folder / "run.yaml", run_to_json(run))
+        if run.task == "scienceqa":
+            chosen = {
+                problem.question_id: problem.answer_index if draw.random() < 0.85 else 0
+                for problem in problems
+            }
+            rows = [
+                {"id": i, "text": "ABCDE"[index], "predicted_index": index}
+                for i, index in chosen.items()
+            ]
+            columns = score_scienceqa(problems, chosen)
+            scores = {"columns": {name: score.to_json() for name, score in columns.items()}}
+        else:
+            texts = [_sentence(draw, 9) for _ in ids]
+            rows = [
+                {"id": str(i), "text": f"a picture of {text}", "caption": text}
+                for i, text in zip(ids, texts, strict=True)
+            ]
+            entry = {"n": len(ids), "percent": 30.0, "ci_low": 29.0, "ci_high": 31.0}
+            scores = {"metrics": {"BLEU-4": {**entry, "method": "made up"}}}
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_text(folder / "predictions" / f"{run.task}.jsonl", lines)
+        write_json(folder / "scores" / f"{run.task}.json", {"task": run.task, **scores})
+    return study
+
+
+def _write_questions(root: Path, images: Iterator[Path], draw: random.Random) -> None:
+    problems: dict[str, Any] = {}
+    for number in range(NUM_QUESTIONS):
+        has_image = number < NUM_WITH_IMAGE
+        choices = [_sentence(draw, 5) for _ in range(draw.choice((2, 2, 3, 4)))]
+        question_id = str(number + 1)
+        problems[question_id] = {
+            "question": _sentence(draw, 12) + "?",
+            "choices": choices,
+            "answer": draw.randrange(len(choices)),
+            "hint": _sentence(draw, draw.randint(10, 90)) if number % 2 else "",
+            "image": "image.jpg" if has_image else None,
+            "task": "closed choice",
+            "grade": draw.choice(GRADES),
+            "subject": draw.choice(SUBJECTS),
+            "topic": "topic",
+            "category": "category",
+            "skill": _sentence(draw, 6),
+            "lecture": "",
+            "solution": "",
+            "split": "test",
+        }
+        if has_image:
+            target = root / "images/test" / question_id / "image.jpg"
+            target.parent.mkdir(parents=True)
+            shutil.copyfile(next(images), target)
+    write_json(root / "problems.json", problems)
+    write_json(root / "pid_splits.json", {"train": [], "val": [], "test": list(problems)})
+
+
+def _write_captions(root: Path, images: Iterator[Path], draw: random.Random) -> list[int]:
+    rows = []
+    (root / "images").mkdir(parents=True)
+    for number in range(NUM_CAPTIONS):
+        shutil.copyfile(next(images), root / "images" / f"{number}.jpg")
+        captions = [_sentence(draw, 10) for _ in range(5)]
+        rows.append({"image": f"{number}.jpg", "caption": captions})
+    write_json(root / "karpathy/coco_karpathy_test.json", rows)
+    write_references(root, "test")
+    return list(range(NUM_CAPTIONS))
+
+
+def _sentence(draw: random.Random, num_words: int) -> str:
+    return " ".join(
+        "".join(draw.choices(_SYLLABLES, k=draw.choice((1, 2, 2, 3)))) for _ in range(num_words)
+    )
+
+
+def _images(folder: Path | None) -> Iterator[Path]:
+    """Yield photos of a folder, or twenty smooth generated pictures of 640 x 480, over and over."""
+    if folder is not None:
+        found = sorted(folder.rglob("*.jpg"))
+        if not found:
+            sys.exit(f"{folder}: no .jpg files")
+        return itertools.cycle(found)
+    target = Path(tempfile.mkdtemp())
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(20):
+        coarse = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        paths.append(target / f"{number}.jpg")
+        Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(paths[-1])
+    return itertools.cycle(paths)
+
+
+def _sizes(page_dir: Path) -> dict[str, int]:
+    def total(paths: Sequence[Path]) -> int:
+        return sum(path.stat().st_size for path in paths)
+
+    return {
+        "index.html": (page_dir / "index.html").stat().st_size,
+        "data, questions": total(list((page_dir / "data").glob("scienceqa*"))),
+        "data, captions": total(list((page_dir / "data").glob("coco*"))),
+        "thumbnails (7,017)": total(list((page_dir / "images").rglob("*.webp"))),
+    }
+
+
+def _browse(page_file: Path, slowdown: float) -> Iterator[tuple[str | float, ...]]:
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        sys.exit("needs chromium or google-chrome on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        session = page.context.new_cdp_session(page)
+        session.send("Emulation.setCPUThrottlingRate", {"rate": slowdown})
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def busy_milliseconds() -> float:
+            metrics = session.send("Performance.getMetrics")["metrics"]
+            return next(1000 * row["value"] for row in metrics if row["name"] == "TaskDuration")
+
+        page.goto(page_file.resolve().as_uri(), wait_until="load")
+        page.wait_for_function("performance.getEntriesByType('paint').length > 1")
+        yield (
+            "first paint",
+            page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"),
+        )
+        for kind, section in (("questions", QUESTIONS), ("captions", CAPTIONS)):
+            started = time.perf_counter()
+            page.evaluate(f"document.querySelector('{section}').scrollIntoView()")
+            page.wait_for_selector(f"{section} .item")
+            yield f"{kind} ready", 1000 * (time.perf_counter() - started)
+        rare = page.inner_text(f"{QUESTIONS} .item h4").split()[0]
+        cases = (
+            ("questions, letter", QUESTIONS, "text", "a"),
+            ("questions, rare word", QUESTIONS, "text", rare),
+            ("questions, runs disagree", QUESTIONS, "outcome", "disagree"),
+            ("questions, category", QUESTIONS, "context", "IMG"),
+            ("captions, letter", CAPTIONS, "text", "a"),
+            ("captions, runs disagree", CAPTIONS, "outcome", "disagree"),
+            ("captions, order", CAPTIONS, "order", "overlap"),
+        )
+        for name, section, field, value in cases:
+            times, busy = [], []
+            for _ in range(REPETITIONS):
+                before = busy_milliseconds()
+                times.append(page.evaluate(_FILTER, [section, field, value]))
+                busy.append(busy_milliseconds() - before)
+                page.evaluate(f"document.querySelector('{section} form').reset()")
+                page.wait_for_timeout(50)
+            yield name, statistics.median(times), max(times), statistics.median(busy)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
