@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 UNCERTAINTY = 0.15
 """Part by which a prediction may be off: a run is refused only where it is too large even so."""
-MAX_ALTERNATIVES = 4
+MAX_ALTERNATIVES = 5
 _LONGEST_ROWS = 1024
 _SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
 _SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
@@ -182,6 +182,12 @@ def _bases(run: RunSettings, device: DeviceType) -> Iterator[Alternative]:
         note = "frozen weights are rounded"
         yield Alternative({"backbones.quantization": "int8"}, 0, note)
         yield Alternative({"backbones.quantization": "int4"}, 0, note)
+        if not run.optimization.gradient_checkpointing:
+            both = {
+                "backbones.quantization": "int4",
+                "optimization.gradient_checkpointing": True,
+            }
+            yield Alternative(both, 0, f"{note}; takes longer")
     if run.features.mode == "online":
         note = "another method: no adapters inside the tower"
         yield Alternative({"features.mode": "cached"}, 0, note)

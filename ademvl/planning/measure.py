@@ -5,7 +5,8 @@ libraries, or what an operator allocates inside itself.
 """
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -67,3 +68,20 @@ class TensorMemory(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, forget)
         self.live_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+
+@contextmanager
+def values_unknown() -> Iterator[None]:
+    """Let models of transformers run on `meta`, where tensors have shapes but no values.
+
+    They look whether the positions of a batch belong to several packed texts; ours never do.
+    """
+    from transformers import masking_utils
+
+    name = "find_packed_sequence_indices"
+    original = getattr(masking_utils, name)
+    setattr(masking_utils, name, lambda position_ids: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, original)

@@ -3,8 +3,8 @@
 The formulas list what autograd keeps for the backward pass in the modules as they are: the decoder
 layers of transformers' Llama with SDPA attention, open_clip's vision transformer, this package's
 fusion. Frozen weights keep no input, because they get no gradient. `benchmarks/plan_predictions.py`
-compares them with what tensors really take; on the CPU, in fp32 and bf16, they agree within 15 %.
-Quantised weights, and what CUDA's own libraries hold, are not checked there.
+compares them with what tensors really take: on the CPU, in fp32 and bf16 and with quantised
+weights, they agree within 15 %. What CUDA's own libraries hold is not checked there.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ time is measured; what a run learns, reads or writes has no part in it.
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -93,13 +93,20 @@ def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict
     return rates
 
 
-def probe_run(run: RunSettings, rows: Sequence[Row], *, budget_seconds: float) -> Rate | None:
+def probe_run(
+    run: RunSettings,
+    rows: Sequence[Row],
+    *,
+    budget_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Rate | None:
     """Measure how fast a run trains on the device that it would train on.
 
     Args:
         run: settings; its data and weights are not read.
         rows: a sample of its training rows.
         budget_seconds: time for the steps; building models comes on top.
+        clock: gives the time in seconds.
 
     Returns:
         The rate; None where not even a few layers fit.
@@ -119,7 +126,7 @@ def probe_run(run: RunSettings, rows: Sequence[Row], *, budget_seconds: float) -
         part = dataclasses.replace(sizes, llm=llm)
         limit = budget_seconds / len(layers)
         wanted = passes if not seconds else passes[: len(next(iter(seconds.values())))]
-        seconds[count] = _time_passes(run, part, numerics, wanted, device, limit=limit)
+        seconds[count] = _time_passes(run, part, numerics, wanted, device, limit=limit, clock=clock)
     timed = min(map(len, seconds.values()))
     total = _extrapolate({n: sum(t[:timed]) for n, t in seconds.items()}, sizes.llm.layers)
     flops = sum(training_flops(sizes, numerics, as_batch(each)).total for each in passes[:timed])
@@ -168,6 +175,7 @@ def _time_passes(
     device: "torch.device",
     *,
     limit: float,
+    clock: Callable[[], float],
 ) -> list[float]:
     """Time steps of one pass each, until the limit; the first is done twice and not counted."""
     import torch
@@ -178,16 +186,16 @@ def _time_passes(
     seconds: list[float] = []
     with fast_cpu():
         trainer.step(0)
-        started = time.monotonic()
+        started = clock()
         for number in range(len(passes)):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            before = time.monotonic()
+            before = clock()
             trainer.step(number)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            seconds.append(time.monotonic() - before)
-            if len(seconds) >= _MIN_PASSES and time.monotonic() - started > limit:
+            seconds.append(clock() - before)
+            if len(seconds) >= _MIN_PASSES and clock() - started > limit:
                 break
     return seconds
 

@@ -101,6 +101,9 @@ def _memory_lines(plan: StudyPlan, run: RunPlan) -> Iterator[str]:
         yield from (f"            {line}" for line in wrap(", ".join(parts), _WIDTH - 14))
         how = "without" if run.is_checkpointed else "with"
         yield f"            {how} gradient checkpointing {gib(run.other_checkpointing)}"
+    if run.alternatives:
+        yield "            would fit with"
+        yield from (f"            - {each}" for each in run.alternatives)
     yield f"evaluation  {gib(run.evaluation_memory)}, {run.evaluation_rows} items at once"
 
 
@@ -131,14 +134,14 @@ def _assumptions(plan: StudyPlan) -> Iterator[str]:
     for rate in {run.rate for run in plan.runs if run.rate}:
         how = "" if len(rate.layers) == 1 else f" with {rate.layers[0]} and {rate.layers[1]} layers"
         yield (
-            f"hours by a probe on {rate.device}: {rate.passes} passes{how}, "
+            f"time by a probe on {rate.device}: {rate.passes} passes{how}, "
             f"{rate.flops_per_second / 1e12:.3g} TFLOP/s; loading weights, decoding images and "
             "evaluation at another rate are left out"
         )
     if plan.target.gpu is not None and not any(run.rate for run in plan.runs):
         low, high = UTILIZATION_RANGE
         yield (
-            f"hours: GPUs reach {low:.0%} to {high:.0%} of their rate with such models; loading "
+            f"time: GPUs reach {low:.0%} to {high:.0%} of their rate with such models; loading "
             "weights, decoding images and talk between GPUs are left out"
         )
     yield from plan.assumptions

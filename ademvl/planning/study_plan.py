@@ -19,7 +19,7 @@ from ademvl.planning.disk import (
     result_disk,
     source_disk,
 )
-from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
+from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
 from ademvl.planning.memory import (
     DeviceType,
     Memory,
@@ -113,6 +113,7 @@ class RunPlan:
         flops: operations.
         seconds: of training and evaluation; None where unknown.
         rate: from which they follow, if it was measured.
+        alternatives: settings that would fit, where the run does not fit the GPU.
     """
 
     name: str
@@ -130,6 +131,7 @@ class RunPlan:
     flops: RunFlops
     seconds: RunSeconds | None
     rate: "Rate | None"
+    alternatives: tuple[str, ...] = ()
 
     @property
     def num_trained(self) -> int:
@@ -270,6 +272,7 @@ def _plan_run(
         seconds = RunSeconds(training.times(1 / target.count), evaluation, target.count)
     elif target.gpu is not None and device == "cuda":
         seconds = run_seconds(run, sizes, numerics, flops, workload, target)
+    memory = predicted.predict()
     asked = largest_evaluation_batch(run, workload)
     return RunPlan(
         name=run.name,
@@ -281,7 +284,7 @@ def _plan_run(
         frozen=sizes.llm.parameters + sizes.online * sizes.vision.parameters,
         device=device,
         batch=batch,
-        memory=predicted.predict(),
+        memory=memory,
         other_checkpointing=training_memory(
             sizes,
             other,
@@ -301,7 +304,20 @@ def _plan_run(
         flops=flops,
         seconds=seconds,
         rate=rate,
+        alternatives=_alternatives(run, target, workload, needed=memory.total) if trains else (),
     )
+
+
+def _alternatives(
+    run: RunSettings, target: Target, workload: Workload, *, needed: int
+) -> tuple[str, ...]:
+    """Return settings with which a run that is too large for the GPU would fit."""
+    if target.gpu is None or not wants_gpu(run.backbones) or needed <= target.gpu.memory_bytes:
+        return ()
+    found = settings_that_fit(
+        run, target.gpu.memory_bytes, device="cuda", rows=workload.training.longest
+    )
+    return tuple(map(str, found)) or ("none of the settings known here",)
 
 
 def largest_evaluation_batch(run: RunSettings, workload: Workload) -> MicroBatch:

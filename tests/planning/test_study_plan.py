@@ -1,6 +1,8 @@
 """Protects the plan of a study: its numbers, its text, its JSON, and how fast it comes."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -100,6 +102,14 @@ def test_run_of_an_unknown_model_is_left_out_with_the_reason(tmp_path):
     assert "not planned: captions: backbones.llm" in render_plan(plan)
 
 
+def test_run_too_large_for_the_gpu_comes_with_settings_that_fit():
+    plan = plan_study(load_study(PAPER), Target(gpu=gpu_by_name("V100-16GB")))
+    text = render_plan(plan)
+    assert "DOES NOT FIT into 15.8 GiB" in text
+    assert "would fit with" in text
+    assert "backbones.quantization: int4" in text
+
+
 @pytest.mark.parametrize("changes", [{"utilization": 0.0}, {"utilization": 1.5}, {"count": 0}])
 def test_impossible_targets_are_refused(changes):
     with pytest.raises(SettingsError):
@@ -119,6 +129,26 @@ def test_verb_prints_json_without_importing_torch():
     assert plain["target"]["gpu"]["name"] == "T4"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not imported & {"torch", "transformers", "open_clip"}
+
+
+def test_documented_plan_is_what_the_verb_prints(tmp_path, pytestconfig):
+    page = PROJECT_ROOT / "docs" / "planning.md"
+    text = page.read_text(encoding="utf-8")
+    command = re.search(r"^ademvl (plan --study .*)$", text, flags=re.MULTILINE)[1]
+    arguments = command.replace("workflow/", f"{PROJECT_ROOT}/workflow/").split()
+    printed = subprocess.run(
+        [sys.executable, "-m", "ademvl", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,  # where no data is
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+    ).stdout
+    shown = re.search(r"```text\n(.*?)```", text, flags=re.DOTALL)[1]
+    if pytestconfig.getoption("--update-golden"):
+        page.write_text(text.replace(shown, printed), encoding="utf-8")
+        return
+    assert shown == printed, "run this test with --update-golden and review the page"
 
 
 def test_verb_writes_settings_when_asked(tmp_path):
