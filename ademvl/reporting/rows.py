@@ -96,7 +96,7 @@ def gap_notes(run: RunResult) -> Iterable[str]:
     by_state = {state: [seed for seed in run.seeds if seed.state == state] for state in GAPS}
     for seed in by_state["failed"]:
         if seed.failure:
-            message = seed.failure.message.rstrip(".")
+            message = seed.failure.message.rstrip(".:")
             shown = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
             number, step = seed.settings.seed, seed.failure.step
             yield f"{run.label}, seed {number}, failed (ademvl {step}): {shown}."

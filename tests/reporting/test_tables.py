@@ -196,15 +196,17 @@ def test_written_files_are_the_same_bytes_every_time(finished: SyntheticStudy) -
     }
 
 
-@pytest.mark.parametrize("key", [key for key in TABLE_KEYS if key not in MEASURED_KEYS])
-def test_table_does_not_depend_on_what_training_took(finished: SyntheticStudy, key: str) -> None:
+def test_tables_of_scores_do_not_depend_on_what_training_took(finished: SyntheticStudy) -> None:
     output = finished.study.results_dir / "tables"
     contents = []
-    for seconds, speed in ((61.5, "10.0"), (99.9, "3.3")):
+    for seconds, speed in (("61.5", "10.0"), ("99.9", "3.3")):
         for path in finished.study.results_dir.glob("runs/*/*/provenance.json"):
-            path.write_text(path.read_text().replace("61.5", str(seconds)))
+            path.write_text(path.read_text().replace("61.5", seconds))
         for path in finished.study.results_dir.glob("runs/*/*/metrics.csv"):
             path.write_text(path.read_text().replace("10.0", speed))
         write_tables(finished.study, output, reported_dir=REPORTED_DIR)
-        contents.append([(output / f"{key}.{suffix}").read_text() for suffix in TABLE_SUFFIXES])
-    assert contents[0] == contents[1]
+        contents.append({path.name: path.read_bytes() for path in output.iterdir()})
+    changed = {
+        name.partition(".")[0] for name in contents[0] if contents[0][name] != contents[1][name]
+    }
+    assert changed == set(MEASURED_KEYS)
