@@ -7,6 +7,7 @@ the scores are the same.
 from collections.abc import Iterable
 from statistics import mean, median
 
+from ademvl.config.run import RELEASED
 from ademvl.reporting.columns import columns_of
 from ademvl.reporting.layout import Block, Cell, Column, Row, Section, Table
 from ademvl.reporting.reported import ReportedNumbers
@@ -71,6 +72,8 @@ def _cost_notes(run: RunResult, seed: SeedResult) -> Iterable[str]:
         yield from gap_notes(run)
     elif seed.cost.adapter_of:
         yield f"Evaluates the adapter of run {seed.cost.adapter_of}: training was spent once."
+    elif run.settings.adapter == RELEASED:
+        yield "Evaluates a released adapter: what its training took is not known."
 
 
 def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:

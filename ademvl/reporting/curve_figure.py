@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from ademvl.config.run import TRAINED
 from ademvl.reporting.plotting import (
     COLORS,
     GREY,
@@ -49,7 +50,8 @@ def draw_learning_curves(results: StudyResults) -> "Figure":
 
 
 def _takes_adapter(run: RunResult) -> bool:
-    return any(seed.cost.adapter_of for seed in run.seeds)
+    """Tell whether the run evaluates an adapter that it did not train, and has no curve."""
+    return run.settings.adapter != TRAINED
 
 
 def curves_of(run: RunResult) -> list[Curve]:

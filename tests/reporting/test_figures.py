@@ -136,6 +136,16 @@ def test_every_seed_is_a_thin_line_around_the_mean(finished: SyntheticStudy) -> 
     assert len(captions.lines) == 1
 
 
+def test_run_that_takes_an_adapter_has_no_curve(finished: SyntheticStudy) -> None:
+    finished.raw["runs"]["again"] = {"adapter": "adem", "evaluation": {"answer_by": "likelihood"}}
+    for seed in (0, 1):
+        finished.finish_scienceqa("again", {"AVG": (9, 10)}, seed=seed)
+    with plotting():
+        questions = draw_learning_curves(read_results(finished.study)).axes[0]
+    labels = [text.get_text() for text in questions.get_legend().get_texts()]
+    assert [label.partition(" (")[0] for label in labels] == ["ADEM-VL", "text-only control"]
+
+
 def test_many_runs_have_a_panel_each(finished: SyntheticStudy) -> None:
     for number in range(MAX_SERIES):
         finished.raw["runs"][f"run_{number}"] = {"label": f"number {number}"}
