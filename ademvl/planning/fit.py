@@ -21,9 +21,9 @@ from ademvl.planning.memory import (
     Numerics,
     training_memory,
 )
+from ademvl.planning.rows import Row
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters
-from ademvl.planning.workload import Row
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample

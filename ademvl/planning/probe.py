@@ -21,8 +21,9 @@ from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
 from ademvl.planning.free_memory import free_memory
 from ademvl.planning.memory import DeviceType, ModelSizes, Numerics, training_memory
+from ademvl.planning.rows import Row
 from ademvl.planning.schedule import as_batch, simulated_passes
-from ademvl.planning.workload import Row, workload_of
+from ademvl.planning.workload import workload_of
 
 if TYPE_CHECKING:
     import torch

@@ -32,6 +32,8 @@ def _headline(plan: StudyPlan) -> str:
     target = plan.target
     jobs = sum(run.seeds for run in plan.runs)
     runs = f"{plan.study}: {len(plan.runs)} runs, {jobs} with all seeds"
+    if all(run.device == "cpu" for run in plan.runs) and not any(run.rate for run in plan.runs):
+        return f"{runs}; on the CPU, where --probe predicts time"
     if target.gpu is None and any(run.rate for run in plan.runs):
         return f"{runs}; time by a probe on this machine"
     if target.gpu is None:

@@ -9,7 +9,8 @@ from ademvl.config.run import RunSettings
 from ademvl.planning.devices import Gpu
 from ademvl.planning.flops import evaluation_flops, tower_flops, training_flops
 from ademvl.planning.memory import BYTES, MicroBatch, ModelSizes, Numerics, llm_weight_bytes
-from ademvl.planning.workload import Row, Workload
+from ademvl.planning.rows import Row
+from ademvl.planning.workload import Workload
 
 UTILIZATION = 0.3
 UTILIZATION_RANGE = (0.15, 0.45)

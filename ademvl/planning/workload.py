@@ -6,17 +6,15 @@ it is not there, published sizes and assumed lengths stand in, and the plan says
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import RunSettings
-from ademvl.data.captions import KARPATHY_IMAGES, karpathy_file, normalize_caption
+from ademvl.data.captions import karpathy_file, normalize_caption
 from ademvl.data.examples import (
     Example,
     scienceqa_evaluation_examples,
@@ -26,50 +24,21 @@ from ademvl.data.instructions import INSTRUCTION_FILE
 from ademvl.data.prompts import (
     CAPTION_MAX_WORDS,
     CAPTION_PROMPT,
-    IMAGE_PREFIX,
-    NO_IMAGE_PREFIX,
 )
-from ademvl.data.scienceqa import OFFICIAL_IMAGES, OFFICIAL_PROBLEMS, ScienceQA, load_scienceqa
+from ademvl.data.scienceqa import ScienceQA, load_scienceqa
 from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer
 from ademvl.errors import DataError, WeightsError
 from ademvl.files import read_json
 from ademvl.llm.source import find_llm
+from ademvl.planning.assumed import assumed_rows, published_sizes, text_lengths
+from ademvl.planning.rows import Row, num_inserted
 
-LENGTHS_FILE = Path(__file__).with_name("text_lengths.yaml")
-CAPTIONS_PER_IMAGE = 5
-KARPATHY_CAPTIONS = 566_747
-"""Captions of the Karpathy train split: coco_karpathy_train.json of LAVIS."""
-OFFICIAL_COCO = {"train": (414_113, 82_783), "val": (202_654, 40_504)}
-"""Captions and images of COCO 2014 (arXiv 1504.00325)."""
-ALPACA_ITEMS = 52_002
-"""Items of Alpaca's alpaca_data.json, the text-only part of LaVIN's instructions."""
-INSTRUCTION_IMAGES, INSTRUCTION_IMAGE_ITEMS = 81_479, 157_712
-"""Images and conversations of LLaVA-Instruct-150K. LaVIN's file has an item for each question and
-answer, and so more of them: how many is known when it is there."""
-MME_QUESTIONS, MME_IMAGES = 2_374, 1_187
-"""Of the MME benchmark (arXiv 2306.13394), two questions an image."""
 _FEWER_INSTRUCTIONS = (
     "instruction: an item for each of LLaVA-Instruct-150K's conversations; LaVIN's file has one "
     "for each question and answer, so there are more, and more steps, than shown"
 )
 _SAMPLE, _LONGEST = 1000, 64
-_LENGTH_GROUPS = 20
 _REMEDY = "Correct the file, or make the data again (`snakemake data`)."
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a row of text takes.
-
-    Attributes:
-        width: tokens, prefix and slots included.
-        scored: answer tokens.
-        has_image: whether it brings an image.
-    """
-
-    width: int
-    scored: int
-    has_image: bool
 
 
 @dataclass(frozen=True)
@@ -117,26 +86,21 @@ def workload_of(run: RunSettings, dataset: DatasetSettings) -> Workload:
     """Return what a run has to do; reads its data where that is there."""
     assumptions: list[str] = []
     tokenizer = _tokenizer(run)
-    splits = {
-        part: _split(run, dataset, part, tokenizer, assumptions)
-        for part in ("training", "evaluation")
-    }
-    return Workload(splits["training"], splits["evaluation"], tuple(dict.fromkeys(assumptions)))
-
-
-Part = Literal["training", "evaluation"]
+    training = _split(run, dataset, "training", tokenizer, assumptions)
+    evaluation = _split(run, dataset, "evaluation", tokenizer, assumptions)
+    return Workload(training, evaluation, tuple(dict.fromkeys(assumptions)))
 
 
 def _split(
     run: RunSettings,
     dataset: DatasetSettings,
-    part: str,
+    part: Literal["training", "evaluation"],
     tokenizer: SentencePieceTokenizer | None,
     assumptions: list[str],
 ) -> Split:
     is_training = part == "training"
     read = _training_texts if is_training else _evaluation_texts
-    lengths = _lengths(run, dataset, is_training=is_training)
+    lengths = text_lengths(run, dataset, is_training=is_training)
     try:
         texts = read(run)
     except DataError as error:
@@ -147,11 +111,11 @@ def _split(
         assumptions.append(
             f"{run.task}: the data is not there yet; text lengths {lengths['origin']}"
         )
-        items, with_image, images = _known_sizes(run, dataset, is_training=is_training)
+        items, with_image, images = published_sizes(run, dataset, is_training=is_training)
         if run.task == "instruction" and is_training:
             assumptions.append(_FEWER_INSTRUCTIONS)
         share = with_image / items if items else 0
-        return Split(items, images, *_assumed_rows(run, lengths, share, is_training))
+        return Split(items, images, *assumed_rows(run, lengths, share, is_training))
     if tokenizer is None:
         assumptions.append(f"no tokenizer read: {lengths['per_token']} characters a token")
     rows, longest = (
@@ -194,15 +158,9 @@ def _row(
     if example.answer is not None:
         # Prompt and answer are tokenized together; the end token follows.
         scored = count(example.prompt + example.answer) - num_prompt + 1
-    width = 1 + num_prompt + scored + _num_inserted(run, count, has_image=has_image)
+    width = 1 + num_prompt + scored + num_inserted(run, count, has_image=has_image)
     room = run.prompts.max_seq_len if is_training else run.prompts.window
     return Row(min(width, room), scored, has_image)
-
-
-def _num_inserted(run: RunSettings, count: Callable[[str], int], *, has_image: bool) -> int:
-    prefix = IMAGE_PREFIX if has_image else NO_IMAGE_PREFIX
-    num_prefix = count(prefix) if run.has_image_prefix else 0
-    return num_prefix + (run.method.num_slots if has_image else 0)
 
 
 def _training_texts(run: RunSettings) -> _Texts:
@@ -280,96 +238,3 @@ def _rows(path: Path) -> list[Any]:
 
 def _sample(items: Sequence[Any]) -> list[Any]:
     return random.Random(0).sample(items, min(_SAMPLE, len(items)))
-
-
-@cache
-def _length_table() -> dict[str, Any]:
-    table: dict[str, Any] = yaml.safe_load(LENGTHS_FILE.read_text(encoding="utf-8"))
-    return table
-
-
-def _lengths(run: RunSettings, dataset: DatasetSettings, *, is_training: bool) -> dict[str, Any]:
-    prefix = "easy_vqa_" if dataset.source == "easy_vqa" else ""
-    name = run.task if is_training else run.evaluation_task
-    lengths: dict[str, Any] = _length_table()[prefix + name]
-    return lengths
-
-
-def _assumed_rows(
-    run: RunSettings, lengths: dict[str, Any], image_fraction: float, is_training: bool
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Return rows of assumed lengths, with and without images in the right proportion.
-
-    The second part is the longest row that can occur, if something limits it.
-    """
-    per_token, room = lengths["per_token"], run.prompts.max_seq_len
-    extra = sum(lengths.get("explanation", {}).get(part, 0) for part in run.prompts.train_format)
-
-    def count(text: str) -> int:
-        return max(1, round(len(text) / per_token))
-
-    def row(characters: int, *, has_image: bool) -> Row:
-        inserted = _num_inserted(run, count, has_image=has_image)
-        scored = lengths["scored"] if is_training else 0
-        spoken = characters + extra - (0 if is_training else per_token * lengths["scored"])
-        return Row(min(1 + inserted + round(spoken / per_token), room), scored, has_image)
-
-    if run.task == "coco_caption" and not is_training:
-        inserted = _num_inserted(run, count, has_image=True)
-        prompt = (Row(1 + inserted + count(CAPTION_PROMPT), 0, has_image=True),)
-        return prompt, prompt
-    shown = run.images == "shown"
-    num_with = round(_LENGTH_GROUPS * image_fraction)
-    groups = [("with_image", shown)] * num_with
-    groups += [("text_only", False)] * (_LENGTH_GROUPS - num_with)
-    rows = (
-        row(characters, has_image=has_image)
-        for name, has_image in groups
-        for characters in lengths[name]
-    )
-    longest = (row(lengths["most"], has_image=shown),) if "most" in lengths else ()
-    return tuple(rows), longest
-
-
-def _known_sizes(
-    run: RunSettings, dataset: DatasetSettings, *, is_training: bool
-) -> tuple[int, int, int]:
-    """Return items, items with an image, and different images of a published data set."""
-    if dataset.source == "easy_vqa":
-        return _easy_vqa_sizes(run, dataset, is_training=is_training)
-    if run.task == "scienceqa":
-        split = "train" if is_training else run.evaluation.split
-        in_test = OFFICIAL_IMAGES["test images"]
-        # train has 6,218 and val 2,097 of the 10,332 (arXiv 2209.09513)
-        images = {"test": in_test, "val": 2_097}.get(
-            split, OFFICIAL_IMAGES["images"] - in_test - 2_097
-        )
-        whole = OFFICIAL_PROBLEMS[split]
-        items = min(dataset.take.get(split, whole), whole)
-        images = round(images * items / whole)
-        return items, images, images
-    if run.task == "instruction":
-        if not is_training:
-            return MME_QUESTIONS, MME_QUESTIONS, MME_IMAGES
-        items = ALPACA_ITEMS + INSTRUCTION_IMAGE_ITEMS
-        return items, INSTRUCTION_IMAGE_ITEMS, INSTRUCTION_IMAGES
-    if not is_training:
-        images = KARPATHY_IMAGES[run.evaluation.split]
-        return images, images, images
-    if dataset.caption_splits == "official":
-        captions, images = OFFICIAL_COCO["train"]
-        return captions, captions, images
-    return KARPATHY_CAPTIONS, KARPATHY_CAPTIONS, KARPATHY_IMAGES["train"]
-
-
-def _easy_vqa_sizes(
-    run: RunSettings, dataset: DatasetSettings, *, is_training: bool
-) -> tuple[int, int, int]:
-    name = "train" if is_training else run.evaluation.split
-    if run.task == "coco_caption":
-        images = int(getattr(dataset, f"caption_{name}_images"))
-        items = images * CAPTIONS_PER_IMAGE if is_training else images
-        return items, items, images
-    questions = int(getattr(dataset, f"{name}_questions"))
-    with_image = round(questions * (1 - dataset.text_only_fraction))
-    return questions, with_image, with_image

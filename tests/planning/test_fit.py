@@ -9,7 +9,7 @@ from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.planning.fit import RunMemory, check_fits, settings_that_fit, with_changes
 from ademvl.planning.free_memory import FreeMemory
-from ademvl.planning.workload import Row
+from ademvl.planning.rows import Row
 from tests.conftest import PROJECT_ROOT
 
 GIB = 2**30

@@ -9,7 +9,8 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.planning import probe
 from ademvl.planning.free_memory import FreeMemory
 from ademvl.planning.probe import Rate, probe_run
-from ademvl.planning.workload import Row, workload_of
+from ademvl.planning.rows import Row
+from ademvl.planning.workload import workload_of
 from tests.tiny import make_run
 
 ROWS = (Row(width=40, scored=6, has_image=True), Row(width=60, scored=6, has_image=False))
