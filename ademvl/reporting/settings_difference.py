@@ -20,6 +20,7 @@ _WITHOUT_INFLUENCE = (
     "optimization.log_interval_steps",
     "optimization.state_interval_seconds",
 )
+_MAX_LABELS = 3
 _Values: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 _PATHS = ("backbones.llm", "backbones.tower_weights")
 
@@ -32,7 +33,8 @@ class Difference:
         tasks: of the runs.
         name: dotted key.
         paper: the paper's value.
-        here: value and labels of its runs; no labels where all runs of the task share it.
+        here: value and labels of its runs; no labels where all runs of the task share it, and a
+            count where most do.
     """
 
     tasks: tuple[str, ...]
@@ -64,11 +66,15 @@ def differences_to_paper(results: StudyResults, paper: Path = PAPER_STUDY) -> li
 
 
 def _labelled(values: Mapping[str, list[RunResult]]) -> _Values:
-    is_shared = len(values) == 1
-    return tuple(
-        (value, () if is_shared else tuple(dict.fromkeys(run.label for run in runs)))
-        for value, runs in values.items()
-    )
+    if len(values) == 1:
+        return tuple((value, ()) for value in values)
+    labels = {
+        value: tuple(dict.fromkeys(run.label for run in runs)) for value, runs in values.items()
+    }
+    commonest = max(labels, key=lambda value: len(labels[value]))
+    if len(labels[commonest]) > _MAX_LABELS:
+        labels[commonest] = (f"all others ({len(values[commonest])} runs)",)
+    return tuple(labels.items())
 
 
 def _first_runs(study: Study) -> dict[str, dict[str, str]]:

@@ -33,6 +33,17 @@ def test_shared_values_name_no_runs_and_others_do(synthetic: SyntheticStudy) -> 
     assert "data_dir" not in found
 
 
+def test_value_of_most_runs_is_told_as_a_count(synthetic: SyntheticStudy) -> None:
+    for number in range(4):
+        synthetic.raw["runs"][f"more_{number}"] = {"label": f"run {number}"}
+    synthetic.raw["runs"]["text_only"]["method"] = {"gamma": 0.5}
+    found = _differences(synthetic)
+    assert found["method.gamma"].here == (
+        ("0.1", ("all others (5 runs)",)),
+        ("0.5", ("text-only control",)),
+    )
+
+
 def test_flatten_joins_keys() -> None:
     content = {"usage": {"wall_seconds": 1.5}, "gpus": [], "code": "x"}
     assert list(flatten(content)) == [("usage.wall_seconds", "1.5"), ("gpus", "[]"), ("code", "x")]
