@@ -2,6 +2,7 @@
 
 import math
 
+from ademvl.config.run import RELEASED
 from ademvl.evaluation.statistics import Estimate
 from ademvl.evaluation.verdict import METHOD, verdict
 from ademvl.reporting.layout import Cell, Column, Judgement
@@ -34,6 +35,9 @@ def other_items_note(run: RunResult, table: ReportedTable) -> str:
 def judge(run: RunResult, column: Column, reported: float | None) -> Judgement | None:
     """Judge a reported number by a run's seeds; None where either is missing.
 
+    Released weights are one training and the same one that the number is about: no other seed can
+    explain a difference, so that outside of the interval nothing is left open.
+
     Args:
         run: scored on the items that the number was reported for.
         column: of the score.
@@ -54,7 +58,7 @@ def judge(run: RunResult, column: Column, reported: float | None) -> Judgement |
             ci_low=ci_low,
             ci_high=ci_high,
         )
-    if found.outcome == "cannot tell":
+    if found.outcome == "cannot tell" and run.settings.adapter != RELEASED:
         seeds = "one seed" if found.num_seeds == 1 else f"only {found.num_seeds} seeds"
         return Judgement(
             outcome="cannot-tell",

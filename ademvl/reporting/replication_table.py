@@ -134,7 +134,8 @@ def _measured_sources(
             other_items = other_items_note(run, table)
             judged = scale == "paper" and not other_items
             target = Target(table, row) if judged else None
-            state = f"seeds {seeds_text(run)}" if run.finished else run.state
+            plural = "s" if len(run.finished) > 1 else ""
+            state = f"seed{plural} {seeds_text(run)}" if run.finished else run.state
             about = f"Run {run.label}, {state}"
             about += f"; verdict on the number {against}." if judged else "."
             notes = [about, *gap_notes(run), *([other_items] if scale == "paper" else [])]

@@ -209,6 +209,22 @@ def test_verdict_is_that_of_the_rule(tables: Mapping[str, Table]) -> None:
     assert elu["measured_change"]["verdict"] == "same-direction"
 
 
+def test_released_weights_leave_nothing_open_to_other_seeds(
+    partial: SyntheticStudy, numbers: ReportedNumbers
+) -> None:
+    partial.finish_scienceqa("released", _scores(92.0))
+    outcomes = []
+    for adapter in ({}, {"adapter": "released", "released_from": "somewhere"}):
+        partial.raw["runs"]["released"].update(adapter)
+        partial.run_dir("released")
+        table = build_tables(read_results(partial.study), numbers)[0]
+        lines = [
+            line for line in _lines(table) if (line["key"], line["column"]) == ("released", "avg")
+        ]
+        outcomes.append({line["verdict"] for line in lines})
+    assert outcomes == [{"cannot-tell"}, {"not-reproduced"}]
+
+
 def test_missing_failed_and_stale_runs_say_so(tables: Mapping[str, Table]) -> None:
     lines = {line["key"]: line for line in _lines(tables[ABLATION]) if line["column"] == "measured"}
     states = {key: line["state"] for key, line in lines.items()}
