@@ -92,7 +92,7 @@ def train(
 def _checked_count(processes: int | None, gpus: int) -> int:
     count = max(1, gpus) if processes is None else processes
     if count < 1 or (gpus and count > gpus):
-        expected = f"1 to {gpus}, the GPUs that this job has" if gpus else ">= 1"
+        expected = f"1 to {gpus}: one on each GPU of this job (--gpus)" if gpus else ">= 1"
         raise SettingsError(f"--processes: {count}, expected {expected}")
     return count
 
