@@ -107,25 +107,23 @@ def main() -> None:
         )
     ]
     gpu = gpu_by_name(options.gpu) if options.gpu else present_gpu()
-    rows = []
+    output = options.output or RESULTS / f"training_step_{llm}_{device}.json"
+    rows: list[dict[str, Any]] = []
     for case in cases:
         row = dataclasses.asdict(case) | _in_child(_measure, case)
         if gpu is not None and "tflops" in row and case.precision in gpu.tflops:
             row["part_of_published_rate"] = row["tflops"] / gpu.tflops[case.precision]
         rows.append(row)
         print(_line(row), flush=True)
-    output = options.output or RESULTS / f"training_step_{llm}_{device}.json"
-    write_json(
-        output,
-        {
+        content = {
             "command": shlex.join(["python", *sys.argv]),
             "hardware": hardware(),
             "packages": package_versions(),
             "published_rates_of": gpu.name if gpu else None,
             "not_measured": _not_measured(device, llm),
             "rows": rows,
-        },
-    )
+        }
+        write_json(output, content)  # each time, so that an early end loses nothing
     print(f"written to {output}")
 
 
