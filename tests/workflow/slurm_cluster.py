@@ -95,7 +95,11 @@ class SlurmCluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: sockets lie in it
         path = f"{self.folder}/bin:{Path(sys.executable).parent}:{_path()}"
-        self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
+        self.environment = {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": path,
+            "MASTER_ADDR": "127.0.0.1",  # names of nodes are known to Slurm alone
+        }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:

@@ -17,9 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import outcome, run_to_end
@@ -186,7 +184,6 @@ def test_two_processes_in_one_job_and_across_machines_train_as_one(
     local = tmp_path / "local"
     local.mkdir()
     run_to_end(local, "train", configfile=study)
-    alone = load_file(local / ADAPTER)
     together = {"launcher": "'torchrun --standalone --nproc-per-node 2 --no-python'"}
     apart = {"slurm_partition": "both", "gpu": 0, "tasks_per_gpu": 0}
     for name, base, resources in (
@@ -197,10 +194,7 @@ def test_two_processes_in_one_job_and_across_machines_train_as_one(
         folder.mkdir()
         profile = write_profile(folder / "profile", base, train_run=resources)
         finish(submit(cluster, folder, study, profile, "train"))
-        trained = load_file(folder / ADAPTER)
-        assert trained.keys() == alone.keys()
-        for key, tensor in trained.items():
-            torch.testing.assert_close(tensor, alone[key], rtol=1e-5, atol=1e-6)
+        assert (folder / ADAPTER).read_bytes() == (local / ADAPTER).read_bytes()
         provenance = json.loads(
             (folder / ADAPTER).parents[1].joinpath("provenance.json").read_text()
         )
