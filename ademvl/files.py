@@ -19,10 +19,15 @@ _DISK_FULL_IN_RUST = tuple(f"(os error {number})" for number in DISK_FULL)  # sa
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved to `path` when the block ends without error.
 
     The file's bytes are flushed to disk before the rename; after an error nothing is left behind.
+
+    Args:
+        path: final name.
+        durable: False does not wait for the disk: for files that can be made again, and whose
+            readers bear one that a crash of the machine cut short.
 
     Raises:
         DiskFullError: there is no room; names the file.
@@ -34,8 +39,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            if durable:
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:

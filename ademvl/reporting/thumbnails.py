@@ -6,16 +6,15 @@ copied from there, so that the page's folder can be moved or sent as it is.
 """
 
 import hashlib
+import io
 import logging
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+from ademvl.files import atomic_path
 
 SIDE = 320
 QUALITY = 75
@@ -73,11 +72,16 @@ class Thumbnails:
         if target in self._written:
             return self._written[target]
         try:
-            cached, (width, height) = self._cached(image)
+            cached, (width, height), made = self._find_or_make(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             self.missing.append(image)
             return None
-        _place(cached, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if made is None or _write(made, cached):
+            _place(cached, target)
+        else:
+            with atomic_path(target, durable=False) as temporary:
+                temporary.write_bytes(made)
         href = target.relative_to(self._page_dir).as_posix()
         self._written[target] = Thumbnail(href, width, height)
         return self._written[target]
@@ -93,8 +97,8 @@ class Thumbnails:
                 "%d images could not be read, such as %s", len(self.missing), self.missing[0]
             )
 
-    def _cached(self, image: Path) -> tuple[Path, tuple[int, int]]:
-        """Return an image's thumbnail in the cache, made where it is not there, and its size."""
+    def _find_or_make(self, image: Path) -> tuple[Path, tuple[int, int], bytes | None]:
+        """Return a thumbnail's place in the cache, its size, and its bytes unless it is there."""
         from PIL import Image
 
         status = image.stat()
@@ -103,14 +107,12 @@ class Thumbnails:
         path = self._cache_dir / digest[:2] / f"{digest[2:34]}.webp"
         try:
             with Image.open(path) as thumbnail:
-                return path, thumbnail.size
+                return path, thumbnail.size, None
         except (OSError, SyntaxError):  # not there, or cut short when the machine went down
-            picture = _shrink(image)
-        _write(picture, path)
-        return path, picture.size
+            return path, *_shrink(image)
 
 
-def _shrink(image: Path) -> "Picture":
+def _shrink(image: Path) -> tuple[tuple[int, int], bytes]:
     from PIL import Image, ImageOps
 
     with Image.open(image) as source:
@@ -118,27 +120,32 @@ def _shrink(image: Path) -> "Picture":
         upright = ImageOps.exif_transpose(source)
         picture = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
     picture.thumbnail((SIDE, SIDE))
-    return picture
+    content = io.BytesIO()
+    picture.save(content, format="WEBP", quality=QUALITY, method=1)
+    return picture.size, content.getvalue()
 
 
-def _write(picture: "Picture", path: Path) -> None:
-    """Write a thumbnail, atomically but without waiting for the disk: it can be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _write(content: bytes, path: Path) -> bool:
+    """Write a thumbnail to the cache without waiting for the disk; False where that is not allowed.
+
+    Raises:
+        DiskFullError: there is no room.
+    """
     try:
-        picture.save(temporary, format="WEBP", quality=QUALITY, method=1)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic_path(path, durable=False) as temporary:
+            temporary.write_bytes(content)
+    except OSError:
+        return False
+    return True
 
 
 def _place(cached: Path, target: Path) -> None:
     """Let `target` be the cached file, as a link where the file system can, else as a copy."""
     if target.is_file() and target.samefile(cached):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         os.link(cached, target)
     except OSError:
-        shutil.copyfile(cached, target)
+        with atomic_path(target, durable=False) as temporary:
+            shutil.copyfile(cached, temporary)

@@ -50,6 +50,23 @@ def test_changed_image_gets_a_new_thumbnail(tmp_path: Path, image: Path) -> None
     assert (tmp_path / "page/images/g/1.webp").read_bytes() != before
 
 
+def test_damaged_thumbnail_is_made_anew(tmp_path: Path, image: Path) -> None:
+    Thumbnails(tmp_path / "cache", tmp_path / "first").add(image, group="g", name="1")
+    (cached,) = (tmp_path / "cache").rglob("*.webp")
+    cached.write_bytes(b"")
+    found = Thumbnails(tmp_path / "cache", tmp_path / "second").add(image, group="g", name="1")
+    assert found.width == SIDE
+    assert (tmp_path / "second" / found.href).stat().st_size > 0
+
+
+def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "cache").write_text("a file stands where the folder should be")
+    thumbnails = Thumbnails(tmp_path / "cache", tmp_path / "page")
+    found = thumbnails.add(image, group="g", name="1")
+    assert (tmp_path / "page" / found.href).stat().st_size > 0
+    assert thumbnails.missing == []
+
+
 def test_names_that_are_no_file_names_are_replaced(tmp_path: Path, image: Path) -> None:
     found = Thumbnails(tmp_path / "cache", tmp_path / "page").add(image, group="g", name='../"x')
     assert ".." not in found.href
