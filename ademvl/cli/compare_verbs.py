@@ -45,6 +45,9 @@ def _effects(options: argparse.Namespace) -> int:
         raise SettingsError(f"{options.study}: names no base_runs, so there are no effects")
     effects = measure_effects(study, seed=options.seed)
     print(effects_table(effects), end="")
+    measured = [effect.difference for effect in effects if effect.difference]
+    if any(found.num_seeds == (1, 1) for found in measured):
+        print("one seed: these intervals do not cover the chance of training", file=sys.stderr)
     for effect in effects:
         if effect.reason:
             print(f"{effect.factor.run}: {effect.reason}", file=sys.stderr)

@@ -66,6 +66,8 @@ def test_command_line_prints_effects_and_refuses_studies_without_base_runs(
 ) -> None:
     path = study.root / "results/tiny/study.yaml"
     assert main(["effects", str(path)]) == 0
-    assert "`method.gamma`" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "`method.gamma`" in printed.out
+    assert "one seed: these intervals do not cover the chance of training" in printed.err
     path.write_text(path.read_text().replace("base_runs:\n- adem\n", ""))
     assert main(["effects", str(path)]) == 2
