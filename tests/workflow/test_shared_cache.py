@@ -47,7 +47,7 @@ def start(study: Path) -> subprocess.Popen[str]:
 def kill(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+        process.communicate()
 
 
 def finish(process: subprocess.Popen[str]) -> str:
