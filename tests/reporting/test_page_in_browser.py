@@ -49,8 +49,10 @@ def page(opened: Visit) -> "Page":
     return opened.page
 
 
-def _count(page: "Page", browser: str) -> str:
-    return page.inner_text(f"{browser} .count")
+def _await_count(page: "Page", browser: str, text: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(f"{browser} .count")).to_have_text(text)
 
 
 def _choose(page: "Page", browser: str, **values: str) -> None:
@@ -174,20 +176,20 @@ def test_reported_rows_stay_in_their_groups(page: "Page") -> None:
 
 
 def test_questions_are_filtered_by_outcome_category_and_text(page: "Page") -> None:
-    assert _count(page, QUESTIONS) == "45 questions"
+    _await_count(page, QUESTIONS, "45 questions")
     _choose(page, QUESTIONS, first="0", first_is="wrong")
-    assert _count(page, QUESTIONS) == "9 of 45 questions"
+    _await_count(page, QUESTIONS, "9 of 45 questions")
     assert len(page.query_selector_all(f"{QUESTIONS} .item")) == 9
     _choose(page, QUESTIONS, first="0", first_is="right", second="2", second_is="wrong")
-    assert _count(page, QUESTIONS) == "18 of 45 questions"
+    _await_count(page, QUESTIONS, "18 of 45 questions")
     page.click(f"{QUESTIONS} button[type=reset]")
-    page.wait_for_function(f"document.querySelector('{QUESTIONS} .count').innerText[0] === '4'")
+    _await_count(page, QUESTIONS, "45 questions")
     _choose(page, QUESTIONS, outcome="none")
-    assert _count(page, QUESTIONS) == "5 of 45 questions"
+    _await_count(page, QUESTIONS, "5 of 45 questions")
     _choose(page, QUESTIONS, outcome="all", context="IMG", subject="NAT")
-    assert _count(page, QUESTIONS) == "15 of 45 questions"
+    _await_count(page, QUESTIONS, "15 of 45 questions")
     page.fill(f"{QUESTIONS} input[name=text]", "SQUARE 31")
-    assert _count(page, QUESTIONS) == "1 of 45 questions"
+    _await_count(page, QUESTIONS, "1 of 45 questions")
     assert page.text_content(f"{QUESTIONS} .item .about").startswith("31 · natural science")
     marks = page.eval_on_selector_all(f"{QUESTIONS} h4 mark", "all => all.map(m => m.textContent)")
     assert marks == ["square"]
@@ -203,7 +205,7 @@ def test_pages_turn_and_keyboard_reaches_the_first_item(page: "Page") -> None:
 
 def test_captions_are_searched_and_ordered(page: "Page") -> None:
     page.fill(f"{CAPTIONS} input[name=text]", "square 3")
-    assert _count(page, CAPTIONS) == "1 of 6 images"
+    _await_count(page, CAPTIONS, "1 of 6 images")
     assert page.text_content(f"{CAPTIONS} .item h4") == "Image 3"
     assert "square 3" in page.text_content(f"{CAPTIONS} .references")
 
