@@ -27,20 +27,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import BackboneSettings, OptimizationSettings
 from ademvl.cpu_kernels import fast_cpu
-from ademvl.data.collate import TokenizedExample
-from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.files import write_json
 from ademvl.llm.loading import DTYPES, load_llm
 from ademvl.model import VisionLanguageModel
@@ -48,14 +43,19 @@ from ademvl.out_of_memory import is_out_of_memory
 from ademvl.planning.devices import gpu_by_name, present_gpu
 from ademvl.planning.flops import training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics
-from ademvl.planning.random_model import random_images
-from ademvl.planning.shapes import LlmShape, VisionShape, llm_shape, vision_shape
+from ademvl.planning.random_model import (
+    random_example,
+    random_images,
+    random_llama,
+    random_tower,
+)
+from ademvl.planning.rows import Row
+from ademvl.planning.shapes import LlmShape, llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters
 from ademvl.reporting.provenance import hardware, package_versions, peak_memory_mib
 from ademvl.training.loop import Trainer
 from ademvl.training.optimizer import build_optimizer
 from ademvl.training.order import StepPlan
-from ademvl.vision.tower import VisionTower
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 3
@@ -218,7 +218,7 @@ def _sizes(case: Case) -> ModelSizes:
 
 def _trainer(case: Case, sizes: ModelSizes, device: torch.device, folder: Path) -> Trainer:
     llm = _random_llm(sizes.llm, case, device, folder)
-    tower = _random_tower(sizes.vision).to(device) if sizes.online else None
+    tower = random_tower(sizes.vision, str(device)) if sizes.online else None
     model = VisionLanguageModel(llm, sizes.method, tower, tower_width=sizes.vision.width)
     model.move_adapter(device)
     model.initialize(0)
@@ -232,11 +232,12 @@ def _trainer(case: Case, sizes: ModelSizes, device: torch.device, folder: Path) 
         loss_group_size=min(2, case.batch),
     )
     parameters = dict(model.named_trainable_parameters())
+    row = Row(width=case.text, scored=case.scored, has_image=True)
     return Trainer(
         model.train(),
         parameters,
         build_optimizer(parameters.items(), optimization),
-        rows=[_row(number, case, sizes) for number in range(case.batch)],
+        rows=[random_example(sizes, row, number=number) for number in range(case.batch)],
         visual_source=_Images(sizes, case.batch),
         plan=StepPlan(case.batch, 0, optimization),
         precision=case.precision,  # type: ignore[arg-type]
@@ -253,38 +254,10 @@ class _Images:
         return self._images
 
 
-def _row(number: int, case: Case, sizes: ModelSizes) -> TokenizedExample:
-    ids = np.random.default_rng(number).integers(3, sizes.llm.vocabulary, case.text, np.int32)
-    labels = np.full(case.text, IGNORED_LABEL, np.int32)
-    labels[-case.scored :] = ids[-case.scored :]
-    return TokenizedExample(
-        item_id=str(number),
-        ids=ids,
-        labels=labels,
-        slot_start=3,
-        num_slots=sizes.method.num_slots,
-        image=Path(f"{number}.png"),
-        is_shortened=False,
-    )
-
-
 def _random_llm(shape: LlmShape, case: Case, device: torch.device, folder: Path) -> Any:
     """Make weights in their final precision; those in fewer bits are loaded from a folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.ffn_width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        attn_implementation="sdpa",
-    )
-    with _default_dtype(DTYPES[case.precision]), torch.device(device):  # type: ignore[index]
-        torch.manual_seed(0)
-        llm: Any = LlamaForCausalLM(config)
+    torch.manual_seed(0)
+    llm = random_llama(shape, case.precision, str(device))  # type: ignore[arg-type]
     if case.quantization == "none":
         return llm
     llm.save_pretrained(folder)
@@ -299,33 +272,6 @@ def _random_llm(shape: LlmShape, case: Case, device: torch.device, folder: Path)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return load_llm(backbones, device=None if device.type == "cpu" else device)
-
-
-def _random_tower(shape: VisionShape) -> VisionTower:
-    import open_clip
-
-    vision = {
-        "image_size": shape.image_size,
-        "layers": shape.blocks,
-        "width": shape.width,
-        "patch_size": shape.patch_size,
-        "mlp_ratio": shape.mlp_ratio,
-        "head_width": shape.head_width,
-    }
-    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
-    torch.manual_seed(0)
-    clip = open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text, quick_gelu=True)
-    return VisionTower(clip, name="random")
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _time_steps(trainer: Trainer, case: Case, device: torch.device) -> list[float]:

@@ -1,6 +1,7 @@
 """Real models of given sizes with random weights, and batches for them: for probes and checks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.llm.loading import DTYPES
@@ -33,8 +35,8 @@ def build_random_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        llm = _random_llama(sizes.llm, numerics, device)
-        tower = _random_tower(sizes.vision, device) if sizes.online else None
+        llm = random_llama(sizes.llm, numerics.precision, device)
+        tower = random_tower(sizes.vision, device) if sizes.online else None
     with torch.device(device):
         model = VisionLanguageModel(llm, sizes.method, tower, tower_width=sizes.vision.width)
     if device != "meta":
@@ -44,7 +46,8 @@ def build_random_model(
     return model.train()
 
 
-def _random_llama(shape: LlmShape, numerics: Numerics, device: str) -> Any:
+def random_llama(shape: LlmShape, precision: Precision, device: str) -> Any:
+    """Build a Llama of this shape with random weights, made in their final precision."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -61,12 +64,22 @@ def _random_llama(shape: LlmShape, numerics: Numerics, device: str) -> Any:
         eos_token_id=2,
     )
     config._attn_implementation = "sdpa"
-    with torch.device(device):
-        llm: Any = LlamaForCausalLM(config)
-        return llm.to(DTYPES[numerics.precision])
+    with _default_dtype(DTYPES[precision]), torch.device(device):
+        return LlamaForCausalLM(config)
 
 
-def _random_tower(shape: VisionShape, device: str) -> VisionTower:
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def random_tower(shape: VisionShape, device: str) -> VisionTower:
+    """Build a tower of this shape with random weights; it has no text side to speak of."""
     import open_clip
 
     vision = {
