@@ -34,7 +34,8 @@ from typing import Any
 import torch
 
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import BackboneSettings, OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.files import write_json
 from ademvl.llm.loading import DTYPES, load_llm

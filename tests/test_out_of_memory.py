@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ademvl.config.run import FeatureSettings, OptimizationSettings, RunSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.out_of_memory import (
     OutOfMemoryError,
     evaluation_advice,

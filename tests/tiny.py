@@ -12,13 +12,8 @@ import yaml
 from PIL import Image
 
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
-from ademvl.config.run import (
-    BackboneSettings,
-    FeatureSettings,
-    OptimizationSettings,
-    PromptSettings,
-    RunSettings,
-)
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.config.study import run_to_json
 
 TOWER = "tiny-vit"

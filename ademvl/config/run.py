@@ -4,12 +4,13 @@
 them from there.
 """
 
-import math
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
+from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
@@ -17,7 +18,6 @@ Task = Literal["scienceqa", "coco_caption", "instruction"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Normalization = Literal["by_task", "clip", "imagenet"]
 LabelMask = Literal["reference", "exact"]
-AnswerBy = Literal["greedy", "likelihood", "letter"]
 EVALUATION_PROMPTS = ("evaluation", "overflow", "evaluation_window", "caption_cue")
 """Keys of `prompts` that no training depends on."""
 REFERENCE_WINDOW = 512
@@ -149,166 +149,6 @@ class PromptSettings:
         """Tokens of a sequence in evaluation, new ones included."""
         standard = REFERENCE_WINDOW if self.evaluation == "reference" else self.max_seq_len
         return self.evaluation_window or standard
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizationSettings:
-    """AdamW and its schedule; defaults are the paper's ScienceQA recipe.
-
-    Attributes:
-        epochs: passes over the training split, may be a fraction.
-        warmup_epochs: linear warm-up, may be a fraction.
-        base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
-        min_lr: end of the half-cosine.
-        effective_batch_size: items of one optimiser step over all devices.
-        per_device_batch_size: items that one device holds at once; accumulation is derived.
-        gradient_checkpointing: keep little of each layer and compute it again when gradients are
-            taken: less memory, a third more time, the same result.
-        loss_group_size: items whose answer tokens are averaged together before groups are
-            averaged; 2 is the reference's micro-batch; 0 averages over the whole effective batch.
-        weight_decay: on tensors of two or more dimensions.
-        beta1, beta2, eps: of AdamW.
-        lr_evaluated_at: the learning rate of a step is the schedule's at its `start`, as in the
-            reference, so that the first one of a warm-up is 0; or at its `middle`.
-        imageless_steps: a step without any image gives projections and tower adapters no gradient:
-            `skip` leaves them as they are, `zero_gradient` lets momentum and decay move them, as
-            the torch release that the reference pins does.
-        max_nonfinite_steps: steps in a row whose loss or gradient is not finite, each left out and
-            counted, that end the training, >= 1.
-        state_interval_seconds: time between two resumable states.
-        log_interval_steps: optimiser steps averaged in one row of metrics.csv.
-    """
-
-    epochs: float = 20.0
-    warmup_epochs: float = 2.0
-    base_lr: float = 9e-3
-    min_lr: float = 0.0
-    effective_batch_size: int = 32
-    per_device_batch_size: int = 4
-    gradient_checkpointing: bool = field(default=False, metadata=OMITTED_AT_DEFAULT)
-    loss_group_size: int = 2
-    weight_decay: float = 0.02
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    lr_evaluated_at: Literal["start", "middle"] = field(
-        default="start", metadata=OMITTED_AT_DEFAULT
-    )
-    imageless_steps: Literal["skip", "zero_gradient"] = field(
-        default="skip", metadata=OMITTED_AT_DEFAULT
-    )
-    max_nonfinite_steps: int = field(default=10, metadata=OMITTED_AT_DEFAULT)
-    state_interval_seconds: float = 60.0
-    log_interval_steps: int = 10
-
-    def __post_init__(self) -> None:
-        for key in ("effective_batch_size", "per_device_batch_size", "max_nonfinite_steps"):
-            if getattr(self, key) < 1:
-                raise SettingsError(f"optimization.{key}: {getattr(self, key)}, expected >= 1")
-        if self.effective_batch_size % self.per_device_batch_size:
-            raise SettingsError(
-                f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "
-                f"effective_batch_size {self.effective_batch_size}; possible: "
-                f"{_divisors(self.effective_batch_size)}"
-            )
-        if self.loss_group_size and self.effective_batch_size % self.loss_group_size:
-            raise SettingsError(
-                f"optimization.loss_group_size: {self.loss_group_size} does not divide "
-                f"effective_batch_size {self.effective_batch_size}"
-            )
-
-    @property
-    def lr(self) -> float:
-        """Peak learning rate in force."""
-        return self.base_lr * self.effective_batch_size / 256
-
-    def accumulation_steps(self, processes: int = 1) -> int:
-        """Return the passes of one step on each device.
-
-        Args:
-            processes: that train together, one a device.
-
-        Raises:
-            SettingsError: the batches do not divide; the message names what is possible.
-        """
-        passes = self.effective_batch_size // self.per_device_batch_size
-        if passes % processes:
-            sizes = (
-                _divisors(self.effective_batch_size // processes)
-                if self.effective_batch_size % processes == 0
-                else []
-            )
-            raise SettingsError(
-                f"{processes} processes of per_device_batch_size {self.per_device_batch_size} do "
-                f"not divide effective_batch_size {self.effective_batch_size}; possible: "
-                f"{_divisors(passes)} processes (--processes, or CUDA_VISIBLE_DEVICES)"
-                + (f", or a per_device_batch_size of {sizes} on {processes}" if sizes else "")
-            )
-        return passes // processes
-
-
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodingSettings:
-    """How tokens of a caption or a free answer are chosen; the reference is greedy.
-
-    Attributes:
-        strategy: `greedy` takes the most likely token, `beam` the most likely of `num_beams`
-            continuations, `sample` draws with the run's seed and the item's id.
-        num_beams: continuations that a beam search keeps.
-        length_penalty: of a beam search: log-likelihoods are divided by length to this power.
-        temperature: of sampling, > 0: logits are divided by it.
-        top_p: of sampling, 0 < top_p <= 1: only the most likely tokens that together have this
-            probability are drawn from.
-    """
-
-    strategy: Literal["greedy", "beam", "sample"] = "greedy"
-    num_beams: int = 5
-    length_penalty: float = 1.0
-    temperature: float = 1.0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.num_beams < 1:
-            raise SettingsError(f"evaluation.decoding.num_beams: {self.num_beams}, expected >= 1")
-        if not 0 < self.temperature < math.inf:
-            raise SettingsError(
-                f"evaluation.decoding.temperature: {self.temperature}, expected > 0; "
-                "strategy greedy is the limit of small ones"
-            )
-        if not 0 < self.top_p <= 1:
-            raise SettingsError(f"evaluation.decoding.top_p: {self.top_p}, expected 0 < top_p <= 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """How a trained run is scored.
-
-    Attributes:
-        split: split of the data set; for captions the name of the Karpathy split; not used by task
-            instruction, as MME has one only.
-        batch_size: items per forward pass; has no influence on results.
-        answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
-            as the reference does; `likelihood` the choice whose letter is the most likely next
-            token, so that every question gets an answer; `letter` accepts no more than a letter,
-            where greedy finds T in "The".
-        max_new_tokens: tokens of a generated caption or answer to MME; 20 in the reference.
-        decoding: how tokens of a generated caption or answer to MME are chosen.
-    """
-
-    split: Literal["val", "test"] = "test"
-    batch_size: int = 64
-    answer_by: AnswerBy = "greedy"
-    max_new_tokens: int = 20
-    decoding: DecodingSettings = DecodingSettings()
-
-    def __post_init__(self) -> None:
-        for key in ("batch_size", "max_new_tokens"):
-            if getattr(self, key) < 1:
-                raise SettingsError(f"evaluation.{key}: {getattr(self, key)}, expected >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,18 +11,18 @@ import yaml
 
 from ademvl.config.dataset import DatasetSettings, check_sources, share_coco
 from ademvl.config.downloads import DownloadSettings, WeightsSource
+from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.includes import expand_includes, read_yaml
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.released import check_released, checkpoint_path
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
     TRAINED,
     BackboneSettings,
-    EvaluationSettings,
     FeatureSettings,
-    OptimizationSettings,
     PromptSettings,
     RunSettings,
     Task,

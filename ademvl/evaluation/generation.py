@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.config.run import DecodingSettings
+from ademvl.config.evaluation import DecodingSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import FILLER_ID
 from ademvl.model import VisionLanguageModel

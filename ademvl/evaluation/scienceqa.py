@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
-from ademvl.config.run import AnswerBy
+from ademvl.config.evaluation import AnswerBy
 from ademvl.data.prompts import ANSWER_CUE
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.statistics import Estimate, wilson_interval

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.config.run import BackboneSettings, OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch, RowLayout, TokenizedExample, build_row, collate
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.files import read_json

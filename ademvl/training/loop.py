@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ademvl.config.run import OptimizationSettings, Precision
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.model import VisionLanguageModel

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.errors import SettingsError
 from ademvl.randomness import derive_seed
 

@@ -2,7 +2,7 @@
 
 from math import cos, pi
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 
 
 def lr_at(epoch: float, optimization: OptimizationSettings) -> float:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ademvl.config.evaluation import DecodingSettings
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import DecodingSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ademvl.cli import main
-from ademvl.config.run import EvaluationSettings, FeatureSettings, RunSettings
+from ademvl.config.evaluation import EvaluationSettings
+from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.visual_source import run_images
 from tests import tiny

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ademvl.adapter_file import save_adapter
 from ademvl.cli import main
-from ademvl.config.run import EvaluationSettings
+from ademvl.config.evaluation import EvaluationSettings
 from ademvl.data.mme import load_answers
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import answer_benchmark

@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from ademvl.adapter_file import save_adapter
+from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import EvaluationSettings, FeatureSettings, PromptSettings
+from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog

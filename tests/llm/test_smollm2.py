@@ -14,13 +14,8 @@ import pytest
 import torch
 
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import (
-    BackboneSettings,
-    FeatureSettings,
-    OptimizationSettings,
-    PromptSettings,
-    RunSettings,
-)
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.llm.loading import load_llm
 from ademvl.llm.source import llm_config

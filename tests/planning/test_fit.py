@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from ademvl.config.run import BackboneSettings, OptimizationSettings, RunSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.planning.fit import RunMemory, check_fits, settings_that_fit, with_changes

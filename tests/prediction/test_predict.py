@@ -8,7 +8,8 @@ import pytest
 
 from ademvl.adapter_file import save_adapter
 from ademvl.cli import main
-from ademvl.config.run import EvaluationSettings, FeatureSettings, PromptSettings
+from ademvl.config.evaluation import EvaluationSettings
+from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.evaluation.run import evaluate_run
 from ademvl.model import build_model
 from tests.tiny import make_run, make_scienceqa, write_run

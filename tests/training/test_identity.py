@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from ademvl.config.method import AdemSettings
-from ademvl.config.run import (
-    BackboneSettings,
-    FeatureSettings,
-    OptimizationSettings,
-    PromptSettings,
-    RunSettings,
-)
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.errors import DataError
 from ademvl.training.identity import identity_sha256, training_identity
 

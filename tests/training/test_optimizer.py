@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.training.optimizer import build_optimizer, set_lr, zero_missing_gradients
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.errors import SettingsError
 from ademvl.training.order import StepPlan, batch_order
 

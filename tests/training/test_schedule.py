@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.training.schedule import lr_at
 
 PEAK_BATCH = 256  # base_lr equals the peak at this effective batch

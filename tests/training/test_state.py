@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ademvl.config.run import OptimizationSettings
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.errors import DataError
 from ademvl.training.optimizer import build_optimizer, set_lr
 from ademvl.training.state import StateStore, TrainingState, capture, restore

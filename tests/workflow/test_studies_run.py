@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.run import RELEASED, TRAINED, OptimizationSettings, RunSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, write_settings
 from ademvl.evaluation.run import evaluate_run
 from ademvl.training.run import train_run
