@@ -72,6 +72,23 @@ def test_nothing_goes_wrong_and_nothing_leaves_the_machine(opened: Visit, page_f
     assert all(url.startswith(page_file.parent.as_uri()) for url in opened.requests)
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_links_lead_to_the_top_of_their_section(
+    browser: "Browser", page_file: Path, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})  # not seen as a whole before
+    page.goto(page_file.as_uri())
+    places = {}
+    for section in ("answers", "provenance", "figures", "deviations", "overview"):
+        page.click(f"nav a[href='#{section}']")
+        page.wait_for_timeout(100)
+        places[section] = page.evaluate(
+            f"document.getElementById('{section}').getBoundingClientRect().top"
+        )
+    page.close()
+    assert all(0 <= place <= 100 for place in places.values()), places
+
+
 @pytest.mark.slow
 def test_folder_can_be_moved(browser: "Browser", page_file: Path, tmp_path: Path) -> None:
     import shutil
