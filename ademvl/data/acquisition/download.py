@@ -14,6 +14,7 @@ from pathlib import Path
 from ademvl.data.acquisition.checks import check_file
 from ademvl.data.acquisition.drive import fetch_from_drive, is_drive_url
 from ademvl.data.acquisition.part_file import PartFile, write_error
+from ademvl.data.acquisition.python_package import fetch_from_index, is_package_url
 from ademvl.data.acquisition.records import Records
 from ademvl.data.acquisition.registry import SourceFile
 from ademvl.data.acquisition.transfer import TransferError, Transfers, transfer
@@ -44,9 +45,9 @@ class FileTarget:
         return self.folder / f"{self.file.name}.part"
 
     @property
-    def drive_folder(self) -> Path:
-        """Where gdown keeps what it fetches."""
-        return self.folder / f".{self.file.name}.drive"
+    def aside(self) -> Path:
+        """Where gdown and pip keep what they fetch."""
+        return self.folder / f".{self.file.name}.aside"
 
 
 def fetch_file(
@@ -138,8 +139,8 @@ def _fetch_from(
     records = Records(target.folder)
     record = records.of(target.file.name)
     recorded_sha256 = record.sha256 if record else ""
-    if is_drive_url(url):
-        sha256 = _fetch_drive_file(url, target, transfers, recorded_sha256)
+    if is_drive_url(url) or is_package_url(url):
+        sha256 = _fetch_by_library(url, target, transfers, recorded_sha256)
         on_bytes(target.path.stat().st_size)
     else:
         sha256 = _fetch_http_file(url, target, transfers, recorded_sha256, on_bytes)
@@ -174,12 +175,15 @@ def _fetch_http_file(
     return sha256
 
 
-def _fetch_drive_file(
+def _fetch_by_library(
     url: str, target: FileTarget, transfers: Transfers, recorded_sha256: str
 ) -> str:
-    arrived = target.drive_folder / target.file.name
+    arrived = target.aside / target.file.name
     try:
-        fetch_from_drive(url, arrived, transfers)
+        if is_package_url(url):
+            fetch_from_index(url, arrived)
+        else:
+            fetch_from_drive(url, arrived, transfers)
         sha256 = check_file(arrived, target.file, recorded_sha256=recorded_sha256)
         with arrived.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -189,12 +193,12 @@ def _fetch_drive_file(
         arrived.unlink(missing_ok=True)
         raise _WrongBytes(f"all bytes came, but {_without_path(error, target)}") from error
     arrived.replace(target.path)
-    shutil.rmtree(target.drive_folder, ignore_errors=True)
+    shutil.rmtree(target.aside, ignore_errors=True)
     return sha256
 
 
 def _without_path(error: DataError, target: FileTarget) -> str:
     text = str(error)
-    for path in (target.part_path, target.drive_folder / target.file.name):
+    for path in (target.part_path, target.aside / target.file.name):
         text = text.removeprefix(f"{path}: ")
     return text

@@ -18,8 +18,9 @@ from ademvl.errors import SettingsError, list_findings
 REGISTRY_PATH = Path(__file__).parents[1] / "sources.yaml"
 DRIVE_FILE = "gdrive:"
 DRIVE_FOLDER = "gdrive-folder:"
+PYTHON_PACKAGE = "pip:"
 
-_URL = re.compile(r"https?://.+|gdrive:[\w-]+|gdrive-folder:[\w-]+/.+")
+_URL = re.compile(r"https?://.+|gdrive:[\w-]+|gdrive-folder:[\w-]+/.+|pip:[\w.-]+==[\w.]+")
 _HEX_LENGTHS = {"md5": 32, "sha256": 64, "git_blob": 40}
 
 

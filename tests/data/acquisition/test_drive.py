@@ -53,7 +53,7 @@ def test_file_arrives_over_cut_connections(
     wanted = target(tmp_path, "gdrive:abc", content)
     fetch_file(wanted, transfers)
     assert wanted.path.read_bytes() == content
-    assert not wanted.drive_folder.exists()
+    assert not wanted.aside.exists()
 
 
 def test_quota_page_is_an_error_and_no_file(
