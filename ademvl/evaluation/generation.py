@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ademvl.config.evaluation import DecodingSettings
+from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
-from ademvl.data.tokenizer import FILLER_ID
+from ademvl.data.tokenizer import FILLER_ID, Tokenizer
 from ademvl.model import VisionLanguageModel
 from ademvl.randomness import derive_seed
 
@@ -131,6 +132,26 @@ def decoding_steps(
 
 
 @torch.inference_mode()
+def generate_texts(
+    model: VisionLanguageModel,
+    batch: Batch,
+    visual: Tensor | None,
+    run: RunSettings,
+    tokenizer: Tokenizer,
+) -> list[str]:
+    """Continue each prompt as a run's evaluation settings say; return the texts, row by row."""
+    generated = generate(
+        model,
+        batch,
+        visual,
+        max_new_tokens=run.evaluation.max_new_tokens,
+        eos_id=tokenizer.eos_id,
+        decoding=run.evaluation.decoding,
+        seed=run.seed,
+    )
+    return [tokenizer.decode(ids) for ids in generated]
+
+
 def generate(
     model: VisionLanguageModel,
     batch: Batch,

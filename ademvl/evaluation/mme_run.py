@@ -78,29 +78,19 @@ def mme_task(
     Raises:
         DataError: an image is missing.
     """
-    from ademvl.evaluation.generation import generate
-
-    max_new_tokens = run.evaluation.max_new_tokens
+    from ademvl.evaluation.generation import generate_texts
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
-        generated = generate(
-            model,
-            batch,
-            visual,
-            max_new_tokens=max_new_tokens,
-            eos_id=tokenizer.eos_id,
-            decoding=run.evaluation.decoding,
-            seed=run.seed,
-        )
+        texts = generate_texts(model, batch, visual, run, tokenizer)
         return [
-            {"id": item_id, "text": tokenizer.decode(ids)}
-            for item_id, ids in zip(batch.item_ids, generated, strict=True)
+            {"id": item_id, "text": text}
+            for item_id, text in zip(batch.item_ids, texts, strict=True)
         ]
 
     return EvaluationTask(
         name="mme",
         examples=mme_examples(questions, run.images),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=run.evaluation.max_new_tokens,
         predict=predict,
         score=lambda rows: score_answers(_by_task(questions, rows)),
         data={"mme": _checksum(questions)},

@@ -119,25 +119,15 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
 
 
 def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    from ademvl.evaluation.generation import generate
+    from ademvl.evaluation.generation import generate_texts
 
     root, split = Path(run.data_dir), run.evaluation.split
     images = load_caption_images(root, split)
     examples = caption_evaluation_examples(root, split, run.images, run.prompts)
     image_ids = [image.image_id for image in images]
-    new_tokens = run.evaluation.max_new_tokens
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
-        generated = generate(
-            model,
-            batch,
-            visual,
-            max_new_tokens=new_tokens,
-            eos_id=tokenizer.eos_id,
-            decoding=run.evaluation.decoding,
-            seed=run.seed,
-        )
-        texts = [tokenizer.decode(ids) for ids in generated]
+        texts = generate_texts(model, batch, visual, run, tokenizer)
         return [
             {"id": item_id, "text": text, "caption": extract_caption(text)}
             for item_id, text in zip(batch.item_ids, texts, strict=True)
@@ -151,7 +141,7 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     return EvaluationTask(
         name=run.task,
         examples=examples,
-        max_new_tokens=new_tokens,
+        max_new_tokens=run.evaluation.max_new_tokens,
         predict=predict,
         score=score,
         data=data_checksums(root),
