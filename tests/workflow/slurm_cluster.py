@@ -1,7 +1,8 @@
 """A real Slurm for tests: its controller and two nodes on this machine, on ports of its own.
 
 Nothing outside its folder is read or written. Each node claims four cores, whatever the machine
-has; node `gpu` claims two GPUs, which are counted and named to jobs but are none.
+has; node `gpu` claims two GPUs, which are counted and named to jobs but are none. Jobs of partition
+`urgent` preempt those of the others.
 """
 
 import os
@@ -21,6 +22,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 CPUS = 4
 UP_SECONDS = 60.0
+COMMAND_SECONDS = 300.0  # sbatch --wait lasts as long as its job
 
 CONFIG = """\
 ClusterName=test
@@ -52,12 +54,15 @@ MinJobAge=600
 EnforcePartLimits=ALL
 SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=DEFAULT CPUs={cpus} RealMemory={memory_mb}
 NodeName=cpu NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=gpu NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} Gres=gpu:fake:2
 PartitionName=cpu Nodes=cpu Default=YES MaxTime=1-00:00:00
 PartitionName=gpu Nodes=gpu MaxTime=1-00:00:00
 PartitionName=both Nodes=cpu,gpu MaxTime=1-00:00:00
+PartitionName=urgent Nodes=cpu MaxTime=1-00:00:00 PriorityTier=2
 """
 GRES = """\
 AutoDetect=off
@@ -131,12 +136,7 @@ class SlurmCluster:
         self.start_controller()
         for node in ("cpu", "gpu"):
             self._spawn(f"slurmd-{node}", "slurmd", "-D", "-N", node)
-        self._wait(
-            "the nodes", lambda: self.run("sinfo", "-hN", "-t", "idle", "-o", "%N").count("\n") >= 4
-        )
-
-    def _idle_nodes(self) -> set[str]:
-        return set(self.run("sinfo", "-hN", "-t", "idle", "-o", "%N").split())
+        self._wait("the nodes", lambda: self._idle_nodes() == {"cpu", "gpu"})
 
     def start_controller(self) -> None:
         """Start the controller, and wait until it answers."""
@@ -162,7 +162,12 @@ class SlurmCluster:
         """Run a command of Slurm; return what it prints, empty where it fails."""
         environment = os.environ | self.environment
         finished = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
         )
         return finished.stdout if finished.returncode == 0 else ""
 
@@ -170,6 +175,9 @@ class SlurmCluster:
         """Numbers of the jobs in the queue that Snakemake's comment tells apart."""
         lines = self.run("squeue", "-h", "-o", "%i %k").splitlines()
         return [line.split()[0] for line in lines if comment in line]
+
+    def _idle_nodes(self) -> set[str]:
+        return set(self.run("sinfo", "-hN", "-t", "idle", "-o", "%N").split())
 
     def _spawn(self, name: str, *command: str) -> None:
         log = (self.folder / f"{name}.out").open("ab")

@@ -6,6 +6,7 @@ Whatever happens, the results are those of the same study run locally without an
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -108,13 +109,15 @@ def log_of(folder: Path, run: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def check_same_as_local(tmp_path: Path, study: Path, submitted: Path) -> None:
+def check_same_as_local(
+    tmp_path: Path, study: Path, submitted: Path, name: str = "cluster", target: str = "evaluate"
+) -> None:
     local = tmp_path / "local"
     local.mkdir()
-    run_to_end(local, "evaluate", configfile=study)
-    expected = outcome(local / "results/cluster")
+    run_to_end(local, target, configfile=study)
+    expected = outcome(local / "results" / name)
     assert expected
-    assert outcome(submitted / "results/cluster") == expected
+    assert outcome(submitted / "results" / name) == expected
 
 
 def test_short_form_a_cancelled_job_comes_again_and_goes_on(
@@ -176,6 +179,47 @@ def test_killed_and_timed_out_trainings_go_on_while_the_controller_is_away(
     check_same_as_local(tmp_path, study, tmp_path)
 
 
+def test_preempted_training_waits_for_its_turn_and_goes_on(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path / "study.yaml", {"preempted": {}})
+    process = submit(cluster, tmp_path, study, write_profile(tmp_path / "profile"), "evaluate")
+    wait_until(has_state(tmp_path, "preempted"), process)
+    jobs = cluster.jobs("train_run")
+    urgent = ("--partition=urgent", "--exclusive", f"--output={tmp_path}/urgent.log")
+    cluster.run("sbatch", "--wait", *urgent, "--wrap", "sleep 5")
+    printed = finish(process)
+    assert "Trying to restart job" not in printed
+    assert "Restarts=1 " in cluster.run("scontrol", "show", "job", jobs[0])
+    assert "going on after step" in log_of(tmp_path, "preempted")
+    check_same_as_local(tmp_path, study, tmp_path)
+
+
+def test_command_that_was_killed_is_given_again_while_its_jobs_go_on(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path / "study.yaml", {"orphaned": {}})
+    profile = write_profile(tmp_path / "profile")
+    process = submit(cluster, tmp_path, study, profile, "evaluate")
+    wait_until(has_state(tmp_path, "orphaned"), process)
+    process.kill()
+    process.communicate()
+    jobs = cluster.jobs("train_run")
+    assert len(jobs) == 1
+    finish(submit(cluster, tmp_path, study, profile, "evaluate"))
+    assert "ExitCode=0:0" in cluster.run("scontrol", "show", "job", jobs[0])
+    check_same_as_local(tmp_path, study, tmp_path)
+
+
+def test_whole_mini_study_gives_the_results_of_one_machine(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    study = PROJECT_ROOT / "config.yaml"
+    finish(submit(cluster, tmp_path, study, write_profile(tmp_path / "profile"), "all"))
+    assert (tmp_path / "results/mini/report/index.html").is_file()
+    check_same_as_local(tmp_path, study, tmp_path, "mini", "all")
+
+
 def test_two_processes_in_one_job_and_across_machines_train_as_one(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
@@ -199,6 +243,29 @@ def test_two_processes_in_one_job_and_across_machines_train_as_one(
             (folder / ADAPTER).parents[1].joinpath("provenance.json").read_text()
         )
         assert provenance["parallel_processes"] == 2
+
+
+@pytest.mark.parametrize("launcher", ["ademvl", "torchrun"])
+def test_documented_commands_train_across_machines(
+    cluster: SlurmCluster, tmp_path: Path, launcher: str
+) -> None:
+    halves = {"optimization": {"per_device_batch_size": 4}}
+    study = write_study(tmp_path / "study.yaml", {"run": halves})
+    local = tmp_path / "local"
+    local.mkdir()
+    run_to_end(local, "train", configfile=study)
+    run_folder = ADAPTER.parents[1]
+    run_to_end(tmp_path, "data", str(run_folder / "run.yaml"), configfile=study)
+    text = (PROJECT_ROOT / "docs/clusters.md").read_text(encoding="utf-8")
+    [command] = re.findall(rf"^srun --nodes=2 .*node=1 {launcher} .*$", text, flags=re.MULTILINE)
+    command = command.replace("results/mini/runs/adem/seed0", str(run_folder))
+    command = command.replace("$(scontrol show hostnames | head -n 1)", "127.0.0.1")
+    options = ("--partition=both", "--nodes=2", f"--chdir={tmp_path}", "--output=out.log")
+    cluster.run("sbatch", "--wait", *options, "--wrap", command)
+    assert (tmp_path / ADAPTER).exists(), (tmp_path / "out.log").read_text(encoding="utf-8")
+    assert (tmp_path / ADAPTER).read_bytes() == (local / ADAPTER).read_bytes()
+    provenance = json.loads((tmp_path / run_folder / "provenance.json").read_text())
+    assert provenance["parallel_processes"] == 2
 
 
 def test_generic_profile_submits_to_slurm(cluster: SlurmCluster, tmp_path: Path) -> None:
