@@ -40,6 +40,7 @@ wildcard_constraints:
     task="scienceqa|coco_caption|mme",
     source="[a-z0-9_]+",
     backbone="[a-z0-9_]+",
+    verb="features|train|evaluate",
 
 
 report: "workflow/report/workflow.rst"

@@ -19,6 +19,7 @@ from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
 from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.training.identity import evaluation_settings, feature_settings, training_settings
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
@@ -91,8 +92,17 @@ class WorkflowPlan:
         return self._by_dir[f"{self.results}/runs/{wildcards.run}/seed{wildcards.seed}"]
 
     def run_json(self, wildcards: Any) -> str:
-        """Return a run's settings, which make its jobs rerun exactly when they change."""
+        """Return all settings of a run."""
         return run_to_json(self.run(wildcards))
+
+    def relevant_json(self, wildcards: Any) -> str:
+        """Return the settings of a run that the results of `{verb}` depend on."""
+        relevant = {
+            "features": feature_settings,
+            "train": training_settings,
+            "evaluate": evaluation_settings,
+        }
+        return json.dumps(relevant[wildcards.verb](self.run(wildcards)))
 
     def study_json(self, wildcards: Any) -> str:
         """Return the study's settings."""
@@ -160,7 +170,7 @@ class WorkflowPlan:
 
     def feature_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that encode a feature report's images."""
-        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        run = self._feature_run(wildcards)
         return self._markers_of_paths(run.backbones.tower_weights)
 
     def _markers_of_paths(self, *paths: str) -> list[str]:
@@ -228,7 +238,7 @@ class WorkflowPlan:
         return next(
             other
             for other in self.study.runs
-            if _reads_features(other) and _feature_identity(other) == _feature_identity(run)
+            if _reads_features(other) and feature_settings(other) == feature_settings(run)
         )
 
     def features(self, wildcards: Any = None) -> list[str]:
@@ -236,14 +246,21 @@ class WorkflowPlan:
         cached = [run for run in self.study.runs if _reads_features(run)]
         return list(dict.fromkeys(self._features_report(run) for run in cached))
 
+    def _feature_run(self, wildcards: Any) -> RunSettings:
+        """Return the run whose features a report is about."""
+        return next(run for run in self.study.runs if run.name == wildcards.run)
+
     def feature_run_settings(self, wildcards: Any) -> str:
         """Settings file of the run whose features a report is about."""
-        run = next(run for run in self.study.runs if run.name == wildcards.run)
-        return f"{self.study.run_dir(run)}/run.yaml"
+        return f"{self.study.run_dir(self._feature_run(wildcards))}/run.yaml"
+
+    def feature_relevant_settings(self, wildcards: Any) -> str:
+        """Those settings of that run which its features depend on, as a file."""
+        return f"{self.study.run_dir(self._feature_run(wildcards))}/settings/features.json"
 
     def feature_data(self, wildcards: Any) -> list[str]:
         """Files that say that the data sets whose images a feature report is about can be used."""
-        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        run = self._feature_run(wildcards)
         return self._data_of(run)
 
     def run_adapter(self, wildcards: Any) -> list[str]:
@@ -254,6 +271,10 @@ class WorkflowPlan:
         if run.adapter == TRAINED:
             return []
         return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
+
+    def run_files(self, wildcards: Any = None) -> list[str]:
+        """Settings files of all runs, which tell results of other settings from present ones."""
+        return [f"{folder}/run.yaml" for folder in self._by_dir]
 
     def adapters(self, wildcards: Any = None) -> list[str]:
         """Trained adapters of all runs."""
@@ -328,7 +349,7 @@ class WorkflowPlan:
 
     def feature_gpus(self, wildcards: Any) -> int:
         """GPUs that the job of a feature report asks for: none for the mini tower."""
-        run = next(run for run in self.study.runs if run.name == wildcards.run)
+        run = self._feature_run(wildcards)
         return 0 if run.backbones.tower == "mini" else 1
 
     def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
@@ -353,9 +374,3 @@ def _model_mem_mb(is_mini: bool, attempt: int) -> int:
 
 def _reads_features(run: RunSettings) -> bool:
     return run.features.mode == "cached" and run.images == "shown"
-
-
-def _feature_identity(run: RunSettings) -> tuple[object, ...]:
-    backbones = run.backbones
-    data = (run.data_dir, run.evaluation_data_dir, run.task)
-    return *data, run.features, backbones.tower, backbones.tower_weights

@@ -7,15 +7,14 @@ adapter, other data or other settings are made anew.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ademvl.adapter_file import adapter_checksum
 from ademvl.config.run import RunSettings
-from ademvl.config.schema import to_plain
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.training.identity import weight_checksums
+from ademvl.training.identity import evaluation_settings, weight_checksums
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class TaskPredictions:
             "adapter_sha256": adapter_checksum(run_dir / "adapter"),
             "data": dict(task.data),
             "weights": weight_checksums(run.backbones),
-            "settings": _relevant_settings(run, task),
+            "settings": evaluation_settings(run, unused=task.unused),
             "version": RESULT_VERSIONS["evaluate"],
         }
         item_ids = [example.item_id for example in task.examples]
@@ -121,17 +120,3 @@ class TaskPredictions:
             with_prefix=self._run.has_image_prefix,
             overflow="cut_end" if prompts.cuts_end else "keep_end",
         )
-
-
-def _relevant_settings(run: RunSettings, task: EvaluationTask) -> dict[str, Any]:
-    """Return the settings that predictions depend on: the batch size is none of them."""
-    plain = to_plain(run)
-    kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
-    evaluation = {
-        key: value
-        for key, value in plain["evaluation"].items()
-        if key not in ("batch_size", *task.unused)
-    }
-    shown = ("mode", "precision", "normalization")
-    features = {key: value for key, value in plain["features"].items() if key in shown}
-    return kept | {"evaluation": evaluation, "features": features}

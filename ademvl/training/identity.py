@@ -1,17 +1,19 @@
-"""What determines the result of a training: settings, data, weights, and the verb's version.
+"""What determines results: which settings, data and weights, and the verb's version.
 
-States of another identity are not resumed, and a finished adapter of the same one is not trained
-again. Where files lie, how often states are written and how many items a device holds at once have
-no part in it; neither has the number of threads, which only moves the rounding.
+Trainings of another identity are not resumed, and a finished adapter of the same one is not trained
+again; the workflow runs a job again when the settings change that its verb's results depend on.
+Where files lie, how often states are written and how many items a device holds at once have no part
+in it; neither has the number of threads, which only moves the rounding.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import ademvl
 from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
+from ademvl.config.schema import to_plain
 from ademvl.config.study import run_to_plain
 from ademvl.errors import DataError
 from ademvl.files import dump_json
@@ -40,6 +42,43 @@ _IRRELEVANT = {
 _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 
 
+def training_settings(run: RunSettings) -> dict[str, Any]:
+    """Return the settings that a trained adapter depends on, as plain JSON."""
+    settings = run_to_plain(run)
+    for section, keys in _IRRELEVANT.items():
+        part = settings[section] if section else settings
+        for key in keys:
+            part.pop(key, None)  # idle keys are absent
+    return settings
+
+
+def evaluation_settings(run: RunSettings, *, unused: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings that predictions depend on, beside the adapter, as plain JSON.
+
+    Args:
+        run: its settings.
+        unused: keys of `evaluation` that the task does not read.
+    """
+    plain = to_plain(run)
+    kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
+    evaluation = {
+        key: value
+        for key, value in plain["evaluation"].items()
+        if key not in ("batch_size", *unused)
+    }
+    shown = ("mode", "precision", "normalization")
+    features = {key: value for key, value in plain["features"].items() if key in shown}
+    return kept | {"evaluation": evaluation, "features": features}
+
+
+def feature_settings(run: RunSettings) -> dict[str, Any]:
+    """Return the settings that the cached features of a run depend on, as plain JSON."""
+    plain = to_plain(run)
+    read = ("data_dir", "evaluation_data_dir", "task", "features")
+    tower = {key: plain["backbones"][key] for key in ("tower", "tower_weights")}
+    return {key: plain[key] for key in read if key in plain} | tower
+
+
 def training_identity(run: RunSettings) -> dict[str, Any]:
     """Return the identity as plain JSON, without loading anything.
 
@@ -47,14 +86,9 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
         DataError: the run's data set is not there.
         WeightsError: the released adapter that it evaluates is not there.
     """
-    settings = run_to_plain(run)
-    for section, keys in _IRRELEVANT.items():
-        part = settings[section] if section else settings
-        for key in keys:
-            part.pop(key, None)  # idle keys are absent
     return {
         "version": RESULT_VERSIONS["train"],
-        "settings": settings,
+        "settings": training_settings(run),
         "data": data_checksums(Path(run.data_dir)),
         "weights": weight_checksums(run.backbones) | _released_checksum(run),
     }

@@ -1,16 +1,20 @@
-"""Evaluation: predictions of every question or image, and their scores with intervals."""
+"""Evaluation: predictions of every question or image, and their scores with intervals.
+
+As in training, outputs stay until the verb itself finds that they are of something else.
+"""
 
 
 rule evaluate_run:
     input:
-        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        settings=ancient("<results>/runs/{run}/seed{seed}/run.yaml"),
+        relevant="<results>/runs/{run}/seed{seed}/settings/evaluate.json",
         data=plan.run_data,
         backbones=plan.run_backbones,
         weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
     output:
-        predictions="<results>/runs/{run}/seed{seed}/predictions/{task}.jsonl",
-        scores="<results>/runs/{run}/seed{seed}/scores/{task}.json",
+        predictions=update("<results>/runs/{run}/seed{seed}/predictions/{task}.jsonl"),
+        scores=update("<results>/runs/{run}/seed{seed}/scores/{task}.json"),
     log:
         "<results>/logs/evaluate_run/{run}_seed{seed}_{task}.log",
     benchmark:

@@ -7,7 +7,8 @@ report says what it holds for a run; training checks the features again and repa
 
 rule feature_cache:
     input:
-        settings=plan.feature_run_settings,
+        settings=ancient(plan.feature_run_settings),
+        relevant=plan.feature_relevant_settings,
         data=plan.feature_data,
         backbones=plan.feature_backbones,
     output:

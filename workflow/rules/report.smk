@@ -4,6 +4,7 @@
 rule write_tables:
     input:
         study="<results>/study.yaml",
+        settings=ancient(plan.run_files()),
         scores=plan.scores(),
     output:
         report(
@@ -79,7 +80,8 @@ rule write_figures:
 
 rule fusion_maps:
     input:
-        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        settings=ancient("<results>/runs/{run}/seed{seed}/run.yaml"),
+        relevant="<results>/runs/{run}/seed{seed}/settings/evaluate.json",
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
     output:
         report(

@@ -1,9 +1,14 @@
-"""Settings as files: a job reruns exactly when the settings that it reads change."""
+"""Settings as files: a job reruns exactly when the settings that its results depend on change.
+
+A verb reads all of a run's settings from run.yaml, which counts as `ancient`; what reruns its job is
+settings/<verb>.json, with those that matter to it alone.
+"""
 
 
 localrules:
     study_settings,
     run_settings,
+    relevant_settings,
 
 
 rule study_settings:
@@ -46,3 +51,24 @@ rule run_settings:
         version=plan.versions["settings"],
     shell:
         "ademvl settings {params.settings:q} --output {output} 2> {log}"
+
+
+rule relevant_settings:
+    output:
+        "<results>/runs/{run}/seed{seed}/settings/{verb}.json",
+    log:
+        "<results>/logs/relevant_settings/{run}_seed{seed}_{verb}.log",
+    benchmark:
+        "<results>/benchmarks/relevant_settings/{run}_seed{seed}_{verb}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=5,
+        gpu=0,
+    params:
+        settings=plan.relevant_json,
+        version=plan.versions["settings"],
+    shell:
+        "printf '%s\\n' {params.settings:q} > {output} 2> {log}"

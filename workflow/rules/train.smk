@@ -1,21 +1,23 @@
 """Training: one job a run and seed; a run that evaluates another run's adapter only takes it.
 
-What a killed job resumes from lies in state/, undeclared.
+What a killed job resumes from lies in state/, undeclared. Outputs stay until the verb itself finds
+that they are of other settings: a finished training is never thrown away.
 """
 
 
 rule train_run:
     input:
-        settings="<results>/runs/{run}/seed{seed}/run.yaml",
+        settings=ancient("<results>/runs/{run}/seed{seed}/run.yaml"),
+        relevant="<results>/runs/{run}/seed{seed}/settings/train.json",
         data=plan.run_data,
         backbones=plan.run_backbones,
-        features=plan.run_features,
+        features=ancient(plan.run_features),
         adapter=plan.run_adapter,
     output:
-        weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
-        adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
-        metrics="<results>/runs/{run}/seed{seed}/metrics.csv",
-        provenance="<results>/runs/{run}/seed{seed}/provenance.json",
+        weights=update("<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors"),
+        adapter=update("<results>/runs/{run}/seed{seed}/adapter/adapter.json"),
+        metrics=update("<results>/runs/{run}/seed{seed}/metrics.csv"),
+        provenance=update("<results>/runs/{run}/seed{seed}/provenance.json"),
     log:
         "<results>/logs/train_run/{run}_seed{seed}.log",
     benchmark:
