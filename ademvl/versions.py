@@ -17,7 +17,7 @@ RESULT_VERSIONS = {
     "evaluate": 1,
     "tables": 4,
     "figures": 2,
-    "fusion_maps": 2,
+    "fusion_maps": 3,
     "bundle": 1,
     "report": 3,
 }

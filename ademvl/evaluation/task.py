@@ -109,14 +109,37 @@ class TaskPredictions:
         Raises:
             SettingsError: `prompts.max_seq_len` leaves no room for text.
         """
-        from ademvl.data.collate import tokenize_examples
-
-        prompts = self._run.prompts
-        return tokenize_examples(
-            self._tokenizer,
-            self._task.examples,
-            max_seq_len=prompts.window - self._task.max_new_tokens,
-            num_slots=self._run.method.num_slots,
-            with_prefix=self._run.has_image_prefix,
-            overflow="cut_end" if prompts.cuts_end else "keep_end",
+        task = self._task
+        return tokenize_prompts(
+            self._run, self._tokenizer, task.examples, max_new_tokens=task.max_new_tokens
         )
+
+
+def tokenize_prompts(
+    run: RunSettings,
+    tokenizer: Tokenizer,
+    examples: "Sequence[Example]",
+    *,
+    max_new_tokens: int,
+) -> "list[TokenizedExample]":
+    """Return a run's prompts as the rows that its evaluation reads.
+
+    Args:
+        run: settings.
+        tokenizer: of the run's language model.
+        examples: prompts.
+        max_new_tokens: tokens generated for each.
+
+    Raises:
+        SettingsError: `prompts.max_seq_len` leaves no room for text.
+    """
+    from ademvl.data.collate import tokenize_examples
+
+    return tokenize_examples(
+        tokenizer,
+        examples,
+        max_seq_len=run.prompts.window - max_new_tokens,
+        num_slots=run.method.num_slots,
+        with_prefix=run.has_image_prefix,
+        overflow="cut_end" if run.prompts.cuts_end else "keep_end",
+    )

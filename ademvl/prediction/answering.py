@@ -149,7 +149,7 @@ class Predictor:
         return tokenize_examples(
             self.tokenizer,
             [_example(request, self.run) for request in requests],
-            max_seq_len=self.run.prompts.max_seq_len - max_new_tokens,
+            max_seq_len=self.run.prompts.window - max_new_tokens,
             num_slots=self.run.method.num_slots,
             with_prefix=self.run.has_image_prefix,
         )

@@ -58,13 +58,13 @@ class Choice:
 
 
 def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> list[MapItem]:
-    """Choose items of the split that the run is evaluated on.
+    """Choose items of the split that the run is evaluated on, in the rows that evaluation reads.
 
     Raises:
         SettingsError: a chosen id is not in the split, or has no image.
         DataError: the data set is missing or malformed.
     """
-    from ademvl.data.collate import tokenize_examples
+    from ademvl.evaluation.task import tokenize_prompts
 
     examples, records = _question_examples(run) if _asks(run) else _caption_examples(run)
     with_image = {example.item_id: example for example in examples if example.image is not None}
@@ -78,12 +78,8 @@ def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> li
     generator = random.Random(derive_seed(choice.seed, "fusion maps", run.name))
     chosen += generator.sample(rest, min(choice.num_random, len(rest)))
     new_tokens = 1 if _asks(run) else run.evaluation.max_new_tokens
-    rows = tokenize_examples(
-        tokenizer,
-        [with_image[item] for item in chosen],
-        max_seq_len=run.prompts.max_seq_len - new_tokens,
-        num_slots=run.method.num_slots,
-        with_prefix=run.has_image_prefix,
+    rows = tokenize_prompts(
+        run, tokenizer, [with_image[item] for item in chosen], max_new_tokens=new_tokens
     )
     return [MapItem(row, row.image, records[row.item_id]) for row in rows if row.image is not None]
 
@@ -122,7 +118,7 @@ def _caption_examples(
         str(image.image_id): {"image_id": image.image_id, "references": list(image.references)}
         for image in load_caption_images(root, split)
     }
-    return caption_evaluation_examples(root, split, run.images), records
+    return caption_evaluation_examples(root, split, run.images, run.prompts), records
 
 
 def words_of_question(tokenizer: "Tokenizer", row: "TokenizedExample") -> list[WordToken]:

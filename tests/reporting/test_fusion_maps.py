@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ademvl.config.run import PromptSettings
+from ademvl.config.study import read_run
 from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError
@@ -17,7 +19,7 @@ from ademvl.reporting.fusion_drawing import (
     relative_scores,
     shown_layers,
 )
-from ademvl.reporting.fusion_items import Choice
+from ademvl.reporting.fusion_items import Choice, choose_items
 from ademvl.reporting.fusion_maps import write_fusion_maps
 from ademvl.reporting.fusion_words import (
     ANSWER_WORD,
@@ -114,11 +116,11 @@ def test_scores_are_relative_to_the_kept_ones() -> None:
     assert relative_scores(scores, ~is_kept & is_kept).tolist() == [0.0] * 4
 
 
-def _trained(folder: Path) -> Path:
+def _trained(folder: Path, **changes: Any) -> Path:
     from ademvl.adapter_file import save_adapter
     from ademvl.model import build_model
 
-    run = make_run(folder)
+    run = make_run(folder, **changes)
     run_dir = write_run(folder / "runs" / "adem" / "seed0", run)
     save_adapter(run_dir / "adapter", build_model(run), run)
     return run_dir
@@ -208,14 +210,9 @@ def test_empty_caption_keeps_the_place_of_its_first_word(
 
 
 def test_captions_have_maps_of_the_words_that_the_model_generates(tmp_path: Path) -> None:
-    from ademvl.adapter_file import save_adapter
-    from ademvl.model import build_model
-
     data = make_captions(tmp_path / "captions")
     _as_test_split(data)
-    run = make_run(tmp_path, task="coco_caption", data_dir=str(data))
-    run_dir = write_run(tmp_path / "runs" / "captions" / "seed0", run)
-    save_adapter(run_dir / "adapter", build_model(run), run)
+    run_dir = _trained(tmp_path, task="coco_caption", data_dir=str(data))
     write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=["2"], num_random=1))
     first, other = _items(run_dir / "maps")
     assert first["image_id"] == 2 != other["image_id"]
@@ -223,6 +220,30 @@ def test_captions_have_maps_of_the_words_that_the_model_generates(tmp_path: Path
     assert first["words"][0]["word"] == START_WORD
     shown = [word["word"] for word in first["words"][1:]]
     assert all(word in first["caption"] for word in shown)
+
+
+@pytest.mark.parametrize("task", ["scienceqa", "coco_caption"])
+def test_rows_are_those_that_evaluation_reads(tmp_path: Path, task: str) -> None:
+    from ademvl.evaluation.run import _task_of
+    from ademvl.evaluation.task import TaskPredictions
+    from ademvl.llm.tokenizer import load_llm_tokenizer
+
+    changes = {}
+    if task == "coco_caption":
+        changes["data_dir"] = str(make_captions(tmp_path / "captions"))
+        _as_test_split(tmp_path / "captions")
+    prompts = PromptSettings(
+        max_seq_len=30, evaluation_window=40, overflow="cut_end", caption_cue="as_trained"
+    )
+    run_dir = _trained(tmp_path, task=task, prompts=prompts, **changes)
+    run = read_run(run_dir)
+    llm_tokenizer = load_llm_tokenizer(run.backbones)
+    asked = _task_of(run, llm_tokenizer)
+    evaluated = TaskPredictions(run, run_dir, asked, llm_tokenizer).tokenize()
+    expected = {row.item_id: row.ids.tolist() for row in evaluated}
+    found = [item.row for item in choose_items(run, llm_tokenizer, Choice(num_random=99))]
+    assert len(found) > 1
+    assert all(row.ids.tolist() == expected[row.item_id] for row in found)
 
 
 def _as_test_split(data: Path) -> None:
