@@ -88,6 +88,9 @@ class Trainer:
         self._device = next(iter(parameters.values())).device
         self._autocast_dtype = AUTOCAST_DTYPES.get(precision)
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+        # A process may have to unscale before it has scaled a loss of its own: where the fusion is
+        # off, a share of questions without images has nothing to learn from.
+        self.scaler.scale(torch.zeros((), device=self._device))  # type: ignore[no-untyped-call]
         passes = self.optimization.accumulation_steps(processes.world_size)
         needs_sum = passes > 1 or not processes.is_alone
         self._gradients = GradientSum(parameters.values(), processes) if needs_sum else None

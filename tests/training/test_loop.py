@@ -11,7 +11,9 @@ from ademvl.config.run import FeatureSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.loop import Trainer
-from ademvl.training.run import build_trainer
+from ademvl.training.place import Place
+from ademvl.training.processes import Processes
+from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
 
 # The order of sums in fp32: gradients of the tiny model are of the order of 1e-2.
@@ -245,6 +247,25 @@ def test_questions_without_image_bring_no_pixels(world: Path) -> None:
     with_image = sum(trainer._rows[item].image is not None for item in trainer.plan.items_of(0))
     assert 0 < with_image < 8
     assert encoded == [1] * with_image
+
+
+class _Other(Processes):
+    """One of two processes; the other has found gradients."""
+
+    def __init__(self) -> None:
+        super().__init__(Place(rank=0, world_size=2, local_rank=0, local_processes=2))
+
+    def add_up(self, tensor: torch.Tensor) -> None:
+        tensor += 1e-3
+
+
+def test_process_without_any_image_in_its_first_step_moves_with_the_others(world: Path) -> None:
+    run = tiny.make_run(world, per_device_batch_size=1)
+    method, backbones = replace(run.method, fusion="none"), replace(run.backbones, precision="fp16")
+    run = replace(run, method=method, backbones=backbones)
+    rows = [row for row in training_rows(run) if row.image is None]
+    trainer = build_trainer(run, rows=rows, processes=_Other(), progress=False)
+    assert trainer.step(0).outcome == "updated"
 
 
 def test_middle_of_the_first_step_of_a_warmup_changes_something(world: Path) -> None:

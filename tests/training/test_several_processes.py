@@ -140,18 +140,31 @@ def test_tasks_of_srun_train_together(world: Path, tmp_path: Path) -> None:
 class _Faulty(Processes):
     """A second process whose gradients differ."""
 
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self._factor = factor
+
     def gather_numbers(self, *numbers: float) -> list[list[float]]:
-        return [list(numbers), [numbers[0] * 1.001, *numbers[1:]]]
+        return [list(numbers), [numbers[0] * self._factor, *numbers[1:]]]
 
 
-def test_processes_that_differ_are_noticed(world: Path, tmp_path: Path) -> None:
+def _train_beside(processes: Processes, world: Path, tmp_path: Path) -> int:
     run = _run(world, mode="cached", steps=3)
     files = RunFiles(tiny.write_run(tmp_path / "run", run))
     identity = training_identity(run)
-    trainer = build_trainer(run, rows=training_rows(run), processes=_Faulty(), progress=False)
+    trainer = build_trainer(run, rows=training_rows(run), processes=processes, progress=False)
     session = Session(run, files, identity, trainer)
-    with UsageMeter() as meter, pytest.raises(TrainingError, match=r"step 1: .* is faulty"):
-        session.train(Interruption(), meter, progress=False)
+    with UsageMeter() as meter:
+        return session.train(Interruption(), meter, progress=False)
+
+
+def test_processes_that_differ_are_noticed(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 1: .* is faulty"):
+        _train_beside(_Faulty(1.001), world, tmp_path)
+
+
+def test_rounding_of_another_processor_is_no_fault(world: Path, tmp_path: Path) -> None:
+    assert _train_beside(_Faulty(1 + 1.6e-7), world, tmp_path) == 0
 
 
 def test_signal_to_one_process_ends_all_with_a_state(world: Path, tmp_path: Path) -> None:
