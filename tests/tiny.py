@@ -79,7 +79,8 @@ def make_tokenizer(path: Path) -> int:
 def make_tower(folder: Path, *, seed: int = 0) -> Path:
     """Write a random three-block CLIP for 8-pixel images, 4 x 4 grid; return its weights file.
 
-    The architecture's name is `TOWER`; `register_tower` makes it known to open_clip.
+    The architecture's name is `TOWER`, with OpenAI's activation `<TOWER>-quickgelu`;
+    `register_tower` makes them known to open_clip.
     """
     import open_clip
 
@@ -102,6 +103,8 @@ def make_tower(folder: Path, *, seed: int = 0) -> Path:
         },
     }
     (folder / f"{TOWER}.json").write_text(json.dumps(config), encoding="utf-8")
+    quick = json.dumps(config | {"quick_gelu": True})
+    (folder / f"{TOWER}-quickgelu.json").write_text(quick, encoding="utf-8")
     register_tower(folder)
     weights = folder / "tower.pt"
     with torch.random.fork_rng():
@@ -111,10 +114,10 @@ def make_tower(folder: Path, *, seed: int = 0) -> Path:
 
 
 def register_tower(folder: Path) -> None:
-    """Make the tower's architecture known to open_clip; needed once in each process."""
+    """Make the tower's architectures known to open_clip; needed once in each process."""
     import open_clip
 
-    open_clip.add_model_config(folder / f"{TOWER}.json")
+    open_clip.add_model_config(folder)
 
 
 def make_scienceqa(root: Path, *, num_train: int = 12, num_val: int = 2, num_test: int = 4) -> Path:

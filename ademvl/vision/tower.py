@@ -1,6 +1,7 @@
 """The frozen vision tower: the penultimate block's tokens of any CLIP that open_clip builds."""
 
 import hashlib
+import logging
 import pickle
 import zipfile
 from collections.abc import Sequence
@@ -201,9 +202,11 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
             f"backbones.tower_weights: empty, but {name} needs a pretrained tag "
             f"{open_clip.list_pretrained_tags_by_model(name)} or a file"
         )
-    _check_activation(name, weights)
+    has_openai_format = is_torchscript(Path(weights))
+    _check_activation(name, weights, has_openai_format=has_openai_format)
     try:
-        if is_torchscript(Path(weights)):
+        if has_openai_format:
+            logging.getLogger().addFilter(_is_no_word_of_random_weights)
             clip = open_clip.create_model(name)
             clip.load_state_dict(_torchscript_weights(Path(weights)))
         else:
@@ -213,6 +216,11 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
             f"backbones.tower_weights: {weights} cannot be loaded into {name}: {error}"
         ) from error
     return VisionTower(clip, name=f"{name}/{Path(weights).name}")
+
+
+def _is_no_word_of_random_weights(record: logging.LogRecord) -> bool:
+    """Leave out what open_clip says of a model whose weights are set right afterwards."""
+    return "initialized randomly" not in record.getMessage()
 
 
 def is_torchscript(path: Path) -> bool:
@@ -230,12 +238,17 @@ def _torchscript_weights(path: Path) -> dict[str, Tensor]:
     return {key: weight for key, weight in state.items() if key not in _OPENAI_SIZES}
 
 
-def _check_activation(name: str, weights: str) -> None:
-    """Refuse weights of another activation: open_clip only warns, and the features are wrong."""
+def _check_activation(name: str, weights: str, *, has_openai_format: bool) -> None:
+    """Refuse weights of another activation: open_clip only warns, and the features are wrong.
+
+    Known are the tags of open_clip, and that OpenAI's own files are of QuickGELU.
+    """
     import open_clip
 
     pretrained = open_clip.get_pretrained_cfg(name, weights)
     wanted = bool(pretrained.get("quick_gelu", False)) if pretrained else None
+    if has_openai_format:
+        wanted = True
     built = bool(_model_config(name).get("quick_gelu", False))
     if wanted is not None and wanted != built:
         other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")

@@ -183,11 +183,24 @@ def _is_inside(key, name):
     return key.startswith(f"{name}.")
 
 
-def test_torchscript_archive_of_openais_releases_is_read(tower, backbones, pixels, tmp_path):
+@pytest.fixture
+def openai_file(backbones, tmp_path):
+    """The tower's weights in the form of OpenAI's releases."""
     state = torch.load(backbones.tower_weights, weights_only=True)
     state |= {name: torch.tensor(8) for name in ("input_resolution", "context_length")}
-    torch.jit.script(_Holder(state)).save(tmp_path / "ViT.pt")
-    loaded = load_tower(
-        BackboneSettings(tower=backbones.tower, tower_weights=str(tmp_path / "ViT.pt"))
-    )
-    torch.testing.assert_close(loaded.encode(pixels), tower.encode(pixels), rtol=0, atol=0)
+    path = tmp_path / "ViT.pt"
+    torch.jit.script(_Holder(state)).save(path)
+    return str(path)
+
+
+def test_torchscript_archive_of_openais_releases_is_read(backbones, openai_file, pixels, caplog):
+    name = f"{tiny.TOWER}-quickgelu"
+    loaded = load_tower(BackboneSettings(tower=name, tower_weights=openai_file))
+    same = load_tower(BackboneSettings(tower=name, tower_weights=backbones.tower_weights))
+    torch.testing.assert_close(loaded.encode(pixels), same.encode(pixels), rtol=0, atol=0)
+    assert "randomly" not in caplog.text  # open_clip's word before the weights are set
+
+
+def test_openais_weights_are_refused_by_a_tower_of_another_activation(backbones, openai_file):
+    with pytest.raises(SettingsError, match=f"use {tiny.TOWER}-quickgelu"):
+        load_tower(BackboneSettings(tower=backbones.tower, tower_weights=openai_file))
