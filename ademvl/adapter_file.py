@@ -5,9 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.run import RunSettings
+from ademvl.config.inheritance import differences
+from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
+from ademvl.config.schema import all_plain, build, check, schema_of
 from ademvl.config.study import run_to_plain
-from ademvl.errors import DataError, WeightsError
+from ademvl.errors import DataError, WeightsError, list_findings
 from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.loading import fingerprint_llm
 
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "adapter.safetensors"
 DESCRIPTION_FILE = "adapter.json"
 _REMEDY = "Train the run again, or copy the adapter folder anew."
+_SETTINGS = ("task", "method", "backbones", "features", "prompts")
+_MAY_DIFFER = frozenset(
+    {
+        # Where models lie and in which precision: what they are is compared by their fingerprints.
+        *("backbones.llm", "backbones.tower_weights"),
+        *("backbones.precision", "backbones.quantization"),
+        *("features.cache_dir", "features.augmentation", "method.drop_in_evaluation"),
+        *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
+    }
+)
+"""Settings that an adapter may be used with in other values than it was trained with."""
 
 
 def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -> None:
@@ -62,9 +75,7 @@ def write_adapter(
         "sha256": sha256_file(folder / WEIGHTS_FILE),
         "fingerprints": dict(fingerprints),
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
-        "settings": {
-            key: settings[key] for key in ("task", "method", "backbones", "features", "prompts")
-        },
+        "settings": {key: settings[key] for key in _SETTINGS},
     }
     if origin is not None:
         description["origin"] = dict(origin)
@@ -90,12 +101,48 @@ def adapter_checksum(folder: Path) -> str:
     return found
 
 
-def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
-    """Set a model's trained parameters from an adapter folder.
+def trained_settings(folder: Path) -> RunSettings:
+    """Return the settings that an adapter was trained with; the rest has its defaults.
 
     Raises:
-        WeightsError: missing or damaged, or trained with other settings or other frozen models
-            than the model's.
+        WeightsError: the description is missing or holds no settings.
+        SettingsError: wrong settings.
+    """
+    path = folder / DESCRIPTION_FILE
+    try:
+        settings = read_json(path, remedy=_REMEDY)["settings"]
+        raw = {"study": "", "name": folder.name, "seed": 0, "data_dir": "", **settings}
+    except (DataError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: holds no settings ({error}). {_REMEDY}") from error
+    return build(RunSettings, check(raw, schema_of(RunSettings), source=str(path)))
+
+
+def check_settings(folder: Path, run: RunSettings) -> None:
+    """Make sure that a run uses an adapter as it was trained.
+
+    Raises:
+        WeightsError: lists settings that differ.
+    """
+    ours, theirs = (
+        {key: value for key, value in all_plain(settings).items() if key in _SETTINGS}
+        for settings in (run, trained_settings(folder))
+    )
+    findings = [
+        f"{key}: {value!r}, but the adapter was trained with {its!r}"
+        for key, value, its in differences(ours, theirs, allowed=_MAY_DIFFER)
+    ]
+    if findings:
+        headline = f"{folder}: trained with other settings than the run has"
+        remedy = "Set these keys to what it was trained with, or train the run again."
+        raise WeightsError(list_findings(headline, findings, remedy))
+
+
+def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
+    """Set a model's trained parameters from an adapter folder; `check_settings` compares the rest.
+
+    Raises:
+        WeightsError: missing or damaged, or of other shapes or other frozen models than the
+            model's.
     """
     from safetensors.torch import load_file
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ademvl.adapter_file import adapter_checksum, load_adapter, save_adapter
+from ademvl.adapter_file import adapter_checksum, check_settings, load_adapter, save_adapter
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
 from ademvl.model import build_model
@@ -93,3 +93,29 @@ def test_other_settings_are_refused(run, saved):
     method = replace(run.method, cls=False)
     with pytest.raises(WeightsError, match=r"cls_projection\.down\.weight: not part of this model"):
         load_adapter(folder, build_model(replace(run, method=method)))
+
+
+def test_settings_that_the_adapter_was_not_trained_with_are_listed(run, saved):
+    folder, _ = saved
+    method = replace(run.method, alpha=1.0, gamma=0.6)
+    prompts = replace(run.prompts, train_format="QCM-A")
+    with pytest.raises(WeightsError) as raised:
+        check_settings(folder, replace(run, method=method, prompts=prompts))
+    for finding in (
+        "method.alpha: 1.0, but the adapter was trained with 0.1",
+        "method.gamma: 0.6, but the adapter was trained with 0.1",
+        "prompts.train_format: 'QCM-A', but the adapter was trained with 'CQM-A'",
+    ):
+        assert finding in str(raised.value)
+
+
+def test_settings_of_evaluation_and_places_may_differ(run, saved):
+    folder, _ = saved
+    changed = replace(
+        run,
+        method=replace(run.method, drop_in_evaluation=False),
+        backbones=replace(run.backbones, llm="elsewhere", precision="bf16"),
+        features=replace(run.features, cache_dir="elsewhere"),
+        prompts=replace(run.prompts, evaluation="reference", evaluation_window=99),
+    )
+    check_settings(folder, changed)

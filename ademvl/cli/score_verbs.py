@@ -40,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
     run.add_argument("--answers", type=Path, required=True, help="folder for <task>.txt files")
     run.add_argument("--output", type=Path, help="score file to write (JSON)")
     run.add_argument(
-        "--max-new-tokens", type=int, default=20, help="tokens of an answer (%(default)s)"
+        "--max-new-tokens", type=int, help="tokens of an answer (default: the run's setting)"
     )
     run.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
 

@@ -1,6 +1,6 @@
 """How runs inherit: each from the study's defaults, or from the run whose adapter it evaluates."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ademvl.config.run import EVALUATION_PROMPTS, RELEASED, TRAINED
@@ -70,7 +70,7 @@ def check_shared_adapters(runs: Mapping[str, Mapping[str, Any]]) -> None:
             continue
         findings += [
             f"runs.{name}.{key}: {value!r}, but {theirs!r} in run {owner}, whose adapter it takes"
-            for key, value, theirs in _differences(run, runs[owner])
+            for key, value, theirs in differences(run, runs[owner], allowed=_FREE)
         ]
         if missing := [seed for seed in run["seeds"] if seed not in runs[owner]["seeds"]]:
             findings.append(f"runs.{name}.seeds: {missing} are no seeds of run {owner}")
@@ -98,14 +98,22 @@ def _reference_findings(
         yield f"runs.{name}.adapter: {owner} takes the adapter of {_owner(runs[owner])} itself"
 
 
-def _differences(
-    run: Mapping[str, Any], other: Mapping[str, Any], prefix: str = ""
+def differences(
+    run: Mapping[str, Any], other: Mapping[str, Any], *, allowed: Collection[str], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted key and both values of each setting that differs.
+
+    Args:
+        run: complete plain settings.
+        other: the same of another run.
+        allowed: keys that may differ.
+        prefix: of the keys.
+    """
     for key, value in run.items():
         path = f"{prefix}{key}"
-        if path in _FREE or value == other[key]:
+        if path in allowed or value == other[key]:
             continue
         if isinstance(value, Mapping):
-            yield from _differences(value, other[key], f"{path}.")
+            yield from differences(value, other[key], allowed=allowed, prefix=f"{path}.")
         else:
             yield path, value, other[key]

@@ -15,7 +15,7 @@ from ademvl.config.run import RunSettings
 from ademvl.data.examples import mme_examples
 from ademvl.data.mme import TASKS, MmeAnswer, MmeQuestion, load_benchmark, write_answers
 from ademvl.data.tokenizer import Tokenizer
-from ademvl.errors import DataError, SettingsError
+from ademvl.errors import DataError
 from ademvl.evaluation.mme import score_answers
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
@@ -30,15 +30,18 @@ def answer_benchmark(
     benchmark: Path,
     answers: Path,
     *,
-    max_new_tokens: int = 20,
+    max_new_tokens: int | None = None,
 ) -> None:
     """Answer every question of a benchmark folder and write `answers`/<task>.txt.
 
+    The run's own predictions are used where they are of the same questions and settings; new ones
+    are kept beside `answers`, in <answers>.predictions, because the run's are the study's.
+
     Args:
-        run_dir: folder with run.yaml and adapter/; answers are kept in its predictions/ as well.
+        run_dir: folder with run.yaml and adapter/.
         benchmark: folder of the benchmark, whole or some of its tasks.
         answers: folder that gets one file a task.
-        max_new_tokens: tokens of an answer at most.
+        max_new_tokens: tokens of an answer at most; None for the run's own.
 
     Raises:
         SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
@@ -47,10 +50,9 @@ def answer_benchmark(
     from ademvl.llm.tokenizer import load_llm_tokenizer
     from ademvl.locks import lock_file
 
-    if max_new_tokens < 1:
-        raise SettingsError(f"--max-new-tokens: {max_new_tokens}, expected >= 1")
     run = read_run(run_dir)
-    run = replace(run, evaluation=replace(run.evaluation, max_new_tokens=max_new_tokens))
+    if max_new_tokens is not None:
+        run = replace(run, evaluation=replace(run.evaluation, max_new_tokens=max_new_tokens))
     questions = load_benchmark(benchmark)
     asked = {question.task for question in questions}
     stale = [task for task in TASKS if task not in asked and (answers / f"{task}.txt").exists()]
@@ -62,7 +64,8 @@ def answer_benchmark(
     tokenizer = load_llm_tokenizer(run.backbones)
     with lock_file(run_dir / ".evaluate.lock"):
         task = mme_task(run, tokenizer, questions)
-        predictions = TaskPredictions(run, run_dir, task, tokenizer)
+        kept = answers.with_name(f"{answers.name}.predictions")
+        predictions = TaskPredictions(run, run_dir, task, tokenizer, other_folder=kept)
         rows = predictions.make(predictions.tokenize(), progress=True)
     write_answers(answers, _by_task(questions, rows))
 

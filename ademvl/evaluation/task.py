@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.adapter_file import adapter_checksum
+from ademvl.adapter_file import adapter_checksum, check_settings
 from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
@@ -53,16 +53,24 @@ class TaskPredictions:
         run_dir: folder with adapter/.
         task: what is asked.
         tokenizer: of the run's language model.
+        other_folder: where new predictions go instead of the run's predictions/, which are read
+            only then.
 
     Attributes:
         header: what the predictions depend on.
 
     Raises:
-        WeightsError: there is no complete adapter.
+        WeightsError: there is no complete adapter, or it was trained with other settings.
     """
 
     def __init__(
-        self, run: RunSettings, run_dir: Path, task: EvaluationTask, tokenizer: Tokenizer
+        self,
+        run: RunSettings,
+        run_dir: Path,
+        task: EvaluationTask,
+        tokenizer: Tokenizer,
+        *,
+        other_folder: Path | None = None,
     ) -> None:
         self._run = run
         self._run_dir = run_dir
@@ -75,14 +83,18 @@ class TaskPredictions:
             "settings": evaluation_settings(run, unused=task.unused),
             "version": RESULT_VERSIONS["evaluate"],
         }
+        check_settings(run_dir / "adapter", run)
         item_ids = [example.item_id for example in task.examples]
-        self._log = PredictionLog(
-            run_dir / "predictions", task.name, header=self.header, item_ids=item_ids
-        )
+        folders = [run_dir / "predictions", *([other_folder] if other_folder else [])]
+        self._logs = [
+            PredictionLog(folder, task.name, header=self.header, item_ids=item_ids)
+            for folder in folders
+        ]
 
     def read_complete(self) -> list[Row] | None:
         """Return all predictions if they are there already, else None."""
-        return self._log.read_complete()
+        found = (log.read_complete() for log in self._logs)
+        return next((rows for rows in found if rows is not None), None)
 
     def make(self, tokenized: "Sequence[TokenizedExample]", *, progress: bool) -> list[Row]:
         """Return all predictions, made as far as they are not there.
@@ -97,7 +109,7 @@ class TaskPredictions:
             self._run,
             self._run_dir,
             tokenized,
-            self._log,
+            self._logs[-1],
             self._task.predict,
             label=self._task.name,
             progress=progress,

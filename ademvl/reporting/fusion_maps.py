@@ -83,12 +83,14 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
 def _load(
     run_dir: Path, run: RunSettings, images: Sequence[Path]
 ) -> tuple["VisionLanguageModel", "VisualSource"]:
-    from ademvl.adapter_file import load_adapter
+    from ademvl.adapter_file import check_settings, load_adapter
     from ademvl.model import build_model
     from ademvl.visual_source import open_visual_source
 
+    adapter = run_dir / "adapter"
+    check_settings(adapter, run)
     model = build_model(run).eval()
-    load_adapter(run_dir / "adapter", model)
+    load_adapter(adapter, model)
     return model, open_visual_source(run, model, images, progress=False)
 
 

@@ -64,9 +64,21 @@ def test_second_evaluation_predicts_nothing_and_answer_files_come_from_the_first
     monkeypatch.setattr(PredictionLog, "fill", None)
     assert main(["evaluate", str(evaluated)]) == 0
     benchmark, answers = world / "data" / "mme" / "mme", tmp_path / "answers"
-    arguments = ["--benchmark", benchmark, "--answers", answers, "--max-new-tokens", 4]
+    arguments = ["--benchmark", benchmark, "--answers", answers]
     assert main(["evaluate-mme", str(evaluated), *map(str, arguments)]) == 0
     assert sorted(path.name for path in answers.iterdir()) == ["color.txt", "landmark.txt"]
+    assert list(tmp_path.iterdir()) == [answers]
+
+
+def test_answers_of_other_settings_leave_the_evaluation_as_it_is(
+    evaluated: Path, world: Path, tmp_path: Path
+) -> None:
+    kept = {path: path.read_bytes() for path in evaluated.rglob("*.json*")}
+    benchmark, answers = world / "data" / "mme" / "mme", tmp_path / "answers"
+    arguments = ["--benchmark", benchmark, "--answers", answers, "--max-new-tokens", 2]
+    assert main(["evaluate-mme", str(evaluated), *map(str, arguments)]) == 0
+    assert (tmp_path / "answers.predictions" / "mme.jsonl").is_file()
+    assert {path: path.read_bytes() for path in evaluated.rglob("*.json*")} == kept
 
 
 def test_features_are_those_of_both_data_sets(world: Path) -> None:

@@ -117,8 +117,9 @@ def test_killed_run_goes_on_and_a_complete_one_predicts_nothing(
     assert len(calls) == 4  # of 12 questions in batches of 4 the first was done
     assert _read(tmp_path / "killed") == _read(tmp_path / "whole")
     monkeypatch.setattr(PredictionLog, "fill", None)
-    answer_benchmark(killed, benchmark, tmp_path / "again", max_new_tokens=3)
-    assert _read(tmp_path / "again") == _read(tmp_path / "whole")
+    answer_benchmark(killed, benchmark, tmp_path / "killed", max_new_tokens=3)
+    assert _read(tmp_path / "killed") == _read(tmp_path / "whole")
+    assert not (killed / "predictions").exists()
 
 
 def test_other_questions_are_answered_anew(make, benchmark, tmp_path):
@@ -137,7 +138,7 @@ def test_answers_of_other_tasks_and_senseless_lengths_are_refused(make, benchmar
     (folder / "OCR.txt").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="holds answers to OCR"):
         answer_benchmark(make(), benchmark, folder)
-    with pytest.raises(SettingsError, match="--max-new-tokens: 0"):
+    with pytest.raises(SettingsError, match="max_new_tokens: 0"):
         answer_benchmark(make(), benchmark, tmp_path / "other", max_new_tokens=0)
 
 

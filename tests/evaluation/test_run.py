@@ -10,6 +10,7 @@ from ademvl.adapter_file import save_adapter
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
+from ademvl.config.study import read_run
 from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
@@ -252,6 +253,15 @@ def test_damaged_adapter_is_refused(make):
         evaluate_run(run_dir, progress=False)
 
 
+def test_adapter_of_other_settings_is_refused_before_anything_is_predicted(make):
+    run_dir = make()
+    run = read_run(run_dir)
+    write_run(run_dir, dataclasses.replace(run, method=dataclasses.replace(run.method, alpha=1.0)))
+    with pytest.raises(WeightsError, match=r"method\.alpha: 1\.0, but .* trained with 0\.1"):
+        evaluate_run(run_dir, progress=False)
+    assert not (run_dir / "predictions").exists()
+
+
 def test_missing_adapter_is_refused(make):
     run_dir = make()
     shutil.rmtree(run_dir / "adapter")
@@ -262,7 +272,7 @@ def test_missing_adapter_is_refused(make):
 def test_shortened_prompts_are_counted(make):
     run_dir = make()
     run = evaluation.read_run(run_dir)
-    short = dataclasses.replace(run.prompts, max_seq_len=40)
+    short = dataclasses.replace(run.prompts, evaluation_window=40)
     write_run(run_dir, dataclasses.replace(run, prompts=short))
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir)[1]["num_shortened_prompts"] > 0
