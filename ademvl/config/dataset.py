@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from ademvl.config.ranges import check_ranges
 from ademvl.errors import SettingsError, list_findings
 
 Source = Literal["easy_vqa", "scienceqa", "coco_caption", "lavin_instruct", "mme"]
@@ -81,10 +82,9 @@ class DatasetSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.text_only_fraction < 1:
-            raise SettingsError(
-                f"text_only_fraction: {self.text_only_fraction}, expected 0 <= fraction < 1"
-            )
+        sizes = [key for key in vars(self) if key.endswith(("_questions", "_images"))]
+        ranges = {">= 1": sizes, ">= 0 and < 1": ["text_only_fraction"]}
+        check_ranges("datasets.<name>", self, ranges)
         for split, number in self.take.items():
             if number < 0:
                 raise SettingsError(f"take.{split}: {number}, expected >= 0")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ademvl.config.ranges import check_ranges
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
@@ -36,12 +37,8 @@ class DownloadSettings:
     stall_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.connections < 1:
-            raise SettingsError(f"downloads.connections: {self.connections}, expected >= 1")
-        if self.retries < 0:
-            raise SettingsError(f"downloads.retries: {self.retries}, expected >= 0")
-        if self.stall_seconds <= 0:
-            raise SettingsError(f"downloads.stall_seconds: {self.stall_seconds}, expected > 0")
+        ranges = {">= 1": ("connections",), ">= 0": ("retries",), "> 0": ("stall_seconds",)}
+        check_ranges("downloads", self, ranges)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ademvl.config.ranges import check_ranges
 from ademvl.errors import SettingsError
 
 AnswerBy = Literal["greedy", "likelihood", "letter"]
@@ -30,8 +31,7 @@ class DecodingSettings:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_beams < 1:
-            raise SettingsError(f"evaluation.decoding.num_beams: {self.num_beams}, expected >= 1")
+        check_ranges("evaluation.decoding", self, {">= 1": ("num_beams",)})
         if not 0 < self.temperature < math.inf:
             raise SettingsError(
                 f"evaluation.decoding.temperature: {self.temperature}, expected > 0; "
@@ -64,6 +64,4 @@ class EvaluationSettings:
     decoding: DecodingSettings = DecodingSettings()
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "max_new_tokens"):
-            if getattr(self, key) < 1:
-                raise SettingsError(f"evaluation.{key}: {getattr(self, key)}, expected >= 1")
+        check_ranges("evaluation", self, {">= 1": ("batch_size", "max_new_tokens")})

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ademvl.config.inheritance import merge
+from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import SettingsError, list_findings
 
 _PROJECT_DIR = Path(__file__).parents[2]
@@ -18,10 +19,10 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a YAML file of keys and values.
 
     Raises:
-        SettingsError: it cannot be read, or is something else.
+        SettingsError: it cannot be read, is something else, or has a key twice.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

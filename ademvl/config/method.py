@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Literal
 
+from ademvl.config.ranges import check_ranges
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
@@ -32,10 +33,8 @@ class ClipAdapterSettings:
     last_block: bool = True
 
     def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise SettingsError(f"clip_adapter.dim: {self.dim}, expected >= 1")
-        if not 0 <= self.dropout < 1:
-            raise SettingsError(f"clip_adapter.dropout: {self.dropout}, expected 0 <= dropout < 1")
+        ranges = {">= 1": ("dim",), ">= 0 and < 1": ("dropout",)}
+        check_ranges("method.clip_adapter", self, ranges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +87,12 @@ class AdemSettings:
     text_only_fusion: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < 1:
-            raise SettingsError(f"method.gamma: {self.gamma}, expected 0 <= gamma < 1")
-        if not self.scales:
-            raise SettingsError("method.scales: empty, expected at least one number of tokens")
+        ranges = {">= 1": ("projection_width",), ">= 0 and < 1": ("gamma",)}
+        check_ranges("method", self, ranges)
+        if min(self.scales, default=0) < 1:
+            raise SettingsError(
+                f"method.scales: {list(self.scales)}, expected one or more numbers of tokens >= 1"
+            )
         for scale in (*self.scales, self.visual_tokens):
             if scale < 0 or isqrt(scale) ** 2 != scale:
                 raise SettingsError(

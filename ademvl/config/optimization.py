@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ademvl.config.ranges import check_ranges
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
@@ -58,9 +59,15 @@ class OptimizationSettings:
     log_interval_steps: int = 10
 
     def __post_init__(self) -> None:
-        for key in ("effective_batch_size", "per_device_batch_size", "max_nonfinite_steps"):
-            if getattr(self, key) < 1:
-                raise SettingsError(f"optimization.{key}: {getattr(self, key)}, expected >= 1")
+        batches = ("effective_batch_size", "per_device_batch_size")
+        rates = ("base_lr", "min_lr", "weight_decay", "eps")
+        ranges = {
+            "> 0": ("epochs",),
+            ">= 0": (*rates, "warmup_epochs", "loss_group_size", "state_interval_seconds"),
+            ">= 1": (*batches, "max_nonfinite_steps", "log_interval_steps"),
+            ">= 0 and < 1": ("beta1", "beta2"),
+        }
+        check_ranges("optimization", self, ranges)
         if self.effective_batch_size % self.per_device_batch_size:
             raise SettingsError(
                 f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "

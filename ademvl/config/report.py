@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ademvl.errors import SettingsError
+from ademvl.config.ranges import check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +23,4 @@ class ReportSettings:
     fusion_map_images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.fusion_map_items < 0:
-            raise SettingsError(f"report.fusion_map_items: {self.fusion_map_items}, expected >= 0")
+        check_ranges("report", self, {">= 0": ("fusion_map_items",)})

@@ -11,6 +11,7 @@ from typing import Literal
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.ranges import check_ranges
 from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
 
@@ -57,14 +58,13 @@ class BackboneSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSettings:
-    """How images reach the method.
+class FeatureTemplate:
+    """How images reach the method, as a study says it.
 
     Attributes:
         mode: `cached` (frozen tower, each image encoded once), or `online` (pixels through the
             tower in every step, with trained adapters inside it).
         precision: dtype in which cached features are stored.
-        cache_dir: folder of the content-addressed cache, shared by studies.
         augmentation: `reference` changes the images of caption training at random, anew in every
             epoch: a crop, a flip and two operations; `none` does not. Only with online features,
             because cached ones are of the image as it is.
@@ -74,9 +74,20 @@ class FeatureSettings:
 
     mode: Literal["cached", "online"] = "online"
     precision: Precision = "fp16"
-    cache_dir: str = "results/shared/features"
     augmentation: Literal["reference", "none"] = "reference"
     normalization: Normalization = field(default="by_task", metadata=OMITTED_AT_DEFAULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(FeatureTemplate):
+    """How images reach the method, and where cached features lie.
+
+    Attributes:
+        cache_dir: folder of the content-addressed cache, shared by studies: follows from the
+            study's `shared_dir`.
+    """
+
+    cache_dir: str = "results/shared/features"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +141,8 @@ class PromptSettings:
                 f"{'|'.join(PROMPT_PARTS)}, a dash, one of {'|'.join(ANSWER_PARTS)}; "
                 f"nearest: {nearest[0]}"
             )
-        if self.max_seq_len < 1:
-            raise SettingsError(f"prompts.max_seq_len: {self.max_seq_len}, expected >= 1")
-        if self.evaluation_window < 0:
-            raise SettingsError(
-                f"prompts.evaluation_window: {self.evaluation_window}, expected >= 1, or 0"
-            )
+        ranges = {">= 1": ("max_seq_len",), ">= 0": ("evaluation_window",)}
+        check_ranges("prompts", self, ranges)
 
     @property
     def cuts_end(self) -> bool:

@@ -6,6 +6,7 @@ from them, `workflow/schemas/` holds a printed copy, and a test compares the two
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ OMITTED_AT_DEFAULT: Mapping[str, bool] = types.MappingProxyType({"omitted_at_def
 them: settings are written without it where it has its default, so that those results stay valid."""
 
 _NUMBERS = ("integer", "number")
+_TRUTHS = {"true": True, "false": False}
 
 Settings = TypeVar("Settings")
 
@@ -121,7 +123,7 @@ def check(
     source: str,
     remedy: str = "All keys: docs/settings.md.",
 ) -> dict[str, Any]:
-    """Check raw settings; numbers that arrive as text (`--config`, `9e-3`) are converted.
+    """Check raw settings; what arrives as text (`--config`, `9e-3`) is converted.
 
     Args:
         raw: keys and values as read.
@@ -130,43 +132,58 @@ def check(
         remedy: last line of the error.
 
     Returns:
-        The settings with numbers converted.
+        The settings with numbers and booleans converted.
 
     Raises:
         SettingsError: lists every wrong key and value with its path, what was found, what is
             allowed, and the nearest right spelling.
     """
-    import jsonschema
-
-    converted = _convert_numbers(all_plain(raw), schema)
-    validator = jsonschema.Draft202012Validator(schema)
+    converted = _convert_text(all_plain(raw), schema)
+    errors = _validator_class()(schema).iter_errors(converted)
     findings = [
         text
-        for error in sorted(validator.iter_errors(converted), key=lambda e: list(map(str, e.path)))
+        for error in sorted(errors, key=lambda e: list(map(str, e.path)))
         for text in _explain(error)
     ]
     if findings:
+        findings = list(dict.fromkeys(findings))  # n missing keys are n errors that name all n
         raise SettingsError(list_findings(f"{source}: wrong settings", findings, remedy))
     assert isinstance(converted, dict)
     return converted
 
 
-def _convert_numbers(value: Any, schema: Mapping[str, Any]) -> Any:
+@cache
+def _validator_class() -> Any:
+    """Return a JSON Schema validator to which 1.0 is no integer, and nan and inf no numbers."""
+    import jsonschema
+
+    standard = jsonschema.Draft202012Validator
+    checker = standard.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),
+        }
+    )
+    return jsonschema.validators.extend(standard, type_checker=checker)
+
+
+def _convert_text(value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         fallback = schema.get("additionalProperties") or {}
         return {
-            key: _convert_numbers(item, properties.get(key, fallback))
-            for key, item in value.items()
+            key: _convert_text(item, properties.get(key, fallback)) for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_convert_numbers(item, schema.get("items", {})) for item in value]
+        return [_convert_text(item, schema.get("items", {})) for item in value]
     if isinstance(value, str) and schema.get("type") in _NUMBERS:
         for convert in (int, float) if schema["type"] == "number" else (int,):
             try:
                 return convert(value)
             except ValueError:
                 continue
+    if isinstance(value, str) and schema.get("type") == "boolean":
+        return _TRUTHS.get(value.lower(), value)
     return value
 
 
@@ -185,7 +202,8 @@ def _explain(error: Any) -> Iterator[str]:
         allowed = [str(option.get("enum") or option["type"]) for option in error.validator_value]
         yield f"{path}: {error.instance!r}, expected one of {', '.join(allowed)}"
     elif error.validator == "type":
-        yield f"{path or 'settings'}: {error.instance!r}, expected {error.validator_value}"
+        expected = {"number": "finite number"}.get(error.validator_value, error.validator_value)
+        yield f"{path or 'settings'}: {error.instance!r}, expected {expected}"
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         yield f"{path or 'settings'}: missing {', '.join(missing)}"

@@ -16,6 +16,7 @@ from ademvl.config.gpu_limit import check_gpu_limit
 from ademvl.config.includes import expand_includes, read_yaml
 from ademvl.config.inheritance import check_shared_adapters, merge_runs
 from ademvl.config.method import AdemSettings
+from ademvl.config.names import check_names
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.released import check_released, checkpoint_path
 from ademvl.config.report import ReportSettings
@@ -23,6 +24,7 @@ from ademvl.config.run import (
     TRAINED,
     BackboneSettings,
     FeatureSettings,
+    FeatureTemplate,
     PromptSettings,
     RunSettings,
     Task,
@@ -85,7 +87,7 @@ class RunTemplate:
     images: Literal["shown", "withheld"] = "shown"
     method: AdemSettings = AdemSettings()
     backbones: BackboneSettings = BackboneSettings()
-    features: FeatureSettings = FeatureSettings()
+    features: FeatureTemplate = FeatureTemplate()
     prompts: PromptSettings = PromptSettings()
     optimization: OptimizationSettings = OptimizationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -202,6 +204,7 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
     checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
     settings = build(StudySettings, checked)
+    check_names(settings, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
     plain_runs = {run: all_plain(template) for run, template in settings.runs.items()}
     check_shared_adapters(plain_runs)
@@ -239,8 +242,8 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
         for part in dataclasses.fields(RunTemplate)
         if part.name not in ("label", "dataset", "evaluation_dataset", "seeds", "reported")
     }
-    kept["features"] = dataclasses.replace(
-        template.features, cache_dir=f"{settings.shared_dir}/features"
+    kept["features"] = FeatureSettings(
+        **vars(template.features), cache_dir=f"{settings.shared_dir}/features"
     )
     kept["released_from"] = checkpoint_path(template.released_from, settings.shared_dir)
     kept["backbones"] = _local_backbones(settings, template.backbones)

@@ -8,7 +8,7 @@ the test split is the package's own.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings as MiniDataSettings
@@ -119,9 +119,8 @@ def convert_easy_vqa(
     Raises:
         ToolError: the package is not installed.
         DataError: the package is damaged, or `output_dir` holds something else.
-        SettingsError: fewer questions or images asked for than one, or more than there are.
+        SettingsError: more questions or images asked for than there are.
     """
-    _check_sizes(settings)
     version = "unknown"
     if source is None:
         source, version = find_source()
@@ -133,12 +132,6 @@ def convert_easy_vqa(
         questions = {name: selection.questions for name, selection in selections.items()}
         write_scienceqa(folder / "scienceqa", questions, store)
         write_json(folder / "manifest.json", _manifest(folder, settings, selections, version))
-
-
-def _check_sizes(settings: MiniDataSettings) -> None:
-    for name, value in asdict(settings).items():
-        if name.endswith(("_questions", "_images")) and value < 1:
-            raise SettingsError(f"{name}: {value}, expected at least 1")
 
 
 def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ademvl.config.schema import build, check, schema_of
+from ademvl.config.strict_yaml import load_yaml
 from ademvl.config.study import ReportedReference, Study
 from ademvl.errors import DataError, SettingsError, list_findings
 
@@ -316,22 +317,9 @@ def _build(record_class: type[Record], raw: object, where: str) -> Record:
         raise DataError(str(error)) from error
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, which YAML readers silently drop."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} occurs twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -255,7 +255,7 @@ class FeatureCache:
             if any(encoded[image] >= _MAX_ENCODINGS for image in claim.images):
                 raise CacheError(
                     f"feature cache {self.folder}: shards written by this job are damaged again "
-                    "and again. Check the disk, or set features.cache_dir to another one."
+                    "and again. Check the disk, or set shared_dir to another one."
                 )
             features = job.run(claim.images, self.key.precision, advance)
             known = {header.shape[1:] for header in self._namespace.headers.values()}

@@ -83,15 +83,15 @@ def as_cache_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except DiskFullError as error:
-        raise CacheError(f"feature cache: {error} A larger disk: features.cache_dir.") from error
+        raise CacheError(f"feature cache: {error} A larger disk: shared_dir.") from error
     except OSError as error:
-        remedy = "Check the file system, or set features.cache_dir to another place."
+        remedy = "Check the file system, or set shared_dir to another place."
         if error.errno in _FORBIDDEN:
-            remedy = "Get write permission there, or set features.cache_dir to your own folder."
+            remedy = "Get write permission there, or set shared_dir to your own folder."
         elif error.errno in _LOCKLESS:
             remedy = (
                 "Its file system has no locks, without which jobs cannot share a cache safely: "
-                "mount it with locks or set features.cache_dir to another place."
+                "mount it with locks or set shared_dir to another place."
             )
         where = error.filename or folder
         raise CacheError(f"feature cache {folder}: {error.strerror} ({where}). {remedy}") from error

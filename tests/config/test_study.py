@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ademvl.config.includes import read_yaml
+from ademvl.config.names import NAME
 from ademvl.config.schema import schema_of
 from ademvl.config.settings_page import schema_yaml, settings_page
 from ademvl.config.study import (
@@ -70,11 +72,21 @@ def test_all_findings_are_listed_at_once(raw: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("part", "key", "value", "expected"),
     [
-        ("method", "gamma", 1.0, "0 <= gamma < 1"),
+        ("method", "gamma", 1.0, "method.gamma: 1.0, expected >= 0 and < 1"),
+        ("method", "alpha", float("nan"), "defaults.method.alpha: nan, expected finite number"),
+        ("method", "projection_width", 0, "projection_width: 0, expected >= 1"),
         ("method", "scales", [60], "60 is no square number"),
+        ("method", "scales", [0], "scales: [0], expected one or more numbers of tokens >= 1"),
         ("method", "query_from", "mlp_out", None),
         ("optimization", "per_device_batch_size", 5, "possible: [1, 2, 4, 8, 16]"),
         ("optimization", "loss_group_size", 3, "does not divide effective_batch_size"),
+        ("optimization", "loss_group_size", -2, "loss_group_size: -2, expected >= 0"),
+        ("optimization", "log_interval_steps", 0, "log_interval_steps: 0, expected >= 1"),
+        ("optimization", "epochs", "inf", "optimization.epochs: inf, expected finite number"),
+        ("optimization", "epochs", 0, "optimization.epochs: 0.0, expected > 0"),
+        ("optimization", "base_lr", -1e-3, "base_lr: -0.001, expected >= 0"),
+        ("optimization", "beta1", 1.5, "beta1: 1.5, expected >= 0 and < 1"),
+        ("optimization", "log_interval_steps", 10.0, "log_interval_steps: 10.0, expected integer"),
     ],
 )
 def test_impossible_values_are_refused(
@@ -85,6 +97,63 @@ def test_impossible_values_are_refused(
         load_study(raw)
     else:
         assert expected in refusal(raw)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("study", "../x", "study: '../x', expected letters"),
+        ("results_dir", "~/x", "results_dir: '~/x', expected a folder"),
+        ("shared_dir", "/tmp/a b", "shared_dir: '/tmp/a b', expected a folder"),
+        ("shared_dir", "", "shared_dir: '', expected a folder"),
+        ("runs", {"my-run": {}}, "runs: name 'my-run', expected letters A-Z a-z, digits and _"),
+        ("runs", {"a": {"seeds": [0, 0]}}, "runs.a.seeds: [0, 0], expected different numbers"),
+        ("runs", {"a": {"seeds": [-1]}}, "runs.a.seeds: [-1], expected different numbers >= 0"),
+        ("runs", {"a": {"seeds": [1.0]}}, "runs.a.seeds.0: 1.0, expected integer"),
+        ("runs", {"a": {"features": {"cache_dir": "/x"}}}, "features.cache_dir: unknown key"),
+        ("gpus", 1.0, "gpus: 1.0, expected one of"),
+    ],
+)
+def test_what_rules_cannot_take_is_refused(
+    raw: dict[str, Any], key: str, value: object, expected: str
+) -> None:
+    raw[key] = value
+    assert expected in refusal(raw)
+
+
+def test_folders_may_have_letters_of_any_language(raw: dict[str, Any]) -> None:
+    study = load_study(raw | {"results_dir": "/daten/Müller-2", "shared_dir": "../teil"})
+    assert study.runs[0].features.cache_dir == "../teil/features"
+
+
+def test_names_are_those_that_the_snakefile_matches() -> None:
+    text = (PROJECT_ROOT / "Snakefile").read_text(encoding="utf-8")
+    assert f'    dataset="{NAME}",\n    run="{NAME}",\n' in text
+
+
+def test_empty_data_sets_are_refused(raw: dict[str, Any]) -> None:
+    raw["datasets"]["easy_vqa"]["train_questions"] = 0
+    assert "train_questions: 0, expected >= 1" in refusal(raw)
+
+
+def test_missing_keys_are_named_once(raw: dict[str, Any]) -> None:
+    raw["runs"]["adem"]["reported"] = [{}]
+    message = refusal(raw)
+    assert "(1 found)" in message
+    assert message.count("missing table, row") == 1
+
+
+def test_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: s\nruns:\n  a: {}\n  b: {}\n  a: {label: x}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"(?s)key 'a' occurs twice.*line 5, column 3"):
+        load_study(path)
+
+
+def test_keys_of_another_mapping_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n", encoding="utf-8")
+    assert read_yaml(path)["b"] == {"x": 2}
 
 
 def test_position_before_the_query_is_refused(raw: dict[str, Any]) -> None:
@@ -100,6 +169,11 @@ def test_unknown_dataset_is_refused(raw: dict[str, Any]) -> None:
 def test_numbers_given_as_text_are_read_as_numbers(raw: dict[str, Any]) -> None:
     raw["defaults"]["optimization"]["base_lr"] = "9e-3"  # YAML 1.1 reads 9e-3 as text
     assert load_study(raw).runs[0].optimization.base_lr == 9e-3
+
+
+def test_truths_given_as_text_are_read_as_such(raw: dict[str, Any]) -> None:
+    raw["downloads"] = {"offline": "true"}  # so Snakemake's --config passes it
+    assert load_study(raw).settings.downloads.offline is True
 
 
 def test_run_settings_survive_writing_and_reading(raw: dict[str, Any], tmp_path: Path) -> None:

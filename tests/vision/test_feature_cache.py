@@ -222,7 +222,7 @@ def test_full_disk_leaves_no_half_shard_and_keeps_finished_ones(tmp_path, images
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", write_half)
-        with pytest.raises(CacheError, match=r"the disk is full.*features\.cache_dir"):
+        with pytest.raises(CacheError, match=r"the disk is full.*shared_dir"):
             fill(cache, images, log)
     names = {path.name for path in (cache.folder / "shards").iterdir()}
     assert names == {shard.name for shard in shard_files(cache)}
