@@ -13,19 +13,18 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from ademvl.cluster.start import check_workflow
+from ademvl.config.study import write_settings
 from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")
 
-if not config.keys() & {
-    "runs",
-    "include",
-}:  # no --configfile: files merge, and a study's runs must not mix with others
+# Files merge, and a study's runs must not mix with others.
+if not workflow.configfiles and "include" not in config:
 
     configfile: "config.yaml"
 
 
-plan = WorkflowPlan.of_config(config)
+plan = WorkflowPlan.of_config(config, workflow.configfiles)
 
 
 pathvars:

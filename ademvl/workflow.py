@@ -8,11 +8,12 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ademvl.config.includes import read_yaml
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
@@ -39,9 +40,16 @@ class WorkflowPlan:
         self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
 
     @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> "WorkflowPlan":
-        """Check Snakemake's config and plan it; end with the findings and exit code 2 otherwise."""
+    def of_config(cls, config: Mapping[str, Any], files: Iterable[str | Path]) -> "WorkflowPlan":
+        """Check Snakemake's config and plan it; end with the findings and exit code 2 otherwise.
+
+        Args:
+            config: what Snakemake made of its files and its command line.
+            files: those files, read once more: Snakemake drops the first of two equal keys.
+        """
         try:
+            for path in files:
+                read_yaml(Path(path))
             plan = cls(load_study(config))
             plan.downloads()  # names of sources and copies of weights are checked here
             plan.check_reported()

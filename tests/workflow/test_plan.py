@@ -70,9 +70,21 @@ def test_reference_to_a_row_that_nobody_reported_is_refused(
     raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw["runs"]["adem"]["reported"] = [{"table": "ablation_projection", "row": "phi: silo"}]
     with pytest.raises(SystemExit) as error:
-        WorkflowPlan.of_config(raw)
+        WorkflowPlan.of_config(raw, ())
     assert error.value.code == 2
     assert "nearest: phi: silu" in capsys.readouterr().err
+
+
+def test_key_that_stands_twice_in_a_config_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "twice.yaml"
+    path.write_text(f"{text}  adem:\n    label: another\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as error:  # yaml.safe_load is what Snakemake does
+        WorkflowPlan.of_config(yaml.safe_load(path.read_text(encoding="utf-8")), [path])
+    assert error.value.code == 2
+    assert "key 'adem' occurs twice" in capsys.readouterr().err
 
 
 def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:

@@ -12,14 +12,13 @@ localrules:
 
 
 rule study_settings:
+    """All runs of a study, which can be more than Linux lets one shell argument hold (128 KiB)."""
     output:
         "<results>/study.yaml",
     log:
         "<results>/logs/study_settings.log",
     benchmark:
         "<results>/benchmarks/study_settings.tsv"
-    conda:
-        "../../envs/ademvl.yaml"
     threads: 1
     resources:
         mem_mb=200,
@@ -28,8 +27,8 @@ rule study_settings:
     params:
         settings=plan.study_json,
         version=plan.versions["settings"],
-    shell:
-        "ademvl settings {params.settings:q} --output {output} 2> {log}"
+    run:
+        write_settings(Path(output[0]), params.settings)
 
 
 rule run_settings:
