@@ -123,6 +123,7 @@ rule bundle:
 
 onstart:
     plan.hold()
+    plan.check_start(workflow.dag.needrun_jobs())
     check_workflow(workflow)
 
 

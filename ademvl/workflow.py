@@ -20,6 +20,7 @@ from ademvl.errors import AdemvlError
 from ademvl.locks import FileLock, try_lock_file
 from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.start_checks import check_start
 from ademvl.training.identity import evaluation_settings, feature_settings, training_settings
 from ademvl.versions import RESULT_VERSIONS
 
@@ -79,6 +80,17 @@ class WorkflowPlan:
                 "or give this one another name (key `study`)"
             )
         os.utime(self.started, ns=(self._planned_at, self._planned_at))
+
+    def check_start(self, jobs: Iterable[Any]) -> None:
+        """Refuse, before the first of these jobs, what is wrong with licences and shared files.
+
+        Args:
+            jobs: Snakemake's, all that are about to run.
+        """
+        jobs = list(jobs)
+        made = {str(path) for job in jobs for path in job.output}
+        read = {str(path) for job in jobs for path in job.input} - made
+        check_start(self.study, list(self._sources.values()), read=read, made=made)
 
     @property
     def started(self) -> str:

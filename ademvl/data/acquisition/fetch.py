@@ -59,7 +59,7 @@ def fetch_study(
     if not only:
         verify_copies(study, registry)
     _verify_placed_files(plans)
-    _refuse_unaccepted(study, plans)
+    refuse_unaccepted(study, plans)
     if settings.offline:
         _refuse_missing(plans)
     if any(plan.is_missing for plan in plans):
@@ -92,7 +92,12 @@ def _targets(plans: Sequence[SourcePlan], *states: str) -> list[FileTarget]:
     return [file.target for file in files if file.target is not None]
 
 
-def _refuse_unaccepted(study: Study, plans: Sequence[SourcePlan]) -> None:
+def refuse_unaccepted(study: Study, plans: Sequence[SourcePlan]) -> None:
+    """Refuse sources whose licence the study does not accept, unless they are there already.
+
+    Raises:
+        SettingsError: lists them.
+    """
     refused = [plan for plan in plans if needs_acceptance(study, plan)]
     if not refused:
         return
