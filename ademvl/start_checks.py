@@ -1,7 +1,7 @@
 """What is looked at before a workflow's first job: licences, and shared files of other settings.
 
-Snakemake keeps its record of settings in the folder where it was started, so that it cannot tell that
-what lies in `shared_dir` was made with others elsewhere.
+Snakemake keeps its record of settings in the folder where it was started, so that it cannot tell
+that what lies in `shared_dir` was made with others elsewhere.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -57,6 +57,38 @@ def test_profile_names_only_rules_that_there_are(name: str) -> None:
     assert list(_rule_problems(profile, PROJECT_ROOT / "workflow/rules")) == []
     assert profile.options["rerun-incomplete"] is True
     assert profile.options["nolock"] is True
+    assert profile.options["rerun-triggers"] == ["mtime", "params", "input"]
+
+
+def test_another_wording_of_a_command_makes_nothing_again(tmp_path: Path) -> None:
+    for folder in ("workflow", "envs"):
+        shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder)
+    (tmp_path / "profiles").symlink_to("workflow/profiles")
+    shutil.copy(PROJECT_ROOT / "Snakefile", tmp_path)
+    target = "results/smoke/runs/adem/seed0/settings/train.json"
+    arguments = ("--configfile", str(SMOKE), "--cores", "1", "--no-hooks", target)
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+    )
+    rules = tmp_path / "workflow/rules/settings.smk"
+    rules.write_text(rules.read_text("utf-8").replace("printf '%s", "printf -- '%s"), "utf-8")
+    printed = dry_run(tmp_path, *arguments, snakefile=tmp_path / "Snakefile")
+    assert "Nothing to be done" in printed
+
+
+@pytest.mark.parametrize("name", ["slurm", "slurm-multinode"])
+def test_long_jobs_have_a_time_that_a_site_can_change(name: str) -> None:
+    text = "".join(path.read_text("utf-8") for path in (PROJECT_ROOT / "workflow/rules").iterdir())
+    minutes = dict(re.findall(r"^rule (\w+):.*?runtime=(\d+)", text, re.MULTILINE | re.DOTALL))
+    long = {rule for rule, runtime in minutes.items() if int(runtime) > 60}
+    elsewhere = {"download", "mini_backbones"}  # run locally, and by hand
+    named = read_profile(str(PROFILES / name)).set_resources
+    assert long - elsewhere <= named.keys()
+    assert all("runtime" in named[rule] for rule in long - elsewhere)
 
 
 def test_pod_runs_the_profile_beside_it_in_the_folder_of_the_container() -> None:

@@ -1,8 +1,13 @@
 """Data and weights from elsewhere: fetched, verified, unpacked, once for all studies.
 
 What has arrived of a file, and what is unpacked already, is no declared output: a killed job goes
-on from there. The markers say that a source is complete.
+on from there. The markers say that a source is complete. Downloads run where Snakemake runs: machines
+of a cluster's jobs often reach nothing outside.
 """
+
+
+localrules:
+    download,
 
 
 rule download:
