@@ -11,6 +11,7 @@ from ademvl.errors import DataError
 
 _SUFFIX = ".unfinished"
 _LOCK = ".lock"
+_SNAKEMAKES = ".snakemake_timestamp"  # in each folder that is a rule's output
 
 
 @contextmanager
@@ -48,7 +49,8 @@ def _refuse_foreign(folder: Path, entries: Collection[str]) -> None:
         return
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; a folder is to be written there. Name another one.")
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in entries)
+    known = {*entries, _SNAKEMAKES}
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if foreign:
         raise DataError(
             f"{folder}: holds {foreign[0]!r}, which was not written here, and would be replaced. "

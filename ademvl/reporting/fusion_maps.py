@@ -13,6 +13,7 @@ import numpy as np
 
 from ademvl.config.run import RunSettings
 from ademvl.config.study import read_run
+from ademvl.data.folders import folder_built_aside
 from ademvl.errors import SettingsError
 from ademvl.files import write_json
 from ademvl.reporting.fusion_drawing import WordMap, draw_fusion_map
@@ -41,7 +42,7 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
 
     Args:
         run_dir: a trained run that sees images through the adaptive fusion.
-        output_dir: gets item_1.png ... and fusion_maps.json, written last, with the numbers.
+        output_dir: gets item_1.png ... and fusion_maps.json, with the numbers; appears complete.
         choice: which items.
 
     Raises:
@@ -62,22 +63,23 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
     tokenizer = load_llm_tokenizer(run.backbones)
     items = choose_items(run, tokenizer, choice)
     model, source = _load(run_dir, run, [item.image for item in items])
+    entries = (LIST_FILE, *(picture.name for picture in output_dir.glob("item_*.png")))
     records = []
-    with plotting(), fast_cpu():
+    with folder_built_aside(output_dir, entries=entries) as folder, plotting(), fast_cpu():
         for number, item in enumerate(items, 1):
             record, words = _read_item(model, source, tokenizer, item, run)
-            picture = output_dir / f"item_{number}"
+            picture = folder / f"item_{number}"
             figure = draw_fusion_map(item.image, _title(record), words)
             save_figure(figure, picture, suffixes=["png"])
             records.append({**record, "image": str(item.image), "picture": f"{picture.name}.png"})
-    content = {
-        "run": run.name,
-        "seed": run.seed,
-        "gamma": run.method.gamma_in_evaluation,
-        "scales": list(run.method.scales),
-        "items": records,
-    }
-    write_json(output_dir / LIST_FILE, content)
+        content = {
+            "run": run.name,
+            "seed": run.seed,
+            "gamma": run.method.gamma_in_evaluation,
+            "scales": list(run.method.scales),
+            "items": records,
+        }
+        write_json(folder / LIST_FILE, content)
 
 
 def _load(

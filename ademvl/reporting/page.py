@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl import __version__
 from ademvl.config.study import Study
+from ademvl.data.folders import folder_built_aside
 from ademvl.files import atomic_path, write_text
 from ademvl.reporting.browsing import write_browsers
 from ademvl.reporting.figures import FIGURES, figures_of
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 DEVIATIONS_PAGE = Path(__file__).parents[2] / "docs" / "deviations.md"
+_ENTRIES = ("index.html", "images", "figures", "fusion_maps", "data")
 _SCRIPTS = ("vendor/tablesort.min.js", "page.js", "browser.js", "fusion.js")
 _TABLE_MARKUP = {
     "<table>": '<div class="scroll" tabindex="0" role="region" aria-label="List of deviations">'
@@ -65,27 +67,29 @@ class PageTable:
 
 
 def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
-    """Write `output_dir`/index.html, last, and what it shows beside it, from whatever has been run.
+    """Write `output_dir`/index.html and what it shows beside it, from whatever has been run.
 
     Args:
         study: whose results are shown; figures and fusion maps are read from its results.
-        output_dir: folder of the page; files of an earlier page are replaced or removed.
+        output_dir: folder of the page, which appears complete; an earlier page is replaced.
         reported_dir: numbers of others.
 
     Raises:
         DataError: a score or prediction file, a list of fusion maps, or the reported numbers, are
             malformed.
     """
+    with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
+        _write_page(study, folder, reported_dir)
+
+
+def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     results = read_results(study)
     tables = build_tables(results, load_reported(reported_dir))
     thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
     fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
     browsers = write_browsers(results, output_dir, thumbnails)
     figures = list(_copy_figures(study, output_dir))
-    thumbnails.remove_others()
-    used = {fusion_maps.script, *(browser.script for browser in browsers)}
-    used |= {figure.src for figure in figures} | {map.src for map in fusion_maps.pictures}
-    _remove_others(output_dir, used)
+    thumbnails.warn_of_missing()
     verdicts = verdict_lines(tables)
     page_tables = [PageTable(table, to_html(table)) for table in tables]
     html = _render(
@@ -145,14 +149,6 @@ def _copy_figures(study: Study, output_dir: Path) -> Iterator[Picture]:
                 shutil.copyfile(path, temporary)
             text = FIGURES[name]
             yield Picture(f"figures/{path.name}", text.alt, text.caption)
-
-
-def _remove_others(output_dir: Path, used: set[str]) -> None:
-    """Remove figures, maps and data that an earlier page left."""
-    for folder in ("figures", "fusion_maps", "data"):
-        for path in (output_dir / folder).glob("*"):
-            if path.relative_to(output_dir).as_posix() not in used:
-                path.unlink()
 
 
 def _deviations() -> "Markup | None":

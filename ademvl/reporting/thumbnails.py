@@ -86,12 +86,8 @@ class Thumbnails:
         self._written[target] = Thumbnail(href, width, height)
         return self._written[target]
 
-    def remove_others(self) -> None:
-        """Remove thumbnails that an earlier page left beside this one."""
-        folder = self._page_dir / "images"
-        for path in folder.rglob("*.webp") if folder.is_dir() else ():
-            if path not in self._written:
-                path.unlink()
+    def warn_of_missing(self) -> None:
+        """Log how many images could not be read."""
         if self.missing:
             _log.warning(
                 "%d images could not be read, such as %s", len(self.missing), self.missing[0]

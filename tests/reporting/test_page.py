@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -182,6 +183,22 @@ def test_page_can_be_made_again_and_keeps_nothing_of_the_earlier_one(tmp_path: P
     (page.parent / "images" / "old" / "1.webp").write_bytes(b"")
     make_page(study)
     assert {path.name for path in page.parent.rglob("*") if path.is_file()} == before
+
+
+def test_page_that_cannot_be_finished_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = answered_study(tmp_path)
+    page = make_page(study)
+    before = page.stat().st_ino
+    monkeypatch.setattr("ademvl.reporting.page.gather_facts", lambda results: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_page(study)
+    assert page.stat().st_ino == before
+    shutil.rmtree(page.parent)
+    with pytest.raises(ZeroDivisionError):
+        make_page(study)
+    assert not page.parent.exists()
 
 
 def test_every_item_is_there_with_all_answers(answered: SyntheticStudy) -> None:

@@ -80,11 +80,3 @@ def test_missing_and_damaged_images_are_counted(tmp_path: Path) -> None:
         assert thumbnails.add(tmp_path / name, group="g", name=name) is None
     assert [path.name for path in thumbnails.missing] == ["damaged.png", "absent.png"]
     assert not _made(tmp_path)
-
-
-def test_thumbnails_of_an_earlier_page_go(tmp_path: Path, image: Path) -> None:
-    Thumbnails(tmp_path / "cache", tmp_path / "page").add(image, group="g", name="old")
-    thumbnails = Thumbnails(tmp_path / "cache", tmp_path / "page")
-    thumbnails.add(image, group="g", name="new")
-    thumbnails.remove_others()
-    assert list(_made(tmp_path / "page")) == ["new.webp"]

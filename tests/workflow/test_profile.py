@@ -100,6 +100,9 @@ def test_pod_runs_the_profile_beside_it_in_the_folder_of_the_container() -> None
     assert (PROJECT_ROOT / container["args"][3]).is_file()
     recipe = (PROJECT_ROOT / "envs/Containerfile").read_text(encoding="utf-8")
     assert f"WORKDIR {container['workingDir']}\n" in recipe
+    kept = {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "results"}
+    assert kept == {f"{container['workingDir']}/{name}" for name in ("results", ".snakemake")}
+    assert all(f":{folder}" in recipe for folder in kept)
     volume = pod["volumes"][0]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
