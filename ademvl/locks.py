@@ -25,13 +25,17 @@ class FileLock:
         self._owner = os.getpid()
 
     def write(self, content: bytes) -> None:
-        """Replace the content of the lock file, which says to others who holds it."""
+        """Replace the content of the lock file, which says to others who holds it.
+
+        It reaches the server of a network file system at once, so that other machines see it.
+        """
         if self._descriptor is None:
             raise ValueError(f"{self.path}: the lock was released")
         os.ftruncate(self._descriptor, 0)
         written = 0
         while written < len(content):
             written += os.pwrite(self._descriptor, content[written:], written)
+        os.fsync(self._descriptor)
 
     def release(self) -> None:
         """Let the lock go; a second call does nothing."""

@@ -147,7 +147,7 @@ class Namespace:
             text = dump_json({"format": _FORMAT, "sha256": self.key.digest, **asdict(self.key)})
             if not description.is_file() or description.read_bytes() != text.encode():
                 write_text(description, text)
-            if not self._claimed():
+            if self._claimed() == set():
                 for leftover in self.leftovers():
                     leftover.unlink(missing_ok=True)
 
@@ -186,7 +186,8 @@ class Namespace:
         """Claim up to `limit` of the wanted images that nobody has encoded or claimed.
 
         Returns:
-            The claim, None where nothing is left to claim, and how many images are missing yet.
+            The claim, None where there is nothing to claim now, and how many images are missing
+            yet.
         """
         path = self.shards / f"{uuid.uuid4().hex}{CLAIM_SUFFIX}"
         with self._alone():
@@ -196,8 +197,8 @@ class Namespace:
                 self._scan()
                 missing = [image for image in wanted if image not in self.index]
                 claimed = self._claimed(but=path.name) if missing else set()
-                images = tuple([image for image in missing if image not in claimed][:limit])
-                if images:
+                free = [] if claimed is None else [i for i in missing if i not in claimed]
+                if images := tuple(free[:limit]):
                     owner = {"host": socket.gethostname(), "pid": os.getpid(), "images": images}
                     lock.write(json.dumps(owner).encode())
                     return Claim(images, lock), len(missing)
@@ -235,15 +236,21 @@ class Namespace:
         lock.path.unlink(missing_ok=True)
         lock.release()
 
-    def _claimed(self, *, but: str = "") -> set[str]:
-        """Images under a living claim; claims of dead jobs are removed. Needs `_alone`."""
+    def _claimed(self, *, but: str = "") -> set[str] | None:
+        """Images under a living claim; claims of dead jobs are removed. Needs `_alone`.
+
+        None where a living claim cannot be read, as its bytes have not got here yet.
+        """
         images: set[str] = set()
         for path in self.shards.glob(f"*{CLAIM_SUFFIX}"):
             if path.name == but:
                 continue
             dead = try_lock_file(path, create=False)
             if dead is None:
-                images.update(json.loads(path.read_bytes())["images"])
+                try:
+                    images.update(json.loads(path.read_bytes())["images"])
+                except ValueError:
+                    return None
             else:
                 _log.info("%s: taking over from a job that has ended", path)
                 self._drop(dead)

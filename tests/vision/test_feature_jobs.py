@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ademvl.files import write_bytes
+from ademvl.locks import lock_file
 from ademvl.vision.feature_cache import FeatureCache, FeatureKey
 from ademvl.vision.feature_namespace import Namespace
 from ademvl.vision.feature_shards import signature
@@ -151,4 +152,19 @@ def test_shard_that_another_job_has_repaired_meanwhile_stays(tmp_path):
     seen = signature(shard)
     write_bytes(shard, whole)
     Namespace(root, KEY).quarantine(shard.name, "was damaged", seen)
+    assert_whole(root, images)
+
+
+def test_claim_whose_content_has_not_arrived_is_waited_for(tmp_path):
+    images = make_images(tmp_path / "images", 4)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    shards = root / KEY.folder_name / "shards"
+    shards.mkdir(parents=True)
+    claim = lock_file(shards / "abc.claim")
+    job = start(root, images, log)
+    job.join(timeout=1.0)
+    assert job.is_alive()
+    claim.release()
+    job.join(timeout=30)
+    assert job.exitcode == 0
     assert_whole(root, images)
