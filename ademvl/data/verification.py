@@ -1,7 +1,8 @@
 """Verifies a laid-out data set: everything that is wrong, in one report, and what follows from it.
 
 `verification.json` has all findings whatever comes of them; `verified.json` is written only when
-nothing stops; with `damaged: leave_out`, damaged training items go into each task's quarantine.
+nothing stops; with `damaged: leave_out`, damaged training items go into each task's quarantine. A
+sample (`--quick`) only reports: it can withdraw `verified.json`, and changes nothing else.
 """
 
 import logging
@@ -158,7 +159,8 @@ def verify_dataset(
         counts[task] = inspection.counts
         num_decoded += decoded
         num_images += len(inspection.images)
-        _quarantine(root, findings[task])
+        if not choices.quick:
+            _quarantine(root, findings[task])
     verification = Verification(dataset_dir, findings, counts, num_decoded, num_images)
     _write_reports(verification, choices.quick)
     return verification
@@ -233,10 +235,11 @@ def _quarantine(root: Path, findings: Sequence[tuple[Level, Finding]]) -> None:
 
 def _write_reports(verification: Verification, quick: int | None) -> None:
     folder = verification.dataset_dir
-    (folder / PASSED_FILE).unlink(missing_ok=True)
+    if not (quick and verification.has_passed):
+        (folder / PASSED_FILE).unlink(missing_ok=True)
     report = {**verification.to_json(), "quick": quick}
     write_json(folder / REPORT_FILE, report)
-    if verification.has_passed:
+    if verification.has_passed and not quick:
         left_out = {
             task: len({finding.item_id for level, finding in found if level == "left_out"})
             for task, found in verification.findings.items()

@@ -185,6 +185,23 @@ def test_quick_mode_decodes_a_fixed_sample_and_looks_for_all(copy):
     assert found(first) == [("stops", "missing_image", "train", "12")]
 
 
+def test_sample_gives_no_seal_and_keeps_the_quarantine(copy):
+    (copy / "images/train/12/image.png").write_bytes(b"no image")
+    folder = lay_out(copy, damaged="leave_out")
+    quarantine = folder / "scienceqa/quarantine.json"
+    quick = VerificationChoices(quick=1, progress=False)
+    assert verify_dataset(folder, quick).has_passed
+    assert not (folder / "verified.json").exists()
+    assert not quarantine.exists()
+    verify_dataset(folder, QUIET)
+    whole = quarantine.read_bytes(), (folder / "verified.json").read_bytes()
+    verify_dataset(folder, quick)
+    assert (quarantine.read_bytes(), (folder / "verified.json").read_bytes()) == whole
+    (copy / "images/test/16/image.png").unlink()
+    assert not verify_dataset(folder, quick).has_passed
+    assert not (folder / "verified.json").exists()
+
+
 def test_number_of_threads_changes_nothing(copy):
     (copy / "images/train/12/image.png").write_bytes(b"no image")
     folder = lay_out(copy)
