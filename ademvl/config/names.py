@@ -36,8 +36,8 @@ def _findings(settings: "StudySettings") -> Iterator[str]:
             yield f"{key}: {folder!r}, expected {allowed}"
     for group, names in (("datasets", settings.datasets), ("runs", settings.runs)):
         for name in names:
-            if not re.fullmatch(NAME, name):
-                yield f"{group}: name {name!r}, expected letters A-Z a-z, digits and _"
+            if not isinstance(name, str) or not re.fullmatch(NAME, name):  # YAML: 1, no, on
+                yield f"{group}: name {name!r}, expected text of letters A-Z a-z, digits and _"
     for name, run in settings.runs.items():
         if len(set(run.seeds)) < len(run.seeds) or min(run.seeds, default=0) < 0:
             yield f"runs.{name}.seeds: {list(run.seeds)}, expected different numbers >= 0"
