@@ -27,13 +27,17 @@ SETTINGS = DatasetSettings(
     caption_val_images=20,
     caption_test_images=8,
 )
-SHARD_IMAGES = 128
 
 
 def write_study(folder: Path, name: str, shared: Path) -> Path:
-    """Write a study of one run with cached features, in a folder of its own."""
+    """Write a study of one run with cached features, in a folder of its own.
+
+    It has enough images to be encoded for some seconds, so that kills fall into that, too.
+    """
     (folder / name).mkdir(parents=True)
     study: dict[str, Any] = SMOKE | {"study": name, "shared_dir": str(shared)}
+    [dataset] = SMOKE["datasets"]
+    study["datasets"] = {dataset: SMOKE["datasets"][dataset] | {"train_questions": 6000}}
     study["runs"] = {"adem": SMOKE["runs"]["adem"]}
     path = folder / name / "study.yaml"
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
@@ -129,6 +133,7 @@ def test_two_workflows_at_once_encode_each_image_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_random_kills_of_two_workflows_leave_nothing_damaged_or_doubled(tmp_path: Path) -> None:
     generator = random.Random(0)
+    num_interrupted = 0
     for repetition in range(20):
         folder = tmp_path / str(repetition)
         shared = folder / "shared"
@@ -141,6 +146,8 @@ def test_random_kills_of_two_workflows_leave_nothing_damaged_or_doubled(tmp_path
         for process in processes:
             if process.poll() is None:
                 finish(process)
+        num_interrupted += bool(list(shared.glob("features/*/shards/*.claim")))
         for process in [start(study) for study in studies]:
             finish(process)
         check_shared(shared, num_images_of(studies[0]))
+    assert num_interrupted  # else no kill has fallen into encoding
