@@ -36,8 +36,8 @@ class RunDifference:
         run: its name.
         verdict: `same`: every prediction and score; `rounding`: the same settings, seeds, data and
             weights, and no significant difference; `indistinguishable`: other settings, and no
-            significant difference; `different`: the 95 % interval of the difference excludes 0;
-            `not comparable`: `reason` says why.
+            significant difference; `different`: the 95 % interval of the difference excludes 0,
+            with one seed that of these adapters; `not comparable`: `reason` says why.
         reason: in words.
         settings: that differ, with a value each.
         inputs: checksums of data and weights that differ.
@@ -161,7 +161,10 @@ def _explain(verdict: Verdict, first: SeedRecord, second: SeedRecord, paired: Pa
         tasks = f"one is {first.task}, the other {second.task}"
         return "every prediction and score" if verdict == "same" else tasks
     if verdict == "different":
-        return f"the 95 % interval of the difference in {paired.score} excludes 0"
+        excludes = f"the 95 % interval of the difference in {paired.score} excludes 0"
+        if min(paired.difference.num_seeds) > 1:
+            return excludes
+        return f"{excludes}: these adapters differ; one seed says nothing about the settings"
     if verdict == "rounding":
         return "the same experiment, and no significant difference"
     return f"other settings, data or seeds, but no significant difference in {paired.score}"

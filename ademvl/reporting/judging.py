@@ -15,9 +15,12 @@ VERDICT_NOTE = (
 )
 CHANGE_NOTE = (
     "Change: difference to the row named in the remark, each row as if it had been asked other "
-    "questions, so that intervals err on the safe side; those of reported changes are derived "
-    "from n. Its direction is told where the intervals of both changes leave out 0."
+    "questions; intervals of reported changes are derived from n. Its direction is told where both "
+    "rows have several seeds and the intervals of both changes leave out 0: with one seed, an "
+    "interval holds for these two adapters and says nothing about settings."
 )
+_MIN_SEEDS = 2
+"""Of each row; with one, two trainings with the same settings may differ as much."""
 
 
 def other_items_note(run: RunResult, table: ReportedTable) -> str:
@@ -80,7 +83,8 @@ def judge(run: RunResult, column: Column, reported: float | None) -> Judgement |
 def change(cell: Cell, base: Cell) -> Cell:
     """Return how much a cell differs from another, with the interval of the difference.
 
-    The intervals of both are joined as if independent (MOVER, Zou and Donner 2008).
+    The intervals of both are joined as if independent (MOVER, Zou and Donner 2008). Its seeds are
+    those of the cell that has fewer.
     """
     if cell.value is None or base.value is None:
         return Cell(missing=cell.missing)
@@ -93,6 +97,7 @@ def change(cell: Cell, base: Cell) -> Cell:
         value=value,
         ci_low=value - math.hypot(cell.value - low, base_high - base.value),
         ci_high=value + math.hypot(high - cell.value, base.value - base_low),
+        num_seeds=min(cell.num_seeds, base.num_seeds),
         method="MOVER",
     )
 
@@ -103,6 +108,8 @@ def judge_direction(measured: Cell, reported: Cell) -> Judgement | None:
         return None
     if _may_be_none(reported):
         return Judgement(outcome="cannot-tell", words="cannot tell: reported change may be none")
+    if measured.num_seeds < _MIN_SEEDS:
+        return Judgement(outcome="cannot-tell", words="cannot tell: one seed")
     if _may_be_none(measured):
         return Judgement(outcome="cannot-tell", words="cannot tell: may be none")
     if (measured.value > 0) == (reported.value > 0):

@@ -75,6 +75,7 @@ def test_significant_difference_matters(first: Path, tmp_path: Path) -> None:
     found = difference(first, second_study(tmp_path).finish(predict=one_in_ten_worse))
     run = next(run for run in found.runs if run.run == "other")
     assert run.verdict == "different"
+    assert run.reason.endswith("these adapters differ; one seed says nothing about the settings")
     assert run.paired is not None
     # `usual` is wrong at places 0, 4, 8, ...; the other also where the last digit is 0, 1 or 2.
     worse = sum(place % 10 < 3 and place % 4 != 0 for place in range(60))
@@ -82,6 +83,14 @@ def test_significant_difference_matters(first: Path, tmp_path: Path) -> None:
     (test,) = run.paired.tests
     assert (test.only_first, test.only_second) == (worse, 0)
     assert found.matters
+
+
+def test_several_seeds_say_something_about_settings(first: Path, tmp_path: Path) -> None:
+    def always_wrong(place: int, right: int, seed: int) -> int:
+        return 1 - right
+
+    found = difference(first, second_study(tmp_path).finish(predict=always_wrong))
+    assert found.runs[0].reason == "the 95 % interval of the difference in accuracy excludes 0"
 
 
 def test_settings_that_are_left_out_at_their_default_do_not_differ(

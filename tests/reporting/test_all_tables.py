@@ -206,7 +206,26 @@ def test_verdict_is_that_of_the_rule(tables: Mapping[str, Table]) -> None:
     assert (lines["adem", "avg"]["n"], lines["adem", "avg"]["num_seeds"]) == ("4241", "3")
     elu = {line["column"]: line for line in _lines(tables[ABLATION]) if line["key"] == "phi: elu"}
     assert elu["measured"]["verdict"] == "reproduced"
-    assert elu["measured_change"]["verdict"] == "same-direction"
+    assert elu["measured_change"]["verdict"] == "cannot-tell"
+
+
+def test_direction_of_a_change_needs_several_seeds_of_both_rows(
+    partial: SyntheticStudy, numbers: ReportedNumbers
+) -> None:
+    def words() -> str:
+        tables = build_tables(read_results(partial.study), numbers)
+        (table,) = (table for table in tables if table.key == ABLATION)
+        row = next(row for row in table.blocks[0].rows if row.key == "phi: elu")
+        judgement = row.cells["measured_change"].judgement
+        assert judgement is not None
+        return judgement.words
+
+    assert words() == "cannot tell: one seed"
+    partial.raw["runs"]["elu"]["seeds"] = [0, 1]
+    partial.finish_scienceqa("elu", _scores(92.1), seed=1)
+    assert words() == "same direction"
+    partial.raw["runs"]["adem"]["seeds"] = [0]
+    assert words() == "cannot tell: one seed"
 
 
 def test_released_weights_leave_nothing_open_to_other_seeds(
@@ -275,7 +294,7 @@ def test_another_scale_has_columns_of_its_own_and_no_verdict(
             judged.add(line["verdict"])
         for found in scales.values():
             assert found in ({("reported", "paper")}, {("measured", "mini")})
-    assert judged == {"", "same-direction"}
+    assert judged == {"", "cannot-tell"}
 
 
 def test_nothing_run_gives_all_tables(tmp_path: Path, numbers: ReportedNumbers) -> None:
