@@ -4,21 +4,25 @@ A process that is killed leaves no note: its run counts as unfinished.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from ademvl.errors import AdemvlError, DataError
 from ademvl.files import read_json, write_json
 
 FAILURE_FILE = "failure.json"
 _REMEDY = "Delete the file and run the same command again."
+_URL_OR_PATH = re.compile(
+    r"https?://\S+|(?<![\w.<])(?:/|~[^\s/]*/|[A-Za-z]:[\\/]|\\\\\\\\)[^\s'\"()<>,;:]+"
+)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What failed: the verb, and the first line of its message."""
+    """What failed: the verb, and the first line of its message, for everyone to read."""
 
     step: str
     message: str
@@ -49,6 +53,9 @@ def noted_failure(run_dir: Path, step: str) -> Iterator[None]:
 def read_failure(run_dir: Path) -> Failure | None:
     """Return what failed last in a run's directory; None where nothing did.
 
+    Of absolute paths in the message only the file's name is kept: tables are passed on, and folders
+    tell whose machine it was. The note itself names them in full.
+
     Raises:
         DataError: the note is malformed.
     """
@@ -58,4 +65,12 @@ def read_failure(run_dir: Path) -> Failure | None:
     raw = read_json(path, remedy=_REMEDY)
     if not isinstance(raw, Mapping) or not {"step", "message"} <= raw.keys():
         raise DataError(f"{path}: expected step and message. {_REMEDY}")
-    return Failure(str(raw["step"]), str(raw["message"]).splitlines()[0])
+    message = str(raw["message"]).splitlines()[0]
+    return Failure(str(raw["step"]), _URL_OR_PATH.sub(_without_folders, message))
+
+
+def _without_folders(found: re.Match[str]) -> str:
+    if found[0].startswith("http"):
+        return found[0]
+    name = PureWindowsPath(found[0]).name  # splits at both kinds of slashes
+    return f"<path>/{name}" if PureWindowsPath(name).suffix else "<path>"

@@ -15,9 +15,9 @@ RESULT_VERSIONS = {
     "features": 2,
     "train": 3,
     "evaluate": 1,
-    "tables": 4,
+    "tables": 5,
     "figures": 2,
     "fusion_maps": 3,
-    "bundle": 1,
-    "report": 3,
+    "bundle": 2,
+    "report": 4,
 }

@@ -1,5 +1,6 @@
 """Protects the note of a failed step: what it says, and that it goes with the next try."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,30 @@ def test_failure_is_noted_with_the_first_line_of_its_message(tmp_path: Path) -> 
     found = read_failure(tmp_path)
     assert found is not None
     assert (found.step, found.message) == ("train", "loss is not finite in step 7")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("/scratch/alice/data/problems.json: malformed", "<path>/problems.json: malformed"),
+        ("no such file: '/home/alice/x.json'", "no such file: '<path>/x.json'"),
+        ("/home/alice: disk is full", "<path>: disk is full"),
+        ("~alice/x.json and C:\\Users\\alice\\x.json", "<path>/x.json and <path>/x.json"),
+        ("file:///scratch/alice/x.json", "file:<path>/x.json"),
+        ("results/shared/x.json: expected 1/2 or a / b", None),
+        ("see https://example.org/a/b", None),
+        (r"text '\n' and '</s>'", None),
+    ],
+)
+def test_folders_in_a_message_are_not_shown(
+    tmp_path: Path, message: str, shown: str | None
+) -> None:
+    with pytest.raises(TrainingError), noted_failure(tmp_path, "train"):
+        raise TrainingError(message)
+    found = read_failure(tmp_path)
+    assert found is not None
+    assert found.message == (shown or message)
+    assert message in json.loads((tmp_path / FAILURE_FILE).read_text())["message"]
 
 
 def test_next_try_takes_the_note_away(tmp_path: Path) -> None:

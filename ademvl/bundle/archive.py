@@ -2,7 +2,7 @@
 
 Files are stored, not compressed, in the order of their names and with one date: what a compressor
 makes of the same bytes differs between its releases. `manifest.json` lists every other file with
-its SHA-256; a bundle with a file more, less, or other is refused by name.
+its SHA-256, the metadata too; a bundle with a file more, less, or other is refused by name.
 """
 
 import hashlib
@@ -45,6 +45,10 @@ def write_bundle(
     """
     collection = collect(results_dir, extras)
     files = dict(collection.files)
+    checksums: dict[str, str | None] = {name: _sha256(files[name]) for name in sorted(files)}
+    checksums[MANIFEST_FILE] = None  # it holds that of the metadata
+    crate = crate_metadata(collection, checksums, license_url=license_url)
+    files[CRATE_FILE] = crate.encode()
     files[MANIFEST_FILE] = dump_json(
         {
             "format": FORMAT,
@@ -57,9 +61,6 @@ def write_bundle(
             },
         }
     ).encode()
-    checksums = {name: _sha256(content) for name, content in sorted(files.items())}
-    crate = crate_metadata(collection, checksums, license_url=license_url)
-    files[CRATE_FILE] = crate.encode()
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name, _DATE)
@@ -80,7 +81,7 @@ def read_bundle(path: Path) -> Collection:
         findings, files = [], {}
         listed = manifest["files"]
         for name in archive.entries:
-            if name not in listed and name not in (MANIFEST_FILE, CRATE_FILE):
+            if name not in listed and name != MANIFEST_FILE:
                 findings.append(f"{name!r}: not listed in {MANIFEST_FILE}")
         for name, expected in listed.items():
             if name not in archive.entries:
@@ -89,7 +90,8 @@ def read_bundle(path: Path) -> Collection:
             content = archive.read(name)
             if _sha256(content) != expected["sha256"]:
                 findings.append(f"{name!r}: its SHA-256 is not that of {MANIFEST_FILE}")
-            files[name] = content
+            if name != CRATE_FILE:
+                files[name] = content
     if findings:
         raise DataError(list_findings(f"{path}: refused", findings, _REMEDY))
     return Collection(manifest["study"], files, manifest["runs"], manifest["ended"])

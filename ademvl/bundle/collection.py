@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -20,7 +21,11 @@ from ademvl.config.run import RunSettings
 from ademvl.config.study import Study, load_study, study_to_json
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.files import dump_json, read_json
-from ademvl.reporting.results import RunResult, SeedResult, read_results
+from ademvl.reporting.figures import draw_figures
+from ademvl.reporting.reported import load_reported
+from ademvl.reporting.results import RunResult, SeedResult, StudyResults, read_results
+from ademvl.reporting.tables import render_tables
+from ademvl.training.identity import data_checksums
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +33,10 @@ STUDY_FILE = "study.yaml"
 _ABSOLUTE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 _REMEDY = "Run the same command again that made the file."
 _PLACES = ("results_dir", "shared_dir")
+_PATH_FIELDS = ("existing", "coco", "file", "data_dir", "evaluation_data_dir", "cache_dir",
+                "released_from", "llm", "tower", "tower_weights", "weights", "checksums",
+                "args")  # fmt: skip
+"""Keys whose values, or values below them, may be paths; `args` are those of a released adapter."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,9 @@ def _root(folder: Path, study: Study) -> Path:
 
 def _collect(folder: Path, study: Study, extras: Extras) -> Collection:
     files = {STUDY_FILE: _yaml(_study_settings(study))}
+    results, reported = read_results(study), load_reported()
     states, ended = {}, ""
-    for run, seed in _seeds(read_results(study).runs):
+    for run, seed in _seeds(results.runs):
         name = f"{run.name}/seed{seed.settings.seed}"
         states[name] = seed.state
         if seed.state != "finished":
@@ -106,10 +116,13 @@ def _collect(folder: Path, study: Study, extras: Extras) -> Collection:
         files.update(_run_files(f"runs/{name}", seed, extras))
     if "finished" not in states.values():
         raise DataError(f"{folder}: no run is finished; run `snakemake` first")
-    files.update(_answers(study))
-    files.update(_folder(folder, "tables", (".csv", ".md", ".tex", ".html")))
+    files.update(_answers(results))
+    tables = render_tables(results, reported)
+    files.update({f"tables/{name}": text.encode() for name, text in tables.items()})
     if extras.figures:
-        files.update(_folder(folder, "figures", (".png", ".svg")))
+        with TemporaryDirectory() as drawn:
+            draw_figures(results, reported, Path(drawn))
+            files.update({f"figures/{p.name}": p.read_bytes() for p in Path(drawn).iterdir()})
     _refuse_paths(folder, files)
     return Collection(study.name, dict(sorted(files.items())), states, ended)
 
@@ -142,20 +155,48 @@ def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[
             yield f"{prefix}/{name}", (folder / name).read_bytes()
 
 
-def _answers(study: Study) -> Iterator[tuple[str, bytes]]:
+def _answers(results: StudyResults) -> Iterator[tuple[str, bytes]]:
     """Give what predictions are compared with, once for each data set and split."""
-    seen = set()
-    for run in study.runs:
-        template = study.settings.runs[run.name]
-        dataset = template.evaluation_dataset or template.dataset
-        name = answers_name(dataset, run.evaluation_task, run.evaluation.split)
-        if name in seen:
-            continue
-        seen.add(name)
+    asked: dict[str, list[SeedResult]] = {}
+    for run, seed in _seeds(results.runs):
+        if seed.state == "finished":
+            template, settings = results.study.settings.runs[run.name], seed.settings
+            dataset = template.evaluation_dataset or template.dataset
+            name = answers_name(dataset, settings.evaluation_task, settings.evaluation.split)
+            asked.setdefault(name, []).append(seed)
+    for name, seeds in asked.items():
         try:
-            yield name, _json(right_answers(run))
+            refuse_other_data(seeds)
+            yield name, dump_json(right_answers(seeds[0].settings)).encode()
         except DataError as error:
             _log.warning("no right answers, so no paired tests later: %s", error)
+
+
+def refuse_other_data(seeds: Sequence[SeedResult]) -> None:
+    """Make sure that predictions of one data set were made from what it holds now.
+
+    Raises:
+        DataError: they were not, or the data set is not there.
+    """
+    run = seeds[0].settings
+    if run.task == "instruction":
+        from ademvl.data.mme import load_benchmark
+        from ademvl.evaluation.mme_run import benchmark_checksum
+
+        holds = benchmark_checksum(load_benchmark(Path(run.evaluation_data_dir)))
+    else:
+        holds = data_checksums(Path(run.data_dir))
+    headers = [s.run_dir / f"predictions/{run.evaluation_task}.header.json" for s in seeds]
+    findings = [str(path) for path in headers if path.is_file() and _data_of(path) != holds]
+    if findings:
+        root = run.evaluation_data_dir or run.data_dir
+        headline = f"predicted from other data than {root} holds now"
+        raise DataError(list_findings(headline, findings, "Evaluate these runs again."))
+
+
+def _data_of(header: Path) -> Any:
+    raw = read_json(header, remedy=_REMEDY)
+    return raw.get("data") if isinstance(raw, dict) else None
 
 
 def answers_name(dataset: str, task: str, split: str) -> str:
@@ -197,12 +238,6 @@ def right_answers(run: RunSettings) -> dict[str, Any]:
     }
 
 
-def _folder(root: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    for path in sorted((root / name).glob("*")):
-        if path.is_file() and path.suffix in suffixes:
-            yield f"{name}/{path.name}", path.read_bytes()
-
-
 def _yaml(value: Any) -> bytes:
     text = yaml.safe_dump(_without_places(value), sort_keys=False, allow_unicode=True)
     return text.encode()
@@ -212,13 +247,16 @@ def _json(value: Any) -> bytes:
     return dump_json(_without_places(value)).encode()
 
 
-def _without_places(value: Any) -> Any:
+def _without_places(value: Any, *, may_be_path: bool = False) -> Any:
     """Keep the last name of absolute paths only: where files lay says nothing about results."""
     if isinstance(value, Mapping):
-        return {key: _without_places(item) for key, item in value.items()}
+        return {
+            key: _without_places(item, may_be_path=may_be_path or key in _PATH_FIELDS)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_without_places(item) for item in value]
-    if isinstance(value, str) and _ABSOLUTE.match(value) and "\n" not in value:
+        return [_without_places(item, may_be_path=may_be_path) for item in value]
+    if may_be_path and isinstance(value, str) and _ABSOLUTE.match(value):
         return f"<path>/{_last_name(value)}"
     return value
 
@@ -239,5 +277,5 @@ def _refuse_paths(folder: Path, files: Mapping[str, bytes]) -> None:
         if re.search(re.escape(place.encode()) + rb"(?![\w.-])", content)
     ]
     if findings:
-        remedy = "Make these files again with relative paths, or leave them out."
+        remedy = "Take them out of the study's labels, or make these files again without them."
         raise DataError(list_findings("paths of this machine would be passed on", findings, remedy))

@@ -41,13 +41,13 @@ _FOLDERS = {
 
 
 def crate_metadata(
-    collection: Collection, checksums: Mapping[str, str], *, license_url: str
+    collection: Collection, checksums: Mapping[str, str | None], *, license_url: str
 ) -> str:
     """Render the metadata as JSON-LD.
 
     Args:
         collection: what the bundle holds.
-        checksums: SHA-256 of every file in the bundle but this one, by name.
+        checksums: SHA-256 of every file in the bundle but this one, by name; None where unknown.
         license_url: under which the results are passed on; empty for none.
     """
     sizes = {name: len(content) for name, content in collection.files.items()}
@@ -103,7 +103,7 @@ def crate_metadata(
     return dump_json({"@context": _CONTEXT, "@graph": graph})
 
 
-def _file(name: str, *, sha256: str, size: int | None) -> dict[str, Any]:
+def _file(name: str, *, sha256: str | None, size: int | None) -> dict[str, Any]:
     path = PurePosixPath(name)
     folder = next((part for part in path.parts[:-1] if part in _FOLDERS), "")
     description = _DESCRIPTIONS.get(path.name) or _FOLDERS.get(folder, "")
@@ -113,8 +113,9 @@ def _file(name: str, *, sha256: str, size: int | None) -> dict[str, Any]:
         "@type": "File",
         "name": path.name,
         "encodingFormat": encoding,
-        "sha256": sha256,
     }
+    if sha256 is not None:
+        entity["sha256"] = sha256
     if size is not None:
         entity["contentSize"] = str(size)
     if description:

@@ -96,18 +96,18 @@ def mme_task(
         max_new_tokens=run.evaluation.max_new_tokens,
         predict=predict,
         score=lambda rows: score_answers(_by_task(questions, rows)),
-        data={"mme": _checksum(questions)},
+        data=benchmark_checksum(questions),
         unused=("answer_by", "split"),
     )
 
 
-def _checksum(questions: Sequence[MmeQuestion]) -> str:
-    """Return a checksum of questions, gold answers and the bytes of the images."""
+def benchmark_checksum(questions: Sequence[MmeQuestion]) -> dict[str, str]:
+    """Return a checksum of questions, gold answers and the bytes of the images, named `mme`."""
     from ademvl.vision.image_digests import digest_images
 
     digests = digest_images([question.image for question in questions], progress=True)
     rows = [[q.task, digests[q.image], q.image.name, q.question, q.gold] for q in questions]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return {"mme": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
 def _by_task(questions: Sequence[MmeQuestion], rows: Sequence[Row]) -> dict[str, list[MmeAnswer]]:

@@ -1,6 +1,6 @@
 """All figures of a study, PNG and SVG, from whatever has been run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,15 +102,32 @@ def write_figures(study: Study, output_dir: Path) -> None:
     Raises:
         DataError: a score, metrics or prediction file is malformed.
     """
-    from ademvl.reporting.plotting import plotting, save_figure
     from ademvl.reporting.reported import load_reported
     from ademvl.reporting.results import read_results
 
-    results, reported = read_results(study), load_reported()
-    drawers = _drawers()
+    draw_figures(read_results(study), load_reported(), output_dir)
+
+
+def draw_figures(
+    results: "StudyResults",
+    reported: "ReportedNumbers",
+    output_dir: Path,
+    *,
+    suffixes: Sequence[str] = ("png", "svg"),
+) -> tuple[str, ...]:
+    """Draw the figures of results that have been read, in each format; return their names.
+
+    Raises:
+        DataError: a metrics or prediction file is malformed.
+    """
+    from ademvl.reporting.plotting import plotting, save_figure
+
+    drawers, names = _drawers(), figures_of(results.study)
     with plotting():
-        for name in figures_of(study):
-            save_figure(drawers[name](results, reported), output_dir / name)
+        for name in names:
+            figure = drawers[name](results, reported)
+            save_figure(figure, output_dir / name, suffixes=suffixes)
+    return names
 
 
 Drawer = Callable[["StudyResults", "ReportedNumbers"], "Figure"]

@@ -9,8 +9,6 @@ settings are escaped, by the template engine in the page and by `page_scripts` i
 import base64
 import hashlib
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ademvl import __version__
 from ademvl.config.study import Study
 from ademvl.data.folders import folder_built_aside
-from ademvl.files import atomic_path, write_text
+from ademvl.files import write_text
 from ademvl.reporting.browsing import write_browsers
-from ademvl.reporting.figures import FIGURES, figures_of
+from ademvl.reporting.figures import FIGURES, draw_figures
 from ademvl.reporting.fusion_viewer import write_fusion_maps_data
 from ademvl.reporting.layout import Table, printable
 from ademvl.reporting.page_overview import count_verdicts, run_lines, verdict_lines
@@ -70,7 +68,7 @@ def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_
     """Write `output_dir`/index.html and what it shows beside it, from whatever has been run.
 
     Args:
-        study: whose results are shown; figures and fusion maps are read from its results.
+        study: whose results are shown; fusion maps are read from its results.
         output_dir: folder of the page, which appears complete; an earlier page is replaced.
         reported_dir: numbers of others.
 
@@ -84,11 +82,15 @@ def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_
 
 def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     results = read_results(study)
-    tables = build_tables(results, load_reported(reported_dir))
+    reported = load_reported(reported_dir)
+    tables = build_tables(results, reported)
     thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
     fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
     browsers = write_browsers(results, output_dir, thumbnails)
-    figures = list(_copy_figures(study, output_dir))
+    figures = [
+        Picture(f"figures/{name}.svg", FIGURES[name].alt, FIGURES[name].caption)
+        for name in draw_figures(results, reported, output_dir / "figures", suffixes=["svg"])
+    ]
     thumbnails.warn_of_missing()
     verdicts = verdict_lines(tables)
     page_tables = [PageTable(table, to_html(table)) for table in tables]
@@ -139,16 +141,6 @@ def _render(**content: Any) -> str:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _copy_figures(study: Study, output_dir: Path) -> Iterator[Picture]:
-    for name in figures_of(study):
-        path = study.results_dir / "figures" / f"{name}.svg"
-        if path.is_file():
-            with atomic_path(output_dir / "figures" / path.name) as temporary:
-                shutil.copyfile(path, temporary)
-            text = FIGURES[name]
-            yield Picture(f"figures/{path.name}", text.alt, text.caption)
 
 
 def _deviations() -> "Markup | None":

@@ -41,13 +41,24 @@ def write_tables(study: Study, output_dir: Path, *, reported_dir: Path = REPORTE
         DataError: a score file, or the reported numbers, are malformed.
         SettingsError: a run refers to a row that nobody reported.
     """
-    reported = load_reported(reported_dir)
-    check_references(study, reported)
-    for table in build_tables(read_results(study), reported):
-        write_text(output_dir / f"{table.key}.csv", to_csv(table))
-        write_text(output_dir / f"{table.key}.md", to_markdown(table))
-        write_text(output_dir / f"{table.key}.tex", to_latex(table))
-        write_text(output_dir / f"{table.key}.html", to_html_page(table))
+    for name, text in render_tables(read_results(study), load_reported(reported_dir)).items():
+        write_text(output_dir / name, text)
+
+
+def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str, str]:
+    """Render every table in each format, by file name.
+
+    Raises:
+        SettingsError: a run refers to a row that nobody reported.
+    """
+    check_references(results.study, reported)
+    files = {}
+    for table in build_tables(results, reported):
+        files[f"{table.key}.csv"] = to_csv(table)
+        files[f"{table.key}.md"] = to_markdown(table)
+        files[f"{table.key}.tex"] = to_latex(table)
+        files[f"{table.key}.html"] = to_html_page(table)
+    return files
 
 
 def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Table, ...]:

@@ -9,6 +9,7 @@ from ademvl.config.study import load_study, run_to_json, study_to_json, write_se
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.files import write_json
+from ademvl.training.identity import data_checksums
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from tests.tiny import make_scienceqa
 
@@ -52,10 +53,6 @@ class FinishedStudy:
             folder = study.run_dir(run)
             write_settings(folder / "run.yaml", run_to_json(run))
             self._write(folder, run.seed, predict)
-        (study.results_dir / "tables").mkdir(exist_ok=True)
-        (study.results_dir / "tables" / "accuracy.md").write_text("| run | accuracy |\n")
-        (study.results_dir / "figures").mkdir(exist_ok=True)
-        (study.results_dir / "figures" / "curve.png").write_bytes(b"\x89PNG")
         return study.results_dir
 
     def _write(self, folder: Path, seed: int, predict: Predict) -> None:
@@ -72,7 +69,10 @@ class FinishedStudy:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "predictions" / "scienceqa.jsonl").write_text(lines)
         columns = {k: v.to_json() for k, v in score_scienceqa(problems, predicted).items()}
-        header = {"weights": {"llm": "/home/somebody/llama-7b"}}
+        header = {
+            "data": data_checksums(self.data),
+            "weights": {"llm": "/home/somebody/llama-7b"},
+        }
         scores = {"task": "scienceqa", "n": len(rows), "columns": columns, "header": header}
         write_json(folder / "scores" / "scienceqa.json", scores)
         write_json(folder / "predictions" / "scienceqa.header.json", header)

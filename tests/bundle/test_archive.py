@@ -10,11 +10,22 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from ademvl.bundle.archive import MANIFEST_FILE, open_results, read_bundle, write_bundle
-from ademvl.bundle.collection import Extras
+from ademvl.bundle.collection import Extras, refuse_other_data
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
+from ademvl.config.run import FeatureSettings, RunSettings
+from ademvl.config.study import study_to_json, write_settings
+from ademvl.data.karpathy import write_references
+from ademvl.data.mme import load_benchmark
 from ademvl.errors import DataError, SettingsError
+from ademvl.evaluation.mme_run import benchmark_checksum
+from ademvl.failures import noted_failure
+from ademvl.files import write_json
+from ademvl.reporting.results import Cost, SeedResult
+from ademvl.reporting.table_keys import TABLE_KEYS
 from tests.bundle.finished import NUM_TEST, FinishedStudy
+from tests.reporting.page_study import answered_study
+from tests.tiny import make_mme
 
 RUN_FILES = {
     "metrics.csv",
@@ -52,7 +63,8 @@ def test_bundle_holds_scores_predictions_provenance_settings_and_answers(bundle:
     files = read_bundle(bundle).files
     trainings = ("adem/seed0", "adem/seed1", "other/seed0")
     expected = {f"runs/{training}/{name}" for training in trainings for name in RUN_FILES}
-    expected |= {"study.yaml", "tables/accuracy.md", "answers/squares/scienceqa_test.json"}
+    expected |= {"study.yaml", "answers/squares/scienceqa_test.json"}
+    expected |= {f"tables/{key}.{s}" for key in TABLE_KEYS for s in ("csv", "md", "tex", "html")}
     assert set(files) == expected
     answers = json.loads(files["answers/squares/scienceqa_test.json"])
     assert len(answers) == NUM_TEST
@@ -63,7 +75,23 @@ def test_adapters_and_figures_come_if_asked_for(results: Path, tmp_path: Path) -
     extras = Extras(figures=True, adapters=True)
     files = write_bundle(results, tmp_path / "all.zip", extras).files
     assert files["runs/adem/seed0/adapter/adapter.safetensors"] == b"weights"
-    assert "figures/curve.png" in files
+    assert files["figures/cost.png"].startswith(b"\x89PNG")
+    assert b"<svg" in files["figures/learning_curves.svg"]
+
+
+def test_tables_are_of_the_scores_beside_them(results: Path, tmp_path: Path) -> None:
+    path = results / "runs/other/seed0/scores/scienceqa.json"
+    scores = json.loads(path.read_text())
+    scores["columns"]["AVG"]["percent"] = 12.34
+    path.write_text(json.dumps(scores))
+    shutil.rmtree(results / "runs/adem/seed1/scores")
+    (results / "tables").mkdir()
+    (results / "tables" / "accuracy.md").write_text("an old table")
+    files = write_bundle(results, tmp_path / "tiny.zip").files
+    table = files["tables/accuracy.md"].decode()
+    assert "12.34" in table
+    assert "an old table" not in table
+    assert "Begun and not finished: seed 1." in table
 
 
 def test_same_results_elsewhere_give_the_same_bytes(
@@ -101,11 +129,42 @@ def test_no_place_of_this_machine_is_passed_on(bundle: Path, tmp_path: Path) -> 
     assert b"<path>/squares" in content
 
 
-def test_path_in_a_table_is_refused_by_name(results: Path, tmp_path: Path) -> None:
-    (results / "tables" / "accuracy.md").write_text(f"see {results.resolve()}/runs")
-    with pytest.raises(DataError, match=r"tables/accuracy\.md"):
-        write_bundle(results, tmp_path / "tiny.zip")
+def test_place_in_a_label_is_refused_by_name(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    study.raw["runs"]["adem"]["label"] = f"see {tmp_path}/results/tiny/runs"
+    with pytest.raises(DataError, match=r"tables/accuracy\.csv"):
+        write_bundle(study.finish(), tmp_path / "tiny.zip")
     assert not (tmp_path / "tiny.zip").exists()
+
+
+def test_folders_in_a_failure_are_not_passed_on(tmp_path: Path) -> None:
+    results = FinishedStudy(tmp_path).finish(only=("adem",))
+    folder = results / "runs/other/seed0"
+    folder.mkdir(parents=True)
+    with pytest.raises(OSError, match="No such file"), noted_failure(folder, "train"):
+        raise FileNotFoundError(2, "No such file", "/scratch/alice/secret_project/problems.json")
+    files = write_bundle(results, tmp_path / "tiny.zip").files
+    assert b"problems.json" in files["tables/accuracy.md"]
+    assert not [name for name, content in files.items() if b"alice" in content]
+
+
+def test_ordinary_text_with_slashes_stays(tmp_path: Path) -> None:
+    study, label = FinishedStudy(tmp_path), "~ 5 epochs, lr 0.1/256"
+    study.raw["runs"]["adem"]["label"] = label
+    files = write_bundle(study.finish(), tmp_path / "tiny.zip").files
+    assert f"label: {label}".encode() in files["study.yaml"]
+
+
+def test_references_are_passed_on_as_they_are(tmp_path: Path) -> None:
+    caption = "/A man riding a horse / a bike"
+    synthetic = answered_study(tmp_path)
+    study, captions = synthetic.study, tmp_path / "shared/data/shapes/coco_caption"
+    rows = [{"image": "0.png", "caption": [caption]}]
+    (captions / "karpathy/coco_karpathy_test.json").write_text(json.dumps(rows))
+    write_references(captions, "test")
+    write_settings(study.results_dir / "study.yaml", study_to_json(study))
+    answers = open_results(study.results_dir).files["answers/shapes/coco_caption_test.json"]
+    assert json.loads(answers) == {"0": [caption]}
 
 
 def test_metadata_is_a_ro_crate_of_all_files(bundle: Path) -> None:
@@ -122,8 +181,9 @@ def test_metadata_is_a_ro_crate_of_all_files(bundle: Path) -> None:
     for part in root["hasPart"]:
         entity = entities[part["@id"]]
         assert entity["@type"] == "File"
-        if "contentSize" in entity:
+        if part["@id"] != MANIFEST_FILE:
             assert int(entity["contentSize"]) == sizes[part["@id"]]
+            assert len(entity["sha256"]) == 64
     # Every reference leads to an entity.
     references = [
         value["@id"]
@@ -175,6 +235,51 @@ def test_missing_data_set_is_survived(results: Path, tmp_path: Path) -> None:
     assert not [name for name in files if name.startswith("answers/")]
 
 
+def test_answers_of_other_data_than_was_predicted_from_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = FinishedStudy(tmp_path)
+    results = study.finish()
+    path = study.data / "problems.json"
+    problems = json.loads(path.read_text())
+    for problem in problems.values():
+        problem["answer"] = 1 - problem["answer"]
+    path.write_text(json.dumps(problems))
+    files = write_bundle(results, tmp_path / "tiny.zip").files
+    assert not [name for name in files if name.startswith("answers/")]
+    assert f"predicted from other data than {study.data} holds now" in caplog.text
+    assert "runs/adem/seed1/predictions/scienceqa.header.json" in caplog.text
+
+
+def test_answers_of_another_benchmark_are_refused(tmp_path: Path) -> None:
+    root = make_mme(tmp_path / "mme")
+    run = RunSettings(
+        study="s",
+        name="r",
+        seed=0,
+        task="instruction",
+        data_dir="",
+        evaluation_data_dir=str(root),
+        features=FeatureSettings(mode="online"),
+    )
+    seed = SeedResult(
+        settings=run,
+        run_dir=tmp_path / "run",
+        state="finished",
+        scores={},
+        ceiling={},
+        cost=Cost(),
+        provenance={},
+    )
+    asked = {"data": benchmark_checksum(load_benchmark(root))}
+    write_json(seed.run_dir / "predictions/mme.header.json", asked)
+    refuse_other_data([seed])
+    (text, *_) = root.glob("color/*.txt")
+    text.write_text(text.read_text().replace("Yes", "No"))
+    with pytest.raises(DataError, match=r"mme holds now(.|\n)*mme\.header\.json"):
+        refuse_other_data([seed])
+
+
 def test_truncated_bundle_is_refused_by_name(bundle: Path) -> None:
     bundle.write_bytes(bundle.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"tiny\.zip: truncated, or no zip archive"):
@@ -185,6 +290,8 @@ def test_changed_damaged_missing_and_added_files_are_refused_by_name(bundle: Pat
     def change(name: str, content: bytes) -> tuple[str, bytes] | None:
         if name == "study.yaml":
             return name, content + b" "
+        if name == CRATE_FILE:
+            return name, content.replace(b"Results", b"results")
         return None if name == "tables/accuracy.md" else (name, content)
 
     rewrite(bundle, change)
@@ -194,6 +301,7 @@ def test_changed_damaged_missing_and_added_files_are_refused_by_name(bundle: Pat
         read_bundle(bundle)
     message = str(caught.value)
     assert "'study.yaml': its SHA-256 is not that of manifest.json" in message
+    assert "'ro-crate-metadata.json': its SHA-256 is not that of manifest.json" in message
     assert "'tables/accuracy.md': missing" in message
     assert "'extra.txt': not listed in manifest.json" in message
 

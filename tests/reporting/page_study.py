@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.data.karpathy import write_references
-from ademvl.reporting.figures import write_figures
 from ademvl.reporting.page import write_page
 from tests.conftest import PROJECT_ROOT
 from tests.reporting.synthetic import METRICS, SyntheticStudy
@@ -117,10 +116,8 @@ def fusion_maps(study: SyntheticStudy, run: str, question: str, *, word: str = "
     (folder / "fusion_maps.json").write_text(json.dumps({"items": [item]}))
 
 
-def make_page(study: SyntheticStudy, *, figures: bool = False) -> Path:
-    """Write the page, and draw the figures before it if asked to; return its file."""
+def make_page(study: SyntheticStudy) -> Path:
+    """Write the page; return its file."""
     results = study.study.results_dir
-    if figures:
-        write_figures(study.study, results / "figures")
     write_page(study.study, results / "report", reported_dir=REPORTED_DIR)
     return results / "report" / "index.html"

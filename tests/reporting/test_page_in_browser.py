@@ -27,7 +27,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_page(answered_study(tmp_path_factory.mktemp("study")), figures=True)
+    return make_page(answered_study(tmp_path_factory.mktemp("study")))
 
 
 @pytest.fixture(scope="module")
