@@ -41,6 +41,7 @@ def start_stuck(root: Path, images: list[Path], log: Path):
     process = start(root, images, log, seconds_per_image=60.0)
     while not list((root / KEY.folder_name / "shards").glob("*.claim")):
         time.sleep(0.01)
+    lock_file(root / KEY.folder_name / "index.lock").release()  # waits until the claim is whole
     return process
 
 
