@@ -3,15 +3,17 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_verb, set_threads
+from ademvl.cli.verb import Verbs, add_gpu_options, add_verb, gpus_of, set_threads
 from ademvl.errors import SettingsError
 
 if TYPE_CHECKING:
     from ademvl.prediction.answering import Answer
     from ademvl.prediction.requests import Request
+    from ademvl.prediction.trained import TrainedAdapter
 
 _EPILOG = """\
 examples:
@@ -26,7 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verb `predict`."""
     verb = add_verb(verbs, "predict", _predict, "Ask a trained adapter about images or questions.")
     verb.epilog, verb.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
-    verb.add_argument("adapter", type=Path, help="run directory, or adapter folder")
+    verb.add_argument("run", type=Path, metavar="adapter", help="run directory, or adapter folder")
     asked = verb.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", help="text of a question")
     asked.add_argument("--caption", action="store_true", help="describe the image")
@@ -37,6 +39,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--explain", type=Path, metavar="DIR", help="write fusion maps there")
     verb.add_argument("--batch-size", type=int, default=16, help="requests at once (%(default)s)")
     verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    add_gpu_options(verb)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -46,17 +49,29 @@ def _predict(options: argparse.Namespace) -> int:
     from ademvl.prediction.requests import check_request_images
     from ademvl.prediction.trained import find_adapter
 
-    trained = find_adapter(options.adapter)
+    trained = find_adapter(options.run)
     check_request_images(requests)
     set_threads(options.threads)
-    from tqdm import tqdm
-
-    from ademvl.prediction.answering import Predictor, warn_of_other_tasks
-    from ademvl.prediction.explaining import Explainer, refuse_unexplainable
+    from ademvl.prediction.answering import warn_of_other_tasks
+    from ademvl.prediction.explaining import refuse_unexplainable
 
     if options.explain:
         refuse_unexplainable(trained, requests)
     warn_of_other_tasks(trained.run, requests)
+    with gpus_of(options):
+        _answer(options, trained, requests)
+    return 0
+
+
+def _answer(
+    options: argparse.Namespace, trained: "TrainedAdapter", requests: "Sequence[Request]"
+) -> None:
+    """Print the answers, batch by batch, and write their maps if asked to."""
+    from tqdm import tqdm
+
+    from ademvl.prediction.answering import Predictor
+    from ademvl.prediction.explaining import Explainer
+
     predictor = Predictor(trained, needs_images=any(r.image is not None for r in requests))
     explainer = Explainer(predictor, options.explain) if options.explain else None
     show = _print_json if options.jsonl else _print_text
@@ -72,7 +87,6 @@ def _predict(options: argparse.Namespace) -> int:
                 bar.update()
     if explainer:
         explainer.finish()
-    return 0
 
 
 def _requests(options: argparse.Namespace) -> "list[Request]":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.cli.verb import Verbs, add_verb, run_dir_of, set_threads
+from ademvl.cli.verb import Verbs, add_gpu_options, add_verb, gpus_of, run_dir_of, set_threads
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -43,6 +43,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--max-new-tokens", type=int, help="tokens of an answer (default: the run's setting)"
     )
     run.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    add_gpu_options(run)
 
 
 def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
@@ -111,12 +112,13 @@ def _evaluate_mme(options: argparse.Namespace) -> int:
     from ademvl.evaluation.mme import mme_table, score_mme
     from ademvl.evaluation.mme_run import answer_benchmark
 
-    answer_benchmark(
-        run_dir_of(options.run),
-        options.benchmark,
-        options.answers,
-        max_new_tokens=options.max_new_tokens,
-    )
+    with gpus_of(options):
+        answer_benchmark(
+            run_dir_of(options.run),
+            options.benchmark,
+            options.answers,
+            max_new_tokens=options.max_new_tokens,
+        )
     # A benchmark that is cut down on purpose is answered, too; its scores say what is missing.
     scores = score_mme(options.answers, allow_incomplete=True)
     return _finish(scores, mme_table, options.output)

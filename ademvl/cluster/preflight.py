@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ademvl.cluster.profile import Profile
+from ademvl.cluster.profile import Profile, pairs
 from ademvl.cluster.slurm import ask_slurm, slurm_problems
 from ademvl.errors import ToolError
 from ademvl.gpus import visible_gpus
@@ -76,9 +76,7 @@ def _rule_problems(profile: Profile, folder: Path) -> Iterator[str]:
     rules = re.findall(r"^(?:rule|checkpoint) (\w+):", text, flags=re.MULTILINE)
     named = dict.fromkeys(profile.set_resources, "set-resources")
     for key in ("set-threads", "groups"):
-        raw = profile.options.get(key) or {}
-        entries = raw if isinstance(raw, dict) else [str(entry).partition("=")[0] for entry in raw]
-        named.update(dict.fromkeys(entries, key))
+        named.update(dict.fromkeys(pairs(profile.options.get(key), place=key), key))
     for rule, key in named.items():
         if rules and rule not in rules:
             yield f"{key}: there is no rule {rule}; rules are {', '.join(rules)}"

@@ -10,6 +10,7 @@ import yaml
 from ademvl.errors import SettingsError
 
 PROFILES = Path("workflow/profiles")
+GPU_RULES = ("feature_cache", "train_run", "evaluate_run", "fusion_maps")
 _FILES = ("profile.yaml", "config.v9+.yaml", "config.yaml")
 
 
@@ -30,10 +31,15 @@ class Profile:
     set_resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def resources(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each place where resources are set, and what holds there, defaults included."""
+        """Yield each place where resources are set, and what holds there, defaults included.
+
+        Rules on a GPU ask for one themselves, whatever the defaults are.
+        """
         yield "default-resources", dict(self.default_resources)
-        for rule, own in self.set_resources.items():
-            yield f"set-resources: {rule}", {**self.default_resources, **own}
+        for rule in dict.fromkeys([*self.set_resources, *GPU_RULES]):
+            asked = {"gpu": 1} if rule in GPU_RULES else {}
+            own = self.set_resources.get(rule, {})
+            yield f"set-resources: {rule}", {**self.default_resources, **asked, **own}
 
 
 def read_profile(name: str) -> Profile:
@@ -55,27 +61,35 @@ def read_profile(name: str) -> Profile:
         raise SettingsError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys and values")
+    defaults, by_rule = raw.get("default-resources"), raw.get("set-resources")
     return Profile(
         executor=str(raw.get("executor", "local")),
         options=raw,
-        default_resources=_pairs(raw.get("default-resources")),
-        set_resources=_by_rule(raw.get("set-resources")),
+        default_resources=pairs(defaults, place=f"{path}: default-resources"),
+        set_resources=_by_rule(by_rule, place=f"{path}: set-resources"),
     )
 
 
-def _pairs(raw: Any) -> dict[str, Any]:
-    """Return resources as a mapping; in the list form an entry is `name=value`."""
+def pairs(raw: Any, *, place: str) -> dict[str, Any]:
+    """Return what a profile says of some names as a mapping; in the list form it is `name=value`.
+
+    Raises:
+        SettingsError: it is neither; names `place`.
+    """
     if isinstance(raw, Mapping):
         return dict(raw)
-    entries = (str(entry).partition("=") for entry in raw or [])
-    return {name: value for name, _, value in entries}
+    if not isinstance(raw, list | str | None):
+        raise SettingsError(f"{place}: {raw!r}, expected names with values")
+    entries = [raw] if isinstance(raw, str) else raw or []
+    return {name: value for name, _, value in (str(entry).partition("=") for entry in entries)}
 
 
-def _by_rule(raw: Any) -> dict[str, dict[str, Any]]:
+def _by_rule(raw: Any, *, place: str) -> dict[str, dict[str, Any]]:
     """Return resources by rule; in the list form an entry is `rule:name=value`."""
     if isinstance(raw, Mapping):
-        return {rule: _pairs(resources) for rule, resources in raw.items()}
+        return {rule: pairs(own, place=f"{place}: {rule}") for rule, own in raw.items()}
     found: dict[str, dict[str, Any]] = {}
-    for rule, _, pair in (str(entry).partition(":") for entry in raw or []):
-        found.setdefault(rule, {}).update(_pairs([pair]))
+    for entry, value in pairs(raw, place=place).items():
+        rule, _, name = entry.partition(":")
+        found.setdefault(rule, {})[name] = value
     return found

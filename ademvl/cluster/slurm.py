@@ -151,7 +151,8 @@ def _partition_problems(
     model = _text(resources.get("gpu_model"))
     if _number(resources.get("gpu")) and "gpu" not in gres:
         having = [name for name, kinds in cluster.gres.items() if "gpu" in kinds]
-        remedy = f"Name one of {', '.join(having)}" if having else "No partition has any"
+        none = "No partition has any: only runs with mini backbones, which ask for none, work here"
+        remedy = f"Name one of {', '.join(having)}" if having else none
         yield f"{place}: GPUs asked for in partition {partition}, which has none. {remedy}"
     elif model and model not in re.split(r"[:,()]", gres):
         has = gres or "no GPUs"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError
+from ademvl.gpus import reserved_gpus
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
 from ademvl.planning.free_memory import free_memory
@@ -73,6 +74,7 @@ def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict
     """Measure how fast the runs of a study train here, by name of the run.
 
     Runs of one shape are measured once. Runs that do not fit here are left out, which is logged.
+    A GPU is waited for as by a run of the study.
     """
     groups: dict[_Group, list[RunSettings]] = {}
     for run in {run.name: run for run in study.runs}.values():
@@ -85,12 +87,13 @@ def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict
         key = _Group(sizes.llm, sizes.vision, sizes.online, numerics, size, run.task)
         groups.setdefault(key, []).append(run)
     rates: dict[str, Rate] = {}
-    for runs in groups.values():
-        dataset = study.settings.datasets[Path(runs[0].data_dir).parent.name]
-        rows = workload_of(runs[0], dataset).training.rows
-        rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
-        if rate is not None:
-            rates |= {run.name: rate for run in runs}
+    with reserved_gpus(None, limit=study.settings.gpus, job=study.run_dir(study.runs[0])):
+        for runs in groups.values():
+            dataset = study.settings.datasets[Path(runs[0].data_dir).parent.name]
+            rows = workload_of(runs[0], dataset).training.rows
+            rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
+            if rate is not None:
+                rates |= {run.name: rate for run in runs}
     return rates
 
 

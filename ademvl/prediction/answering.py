@@ -236,7 +236,7 @@ def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
         return OnlinePixels(lambda path: load_pixels(path, preprocessing))
     from ademvl.vision.tower import load_tower
 
-    return _FrozenFeatures(load_tower(run.backbones).eval(), run)
+    return _FrozenFeatures(load_tower(run.backbones).eval().to(model.device), run)
 
 
 class _FrozenFeatures:

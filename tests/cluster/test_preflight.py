@@ -8,8 +8,8 @@ import yaml
 
 from ademvl.cli import main
 from ademvl.cluster.preflight import find_problems
-from ademvl.cluster.profile import Profile, read_profile
-from ademvl.cluster.slurm import Cluster, ask_slurm, slurm_problems
+from ademvl.cluster.profile import GPU_RULES, Profile, read_profile
+from ademvl.cluster.slurm import Cluster, ask_slurm, slurm_problems, status_problems
 from ademvl.errors import SettingsError, ToolError
 from tests.conftest import PROJECT_ROOT
 
@@ -39,7 +39,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(options: dict[str, Any] | None = None, **resources: Any) -> list[str]:
-    profile = Profile("slurm", options or GOOD, set_resources={"train_run": resources})
+    """What is said of a profile whose rules with GPUs all name the partition that has some."""
+    by_rule = {rule: {"slurm_partition": "gpu"} for rule in GPU_RULES} | {"train_run": resources}
+    profile = Profile("slurm", options or GOOD, set_resources=by_rule)
     return list(slurm_problems(profile, CLUSTER))
 
 
@@ -69,15 +71,22 @@ def test_good_profile_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [
-        ({"gpus": 1}, "set-resources: train_run: gpus asks Slurm for nothing"),
+        (
+            {"slurm_partition": "gpu", "gpus": 1},
+            "set-resources: train_run: gpus asks Slurm for nothing",
+        ),
         ({"gpu": 1, "gres": "gpu:1", "slurm_partition": "gpu"}, "gpu and gres exclude each other"),
+        ({}, "set-resources: train_run: GPUs asked for in partition cpu, which has none"),
         ({"slurm_partition": "gpus"}, "slurm_partition gpus does not exist; there is cpu, gpu"),
         ({"gpu": 1}, "GPUs asked for in partition cpu, which has none. Name one of gpu"),
         (
             {"gpu": 1, "slurm_partition": "gpu", "gpu_model": "h100"},
             "gpu_model h100 is not in partition gpu",
         ),
-        ({"mem_mb": 250}, "mem_mb 250, but two Snakemake processes run in each job"),
+        (
+            {"slurm_partition": "gpu", "mem_mb": 250},
+            "mem_mb 250, but two Snakemake processes run in each job",
+        ),
     ],
 )
 def test_wrong_resource_is_named_with_its_place(resources: dict[str, Any], expected: str) -> None:
@@ -98,7 +107,7 @@ def test_status_command_that_waits_for_ever_is_named(
     options: dict[str, Any], accounting: bool, expected: str
 ) -> None:
     cluster = Cluster({"cpu": ""}, "cpu", has_accounting=accounting, min_job_age_seconds=90)
-    found = list(slurm_problems(Profile("slurm", options), cluster))
+    found = list(status_problems(options, cluster))
     assert len(found) == 1
     assert expected in found[0]
 
@@ -109,7 +118,9 @@ def test_executor_that_is_not_installed_names_what_to_install() -> None:
 
 
 def test_profile_that_never_tries_again_is_named(slurm: Path) -> None:
-    assert "retries: 0, so that a job that is preempted" in find_problems(Profile("slurm", GOOD))[0]
+    assert (
+        "retries: 0, so that a job that is preempted" in find_problems(Profile("slurm", GOOD))[-1]
+    )
 
 
 def test_rule_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +154,22 @@ def test_list_form_of_a_profile_is_understood(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"default-resources": 5},
+        {"set-resources": 5},
+        {"set-resources": {"train_run": 5}},
+        {"groups": 3},
+        {"set-threads": 3},
+    ],
+)
+def test_value_in_place_of_names_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(SettingsError, match=f"{next(iter(raw))}.*[35], expected names with values"):
+        find_problems(read_profile(str(tmp_path)))
+
+
 def test_unknown_profile_lists_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT_ROOT)
     with pytest.raises(SettingsError, match="has default, generic, kubernetes, slurm"):
@@ -153,7 +180,12 @@ def test_verb_prints_problems_and_fails(
     slurm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(PROJECT_ROOT)
+    assert main(["preflight", "--profile", "slurm"]) == 1
+    printed = capsys.readouterr().out
+    for rule in GPU_RULES:
+        assert f"- set-resources: {rule}: GPUs asked for in partition cpu" in printed
+    (slurm / "sinfo").write_text(
+        SINFO.replace("gpu|", "other|").replace("cpu*|(null)", "cpu*|gpu:2")
+    )
     assert main(["preflight", "--profile", "slurm"]) == 0
     assert "nothing to complain about" in capsys.readouterr().out
-    assert main(["preflight", "--profile", "slurm-multinode"]) == 1
-    assert "- set-resources: train_run: GPUs asked for in partition cpu" in capsys.readouterr().out

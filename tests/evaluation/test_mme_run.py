@@ -80,6 +80,15 @@ def test_answers_are_written_in_the_official_form_and_scored(make, benchmark, tm
     assert "incomplete" in capsys.readouterr().out
 
 
+def test_gpu_is_taken_by_its_lock(make, benchmark, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("ADEMVL_GPU_LOCKS", str(tmp_path / "locks"))
+    arguments = [make(), "--benchmark", benchmark, "--answers", tmp_path / "answers"]
+    with caplog.at_level("INFO"):
+        assert main(["evaluate-mme", *map(str, arguments), "--max-new-tokens", "1"]) == 0
+    assert "on GPU 3" in caplog.text
+
+
 @pytest.mark.parametrize("changes", [{"batch_size": 5}, {"batch_size": 1}])
 def test_answers_do_not_depend_on_the_batch_size(make, benchmark, tmp_path, changes):
     answer_benchmark(make("one"), benchmark, tmp_path / "one", max_new_tokens=3)

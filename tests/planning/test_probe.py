@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from ademvl.config.dataset import DatasetSettings
+from ademvl.config.study import load_study
 from ademvl.planning import probe
 from ademvl.planning.free_memory import FreeMemory
 from ademvl.planning.probe import Rate, probe_run
 from ademvl.planning.rows import Row
 from ademvl.planning.workload import workload_of
+from tests.conftest import PROJECT_ROOT
 from tests.tiny import make_run
 
 ROWS = (Row(width=40, scored=6, has_image=True), Row(width=60, scored=6, has_image=False))
@@ -35,6 +37,15 @@ def test_rate_is_measured_without_reading_weights(tmp_path, mode):
     assert rate.flops_per_second > 0
     assert rate.layers == (2,)
     assert rate.passes >= 2
+
+
+def test_gpu_is_taken_by_its_lock(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("ADEMVL_GPU_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.setattr(probe, "probe_run", lambda *arguments, **keywords: None)
+    with caplog.at_level("INFO"):
+        probe.probe_study(load_study(PROJECT_ROOT / "config.yaml"))
+    assert "on GPU 3" in caplog.text
 
 
 def test_time_of_all_layers_is_drawn_from_two_numbers_of_layers():

@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ademvl.adapter_file import save_adapter
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
+from ademvl.config.study import read_run
 from ademvl.evaluation.run import evaluate_run
 from ademvl.model import build_model
+from ademvl.prediction import answering
 from tests.tiny import make_run, make_scienceqa, write_run
 
 NUM_TEST = 9
@@ -154,6 +158,21 @@ def test_caption_and_open_question_are_generated(make, base, tmp_path, capsys):
     assert found[0]["answer"] == found[3]["answer"] == caption
     assert found[1]["text"]
     assert "predicted_index" not in found[1]
+
+
+def test_gpu_is_taken_by_its_lock(make, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("ADEMVL_GPU_LOCKS", str(tmp_path / "locks"))
+    with caplog.at_level("INFO"):
+        assert main(["predict", str(make()), "--question", "Is it red?"]) == 0
+    assert "on GPU 3" in caplog.text
+
+
+def test_frozen_tower_is_where_the_model_is(make):
+    run = read_run(make())
+    model = SimpleNamespace(tower=None, device=torch.device("meta"))
+    source = answering._open_source(run, model)
+    assert next(source._tower.parameters()).device == model.device
 
 
 def test_request_of_another_task_is_answered_with_a_warning(make, base, caplog):
