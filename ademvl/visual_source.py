@@ -108,7 +108,7 @@ class AugmentedPixels:
     def __init__(self, load: "Callable[[Path, torch.Generator], Tensor]", *, seed: int) -> None:
         self._load = load
         self._seed = seed
-        self._pool = ThreadPoolExecutor(min(_MAX_DECODERS, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(min(_MAX_DECODERS, len(os.sched_getaffinity(0))))
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""

@@ -372,6 +372,18 @@ class WorkflowPlan:
         run = self._feature_run(wildcards)
         return 0 if run.backbones.tower == "mini" else 1
 
+    def threads(self, wildcards: Any) -> int:
+        """CPU cores that a job with a run's models asks for; images are read in them."""
+        return _threads(self.gpus(wildcards))
+
+    def training_threads(self, wildcards: Any) -> int:
+        """CPU cores that a run's training asks for."""
+        return _threads(self.training_gpus(wildcards))
+
+    def feature_threads(self, wildcards: Any) -> int:
+        """CPU cores that the job of a feature report asks for."""
+        return _threads(self.feature_gpus(wildcards))
+
     def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory that a job with a run's models asks for: more each time it is tried."""
         return _model_mem_mb(self.run(wildcards).backbones.llm == "mini", attempt)
@@ -385,6 +397,11 @@ class WorkflowPlan:
         """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
         limit = self.study.settings.gpus
         return str(list(limit)) if isinstance(limit, tuple) else str(limit)
+
+
+def _threads(gpus: int) -> int:
+    """Eight decode images as fast as a GPU takes them; Snakemake gives at most `--cores`."""
+    return 8 if gpus else 1
 
 
 def _model_mem_mb(is_mini: bool, attempt: int) -> int:

@@ -86,7 +86,7 @@ def _decoded(
 ) -> Iterator[tuple[Path, tuple[str, str | None]]]:
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         results = pool.map(_digest_and_decode, paths)
         yield from zip(
             paths,

@@ -11,7 +11,7 @@ from ademvl.errors import DataError, list_findings
 from ademvl.vision.image_progress import image_progress
 
 _CHUNK = 64
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, len(os.sched_getaffinity(0)))
 
 
 def digest_images(paths: Sequence[Path], *, progress: bool) -> dict[Path, str]:

@@ -51,6 +51,8 @@ def test_bundle_lies_with_the_results(plan: WorkflowPlan) -> None:
 
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
     assert plan.gpus(wildcards("adem")) == 0
+    for threads in (plan.threads, plan.training_threads, plan.feature_threads):
+        assert threads(wildcards("adem")) == 1
 
 
 def test_real_data_is_verified_before_it_is_used() -> None:
@@ -95,6 +97,8 @@ def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
     assert plan.run_adapter(own) == []
     assert (plan.training_gpus(own), plan.gpus(taken)) == (1, 1)
     assert plan.training_gpus(taken) == 0
+    assert (plan.training_threads(own), plan.threads(taken)) == (8, 8)
+    assert plan.training_threads(taken) == 1
 
 
 def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPlan) -> None:

@@ -21,7 +21,7 @@ rule evaluate_run:
         "<results>/benchmarks/evaluate_run/{run}_seed{seed}_{task}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: 1
+    threads: plan.threads
     resources:
         mem_mb=plan.model_mem_mb,
         runtime=480,

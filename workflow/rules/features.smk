@@ -19,7 +19,7 @@ rule feature_cache:
         "<results>/benchmarks/feature_cache/{run}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: 1
+    threads: plan.feature_threads
     resources:
         mem_mb=plan.feature_mem_mb,
         runtime=240,

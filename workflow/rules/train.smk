@@ -24,7 +24,7 @@ rule train_run:
         "<results>/benchmarks/train_run/{run}_seed{seed}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: 1
+    threads: plan.training_threads
     resources:
         mem_mb=plan.model_mem_mb,
         runtime=1440,
