@@ -36,6 +36,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_]+",
     run="[A-Za-z0-9_]+",
     seed="[0-9]+",
+    features="[0-9a-f]+",
     task="scienceqa|coco_caption|mme",
     source="[a-z0-9_]+",
     backbone="[a-z0-9_]+",

@@ -21,7 +21,12 @@ from ademvl.locks import FileLock, try_lock_file
 from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.start_checks import check_start
-from ademvl.training.identity import evaluation_settings, feature_settings, training_settings
+from ademvl.training.identity import (
+    evaluation_settings,
+    feature_settings,
+    identity_sha256,
+    training_settings,
+)
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
@@ -251,15 +256,7 @@ class WorkflowPlan:
         return [self._features_report(run)] if _reads_features(run) else []
 
     def _features_report(self, run: RunSettings) -> str:
-        return f"{self.results}/features/{self._feature_owner(run).name}.json"
-
-    def _feature_owner(self, run: RunSettings) -> RunSettings:
-        """First run that reads the same features: one job encodes for all of them."""
-        return next(
-            other
-            for other in self.study.runs
-            if _reads_features(other) and feature_settings(other) == feature_settings(run)
-        )
+        return f"{self.results}/features/{_features_name(run)}.json"
 
     def features(self, wildcards: Any = None) -> list[str]:
         """Feature reports of the study, one for each distinct set of features."""
@@ -267,8 +264,12 @@ class WorkflowPlan:
         return list(dict.fromkeys(self._features_report(run) for run in cached))
 
     def _feature_run(self, wildcards: Any) -> RunSettings:
-        """Return the run whose features a report is about."""
-        return next(run for run in self.study.runs if run.name == wildcards.run)
+        """Return the first run that reads the features of a report: one job encodes for all."""
+        return next(
+            run
+            for run in self.study.runs
+            if _reads_features(run) and _features_name(run) == wildcards.features
+        )
 
     def feature_run_settings(self, wildcards: Any) -> str:
         """Settings file of the run whose features a report is about."""
@@ -411,3 +412,8 @@ def _model_mem_mb(is_mini: bool, attempt: int) -> int:
 
 def _reads_features(run: RunSettings) -> bool:
     return run.features.mode == "cached" and run.images == "shown"
+
+
+def _features_name(run: RunSettings) -> str:
+    """Name features by what they are, so that a new run does not rename those of others."""
+    return identity_sha256(feature_settings(run))[:8]

@@ -26,11 +26,19 @@ def test_every_run_and_seed_has_scores(plan: WorkflowPlan) -> None:
 
 
 def test_runs_with_the_same_features_share_one_extraction(plan: WorkflowPlan) -> None:
-    assert plan.features() == [
-        "results/mini/features/adem.json",
-        "results/mini/features/captions.json",
-    ]
-    assert plan.run_features(wildcards("no_adaptive_fusion")) == ["results/mini/features/adem.json"]
+    [adem], [captions] = (plan.run_features(wildcards(run)) for run in ("adem", "captions"))
+    assert plan.features() == [adem, captions]
+    assert plan.run_features(wildcards("no_adaptive_fusion")) == [adem]
+    settings = plan.feature_run_settings(SimpleNamespace(features=Path(captions).stem))
+    assert settings == "results/mini/runs/captions/seed0/run.yaml"
+
+
+def test_run_added_before_others_renames_none_of_their_features(plan: WorkflowPlan) -> None:
+    raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw["runs"] = {"added": raw["runs"]["adem"]} | raw["runs"]
+    longer = WorkflowPlan(load_study(raw))
+    assert longer.run_features(wildcards("adem")) == plan.run_features(wildcards("adem"))
+    assert longer.run_features(wildcards("added")) == plan.run_features(wildcards("adem"))
 
 
 def test_online_runs_wait_for_no_features(plan: WorkflowPlan) -> None:
@@ -51,8 +59,9 @@ def test_bundle_lies_with_the_results(plan: WorkflowPlan) -> None:
 
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
     assert plan.gpus(wildcards("adem")) == 0
-    for threads in (plan.threads, plan.training_threads, plan.feature_threads):
-        assert threads(wildcards("adem")) == 1
+    features = SimpleNamespace(features=Path(plan.features()[0]).stem)
+    assert plan.threads(wildcards("adem")) == plan.training_threads(wildcards("adem")) == 1
+    assert plan.feature_threads(features) == 1
 
 
 def test_real_data_is_verified_before_it_is_used() -> None:
@@ -62,7 +71,8 @@ def test_real_data_is_verified_before_it_is_used() -> None:
     plan = WorkflowPlan(load_study(raw))
     verified = "results/shared/data/real/verified.json"
     assert plan.run_data(wildcards("adem")) == [verified]
-    assert plan.feature_data(wildcards("adem")) == [verified]
+    features = SimpleNamespace(features=Path(plan.features()[0]).stem)
+    assert plan.feature_data(features) == [verified]
     assert plan.data_ready() == ["results/shared/data/easy_vqa/manifest.json", verified]
 
 

@@ -1,5 +1,6 @@
 """Protects what studies share: two workflows at once make data and features once, and whole."""
 
+import json
 import os
 import random
 import signal
@@ -88,9 +89,8 @@ def check_shared(shared: Path, num_images: int) -> None:
 
 
 def num_images_of(study: Path) -> int:
-    report = yaml.safe_load(
-        (study.parent / f"results/{study.parent.name}/features/adem.json").read_text()
-    )
+    [path] = study.parent.glob("results/*/features/*.json")
+    report = json.loads(path.read_text(encoding="utf-8"))
     return int(report["num_unique_images"])
 
 

@@ -12,11 +12,11 @@ rule feature_cache:
         data=plan.feature_data,
         backbones=plan.feature_backbones,
     output:
-        "<results>/features/{run}.json",
+        "<results>/features/{features}.json",
     log:
-        "<results>/logs/feature_cache/{run}.log",
+        "<results>/logs/feature_cache/{features}.log",
     benchmark:
-        "<results>/benchmarks/feature_cache/{run}.tsv"
+        "<results>/benchmarks/feature_cache/{features}.tsv"
     conda:
         "../../envs/ademvl.yaml"
     threads: plan.feature_threads
