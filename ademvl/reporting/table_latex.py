@@ -4,6 +4,7 @@ A table that is wider than the text is scaled down to it (graphicx), one that is
 goes on in another float.
 """
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ademvl.reporting.layout import Block, Column, Row, Section, Table, printable
@@ -25,10 +26,18 @@ _SPECIAL = {
     "*": "{*}",
     "–": "--",
     "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
 }
+_MATH = """
+±pm ×times ≤leq ≥geq ≈approx ≠neq ∞infty ←gets →to ↔leftrightarrow
+αalpha βbeta γgamma δdelta εvarepsilon ζzeta ηeta θtheta ιiota κkappa λlambda μmu νnu ξxi πpi ρrho
+σsigma ςvarsigma τtau υupsilon φvarphi χchi ψpsi ωomega
+ΓGamma ΔDelta ΘTheta ΛLambda ΞXi ΠPi ΣSigma ΥUpsilon ΦPhi ΨPsi ΩOmega
+"""
+_SPECIAL |= {pair[0]: f"$\\{pair[1:]}$" for pair in _MATH.split()}
+_PRINTED = "‘’“”—…•†‡‰€™"
+"""Passed on as they are, beside the Latin letters below U+0180."""
+_NOT_IN_OT1 = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ"
+"""Of those, what pdflatex has no sign for in its standard encoding."""
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _MAX_LINES = 64
 """Of a float's body, rules and spaces counted: with head and notes it fits a page of A4."""
@@ -170,5 +179,12 @@ def _marks(notes: Iterable[str], numbers: Mapping[str, int]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Keep a text's characters from acting as LaTeX."""
-    return "".join(_SPECIAL.get(character, character) for character in printable(text))
+    """Keep a text's characters from acting as LaTeX; one that pdflatex lacks becomes [U+4E2D]."""
+    return "".join(map(_escape, unicodedata.normalize("NFC", printable(text))))
+
+
+def _escape(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    is_latin = character < "\u0180" and character not in _NOT_IN_OT1
+    return character if is_latin or character in _PRINTED else f"{{[}}U+{ord(character):04X}]"

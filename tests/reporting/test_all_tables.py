@@ -337,8 +337,10 @@ def test_latex_compiles_and_fits_the_page(
 ) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
-    for number in range(40):
-        partial.raw["runs"][f"run_{number}"] = {"label": f"one of many, {number}"}
+    latin = "".join(map(chr, range(0xA1, 0x180)))
+    greek = "".join(map(chr, (*range(0x391, 0x3A2), *range(0x3A3, 0x3CA))))
+    for number, label in enumerate(["γ = 0.3 → 0.5", "中文 Я e\u0301", latin, greek, *"many" * 9]):
+        partial.raw["runs"][f"run_{number}"] = {"label": f"one of many, {number} {label}"}
         partial.finish_scienceqa(f"run_{number}", _scores(90.0))
     tables = {table.key: table for table in build_tables(read_results(partial.study), numbers)}
     names = []

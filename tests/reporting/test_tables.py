@@ -172,6 +172,11 @@ def test_label_after_a_line_end_is_no_latex_option() -> None:
     assert escape_latex("[2cm] *") == "{[}2cm] {*}"
 
 
+def test_characters_that_pdflatex_lacks_are_math_or_their_codes() -> None:
+    assert escape_latex("γ = 0.3 → 0.5") == r"$\gamma$ = 0.3 $\to$ 0.5"
+    assert escape_latex("café e\u0301 中") == "café é {[}U+4E2D]"
+
+
 def test_hostile_labels_stay_text(finished: SyntheticStudy, reported: ReportedNumbers) -> None:
     finished.raw["runs"]["adem"]["label"] = "a|b <i>_x_</i> 50% & \\input{x} \u202e\n#1"
     table = accuracy_table(read_results(finished.study), reported)
