@@ -7,7 +7,7 @@ SPICE are computed where they are asked for; where they fail, the others stand.
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,24 +70,6 @@ class CaptionScores:
             "not_run": dict(self.not_run),
             "ceiling": self.ceiling and self.ceiling.to_json(),
         }
-
-
-def collect_captions(captions: Iterable[tuple[int, str]], *, source: str) -> dict[int, str]:
-    """Gather captions by image.
-
-    Raises:
-        DataError: several captions for one image.
-    """
-    collected: dict[int, str] = {}
-    repeated: dict[int, None] = {}
-    for image_id, caption in captions:
-        if image_id in collected:
-            repeated[image_id] = None
-        collected[image_id] = caption
-    if repeated:
-        findings = [f"image {image_id} has more than one caption" for image_id in repeated]
-        raise DataError(list_findings(source, findings, "Keep one caption for each image."))
-    return collected
 
 
 def score_captions(

@@ -11,8 +11,8 @@ decide:
   sqrt(1 + 1 / S) with the standard deviation s of S seeds and Student's t of S - 1 degrees of
   freedom. With one seed it is not known, and nothing lies outside of it.
 
-Inside the first: "reproduced". Outside of both: "below by" or "above by". Between them: "cannot
-tell", because another seed could give that number.
+Inside the first: "reproduced". Outside of both: "below" or "above", which tables print as "not
+reproduced". Between them: "cannot tell", because another seed could give that number.
 """
 
 import math
@@ -41,7 +41,6 @@ class Verdict:
         difference: measured mean minus reported number, a fraction.
         ci_low, ci_high: of the difference, from the interval of the measured mean.
         num_seeds: that were measured.
-        seed_spread: standard deviation between seeds, a fraction; None with one seed.
     """
 
     outcome: Outcome
@@ -49,20 +48,6 @@ class Verdict:
     ci_low: float
     ci_high: float
     num_seeds: int
-    seed_spread: float | None
-
-    def text(self, decimals: int = 2) -> str:
-        """Render for a table, in points: `reproduced`, or by how much not."""
-        if self.outcome == "reproduced":
-            return self.outcome
-        side = "below" if self.difference < 0 else "above"
-        ends = sorted((abs(100 * self.ci_low), abs(100 * self.ci_high)))
-        amount = f"{side} by {abs(100 * self.difference):.{decimals}f}"
-        amount += f" [{ends[0]:.{decimals}f}, {ends[1]:.{decimals}f}]"
-        if self.outcome != "cannot tell":
-            return amount
-        reason = "one seed" if self.num_seeds == 1 else f"only {self.num_seeds} seeds"
-        return f"cannot tell: {amount}, {reason}"
 
 
 def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float = 0.0) -> Verdict:
@@ -88,7 +73,6 @@ def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float 
     if difference < 0:
         half_width = combined.ci_high - combined.value
     values = [estimate.value for estimate in estimates]
-    seed_spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     outcome: Outcome = "below" if difference < 0 else "above"
     if distance <= half_width:
         outcome = "reproduced"
@@ -100,7 +84,6 @@ def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float 
         ci_low=combined.ci_low - reported,
         ci_high=combined.ci_high - reported,
         num_seeds=len(values),
-        seed_spread=seed_spread,
     )
 
 
