@@ -126,7 +126,7 @@ def _reported_series(
         if ours and not other_items_note(ours[0], table):
             target = Target(table, row)
             cells = {
-                column.key: _derived(target.value(column.key), ours[0], column)
+                column.key: _derived(target.cell(column.key).value, ours[0], column)
                 for column in SCIENCEQA_COLUMNS
             }
             found.append(_Series(f"reported: {plain(row.name)}", cells, is_reported=True))
@@ -236,7 +236,7 @@ def _draw_reported_parameters(axis: "Axes", reported: ReportedNumbers) -> None:
             drawn_at[millions] += 1
             draw_points(
                 axis,
-                [(place, reported_cell(row.values[-1], "avg", n=table.n))],
+                [(place, reported_cell(table, row, "avg"))],
                 index,
                 label=plain(name) if row is rows[0] else None,
                 is_hollow=row.llm != "LLaMA-7B",

@@ -35,7 +35,7 @@ def other_items_note(run: RunResult, table: ReportedTable) -> str:
     return f"No verdict: scored on {max(counts):,} items, the reported numbers are for {table.n:,}."
 
 
-def judge(run: RunResult, column: Column, reported: float | None) -> Judgement | None:
+def judge(run: RunResult, column: Column, reported: Cell) -> Judgement | None:
     """Judge a reported number by a run's seeds; None where either is missing.
 
     Released weights are one training and the same one that the number is about: no other seed can
@@ -44,13 +44,14 @@ def judge(run: RunResult, column: Column, reported: float | None) -> Judgement |
     Args:
         run: scored on the items that the number was reported for.
         column: of the score.
-        reported: in the table's unit, as printed.
+        reported: in the table's unit, with its decimals as printed.
     """
     estimates = run.seed_estimates(column.header)
-    if reported is None or not estimates:
+    if reported.value is None or not estimates:
         return None
-    half_unit = 0.5 * 10**-column.decimals / 100
-    found = verdict(estimates, reported / 100, half_unit=half_unit)
+    decimals = column.decimals if reported.decimals is None else reported.decimals
+    half_unit = 0.5 * 10**-decimals / 100
+    found = verdict(estimates, reported.value / 100, half_unit=half_unit)
     numbers = (found.difference, found.ci_low, found.ci_high)
     difference, ci_low, ci_high = (100 * number for number in numbers)
     if found.outcome == "reproduced":

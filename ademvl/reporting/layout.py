@@ -48,6 +48,7 @@ class Cell:
 
     Attributes:
         value, ci_low, ci_high: in the table's unit.
+        decimals: of a reported value as printed; the column's where None.
         n: items behind the number, where known.
         num_seeds: trainings behind the number; 0 where it was not measured here.
         method: of the interval.
@@ -58,6 +59,7 @@ class Cell:
     value: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    decimals: int | None = None
     n: int | None = None
     num_seeds: int = 0
     method: str = ""
@@ -107,6 +109,8 @@ class Column:
 
     def format_cell(self, cell: Cell) -> str:
         """Print a cell's number, or what stands in its place."""
+        if cell.value is not None and cell.decimals is not None:
+            return f"{cell.value:.{cell.decimals}f}"
         return cell.missing if cell.value is None and cell.missing else self.format(cell.value)
 
     def format_judgement(self, cell: Cell) -> str:

@@ -112,7 +112,7 @@ class _Measured:
 
 
 def _average(table: ReportedTable, row: ReportedRow) -> float | None:
-    return row.values[table.columns.index("avg")]
+    return table.value(row, "avg")
 
 
 def _paired_block(reported: ReportedNumbers, key: str, measured: _Measured) -> Block:
@@ -185,7 +185,7 @@ def _paired_row(
 
 
 def _reported_average(table: ReportedTable, row: ReportedRow) -> Cell:
-    return reported_cell(_average(table, row), "avg", n=table.n)
+    return reported_cell(table, row, "avg")
 
 
 def _category_blocks(reported: ReportedNumbers, key: str, measured: _Measured) -> tuple[Block, ...]:

@@ -109,7 +109,6 @@ def _sources(results: StudyResults, reported: ReportedNumbers) -> Iterator[_Sour
 
 def _reported_source(reported: ReportedNumbers, name: str, *, head: str, header: str) -> _Source:
     table, row = reported.tables[_KEY], _rows_of(reported)[name]
-    values = dict(zip(table.columns, row.values, strict=True))
     notes = [f"Source {row.source}.", *reported_notes(reported, _KEY, row)]
     return _Source(
         Column(
@@ -119,7 +118,7 @@ def _reported_source(reported: ReportedNumbers, name: str, *, head: str, header:
             group=head,
             note=" ".join(notes),
         ),
-        {key: reported_cell(value, key, n=table.n) for key, value in values.items()},
+        {key: reported_cell(table, row, key) for key in table.columns},
     )
 
 

@@ -72,6 +72,7 @@ class ReportedRow:
         llm: language model, where printed.
         trainable: number of trained parameters as printed, such as 4.5M.
         note: remark on this row.
+        decimals: of each value as printed, where they are not the table's.
     """
 
     values: tuple[float | None, ...]
@@ -83,6 +84,7 @@ class ReportedRow:
     llm: str = ""
     trainable: str = ""
     note: str = ""
+    decimals: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -118,6 +120,14 @@ class ReportedTable:
     rows: tuple[ReportedRow, ...]
     n: int | None = None
     base: str = ""
+
+    def value(self, row: ReportedRow, column: str) -> float | None:
+        """Return the number of a row; None where there is none in that column."""
+        return dict(zip(self.columns, row.values, strict=True)).get(column)
+
+    def decimals_of(self, row: ReportedRow, column: str) -> int:
+        """Return the decimals with which a row's number was printed."""
+        return (row.decimals or self.decimals)[self.columns.index(column)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,9 +284,11 @@ def _check_tables(numbers: ReportedNumbers) -> list[str]:
             where = f"{key}, row {index} ({row.label or 'unnamed'})"
             if not row.label:
                 findings.append(f"{where}: neither method nor settings")
-            if len(row.values) != len(table.columns):
-                found, expected = len(row.values), len(table.columns)
-                findings.append(f"{where}: {found} values for {expected} columns")
+            expected = len(table.columns)
+            if len(row.values) != expected:
+                findings.append(f"{where}: {len(row.values)} values for {expected} columns")
+            if row.decimals and len(row.decimals) != len(table.columns):
+                findings.append(f"{where}: {len(row.decimals)} decimals for {expected} columns")
             if row.source not in numbers.sources:
                 findings.append(f"{where}: source {row.source!r} is not in sources.yaml")
             if table.unit == "percent":

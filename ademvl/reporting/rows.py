@@ -29,9 +29,9 @@ class Target:
     table: ReportedTable
     row: ReportedRow
 
-    def value(self, column: str) -> float | None:
-        """Return the reported number; None where there is none in that column."""
-        return dict(zip(self.table.columns, self.row.values, strict=True)).get(column)
+    def cell(self, column: str) -> Cell:
+        """Return the reported number."""
+        return reported_cell(self.table, self.row, column)
 
 
 def runs_by_row(
@@ -88,7 +88,7 @@ def measured_cell(run: RunResult, column: Column, target: Target | None = None) 
     cell = estimate_cell(estimate, num_seeds=len(run.finished))
     if target is None:
         return cell
-    return replace(cell, judgement=judge(run, column, target.value(column.key)))
+    return replace(cell, judgement=judge(run, column, target.cell(column.key)))
 
 
 def gap_notes(run: RunResult) -> Iterable[str]:
@@ -187,7 +187,6 @@ def reported_row(
 ) -> Row:
     """Build the row of a reported one, with its remarks and discrepancies as footnotes."""
     table = reported.tables[key]
-    values = dict(zip(table.columns, row.values, strict=True))
     return Row(
         key=row.name,
         kind="reported",
@@ -199,9 +198,9 @@ def reported_row(
             "source": row.source,
         },
         cells={
-            column.key: reported_cell(values[column.key], column.key, n=table.n)
+            column.key: reported_cell(table, row, column.key)
             for column in columns
-            if values.get(column.key) is not None
+            if table.value(row, column.key) is not None
         },
         notes=reported_notes(reported, key, row),
     )
@@ -216,13 +215,18 @@ def setting_text(value: object) -> str:
     return " + ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def reported_cell(value: float | None, column: str, *, n: int | None) -> Cell:
+def reported_cell(table: ReportedTable, row: ReportedRow, column: str) -> Cell:
     """Build a reported number; that of all questions gets the binomial interval."""
-    if value is None or n is None or column != "avg":
-        return Cell(value=value)
+    value, n = table.value(row, column), table.n
+    if value is None:
+        return Cell()
+    decimals = table.decimals_of(row, column)
+    if n is None or column != "avg":
+        return Cell(value=value, decimals=decimals)
     interval = wilson_interval(round(value * n / 100), n)
     return Cell(
         value=value,
+        decimals=decimals,
         ci_low=100 * interval.ci_low,
         ci_high=100 * interval.ci_high,
         n=n,

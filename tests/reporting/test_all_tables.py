@@ -17,7 +17,9 @@ import yaml
 
 from ademvl.config.study import load_study
 from ademvl.failures import noted_failure
-from ademvl.reporting.layout import Table
+from ademvl.reporting.columns import SCIENCEQA_COLUMNS
+from ademvl.reporting.judging import judge
+from ademvl.reporting.layout import Cell, Table
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import read_results
 from ademvl.reporting.table_csv import to_csv
@@ -226,6 +228,17 @@ def test_direction_of_a_change_needs_several_seeds_of_both_rows(
     assert words() == "same direction"
     partial.raw["runs"]["adem"]["seeds"] = [0]
     assert words() == "cannot tell: one seed"
+
+
+def test_verdict_allows_for_the_digits_that_were_printed(finished: SyntheticStudy) -> None:
+    average = SCIENCEQA_COLUMNS[-1]
+    run = next(run for run in read_results(finished.study).runs if run.name == "text_only")
+    just_outside = 100 * run.seed_estimates("AVG")[0].ci_high + 0.03
+    outcomes = []
+    for decimals in (2, 1):
+        judgement = judge(run, average, Cell(value=just_outside, decimals=decimals))
+        outcomes.append(judgement.outcome if judgement else "")
+    assert outcomes == ["cannot-tell", "reproduced"]
 
 
 def test_released_weights_leave_nothing_open_to_other_seeds(

@@ -99,11 +99,19 @@ def test_sources_and_discrepancies_equal_the_transcription(
     assert found == transcribed["discrepancies"]
 
 
-def test_printed_decimals_show_every_digit(numbers: ReportedNumbers) -> None:
-    for table in numbers.tables.values():
-        for row in table.rows:
-            for value, decimals in zip(row.values, table.decimals, strict=True):
-                assert value is None or round(value, decimals) == value
+def test_numbers_have_the_decimals_of_the_transcription(
+    numbers: ReportedNumbers, shared_dir: Path, transcribed: Mapping[str, Any]
+) -> None:
+    text = (shared_dir / "reported.yaml").read_text(encoding="utf-8")
+    as_text = yaml.load(text, Loader=yaml.BaseLoader)
+    for key, (columns, rows) in _tables(as_text).items():
+        table = numbers.tables[key]
+        for row, expected in zip(table.rows, rows, strict=True):
+            printed = zip(columns, expected.get("values", [expected.get("avg")]), strict=True)
+            for column, number in printed:
+                if number != "null":
+                    decimals = len(number.partition(".")[2])
+                    assert table.decimals_of(row, column) == decimals, (key, row.name, column)
 
 
 def test_discrepancy_reaches_only_the_rows_it_names(numbers: ReportedNumbers) -> None:
@@ -178,6 +186,7 @@ small:
     ("row", "message"),
     [
         ("method: A, values: [1.0, 2.0], source: paper", "2 values for 1 columns"),
+        ("method: A, values: [1.0], decimals: [1, 1], source: paper", "2 decimals for 1 columns"),
         ("method: A, values: [1.0], source: rumour", "'rumour' is not in sources.yaml"),
         ("method: A, values: [101.0], source: paper", "101.0 is no percentage"),
         ("values: [1.0], source: paper", "neither method nor settings"),
