@@ -92,7 +92,7 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
         for name in draw_figures(results, reported, output_dir / "figures", suffixes=["svg"])
     ]
     thumbnails.warn_of_missing()
-    verdicts = verdict_lines(tables)
+    verdicts = verdict_lines(results, reported, tables)
     page_tables = [PageTable(table, to_html(table)) for table in tables]
     html = _render(
         study=study,

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from ademvl.config.study import read_run, run_to_plain
 from ademvl.errors import AdemvlError
 from ademvl.evaluation.statistics import Estimate
+from ademvl.reporting.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.judging import other_items_note
 from ademvl.reporting.layout import DASH, Cell, Column, Judgement, Table
+from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, SeedResult, StudyResults
+from ademvl.reporting.rows import Target, measured_cell
 from ademvl.reporting.settings_difference import flatten
 
 TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
 _HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
+_COLUMNS = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
+_TABLE_OF = {"scienceqa_test": "accuracy", "coco_caption_karpathy_test": "captions"}
+"""Keys of the page's tables by those of reported ones, where they differ."""
 _SIGNS = {"finished": "✓ ", "failed": "✗ ", "stale": "↻ ", "unfinished": "◐ ", "not run": "○ "}
 _CLASSES = {"finished": "good", "failed": "bad", "not run": ""}
 _MAX_CHANGES = 4
@@ -63,10 +70,10 @@ class RunLine:
 
 @dataclass(frozen=True)
 class VerdictLine:
-    """A verdict on one reported number, with where it stands."""
+    """A verdict on one reported number or change, with the table where it stands."""
 
+    run: str
     table: Table
-    row: str
     column: Column
     cell: Cell
     judgement: Judgement
@@ -139,20 +146,51 @@ def _changes(seed: SeedResult) -> str:
     return f" ({'; '.join(changes[:_MAX_CHANGES])}{more})" if changes else ""
 
 
-def verdict_lines(tables: Sequence[Table]) -> list[VerdictLine]:
-    """Collect the verdicts on reported numbers from all tables, in their order."""
-    return list(_verdicts(tables))
+def verdict_lines(
+    results: StudyResults, reported: ReportedNumbers, tables: Sequence[Table]
+) -> list[VerdictLine]:
+    """Collect the verdicts on reported numbers, then on directions of changes.
+
+    A number that stands in several tables, such as the paper's result in each of its ablations, is
+    judged once for each run.
+
+    Args:
+        results: of the study.
+        reported: numbers of others.
+        tables: of the page.
+    """
+    return [*_on_numbers(results, reported, tables), *_on_directions(tables)]
 
 
-def _verdicts(tables: Sequence[Table]) -> Iterator[VerdictLine]:
+def _on_numbers(
+    results: StudyResults, reported: ReportedNumbers, tables: Sequence[Table]
+) -> Iterator[VerdictLine]:
+    if results.study.scale != "paper":
+        return
+    by_key = {table.key: table for table in tables}
+    judged = set()
+    for run in results.runs:
+        for reference in results.study.reported(run.name):
+            target = Target(reported.tables[reference.table], reported.find(reference))
+            if other_items_note(run, target.table):
+                continue
+            table = by_key[_TABLE_OF.get(reference.table, reference.table)]
+            for column in _COLUMNS:
+                cell = measured_cell(run, column, target)
+                number = (run.name, column.key, target.cell(column.key).value)
+                if cell.judgement is not None and number not in judged:
+                    judged.add(number)
+                    yield VerdictLine(run.label, table, column, cell, cell.judgement)
+
+
+def _on_directions(tables: Sequence[Table]) -> Iterator[VerdictLine]:
     for table in tables:
         for block in table.blocks:
             for row in block.rows:
                 for column in block.columns:
                     cell = row.cell(column)
-                    if cell.judgement is not None:
-                        name = row.texts.get("name", row.key)
-                        yield VerdictLine(table, name, column, cell, cell.judgement)
+                    if column.is_change and cell.judgement is not None:
+                        yield VerdictLine(row.texts["run"], table, column, cell, cell.judgement)
 
 
 def count_verdicts(lines: Sequence[VerdictLine]) -> list[tuple[str, str, int]]:
