@@ -188,7 +188,8 @@ class AdemAdapter(nn.Module):
                 purpose=f"memvp.{layer}",
             )
 
-        return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
+        rules: dict[str, Fuse] = {"adem": fuse_by_adem, "memvp": fuse_by_memvp}
+        return rules[settings.fusion]
 
     def visual_tokens(self, features: Tensor) -> Tensor:
         """Return V = beta * projected multiscale grid: (B_img, N, d) of (B_img, 1 + G, C)."""
