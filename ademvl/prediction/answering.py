@@ -12,7 +12,7 @@ from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.data.captions import extract_caption
-from ademvl.data.collate import TokenizedExample, collate, tokenize_examples
+from ademvl.data.collate import TokenizedExample, collate
 from ademvl.data.examples import Example
 from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.data.prompts import (
@@ -28,6 +28,7 @@ from ademvl.data.scienceqa import Problem
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
 from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch
+from ademvl.evaluation.task import tokenize_prompts
 from ademvl.llm.loading import DTYPES
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model import VisionLanguageModel, build_model
@@ -143,16 +144,11 @@ class Predictor:
         return collate(self._rows(requests), trim_after_labels=False)
 
     def _rows(self, requests: Sequence[Request]) -> list[TokenizedExample]:
-        """Tokenize requests of one kind; a prompt that is too long keeps its end."""
+        """Tokenize requests of one kind; a prompt that is too long is cut as in an evaluation."""
         is_choice = _kind(requests[0]) == "choice"
         max_new_tokens = 1 if is_choice else self.run.evaluation.max_new_tokens
-        return tokenize_examples(
-            self.tokenizer,
-            [_example(request, self.run) for request in requests],
-            max_seq_len=self.run.prompts.window - max_new_tokens,
-            num_slots=self.run.method.num_slots,
-            with_prefix=self.run.has_image_prefix,
-        )
+        examples = [_example(request, self.run) for request in requests]
+        return tokenize_prompts(self.run, self.tokenizer, examples, max_new_tokens=max_new_tokens)
 
 
 def warn_of_other_tasks(run: RunSettings, requests: Sequence[Request]) -> None:

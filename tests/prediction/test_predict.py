@@ -102,6 +102,19 @@ def test_answers_are_those_of_the_evaluation(make, base, tmp_path, capsys, mode,
         assert row["answer"] == (None if index < 0 else options[index])
 
 
+@pytest.mark.parametrize("overflow", ["keep_cue", "cut_end"])
+def test_long_prompts_are_cut_as_run_yaml_says(make, base, tmp_path, capsys, overflow):
+    run_dir = make()  # adapter.json has the defaults
+    run = read_run(run_dir)
+    prompts = dataclasses.replace(run.prompts, evaluation_window=36, overflow=overflow)
+    write_run(run_dir, dataclasses.replace(run, prompts=prompts))
+    evaluate_run(run_dir, progress=False)
+    assert json.loads((run_dir / "scores/scienceqa.json").read_text())["num_shortened_prompts"]
+    assert main(["predict", str(run_dir), "--jsonl", str(_request_file(base, tmp_path))]) == 0
+    lines = (run_dir / "predictions" / "scienceqa.jsonl").read_text().splitlines()
+    assert [row["text"] for row in _answers(capsys)] == [json.loads(li)["text"] for li in lines]
+
+
 def test_adapter_folder_alone_is_enough(make, base, tmp_path, capsys):
     run_dir = make()
     moved = tmp_path / "elsewhere" / "my_adapter"
