@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ademvl.config.inheritance import differences
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import PromptSettings, RunSettings, Task
+from ademvl.config.schema import all_plain
 from ademvl.errors import SettingsError, WeightsError, list_findings
 
 _TASKS: Mapping[str, Task] = {
@@ -21,6 +23,14 @@ _DATASETS: Mapping[Task, str] = {
     "coco_caption": "coco_caption",
     "instruction": "instruction",
 }
+
+_NOT_OF_THE_ADAPTER = frozenset(
+    {
+        *("method.clip_adapter.dropout", "method.clip_adapter.last_block"),
+        "method.drop_in_evaluation",
+    }
+)
+"""Settings that change training, counting or evaluation only."""
 
 
 def method_of(args: Mapping[str, Any], state: Mapping[str, Tensor], *, source: str) -> AdemSettings:
@@ -103,29 +113,28 @@ def check_fits(
 ) -> None:
     """Compare a run's settings with those that an adapter was trained with.
 
+    What its arguments do not tell is as in the authors' code.
+
     Raises:
         SettingsError: lists those that differ.
     """
-    ours, theirs = run.method, method
-    compared = {
-        "method.alpha": (ours.alpha, theirs.alpha),
-        "method.beta": (ours.beta, theirs.beta),
-        "method.gamma": (ours.gamma, theirs.gamma),
-        "method.scales": (list(ours.scales), list(theirs.scales)),
-        "method.cls": (ours.cls, theirs.cls),
-        "method.projection_width": (ours.projection_width, theirs.projection_width),
-    }
-    if run.features.mode == "online":
-        compared["method.clip_adapter.dim"] = (ours.clip_adapter.dim, theirs.clip_adapter.dim)
+    compared: dict[str, tuple[Any, Any]] = {}
     if "prompt_format" in args and run.task == "scienceqa":
         train_format = run.prompts.train_format
         compared["prompts.train_format"] = (train_format, args["prompt_format"])
     if args.get("dataset") in _TASKS:
         compared["task"] = (run.task, _TASKS[args["dataset"]])
+    allowed = _NOT_OF_THE_ADAPTER
+    if run.features.mode == "cached":
+        allowed |= {"method.clip_adapter"}
+    ours, theirs = all_plain(run.method), all_plain(method)
+    differing = [
+        *differences(ours, theirs, allowed=allowed, prefix="method."),
+        *((key, mine, its) for key, (mine, its) in compared.items() if mine != its),
+    ]
     findings = [
         f"{key}: {mine!r}, but the adapter was trained with {its!r}"
-        for key, (mine, its) in compared.items()
-        if mine != its
+        for key, mine, its in differing
     ]
     if findings:
         raise SettingsError(

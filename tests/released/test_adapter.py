@@ -129,7 +129,9 @@ def test_another_checkpoint_under_the_same_name_is_imported_again(released, chec
 
 
 def test_settings_that_it_was_not_trained_with_are_listed(released, checkpoint):
-    method = dataclasses.replace(released.method, alpha=0.5, gamma=0.2)
+    method = dataclasses.replace(
+        released.method, alpha=0.5, gamma=0.2, phi="relu", drop_in_evaluation=False
+    )
     prompts = dataclasses.replace(released.prompts, train_format="QCM-A")
     other = dataclasses.replace(released, method=method, prompts=prompts)
     with pytest.raises(SettingsError) as error:
@@ -137,9 +139,11 @@ def test_settings_that_it_was_not_trained_with_are_listed(released, checkpoint):
     for expected in (
         "method.alpha: 0.5, but the adapter was trained with 0.1",
         "method.gamma: 0.2",
+        "method.phi: 'relu', but the adapter was trained with 'silu'",
         "prompts.train_format: 'QCM-A'",
     ):
         assert expected in str(error.value)
+    assert "(4 found)" in str(error.value)
 
 
 def test_tensors_that_do_not_fit_are_listed(released, checkpoint, tmp_path):
