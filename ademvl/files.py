@@ -102,7 +102,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
         DataError: missing or malformed file, or an object with a key twice; names the file, the
             place and `remedy`.
     """
-    return _parse_json(_read_text(path, remedy), place=str(path), remedy=remedy)
+    return parse_json(_read_text(path, remedy), place=str(path), remedy=remedy)
 
 
 def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
@@ -112,7 +112,7 @@ def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
         DataError: missing file, or a malformed line; names the file, the line and `remedy`.
     """
     return [
-        _parse_json(line, place=f"{path}: line {number}", remedy=remedy)
+        parse_json(line, place=f"{path}: line {number}", remedy=remedy)
         for number, line in enumerate(_read_text(path, remedy).split("\n"), start=1)
         if line.strip()
     ]
@@ -142,7 +142,12 @@ def _read_text(path: Path, remedy: str) -> str:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}. {remedy}") from error
 
 
-def _parse_json(text: str, *, place: str, remedy: str) -> Any:
+def parse_json(text: str, *, place: str, remedy: str) -> Any:
+    """Parse JSON, refusing duplicate keys.
+
+    Raises:
+        DataError: malformed text, or an object with a key twice; names `place` and `remedy`.
+    """
     try:
         return json.loads(text, object_pairs_hook=_refuse_duplicate_keys)
     except json.JSONDecodeError as error:

@@ -28,16 +28,16 @@ from ademvl.cli import (
 from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError
 
-_MODULES = (
+_MODULES = (  # in the order of work
     plan_verbs,
-    study_verbs,
     data_verbs,
     backbone_verbs,
     adapter_verbs,
     run_verbs,
-    score_verbs,
-    compare_verbs,
     predict_verbs,
+    score_verbs,
+    study_verbs,
+    compare_verbs,
     bundle_verbs,
     check_verbs,
     cluster_verbs,
@@ -77,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = error.filename2 or error.filename  # what was to be written, not its temporary name
+        print(f"ademvl {options.verb}: {path}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb, set_threads
+from ademvl.cli.verb import Verbs, add_threads, add_verb, set_threads
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
     mini.add_argument("--data", type=Path, required=True, help="manifest of converted data")
     mini.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
     mini.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
-    mini.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    add_threads(mini)
 
 
 def _convert(options: argparse.Namespace) -> int:

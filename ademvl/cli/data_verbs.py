@@ -1,11 +1,15 @@
 """Verbs about data sets: fetching them, making them in the project's layout, verifying them."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_verb, at_least
+from ademvl.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ademvl.config.dataset import DatasetSettings
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -19,16 +23,22 @@ def add_verbs(verbs: Verbs) -> None:
         actions, "fetch", _fetch, "Fetch, check and unpack; goes on after any interruption."
     )
     for action in (plan, fetch):
-        action.add_argument("--study", type=Path, default=Path("config.yaml"), help="study file")
+        action.add_argument(
+            "--study", type=Path, default=Path("config.yaml"), help="study file (%(default)s)"
+        )
     fetch.add_argument("--source", help="one source only (default: all that the study needs)")
     fetch.add_argument("--download-only", action="store_true", help="leave archives packed")
     convert = add_verb(actions, "convert", _convert, "Bring a data set into the project's layout.")
-    convert.add_argument("json", help="settings of the data set as JSON ('{}' for the defaults)")
+    convert.add_argument(
+        "dataset",
+        nargs="?",
+        help="data set of the study (default: all of them); without --study, settings as JSON",
+    )
+    convert.add_argument("--study", type=Path, help="study file")
     convert.add_argument(
         "--output",
         type=Path,
-        required=True,
-        help="manifest to write: <shared_dir>/data/<dataset>/manifest.json",
+        help="without --study, manifest to write: <shared_dir>/data/<dataset>/manifest.json",
     )
     convert.add_argument(
         "--started",
@@ -43,14 +53,19 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verify.add_argument("--study", type=Path, help="verify all data sets of a study instead")
     verify.add_argument(
-        "--quick", type=int, metavar="N", help="decode only N images of each task, by sample"
+        "--quick",
+        type=at_least(1),
+        metavar="N",
+        help="decode only N images of each task, by sample",
     )
     verify.add_argument(
         "--damaged",
         choices=["stop", "leave_out"],
         help="what to do about damaged training items (default: the data set's setting)",
     )
-    verify.add_argument("--threads", type=int, help="images decoded at once (default: CPU cores)")
+    verify.add_argument(
+        "--threads", type=at_least(1), help="images decoded at once (default: CPU cores)"
+    )
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -72,21 +87,41 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.data.layout import MANIFEST_FILE, make_dataset
+
+    if (options.study is None) == (options.output is None):
+        raise SettingsError("name either --study FILE, or --output with settings as JSON")
+    if options.output:
+        make_dataset(options.output, _dataset_of(options.dataset), started=options.started)
+        return 0
+    settings = load_study(options.study).settings
+    chosen = [options.dataset] if options.dataset else list(settings.datasets)
+    if unknown := [name for name in chosen if name not in settings.datasets]:
+        known = ", ".join(settings.datasets)
+        raise SettingsError(f"{options.study}: no data set {unknown[0]!r}; it has {known}")
+    for name in chosen:
+        manifest = Path(settings.shared_dir) / "data" / name / MANIFEST_FILE
+        make_dataset(manifest, settings.datasets[name], started=options.started)
+    return 0
+
+
+def _dataset_of(text: str | None) -> "DatasetSettings":
     from ademvl.config.dataset import DatasetSettings, check_sources
     from ademvl.config.schema import build, check, schema_of
-    from ademvl.data.layout import make_dataset
+    from ademvl.files import parse_json
 
-    raw = check(json.loads(options.json), schema_of(DatasetSettings), source="data settings")
-    check_sources({"data settings": raw}, source="data settings")
-    make_dataset(options.output, build(DatasetSettings, raw), started=options.started)
-    return 0
+    source = "settings of the data set"
+    given = parse_json(text or "", place=source, remedy="'{}' takes the defaults.")
+    raw = check(given, schema_of(DatasetSettings), source=source)
+    check_sources({source: raw}, source=source)
+    return build(DatasetSettings, raw)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
     from ademvl.data.layout import MANIFEST_FILE
     from ademvl.data.verification import VerificationChoices, verify_dataset
-    from ademvl.errors import SettingsError
     from ademvl.files import dump_json
 
     if (options.folder is None) == (options.study is None):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_verb, at_least
 
 if TYPE_CHECKING:
     from ademvl.config.study import Study
@@ -15,9 +15,12 @@ def add_verbs(verbs: Verbs) -> None:
     verb = add_verb(
         verbs, "plan", _plan, "Predict parameters, memory, disk, operations and time of a study."
     )
-    verb.add_argument("--study", type=Path, required=True, help="study file, such as config.yaml")
+    verb.add_argument("file", metavar="study", nargs="?", type=Path, help="such as config.yaml")
+    verb.add_argument("--study", type=Path, help="the same")
     verb.add_argument("--gpu", default="", help="kind of GPU, such as A100-80GB (default: present)")
-    verb.add_argument("--gpus", type=int, default=1, help="GPUs a training (default: %(default)s)")
+    verb.add_argument(
+        "--gpus", type=at_least(1), default=1, help="GPUs a training (default: %(default)s)"
+    )
     verb.add_argument(
         "--utilization", type=float, default=None, help="part of the GPU's rate, 0 to 1"
     )
@@ -41,7 +44,9 @@ def _plan(options: argparse.Namespace) -> int:
 
     if options.probe and options.gpu:
         raise SettingsError("--probe measures this machine, --gpu names another one; give one")
-    study = load_study(options.study)
+    if (options.file is None) == (options.study is None):
+        raise SettingsError("name one study file, such as config.yaml")
+    study = load_study(options.file or options.study)
     target = Target(
         gpu=gpu_by_name(options.gpu) if options.gpu else present_gpu(),
         count=options.gpus,

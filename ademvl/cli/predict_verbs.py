@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_gpu_options, add_verb, gpus_of, set_threads
+from ademvl.cli.verb import (
+    Verbs,
+    add_gpu_options,
+    add_threads,
+    add_verb,
+    at_least,
+    gpus_of,
+    set_threads,
+)
 from ademvl.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,14 +45,14 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--choices", nargs="+", metavar="CHOICE", help="of the question")
     verb.add_argument("--hint", help="context of the question")
     verb.add_argument("--explain", type=Path, metavar="DIR", help="write fusion maps there")
-    verb.add_argument("--batch-size", type=int, default=16, help="requests at once (%(default)s)")
-    verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    verb.add_argument(
+        "--batch-size", type=at_least(1), default=16, help="requests at once (%(default)s)"
+    )
+    add_threads(verb)
     add_gpu_options(verb)
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if options.batch_size < 1:
-        raise SettingsError(f"--batch-size: {options.batch_size}, expected >= 1")
     requests = _requests(options)
     from ademvl.prediction.requests import check_request_images
     from ademvl.prediction.trained import find_adapter

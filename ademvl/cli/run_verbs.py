@@ -7,7 +7,9 @@ from pathlib import Path
 from ademvl.cli.verb import (
     Verbs,
     add_gpu_options,
+    add_threads,
     add_verb,
+    at_least,
     gpus_of,
     run_dir_of,
     set_threads,
@@ -26,8 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     train.add_argument(
         "--processes",
-        type=int,
-        default=None,
+        type=at_least(1),
         help="that train together (default: one on each GPU that is taken, or one on the CPU)",
     )
     train.add_argument(
@@ -37,7 +38,9 @@ def add_verbs(verbs: Verbs) -> None:
     )
     evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
     maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
-    maps.add_argument("--items", type=int, default=6, help="random test images (%(default)s)")
+    maps.add_argument(
+        "--items", type=at_least(0), default=6, help="random test images (%(default)s)"
+    )
     maps.add_argument("--seed", type=int, default=0, help="of the random choice (%(default)s)")
     maps.add_argument(
         "--id",
@@ -49,7 +52,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     for verb in (features, train, evaluate, maps):
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
-        verb.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+        add_threads(verb)
         add_gpu_options(verb)
 
 

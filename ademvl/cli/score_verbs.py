@@ -6,7 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.cli.verb import Verbs, add_gpu_options, add_verb, gpus_of, run_dir_of, set_threads
+from ademvl.cli.verb import (
+    Verbs,
+    add_gpu_options,
+    add_threads,
+    add_verb,
+    at_least,
+    gpus_of,
+    run_dir_of,
+    set_threads,
+)
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -40,9 +49,11 @@ def add_verbs(verbs: Verbs) -> None:
     run.add_argument("--answers", type=Path, required=True, help="folder for <task>.txt files")
     run.add_argument("--output", type=Path, help="score file to write (JSON)")
     run.add_argument(
-        "--max-new-tokens", type=int, help="tokens of an answer (default: the run's setting)"
+        "--max-new-tokens",
+        type=at_least(1),
+        help="tokens of an answer (default: the run's setting)",
     )
-    run.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
+    add_threads(run)
     add_gpu_options(run)
 
 
@@ -58,12 +69,12 @@ def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
         name = metric.upper()
         captions.add_argument(
             f"--{metric}-seconds",
-            type=float,
+            type=at_least(1, float),
             default=seconds,
             help=f"limit of {name} (%(default)s)",
         )
         captions.add_argument(
-            f"--{metric}-mib", type=int, default=mib, help=f"memory of {name} (%(default)s)"
+            f"--{metric}-mib", type=at_least(1), default=mib, help=f"memory of {name} (%(default)s)"
         )
 
 

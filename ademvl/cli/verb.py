@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
+from ademvl.errors import SettingsError
+
 Handler = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -23,8 +25,35 @@ def add_verb(
 
 
 def run_dir_of(path: Path) -> Path:
-    """Return the run directory that a user named, or whose run.yaml."""
-    return path.parent if path.name == "run.yaml" else path
+    """Return the run directory that a user named, or whose run.yaml.
+
+    Raises:
+        SettingsError: it is another file.
+    """
+    if path.name == "run.yaml":
+        return path.parent
+    if path.is_file():
+        raise SettingsError(f"{path}: expected a run directory, or the run.yaml in it")
+    return path
+
+
+def at_least(
+    minimum: int, kind: Callable[[str], int | float] = int
+) -> Callable[[str], int | float]:
+    """Return the type of an argument that is a number of at least `minimum`."""
+
+    def number(text: str) -> int | float:
+        found = kind(text)
+        if not found >= minimum:
+            raise argparse.ArgumentTypeError(f"{text}, expected at least {minimum}")
+        return found
+
+    return number
+
+
+def add_threads(verb: argparse.ArgumentParser) -> None:
+    """Let a verb take CPU threads, see `set_threads`."""
+    verb.add_argument("--threads", type=at_least(1), help="CPU threads (default: all)")
 
 
 def set_threads(threads: int | None) -> None:
@@ -38,7 +67,7 @@ def set_threads(threads: int | None) -> None:
 def add_gpu_options(verb: argparse.ArgumentParser) -> None:
     """Let a verb take GPUs, see `gpus_of`."""
     verb.add_argument(
-        "--gpus", type=int, default=None, help="GPUs to take; 0: CPU (default: one if there is any)"
+        "--gpus", type=at_least(0), help="GPUs to take; 0: CPU (default: one if there is any)"
     )
     verb.add_argument(
         "--gpu-limit",

@@ -31,7 +31,7 @@ from ademvl.config.run import (
 )
 from ademvl.config.schema import OMITTED_AT_DEFAULT, all_plain, build, check, schema_of, to_plain
 from ademvl.errors import SettingsError
-from ademvl.files import write_text
+from ademvl.files import parse_json, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,8 +324,9 @@ def study_to_json(study: Study) -> str:
 
 def write_settings(path: Path, settings_json: str) -> None:
     """Write a study's or run's JSON settings as YAML, after checking them."""
-    raw = json.loads(settings_json)
-    settings_class = StudySettings if "runs" in raw else RunSettings
+    raw = parse_json(settings_json, place="settings", remedy="The workflow passes them as JSON.")
+    is_study = isinstance(raw, Mapping) and "runs" in raw
+    settings_class = StudySettings if is_study else RunSettings
     build(settings_class, check(raw, schema_of(settings_class), source=str(path)))
     write_text(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
 

@@ -23,16 +23,21 @@ _UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seco
 
 
 def warn_of_cpu(run: RunSettings) -> None:
-    """Say how long the training will take if a run that wants a GPU has to do without."""
+    """Say how long the training will take if a run that wants a GPU has to do without.
+
+    Nothing is said where the data is missing, because then nothing is trained.
+    """
     if run.adapter != TRAINED or not wants_gpu(run.backbones) or usable_gpus(run.backbones):
         return
+    if not Path(run.data_dir).is_dir():
+        return
     try:
-        expected = describe(training_seconds(run, processor_flops_per_second()))
+        time_needed = describe(training_seconds(run, processor_flops_per_second()))
+        expected = f"expected to take {time_needed}, within a factor of about three"
     except (AdemvlError, OSError, ValueError, KeyError) as error:
-        expected = f"unknown time ({error})"
+        expected = f"for how long is not known ({error})"
     logger.warning(
-        "no GPU is usable: training on the processor, expected to take %s, within a factor of "
-        "about three; `ademvl plan --probe` measures it",
+        "no GPU is usable: training on the processor, %s; `ademvl plan --probe` measures it",
         expected,
     )
 

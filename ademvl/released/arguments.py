@@ -133,8 +133,7 @@ def check_fits(
         *((key, mine, its) for key, (mine, its) in compared.items() if mine != its),
     ]
     findings = [
-        f"{key}: {mine!r}, but the adapter was trained with {its!r}"
-        for key, mine, its in differing
+        f"{key}: {mine!r}, but the adapter was trained with {its!r}" for key, mine, its in differing
     ]
     if findings:
         raise SettingsError(

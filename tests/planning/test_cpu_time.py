@@ -40,12 +40,14 @@ def test_run_that_wants_a_gpu_is_warned_with_a_time_and_a_mini_run_is_not(
     assert "unknown" not in caplog.text
 
 
-def test_run_without_data_is_warned_all_the_same(
+def test_run_of_unknown_sizes_is_warned_unless_its_data_is_missing(
     run: RunSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backbones = BackboneSettings(llm=str(tmp_path))
-    warn_of_cpu(replace(run, data_dir=str(tmp_path / "set/scienceqa"), backbones=backbones))
-    assert "expected to take unknown time" in caplog.text
+    unknown = replace(run, backbones=BackboneSettings(llm=str(tmp_path)))
+    warn_of_cpu(replace(unknown, data_dir=str(tmp_path / "set/scienceqa")))
+    assert not caplog.records
+    warn_of_cpu(unknown)
+    assert "on the processor, for how long is not known" in caplog.text
 
 
 def test_time_is_told_in_the_unit_that_suits_it() -> None:

@@ -231,7 +231,6 @@ def test_explained_caption_shows_what_its_words_kept(make, base, tmp_path):
         (["--question", "?", "--choices", "a"], "1 choices, expected 2 to 26"),
         (["--question", " "], "no question, and no caption"),
         (["--question", "?", "--explain", "maps"], "no request has an image"),
-        (["--question", "?", "--batch-size", "0"], "--batch-size: 0"),
         (["--jsonl", "x.jsonl", "--hint", "h"], "leave --hint out"),
         (["--jsonl", "x.jsonl"], "x.jsonl: cannot be read"),
     ],
