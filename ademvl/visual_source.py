@@ -22,6 +22,7 @@ from ademvl.files import write_json
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
+    from ademvl.data.images import Preprocessing
     from ademvl.model import VisionLanguageModel
     from ademvl.vision.feature_cache import FeatureReader
 
@@ -62,43 +63,65 @@ class CachedFeatures:
 
 
 class OnlinePixels:
-    """Decodes the images of a batch, and keeps decoded pixels while there is room.
+    """Decodes the images of a batch in threads, and keeps decoded ones while there is room.
 
-    Nothing is evicted: epochs visit images in ever new orders, so a fixed kept part serves as
-    many hits as any other, without the churn.
+    They are kept as bytes, a quarter of their size as pixels. Nothing is evicted: epochs visit
+    images in ever new orders, so a fixed kept part serves as many hits as any other, without the
+    churn.
+
+    Args:
+        load: gives an image before normalisation, (3, H, W) uint8.
+        normalize: makes pixels of a batch of them.
+        max_bytes: kept at most.
     """
 
     def __init__(
         self,
         load: Callable[[Path], Tensor],
+        normalize: Callable[[Tensor], Tensor],
         *,
         max_bytes: int = MAX_PIXEL_BYTES,
     ) -> None:
         self._load = load
+        self._normalize = normalize
         self._free_bytes = max_bytes
         self._kept: dict[Path, Tensor] = {}
+        self._pool = _decoders()
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
         paths = [path for path in batch.images if path is not None]
-        return torch.stack([self._pixels(path) for path in paths]) if paths else None
+        if not paths:
+            return None
+        missing = [path for path in dict.fromkeys(paths) if path not in self._kept]
+        decoded = dict(zip(missing, self._pool.map(self._load, missing), strict=True))
+        levels = torch.stack([decoded[p] if p in decoded else self._kept[p] for p in paths])
+        for path, image in decoded.items():
+            if image.nbytes <= self._free_bytes:
+                self._kept[path] = image
+                self._free_bytes -= image.nbytes
+        return self._normalize(levels)
 
-    def _pixels(self, path: Path) -> Tensor:
-        pixels = self._kept.get(path)
-        if pixels is None:
-            pixels = self._load(path)
-            if pixels.nbytes <= self._free_bytes:
-                self._kept[path] = pixels
-                self._free_bytes -= pixels.nbytes
-        return pixels
+
+def online_pixels(preprocessing: "Preprocessing") -> OnlinePixels:
+    """Return the pixels of any image files."""
+    from ademvl.data.images import load_levels, normalize_levels
+
+    return OnlinePixels(
+        lambda path: load_levels(path, preprocessing),
+        lambda levels: normalize_levels(levels, preprocessing),
+    )
+
+
+def _decoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MAX_DECODERS, len(os.sched_getaffinity(0))))
 
 
 class AugmentedPixels:
     """Decodes the images of a batch and changes each at random, anew in every epoch.
 
     What an item's image becomes depends on seed, epoch and item alone: not on the batch, nor on
-    what came before, so a resumed training sees the same pixels. Threads decode, because several
-    times as much is decoded as a model that keeps its pixels needs.
+    what came before, so a resumed training sees the same pixels.
 
     Args:
         load: gives the changed pixels of an image, drawn from a generator.
@@ -108,7 +131,7 @@ class AugmentedPixels:
     def __init__(self, load: "Callable[[Path, torch.Generator], Tensor]", *, seed: int) -> None:
         self._load = load
         self._seed = seed
-        self._pool = ThreadPoolExecutor(min(_MAX_DECODERS, len(os.sched_getaffinity(0))))
+        self._pool = _decoders()
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
@@ -159,7 +182,7 @@ def open_visual_source(
         reader = ensure_features(run, images, device=model.device, progress=progress)
         return CachedFeatures(reader)
     from ademvl.data.image_files import missing_image_findings
-    from ademvl.data.images import load_augmented_pixels, load_pixels, preprocessing_for
+    from ademvl.data.images import load_augmented_pixels, preprocessing_for
 
     if findings := missing_image_findings((path.name, path) for path in images):
         remedy = f"Complete the data below {run.data_dir}, or make it again (`snakemake data`)."
@@ -172,7 +195,7 @@ def open_visual_source(
             lambda path, generator: load_augmented_pixels(path, preprocessing, generator),
             seed=run.seed,
         )
-    return OnlinePixels(lambda path: load_pixels(path, preprocessing))
+    return online_pixels(preprocessing)
 
 
 def build_feature_cache(run_dir: Path, output: Path, *, progress: bool = True) -> None:

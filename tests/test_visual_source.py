@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings
+from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.errors import SettingsError
 from ademvl.model import build_model
 from ademvl.visual_source import (
@@ -19,8 +20,6 @@ from ademvl.visual_source import (
     run_images,
 )
 from tests.tiny import make_captions, make_run, write_run
-
-PIXEL_BYTES = 4
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +36,35 @@ def _source(max_bytes):
 
     def load(path):
         loaded.append(path.name)
-        return torch.tensor([float(path.name)])
+        return torch.tensor([int(path.name)], dtype=torch.uint8)
 
-    return OnlinePixels(load, max_bytes=max_bytes), loaded
+    return OnlinePixels(load, lambda levels: levels / 2, max_bytes=max_bytes), loaded
 
 
 def test_pixels_come_in_row_order_without_rows_that_have_none():
     source, _ = _source(0)
-    assert source.for_batch(_batch("3", None, "1")).tolist() == [[3.0], [1.0]]
+    assert source.for_batch(_batch("3", None, "1", "3")).tolist() == [[1.5], [0.5], [1.5]]
     assert source.for_batch(_batch(None, None)) is None
 
 
 def test_pixels_are_kept_up_to_the_limit():
-    source, loaded = _source(2 * PIXEL_BYTES)
+    source, loaded = _source(2)
     for _ in range(2):
         source.for_batch(_batch("1", "2", "3"))
-    assert loaded == ["1", "2", "3", "3"]
+    assert sorted(loaded) == ["1", "2", "3", "3"]
+
+
+def test_kept_images_are_a_quarter_of_their_pixels_and_give_the_same(folder):
+    run = make_run(folder, features=FeatureSettings(mode="online"))
+    images = run_images(run)[:3]
+    source = open_visual_source(run, build_model(run), images, progress=False)
+    batch = SimpleNamespace(images=tuple(images))
+    first, again = source.for_batch(batch), source.for_batch(batch)
+    preprocessing = preprocessing_for("scienceqa", 8)
+    expected = torch.stack([load_pixels(path, preprocessing) for path in images])
+    assert torch.equal(first, expected)
+    assert torch.equal(again, expected)
+    assert 4 * sum(kept.nbytes for kept in source._kept.values()) == expected.nbytes
 
 
 def _augmented(*items, epoch=0, seed=0):

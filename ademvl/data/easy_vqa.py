@@ -33,7 +33,6 @@ COLOR_VALUES = {
 COLORS = tuple(COLOR_VALUES)
 SHAPES = ("circle", "rectangle", "triangle")
 YES_NO = ("yes", "no")
-IMAGES = {"train": 4000, "test": 1000}
 QUESTIONS = {"train": 38575, "test": 9673}
 """Sizes of easy-vqa 1.0, from the README in its data folder."""
 

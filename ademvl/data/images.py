@@ -63,9 +63,17 @@ def load_pixels(source: Path | bytes, preprocessing: Preprocessing) -> Tensor:
     Raises:
         DataError: the image is missing or does not decode; names the file.
     """
+    return normalize_levels(load_levels(source, preprocessing), preprocessing)
+
+
+def load_levels(source: Path | bytes, preprocessing: Preprocessing) -> Tensor:
+    """Decode an image and return its pixels before normalisation, (3, H, W) uint8.
+
+    Raises:
+        DataError: the image is missing or does not decode; names the file.
+    """
     size = (preprocessing.size, preprocessing.size)
-    resized = open_rgb(source).resize(size, Image.Resampling.BICUBIC)
-    return normalize_pixels(resized, preprocessing)
+    return _levels_of(open_rgb(source).resize(size, Image.Resampling.BICUBIC))
 
 
 def load_augmented_pixels(
@@ -77,12 +85,15 @@ def load_augmented_pixels(
         DataError: the image is missing or does not decode; names the file.
     """
     image = augment_for_captions(open_rgb(source), size=preprocessing.size, generator=generator)
-    return normalize_pixels(image, preprocessing)
+    return normalize_levels(_levels_of(image), preprocessing)
 
 
-def normalize_pixels(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
-    """Return an RGB image's pixels as (3, H, W) fp32: divided by 255, mean and std applied."""
-    levels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
+def _levels_of(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W)
+
+
+def normalize_levels(levels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return pixels (..., 3, H, W) as fp32: divided by 255, mean and std applied."""
     mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
     std = torch.tensor(preprocessing.std).view(3, 1, 1)
-    return levels.to(torch.float32).div(255).sub(mean).div(std).contiguous()
+    return levels.to(torch.float32).div_(255).sub_(mean).div_(std)

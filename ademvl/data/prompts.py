@@ -18,8 +18,7 @@ CAPTION_PROMPT = "a picture of "
 IMAGE_PREFIX = "Image: "
 NO_IMAGE_PREFIX = "Image: N/A"
 CAPTION_MAX_WORDS = 30
-CAPTION_MAX_TOKENS = 30
-"""Length of a caption's training row, prefix included, in the reference."""
+"""Words of a caption that training learns, as in the reference; the rest is cut off."""
 
 _EMPTY_CONTEXT = "N/A"
 _LINES = re.compile(r"[QCM]|[LE]+")

@@ -34,7 +34,7 @@ from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model import VisionLanguageModel, build_model
 from ademvl.prediction.requests import Request
 from ademvl.prediction.trained import TrainedAdapter
-from ademvl.visual_source import NoImages, OnlinePixels, VisualSource
+from ademvl.visual_source import NoImages, VisualSource, online_pixels
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
@@ -229,7 +229,7 @@ def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
         preprocessing = preprocessing_for(
             run.task, model.tower.image_size, run.features.normalization
         )
-        return OnlinePixels(lambda path: load_pixels(path, preprocessing))
+        return online_pixels(preprocessing)
     from ademvl.vision.tower import load_tower
 
     return _FrozenFeatures(load_tower(run.backbones).eval().to(model.device), run)
