@@ -77,6 +77,11 @@ def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = N
     first = runs[0]
     root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
     sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
+    if first.task == "instruction":
+        raise DataError(
+            f"{first.study}/{first.name}: answers to MME are not compared here; `ademvl diff` "
+            "compares them between two results folders or bundles"
+        )
     for source in sources:
         _refuse_other_data(source, root)
     key = "caption" if first.task == "coco_caption" else "predicted_index"
