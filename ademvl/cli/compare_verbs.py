@@ -37,20 +37,22 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _effects(options: argparse.Namespace) -> int:
+    from ademvl.config.factors import one_factor_runs
     from ademvl.config.study import load_study
-    from ademvl.evaluation.effects import effects_table, measure_effects
+    from ademvl.reporting.effects import effects_table, measure_effects
+    from ademvl.reporting.results import read_results
 
     study = load_study(options.study)
     if not study.settings.base_runs:
         raise SettingsError(f"{options.study}: names no base_runs, so there are no effects")
-    effects = measure_effects(study, seed=options.seed)
+    effects = measure_effects(read_results(study), one_factor_runs(study), seed=options.seed)
     print(effects_table(effects), end="")
     measured = [effect.difference for effect in effects if effect.difference]
     if any(found.num_seeds == (1, 1) for found in measured):
         print("one seed: these intervals do not cover the chance of training", file=sys.stderr)
     for effect in effects:
-        if effect.reason:
-            print(f"{effect.factor.run}: {effect.reason}", file=sys.stderr)
+        if effect.state:
+            print(f"{effect.factor.run}: {effect.state}", file=sys.stderr)
     return 0
 
 

@@ -6,7 +6,7 @@ together with the data set they belong to.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.scienceqa import NO_ANSWER
 from ademvl.files import read_json
-from ademvl.training.identity import data_checksums
+from ademvl.training.identity import data_checksums, evaluation_settings, training_settings
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."
@@ -72,8 +72,24 @@ def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = N
             raise SettingsError(f"{path}: name the data set that it answers with --data")
         return _read_file_side(path, data_dir, split or "test")
     run_dirs = [path] if (path / "run.yaml").is_file() else _seed_dirs(path)
+    return read_seeds(run_dirs, data_dir=data_dir, split=split)
+
+
+def read_seeds(
+    run_dirs: Sequence[Path], *, data_dir: Path | None = None, split: str | None = None
+) -> Side:
+    """Read one side of a comparison from the directories of a run's seeds, at least one.
+
+    Args:
+        run_dirs: of the same run.
+        data_dir: data set, if not that of the run.
+        split: of the data set, if not that of the run.
+
+    Raises:
+        DataError: see `read_side`.
+    """
     runs = [read_run(run_dir) for run_dir in run_dirs]
-    _refuse_mixed(path, runs)
+    _refuse_mixed(run_dirs[0].parent, runs)
     first = runs[0]
     root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
     sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
@@ -147,11 +163,21 @@ def _seed_dirs(path: Path) -> list[Path]:
 
 def _refuse_mixed(path: Path, runs: Sequence[RunSettings]) -> None:
     """Seeds of one run must differ in nothing but their seed."""
-    keys = ("task", "data_dir", "evaluation", "method", "backbones", "prompts", "images")
-    differing = [key for key in keys if any(getattr(r, key) != getattr(runs[0], key) for r in runs)]
+    parts: tuple[Callable[[RunSettings], dict[str, Any]], ...] = (
+        training_settings,
+        evaluation_settings,
+        lambda run: {"data_dir": run.data_dir},
+    )
+    differing = {
+        key
+        for part in parts
+        for run in runs
+        for key, value in part(run).items()
+        if key != "seed" and value != part(runs[0]).get(key)
+    }
     if differing:
         raise DataError(
-            f"{path}: its seeds were made with different {', '.join(differing)}; "
+            f"{path}: its seeds were made with different {', '.join(sorted(differing))}; "
             "train and evaluate them with the same settings"
         )
 

@@ -97,7 +97,6 @@ def mme_task(
         predict=predict,
         score=lambda rows: score_answers(_by_task(questions, rows)),
         data=benchmark_checksum(questions),
-        unused=("answer_by", "split"),
     )
 
 

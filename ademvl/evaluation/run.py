@@ -114,7 +114,6 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
         predict=predict,
         score=score,
         data=data_checksums(root),
-        unused=("decoding",),
     )
 
 
@@ -145,5 +144,4 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
         predict=predict,
         score=score,
         data=data_checksums(root),
-        unused=("answer_by",),
     )

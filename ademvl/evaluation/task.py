@@ -33,7 +33,6 @@ class EvaluationTask:
         predict: rows of a batch, in order.
         score: scores of all rows, ready for JSON.
         data: checksums of what is asked.
-        unused: keys of the settings of evaluation that have no influence.
     """
 
     name: str
@@ -42,7 +41,6 @@ class EvaluationTask:
     predict: Predict
     score: Callable[[Sequence[Row]], dict[str, object]]
     data: Mapping[str, str]
-    unused: tuple[str, ...]
 
 
 class TaskPredictions:
@@ -80,7 +78,7 @@ class TaskPredictions:
             "adapter_sha256": adapter_checksum(run_dir / "adapter"),
             "data": dict(task.data),
             "weights": weight_checksums(run.backbones),
-            "settings": evaluation_settings(run, unused=task.unused),
+            "settings": evaluation_settings(run, task=task.name),
             "version": RESULT_VERSIONS["evaluate"],
         }
         check_settings(run_dir / "adapter", run)

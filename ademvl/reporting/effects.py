@@ -1,12 +1,18 @@
-"""What one setting is worth: a run against the base run that differs in it alone, item by item."""
+"""What one setting is worth: a run against the base run that differs in it alone, item by item.
+
+Scores are fractions; the table has percent and points.
+"""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
 from ademvl.errors import AdemvlError
-from ademvl.evaluation.effects import ItemScores, paired_effect, read_item_scores
+from ademvl.evaluation.effects import ItemScores, common_seeds, paired_effect, read_item_scores
 from ademvl.evaluation.paired import Difference
 from ademvl.randomness import derive_seed
 from ademvl.reporting.results import RunResult, StudyResults
@@ -14,26 +20,30 @@ from ademvl.reporting.table_keys import ABLATIONS
 
 SENSITIVITY_PATHS = ("method.alpha", "method.beta", "method.gamma")
 METRICS = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
-_SEED = derive_seed(0, "effects")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Effect:
     """How much better a run scores than its base.
 
     Attributes:
         factor: the setting, and both runs' names.
         run, base: what is compared.
-        difference: run minus base, paired; None where it is not known yet.
+        difference: run minus base, on the same items; None where it is not known yet.
         state: why not, such as `not run`.
+        value, base_value: of the main score, mean over common seeds.
+        same_fraction: of predictions that are the same in run and base.
     """
 
     factor: OneFactorRun
     run: RunResult
     base: RunResult
-    difference: Difference | None
+    difference: Difference | None = None
     state: str = ""
+    value: float = 0.0
+    base_value: float = 0.0
+    same_fraction: float = 0.0
 
     @property
     def task(self) -> Literal["scienceqa", "coco_caption"]:
@@ -53,39 +63,85 @@ def quirk_factors(results: StudyResults) -> list[OneFactorRun]:
     ]
 
 
-def quirk_effects(results: StudyResults) -> list[Effect]:
-    """Compare each of these runs with its base, on the same items.
+def measure_effects(
+    results: StudyResults, factors: Sequence[OneFactorRun], *, seed: int = 0
+) -> list[Effect]:
+    """Compare each of these runs with its base, on the same items and by their finished seeds.
 
     A pair that cannot be compared, for example because its data is gone, says so in `state`.
+
+    Args:
+        results: of the study.
+        factors: of the study, see `one_factor_runs`.
+        seed: of the resamples.
     """
     by_name = {run.name: run for run in results.runs}
-    reader = _Reader()
-    return [_effect(factor, by_name, reader) for factor in quirk_factors(results)]
+    known: dict[str, ItemScores] = {}
+
+    def read(run: RunResult) -> ItemScores:
+        if run.name not in known:
+            known[run.name] = read_item_scores([found.run_dir for found in run.finished])
+        return known[run.name]
+
+    def measure(factor: OneFactorRun) -> Effect:
+        run, base = by_name[factor.run], by_name[factor.base]
+        effect = Effect(factor=factor, run=run, base=base)
+        for side, name in ((run, ""), (base, "base run ")):
+            if not side.finished:
+                return replace(effect, state=f"{name}{side.state}")
+        try:
+            return _compared(effect, read(run), read(base), seed)
+        except AdemvlError as error:
+            _log.warning("%s is not compared with %s: %s", run.label, base.label, error)
+            return replace(effect, state="cannot be compared, see the log")
+
+    return [measure(factor) for factor in factors]
 
 
-def _effect(factor: OneFactorRun, by_name: dict[str, RunResult], reader: "_Reader") -> Effect:
-    run, base = by_name[factor.run], by_name[factor.base]
-    for side, name in ((run, ""), (base, "base run ")):
-        if not side.finished:
-            return Effect(factor, run, base, None, f"{name}{side.state}")
-        if any(seed.state in ("stale", "failed") for seed in side.seeds):
-            return Effect(factor, run, base, None, f"{name}with stale or failed seeds")
-    try:
-        difference = paired_effect(reader.read(run), reader.read(base), seed=_SEED)
-    except AdemvlError as error:
-        _log.warning("%s is not compared with %s: %s", run.label, base.label, error)
-        return Effect(factor, run, base, None, "cannot be compared, see the log")
-    return Effect(factor, run, base, difference)
+def _compared(effect: Effect, run: ItemScores, base: ItemScores, seed: int) -> Effect:
+    difference = paired_effect(run, base, seed=derive_seed(seed, "effect"))
+    seeds = common_seeds(run, base)
+    return replace(
+        effect,
+        difference=difference,
+        value=float(np.mean([run.score(name) for name in seeds])),
+        base_value=float(np.mean([base.score(name) for name in seeds])),
+        same_fraction=_same_fraction(run, base, seeds),
+    )
 
 
-class _Reader:
-    """Reads each run once."""
+def _same_fraction(run: ItemScores, base: ItemScores, seeds: Sequence[str]) -> float:
+    ours, theirs = (
+        dict(zip(side.values, side.side.predictions, strict=True)) for side in (run, base)
+    )
+    items = run.side.item_ids
+    same = [ours[seed][item] == theirs[seed][item] for seed in seeds for item in items]
+    return sum(same) / len(same)
 
-    def __init__(self) -> None:
-        self._read: dict[str, ItemScores] = {}
 
-    def read(self, run: RunResult) -> ItemScores:
-        """Return a run's items; raises AdemvlError where they cannot be read or do not fit."""
-        if run.name not in self._read:
-            self._read[run.name] = read_item_scores(run.seeds[0].run_dir.parent)
-        return self._read[run.name]
+def effects_table(effects: Sequence[Effect]) -> str:
+    """Render effects in Markdown, in percent and points."""
+    lines = [
+        "| setting | base run | with it | base | difference in points | same answers | n | seeds |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [f"| {' | '.join(_cells(effect))} |" for effect in effects]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(effect: Effect) -> list[str]:
+    factor, found = effect.factor, effect.difference
+    path, _, values = factor.label.partition(": ")
+    cells = [f"`{path}`: {values}", factor.base]
+    if found is None:
+        return [*cells, *["–"] * 6]
+    interval = f"[{100 * found.ci_low:+.2f}, {100 * found.ci_high:+.2f}]"
+    return [
+        *cells,
+        f"{100 * effect.value:.2f}",
+        f"{100 * effect.base_value:.2f}",
+        f"{100 * found.value:+.2f} {interval}",
+        f"{100 * effect.same_fraction:.1f} %",
+        f"{found.n:,}",
+        str(found.num_seeds[0]),
+    ]

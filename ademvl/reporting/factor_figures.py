@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
 from ademvl.reporting.columns import SCIENCEQA_COLUMNS
-from ademvl.reporting.effects import METRICS, SENSITIVITY_PATHS, Effect, quirk_effects
+from ademvl.reporting.effects import (
+    METRICS,
+    SENSITIVITY_PATHS,
+    Effect,
+    measure_effects,
+    quirk_factors,
+)
 from ademvl.reporting.judging import estimate_cell
 from ademvl.reporting.plotting import (
     COLORS,
@@ -108,7 +114,7 @@ def _logarithmic(axis: "Axes", factors: Sequence[OneFactorRun]) -> None:
 
 def draw_quirks(results: StudyResults) -> "Figure":
     """Draw the effect of each one-factor run on its task's main score, with 95 % intervals."""
-    effects = quirk_effects(results)
+    effects = measure_effects(results, quirk_factors(results))
     by_task = {task: [e for e in effects if e.task == task] for task in METRICS}
     tasks = [task for task, found in by_task.items() if found]
     heights = [_num_lines(by_task[task]) for task in tasks]

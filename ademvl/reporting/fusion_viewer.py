@@ -60,7 +60,7 @@ def write_fusion_maps_data(
     for run in results.runs:
         for seed in run.seeds:
             path = seed.run_dir / "fusion_maps" / LIST_FILE
-            if seed.state == "stale" or not path.is_file():
+            if seed.state != "finished" or not path.is_file():
                 continue
             label = f"{printable(run.label)}, seed {seed.settings.seed}"
             group = f"{seed.settings.name}_seed{seed.settings.seed}"

@@ -124,7 +124,7 @@ def seed_detail(seed: SeedResult) -> str:
         return f"ademvl {seed.failure.step} failed: {seed.failure.message}"
     if seed.state == "stale":
         changes = _changes(seed)
-        made = "other settings" if changes else "other settings, or by an older version,"
+        made = "other settings" if changes else "other data or another version"
         return f"made with {made} than the study has now{changes}"
     if seed.state == "unfinished":
         return "training began and has not been evaluated yet"

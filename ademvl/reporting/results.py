@@ -1,27 +1,34 @@
 """What has been run of a study: typed records read from its run directories, with gaps known.
 
-Only `run.yaml`, `scores/`, `provenance.json` and `metrics.csv` are read; a run of the study whose
-scores are not there is recorded as not run, never left out.
+Only settings, scores, metrics and notes of a run's directory are read, no weights; a run of the
+study whose scores are not there is recorded as not run, never left out. Scores count where
+`ademvl train` and `ademvl evaluate` would have nothing to do.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ademvl.config.run import RunSettings
-from ademvl.config.schema import to_plain
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, read_run
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.failures import Failure, read_failure
 from ademvl.files import read_json
+from ademvl.training.identity import (
+    data_checksums,
+    evaluation_settings,
+    identity_sha256,
+    recorded_identity,
+    training_settings,
+)
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.training.metrics import MetricsRow, read_metrics
 from ademvl.versions import RESULT_VERSIONS
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
-_SCORED_WITH = ("task", "images", "method", "backbones", "prompts")
 _REMEDY = "Delete the file and run the same command again."
 
 State = Literal["finished", "failed", "stale", "unfinished", "not run"]
@@ -61,13 +68,15 @@ class SeedResult:
         settings: as the study resolves them.
         run_dir: folder of this run and seed.
         state: `failed` when the last step ended with an error; `stale` when the folder was made
-            with other settings than the study has now, or by another version of the verbs; their
-            scores are not read; `unfinished` when training began.
+            with other settings than the study has now, by another version of the verbs, or scored
+            on other data than other seeds; `unfinished` when the present adapter is not trained or
+            not evaluated yet.
         scores: by column or metric; empty unless finished. A column without items is absent.
         ceiling: captions only: scores of one reference against the others.
         cost: what it took.
         provenance: content of provenance.json; empty where there is none.
         failure: what failed; None unless failed.
+        data: checksums of the data that was scored on.
     """
 
     settings: RunSettings
@@ -78,6 +87,7 @@ class SeedResult:
     cost: Cost
     provenance: Mapping[str, Any]
     failure: Failure | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
     def learning_curve(self) -> list[MetricsRow]:
         """Read metrics.csv; empty where training has not started."""
@@ -143,19 +153,19 @@ class StudyResults:
         return tuple(run for run in self.runs if run.settings.task == task)
 
     def control_of(self, run: RunResult) -> RunResult | None:
-        """Return the text-only control of a run: same task and data, images withheld.
+        """Return the text-only control of a run: images withheld, else asked the same way.
 
-        With several controls, one with the same way of reading images is preferred.
+        Task, data, split, prompts, answers and backbones are the same. With several controls, one
+        with the same way of reading images is preferred.
         """
-        settings = run.settings
         controls = [
             other
-            for other in self.of_task(settings.task)
-            if other.settings.images == "withheld" and other.settings.data_dir == settings.data_dir
+            for other in self.runs
+            if other.settings.images == "withheld" and _asked_of(other) == _asked_of(run)
         ]
-        if settings.images == "withheld" or not controls:
+        if run.settings.images == "withheld" or not controls:
             return None
-        same_mode = settings.features.mode
+        same_mode = run.settings.features.mode
         return min(controls, key=lambda other: other.settings.features.mode != same_mode)
 
 
@@ -168,93 +178,152 @@ def read_results(study: Study) -> StudyResults:
     seeds: dict[str, list[SeedResult]] = {}
     for settings in study.runs:
         seeds.setdefault(settings.name, []).append(_read_seed(study.run_dir(settings), settings))
-    runs = tuple(RunResult(study.label(name), tuple(found)) for name, found in seeds.items())
+    runs = tuple(RunResult(study.label(name), _marked(found)) for name, found in seeds.items())
     return StudyResults(study, runs)
+
+
+def _asked_of(run: RunResult) -> tuple[object, ...]:
+    """Return what a run and its control must have in common."""
+    settings = run.settings
+    how = (settings.evaluation.split, settings.evaluation.answer_by, settings.prompts.evaluation)
+    return (settings.task, settings.data_dir, settings.backbones, *how)
+
+
+def _marked(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
+    """Mark seeds as stale that were scored on other items than the rest.
+
+    Right are those on the data that is there now, or else the first.
+    """
+
+    def items(seed: SeedResult) -> tuple[object, object]:
+        return seed.data, {column: score.n for column, score in seed.scores.items()}
+
+    finished = [seed for seed in seeds if seed.state == "finished"]
+    if all(items(seed) == items(finished[0]) for seed in finished):
+        return tuple(seeds)
+    try:
+        present = data_checksums(Path(finished[0].settings.data_dir))
+    except DataError:
+        present = {}
+    right = items(next((seed for seed in finished if seed.data == present), finished[0]))
+    return tuple(
+        replace(seed, state="stale", scores={}, ceiling={})
+        if seed in finished and items(seed) != right
+        else seed
+        for seed in seeds
+    )
 
 
 def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
-    raw = _read_object(scores_path) if scores_path.is_file() else {}
-    provenance = _read_object(provenance_path) if provenance_path.is_file() else {}
-    failure, state = read_failure(run_dir), _state(run_dir, settings, raw, provenance)
+    raw, provenance = _read_object(scores_path), _read_object(provenance_path)
+    header = _part(raw, "header", scores_path)
+    for key in ("checksums", "hardware", "usage"):
+        _part(provenance, key, provenance_path)
+    failure = read_failure(run_dir)
+    state = "failed" if failure else _state(run_dir, settings, header, provenance)
     if state != "finished":
-        raw, state = {}, "failed" if failure else state
+        raw = {}
     return SeedResult(
         settings=settings,
         run_dir=run_dir,
         state=state,
         scores=dict(_estimates(raw, scores_path)),
-        ceiling=dict(_estimates(raw.get("ceiling") or {}, scores_path)),
-        cost=_cost(provenance),
+        ceiling=dict(_estimates(_part(raw, "ceiling", scores_path), scores_path)),
+        cost=_cost(provenance, provenance_path),
         provenance=provenance,
-        failure=failure if state == "failed" else None,
+        failure=failure,
+        data=header.get("data") or {},
     )
 
 
 def _state(
-    run_dir: Path, settings: RunSettings, raw: Mapping[str, Any], provenance: Mapping[str, Any]
+    run_dir: Path,
+    settings: RunSettings,
+    header: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> State:
-    """Tell what the files say, without regard to failures."""
-    if not raw and not (run_dir / "metrics.csv").is_file():
+    """Tell what the files say, without regard to failures.
+
+    Args:
+        run_dir: folder of the run and seed.
+        settings: that the study has now.
+        header: of the scores; empty where there are none.
+        provenance: of the training; empty while it is at work.
+    """
+    if not header and not (run_dir / "metrics.csv").is_file():
         return "not run"
-    if read_run(run_dir) != settings or _was_trained_by_another_version(run_dir, provenance):
+    begun_with = training_settings(read_run(run_dir))
+    if begun_with != training_settings(settings) or _has_other_columns(run_dir / "metrics.csv"):
         return "stale"
-    if not raw:
+    identity = recorded_identity(settings, provenance.get("checksums") or {})
+    if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
+        return "stale"
+    is_taken = settings.adapter not in (TRAINED, RELEASED)
+    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
+    adapter = _read_object(owner / "adapter" / "adapter.json").get("sha256")
+    if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
         return "unfinished"
-    return "finished" if _were_scored_with(settings, raw) else "stale"
+    is_current = header.get("version") == RESULT_VERSIONS["evaluate"] and (
+        header.get("settings") == evaluation_settings(settings)
+    )
+    return "finished" if is_current else "stale"
 
 
-def _was_trained_by_another_version(run_dir: Path, provenance: Mapping[str, Any]) -> bool:
-    current = RESULT_VERSIONS["train"]
-    if provenance.get("train_version", current) != current:
-        return True
-    # Before its number was recorded, the columns of its metrics tell a version.
-    path = run_dir / "metrics.csv"
-    if not path.is_file():
+def _has_other_columns(metrics: Path) -> bool:
+    """Tell whether a training of another version, with other columns, is or was at work."""
+    if not metrics.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    with metrics.open(encoding="utf-8", errors="replace") as stream:
         return stream.readline().rstrip("\r\n") != ",".join(METRICS_COLUMNS)
 
 
-def _were_scored_with(settings: RunSettings, raw: Mapping[str, Any]) -> bool:
-    """Compare settings and version in a score file's header with those of the study."""
-    header = raw.get("header") or {}
-    recorded, expected = header.get("settings") or {}, to_plain(settings)
-    is_of_version = header.get("version") in (None, RESULT_VERSIONS["evaluate"])
-    return is_of_version and all(
-        recorded[key] == expected[key] for key in _SCORED_WITH if key in recorded
-    )
-
-
 def _read_object(path: Path) -> Mapping[str, Any]:
+    """Read a file of one JSON object; empty where there is none."""
+    if not path.is_file():
+        return {}
     raw = read_json(path, remedy=_REMEDY)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: expected an object, found {type(raw).__name__}. {_REMEDY}")
     return raw
 
 
+def _part(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    """Return an object in a file's content; empty where it is null or absent."""
+    found = raw.get(key)
+    if not isinstance(found, dict | None):
+        kind = type(found).__name__
+        raise DataError(f"{path}: {key}: expected an object, found {kind}. {_REMEDY}")
+    return found or {}
+
+
+def _number(raw: Mapping[str, Any], key: str, path: Path) -> Any:
+    """Return a finite number in a file's content; None where it is null or absent."""
+    found = raw.get(key)
+    if found is not None and not (isinstance(found, int | float) and math.isfinite(found)):
+        raise DataError(f"{path}: {key}: expected a number, found {found!r}. {_REMEDY}")
+    return found
+
+
 def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estimate]]:
     """Read each column's estimate from a score file, where it stands in percent or MME's points."""
+    found: Mapping[str, Any]
     if "sums" in raw:
-        found, unit = _mme_columns(raw["sums"]), "score"
+        found, unit = _mme_columns(_part(raw, "sums", path)), "score"
     else:
-        found, unit = raw.get("columns") or raw.get("metrics") or {}, "percent"
+        found, unit = _part(raw, "columns", path) or _part(raw, "metrics", path), "percent"
     for column, entry in found.items():
-        if entry is None or entry.get("n") == 0:
-            continue
         try:
-            yield (
-                str(column),
-                Estimate(
-                    value=entry[unit] / 100,
-                    ci_low=entry["ci_low"] / 100,
-                    ci_high=entry["ci_high"] / 100,
-                    n=int(entry["n"]),
-                    method=str(entry["method"]),
-                ),
-            )
-        except (KeyError, TypeError) as error:
+            if entry is None or entry["n"] == 0:
+                continue
+            numbers = [entry[key] / 100 for key in (unit, "ci_low", "ci_high")]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("a number is not finite")
+            keywords = dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True))
+            method = str(entry["method"])
+            yield str(column), Estimate(**keywords, n=int(entry["n"]), method=method)
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: column {column} is malformed ({error}). {_REMEDY}") from error
 
 
@@ -262,23 +331,23 @@ def _mme_columns(sums: Mapping[str, Any]) -> dict[str, Any]:
     return {header: sums.get(group) for group, header in _MME_HEADERS.items()}
 
 
-def _cost(provenance: Mapping[str, Any]) -> Cost:
+def _cost(provenance: Mapping[str, Any], path: Path) -> Cost:
     # What the training of a released adapter took is not known.
     usage = {} if "released" in provenance else provenance.get("usage") or {}
     hardware = provenance.get("hardware") or {}
     gpus = hardware.get("gpus") or []
-    num_gpus = provenance.get("parallel_processes") or 1
+    num_gpus = _number(provenance, "parallel_processes", path) or 1
     device = f"{num_gpus} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
-    parameters = provenance.get("trainable_parameters")
+    parameters = _number(provenance, "trainable_parameters", path)
     if owner := str(provenance.get("adapter_of") or ""):
         return Cost(trainable_parameters=parameters, adapter_of=owner)
-    gpu_memory_mib = usage.get("peak_gpu_memory_mib") or None
-    seconds = usage.get("wall_seconds")
+    gpu_memory_mib = _number(usage, "peak_gpu_memory_mib", path) or None
+    seconds = _number(usage, "wall_seconds", path)
     return Cost(
         trainable_parameters=parameters,
         train_seconds=seconds,
-        peak_memory_mib=gpu_memory_mib or usage.get("peak_memory_mib"),
-        energy_joules=usage.get("energy_joules"),
+        peak_memory_mib=gpu_memory_mib or _number(usage, "peak_memory_mib", path),
+        energy_joules=_number(usage, "energy_joules", path),
         gpu_hours=seconds * num_gpus / 3600 if gpu_memory_mib and seconds else None,
         hardware=device,
     )

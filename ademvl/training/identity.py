@@ -7,7 +7,7 @@ in it; neither has the number of threads, which only moves the rounding.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ _IRRELEVANT = {
         "state_interval_seconds",
     ),
 }
+_UNUSED_IN_EVALUATION = {
+    "scienceqa": ("decoding",),
+    "coco_caption": ("answer_by",),
+    "mme": ("answer_by", "split"),
+}
 _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 
 
@@ -52,13 +57,14 @@ def training_settings(run: RunSettings) -> dict[str, Any]:
     return settings
 
 
-def evaluation_settings(run: RunSettings, *, unused: Collection[str] = ()) -> dict[str, Any]:
+def evaluation_settings(run: RunSettings, *, task: str = "") -> dict[str, Any]:
     """Return the settings that predictions depend on, beside the adapter, as plain JSON.
 
     Args:
         run: its settings.
-        unused: keys of `evaluation` that the task does not read.
+        task: what is asked, such as `mme`; that of the run's score file if not given.
     """
+    unused = _UNUSED_IN_EVALUATION[task or run.evaluation_task]
     plain = to_plain(run)
     kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
     evaluation = {
@@ -86,11 +92,35 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
         DataError: the run's data set is not there.
         WeightsError: the released adapter that it evaluates is not there.
     """
+    return _identity(
+        run,
+        data=data_checksums(Path(run.data_dir)),
+        weights=weight_checksums(run.backbones) | _released_checksum(run),
+    )
+
+
+def recorded_identity(run: RunSettings, checksums: Mapping[str, str]) -> dict[str, Any]:
+    """Return the identity of a training with these settings, on data and weights as recorded.
+
+    Args:
+        run: the settings.
+        checksums: as they stand in provenance.json, by kind and name.
+    """
+    parts: dict[str, dict[str, str]] = {"data": {}, "weights": {}}
+    for path, checksum in checksums.items():
+        kind, _, name = path.partition("/")
+        parts.setdefault(kind, {})[name] = checksum
+    return _identity(run, data=parts["data"], weights=parts["weights"])
+
+
+def _identity(
+    run: RunSettings, *, data: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "version": RESULT_VERSIONS["train"],
         "settings": training_settings(run),
-        "data": data_checksums(Path(run.data_dir)),
-        "weights": weight_checksums(run.backbones) | _released_checksum(run),
+        "data": data,
+        "weights": weights,
     }
 
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.study import load_study, run_to_json, study_to_json, write_settings
+from ademvl.config.study import load_study, read_run, run_to_json, study_to_json, write_settings
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.files import write_json
-from ademvl.training.identity import data_checksums
+from ademvl.training.identity import identity_sha256, recorded_identity
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
+from tests.reporting.synthetic import header_of, write_adapter_json
 from tests.tiny import make_scienceqa
 
 NUM_TEST = 60
@@ -28,6 +29,7 @@ class FinishedStudy:
 
     def __init__(self, root: Path, **changes: Any) -> None:
         self.root = root
+        self.trained_on = "sha256:1"
         data = root / "results/shared/data/squares/scienceqa"
         if not data.is_dir():
             make_scienceqa(data, num_test=NUM_TEST)
@@ -69,13 +71,12 @@ class FinishedStudy:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "predictions" / "scienceqa.jsonl").write_text(lines)
         columns = {k: v.to_json() for k, v in score_scienceqa(problems, predicted).items()}
-        header = {
-            "data": data_checksums(self.data),
-            "weights": {"llm": "/home/somebody/llama-7b"},
-        }
+        run = read_run(folder)
+        header = {**header_of(run), "weights": {"llm": "/home/somebody/llama-7b"}}
         scores = {"task": "scienceqa", "n": len(rows), "columns": columns, "header": header}
         write_json(folder / "scores" / "scienceqa.json", scores)
         write_json(folder / "predictions" / "scienceqa.header.json", header)
+        checksums = {"data/problems.json": self.trained_on}
         write_json(
             folder / "provenance.json",
             {
@@ -83,12 +84,12 @@ class FinishedStudy:
                 "packages": {"torch": "2.15.0"},
                 "python": "3.11.7",
                 "hardware": {"cpu": "Some CPU", "gpus": [], "system": "Linux x86_64"},
-                "checksums": {"data/problems.json": "sha256:1"},
+                "checksums": checksums,
+                "identity_sha256": identity_sha256(recorded_identity(run, checksums)),
                 "ended": f"2026-01-0{seed + 1}T00:00:00+00:00",
                 "usage": {"wall_seconds": 61.5},
             },
         )
         (folder / "metrics.csv").write_text(",".join(METRICS_COLUMNS) + "\n")
-        (folder / "adapter").mkdir(exist_ok=True)
-        write_json(folder / "adapter" / "adapter.json", {"sha256": "1"})
+        write_adapter_json(folder)
         (folder / "adapter" / "adapter.safetensors").write_bytes(b"weights")

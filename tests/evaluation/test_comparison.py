@@ -229,12 +229,16 @@ def test_folder_without_a_run_is_refused(tmp_path, data):
         compare(first, tmp_path / "data")
 
 
-def test_seeds_with_different_settings_are_refused(tmp_path, data):
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [("images", {"images": "withheld"}), ("optimization", {"base_lr": 0.77})],
+)
+def test_seeds_with_different_settings_are_refused(tmp_path, data, key, changes):
     first = _answered(tmp_path, data, "a", range(9))
-    run = make_run(tmp_path, name="a", seed=1, images="withheld")
+    run = make_run(tmp_path, name="a", seed=1, **changes)
     rows = [{"id": i, "predicted_index": 0} for i in _test_problems(data)]
     _evaluated(tmp_path / "runs" / "a" / "seed1", run, rows)
-    with pytest.raises(DataError, match="made with different images"):
+    with pytest.raises(DataError, match=f"made with different {key}"):
         compare(tmp_path / "runs" / "a", first)
 
 

@@ -14,7 +14,18 @@ def synthetic(tmp_path: Path) -> SyntheticStudy:
 
 @pytest.fixture
 def finished(synthetic: SyntheticStudy) -> SyntheticStudy:
-    """Every run finished, with numbers that can be checked by hand."""
+    return finish(synthetic)
+
+
+@pytest.fixture
+def finished_at_paper_scale(synthetic: SyntheticStudy) -> SyntheticStudy:
+    """The same numbers in a study of the paper's scale."""
+    synthetic.at_paper_scale()
+    return finish(synthetic)
+
+
+def finish(synthetic: SyntheticStudy) -> SyntheticStudy:
+    """Finish every run, with numbers that can be checked by hand."""
     first = {"NAT": (90, 100), "IMG": (170, 200), "NO": (99, 100), "AVG": (269, 300)}
     second = {"NAT": (94, 100), "IMG": (180, 200), "NO": (99, 100), "AVG": (279, 300)}
     control = {"NAT": (25, 100), "IMG": (80, 200), "NO": (98, 100), "AVG": (178, 300)}

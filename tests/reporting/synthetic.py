@@ -6,13 +6,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.study import Study, load_study, run_to_json, write_settings
+from ademvl.config.run import RunSettings
+from ademvl.config.study import Study, load_study, read_run, run_to_json, write_settings
 from ademvl.evaluation.statistics import wilson_interval
+from ademvl.training.identity import (
+    data_checksums,
+    evaluation_settings,
+    identity_sha256,
+    recorded_identity,
+)
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.versions import RESULT_VERSIONS
 
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+ADAPTER_SHA256 = "a" * 64
+
+
+def write_adapter_json(folder: Path) -> None:
+    """Write what says that a run's adapter is complete."""
+    (folder / "adapter").mkdir(exist_ok=True)
+    content = json.dumps({"sha256": ADAPTER_SHA256})
+    (folder / "adapter" / "adapter.json").write_text(content, encoding="utf-8")
+
+
+def trained_with(run: RunSettings) -> dict[str, Any]:
+    """Return what provenance.json says a run was trained with; data and weights have no part."""
+    return {"identity_sha256": identity_sha256(recorded_identity(run, {}))}
+
+
+def header_of(run: RunSettings) -> dict[str, Any]:
+    """Return the header of a run's scores, on its data as far as there is any."""
+    data = data_checksums(Path(run.data_dir)) if Path(run.data_dir).is_dir() else {}
+    return {
+        "adapter_sha256": ADAPTER_SHA256,
+        "data": data,
+        "settings": evaluation_settings(run),
+        "version": RESULT_VERSIONS["evaluate"],
+    }
 
 
 class SyntheticStudy:
@@ -34,6 +67,20 @@ class SyntheticStudy:
             },
         }
         self.raw.update(overrides)
+        if overrides.get("scale") == "paper":
+            self.at_paper_scale()
+
+    def at_paper_scale(self) -> None:
+        """Give the runs names of real backbones and data; what they have made is of other ones."""
+        self.raw["scale"] = "paper"
+        self.raw["datasets"] = {
+            "shapes": {"source": "scienceqa"},
+            "coco": {"source": "coco_caption"},
+        }
+        self.raw["defaults"]["backbones"] = {"llm": "llama_7b", "tower": "ViT-L-14"}
+        for run in self.raw["runs"].values():
+            if run.get("task") == "coco_caption":
+                run["dataset"] = "coco"
 
     @property
     def study(self) -> Study:
@@ -78,10 +125,13 @@ class SyntheticStudy:
 
     def _finish(self, name: str, seed: int, scores: Mapping[str, Any]) -> Path:
         folder = self.run_dir(name, seed)
+        run = read_run(folder)
+        write_adapter_json(folder)
         (folder / "scores").mkdir(exist_ok=True)
-        (folder / "scores" / f"{scores['task']}.json").write_text(json.dumps(scores))
+        content = json.dumps({**scores, "header": header_of(run)})
+        (folder / "scores" / f"{scores['task']}.json").write_text(content)
         provenance = {
-            "train_version": RESULT_VERSIONS["train"],
+            **trained_with(run),
             "trainable_parameters": 123456,
             "usage": {"wall_seconds": 61.5, "peak_memory_mib": 900.0},
             "hardware": {"cpu": "Some CPU", "gpus": []},

@@ -1,6 +1,7 @@
 """Protects the figures: which a study has, what they show of any state, and stable bytes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from ademvl.reporting.ablation_figure import draw_ablations
 from ademvl.reporting.accuracy_figures import draw_accuracy, draw_parameters, main_runs
 from ademvl.reporting.cost_figure import draw_cost
 from ademvl.reporting.curve_figure import draw_learning_curves
-from ademvl.reporting.effects import quirk_effects
+from ademvl.reporting.effects import Effect, measure_effects, quirk_factors
 from ademvl.reporting.factor_figures import draw_quirks, draw_sensitivity
 from ademvl.reporting.figures import FIGURES, figures_of, write_figures
 from ademvl.reporting.plotting import MAX_SERIES, plotting
 from ademvl.reporting.reported import ReportedNumbers, load_reported
-from ademvl.reporting.results import read_results
+from ademvl.reporting.results import StudyResults, read_results
 from ademvl.training.identity import data_checksums
 from tests.reporting.synthetic import SyntheticStudy
 from tests.tiny import make_scienceqa
@@ -112,11 +113,12 @@ def test_reported_numbers_stand_beside_runs_of_their_scale_only(
 ) -> None:
     row = "ADEM-VL, LLaMA-7B"
     finished.raw["runs"]["adem"]["reported"] = [{"table": "scienceqa_test", "row": row}]
-    for seed in (0, 1):
-        finished.finish_scienceqa("adem", {"IMG": (1900, 2017), "AVG": (3980, 4241)}, seed=seed)
-    finished.finish_scienceqa("text_only", {"IMG": (900, 2017), "AVG": (2000, 4241)})
-    for scale, expected in (("mini", []), ("paper", [93.95, 93.85])):
-        finished.raw["scale"] = scale
+    for expected in ([], [93.95, 93.85]):
+        if expected:
+            finished.at_paper_scale()
+        for seed in (0, 1):
+            finished.finish_scienceqa("adem", {"IMG": (1900, 2017), "AVG": (3980, 4241)}, seed=seed)
+        finished.finish_scienceqa("text_only", {"IMG": (900, 2017), "AVG": (2000, 4241)})
         with plotting():
             (axis,) = draw_accuracy(read_results(finished.study), reported).axes
         found = [
@@ -213,10 +215,10 @@ def test_cost_is_the_mean_over_seeds(finished: SyntheticStudy) -> None:
 
 def _predict(synthetic: SyntheticStudy, name: str, num_wrong: int) -> None:
     """Write a run's predictions of four questions, the first ones wrong."""
-    folder = synthetic.finish_scienceqa(name, {"AVG": (4 - num_wrong, 4)})
     data = Path(synthetic.raw["shared_dir"]) / "data" / "shapes" / "scienceqa"
     if not data.is_dir():
         make_scienceqa(data, num_test=4)
+    folder = synthetic.finish_scienceqa(name, {"AVG": (4 - num_wrong, 4)})
     problems = load_scienceqa(data).split("test")
     rows = [
         {"id": p.question_id, "predicted_index": (p.answer_index + (place < num_wrong)) % 2}
@@ -229,11 +231,15 @@ def _predict(synthetic: SyntheticStudy, name: str, num_wrong: int) -> None:
     (folder / "predictions" / "scienceqa.header.json").write_text(header)
 
 
+def _quirk_effects(results: StudyResults) -> list[Effect]:
+    return measure_effects(results, quirk_factors(results))
+
+
 def test_quirks_are_paired_differences(varied: SyntheticStudy) -> None:
     _predict(varied, "adem", num_wrong=0)
     _predict(varied, "max_pool", num_wrong=1)
     results = read_results(varied.study)
-    pooled, cls = quirk_effects(results)
+    pooled, cls = _quirk_effects(results)
     assert (pooled.run.name, pooled.factor.path) == ("max_pool", "method.pool")
     assert pooled.difference is not None
     assert (pooled.difference.value, pooled.difference.n) == (pytest.approx(-1 / 4), 4)
@@ -248,5 +254,5 @@ def test_runs_whose_data_is_gone_are_not_compared(varied: SyntheticStudy) -> Non
     _predict(varied, "adem", num_wrong=0)
     _predict(varied, "max_pool", num_wrong=1)
     data = Path(varied.raw["shared_dir"]) / "data" / "shapes" / "scienceqa"
-    (data / "problems.json").unlink()
-    assert quirk_effects(read_results(varied.study))[0].state == "cannot be compared, see the log"
+    shutil.rmtree(data)
+    assert _quirk_effects(read_results(varied.study))[0].state == "cannot be compared, see the log"

@@ -263,6 +263,13 @@ def test_malformed_fusion_maps_are_refused_by_name(tmp_path: Path) -> None:
         make_page(study)
 
 
+def test_fusion_maps_of_a_run_that_trains_again_are_left_out(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    fusion_maps(study, "adem", "Old question?")
+    (study.run_dir("adem") / "adapter" / "adapter.json").unlink()
+    assert "Old question?" not in make_page(study).read_text(encoding="utf-8")
+
+
 def test_stale_fusion_maps_are_left_out(tmp_path: Path) -> None:
     study = answered_study(tmp_path)
     fusion_maps(study, "adem", "Old question?")

@@ -1,16 +1,26 @@
 """Protects what is counted as run, and that seeds are combined and controls found."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ademvl.config.schema import to_plain
 from ademvl.config.study import load_study, read_run, run_to_json, write_settings
-from ademvl.errors import DataError
+from ademvl.errors import DataError, TrainingError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
+from ademvl.failures import noted_failure
 from ademvl.reporting.results import read_results
-from tests.reporting.synthetic import SyntheticStudy
+from ademvl.training.identity import evaluation_settings
+from ademvl.versions import RESULT_VERSIONS
+from tests.reporting.synthetic import (
+    SyntheticStudy,
+    header_of,
+    trained_with,
+    write_adapter_json,
+)
+from tests.tiny import make_scienceqa
 
 
 def test_nothing_run_is_recorded_as_not_run(synthetic: SyntheticStudy) -> None:
@@ -53,13 +63,95 @@ def test_run_made_with_other_settings_is_stale(finished: SyntheticStudy) -> None
     assert run.estimate("AVG") is None
 
 
-def test_scores_from_before_a_change_of_settings_are_stale(finished: SyntheticStudy) -> None:
+def _change(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; None removes one."""
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def _change_header(run_dir: Path, **changes: Any) -> None:
+    path = run_dir / "scores" / "scienceqa.json"
+    _change(path, header={**json.loads(path.read_text())["header"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("method", "gamma", 0.5), ("evaluation", "split", "val"), ("features", "mode", "online")],
+)
+def test_scores_from_before_a_change_of_settings_are_stale(
+    finished: SyntheticStudy, part: str, key: str, value: object
+) -> None:
     folder = finished.run_dir("text_only")
-    path = folder / "scores" / "scienceqa.json"
-    settings = to_plain(read_run(folder))
-    settings["method"]["gamma"] = 0.5
-    path.write_text(json.dumps({**json.loads(path.read_text()), "header": {"settings": settings}}))
+    settings = evaluation_settings(read_run(folder))
+    _change_header(folder, settings={**settings, part: {**settings[part], key: value}})
     assert read_results(finished.study).runs[1].state == "stale"
+
+
+def test_training_with_settings_from_before_run_yaml_was_rewritten_is_stale(
+    finished: SyntheticStudy,
+) -> None:
+    finished.raw["runs"]["text_only"]["optimization"] = {"base_lr": 0.0001}
+    finished.run_dir("text_only")
+    assert read_results(finished.study).runs[1].state == "stale"
+
+
+@pytest.mark.parametrize("name", ["adapter/adapter.json", "provenance.json"])
+def test_old_scores_do_not_count_while_the_run_trains_again(
+    finished: SyntheticStudy, name: str
+) -> None:
+    (finished.run_dir("text_only") / name).unlink()
+    run = read_results(finished.study).runs[1]
+    assert (run.state, run.estimate("AVG")) == ("unfinished", None)
+
+
+def test_adapter_that_was_not_evaluated_yet_is_unfinished(finished: SyntheticStudy) -> None:
+    _change(finished.run_dir("text_only") / "adapter" / "adapter.json", sha256="other")
+    assert read_results(finished.study).runs[1].state == "unfinished"
+
+
+def test_taken_adapter_is_that_which_its_owner_has_now(finished: SyntheticStudy) -> None:
+    finished.raw["runs"]["again"] = {"adapter": "adem", "evaluation": {"answer_by": "letter"}}
+    finished.finish_scienceqa("again", {"AVG": (9, 10)})
+    finished.finish_scienceqa("again", {"AVG": (9, 10)}, seed=1)
+    assert read_results(finished.study).runs[3].state == "finished"
+    _change(finished.run_dir("adem") / "adapter" / "adapter.json", sha256="other")
+    assert read_results(finished.study).runs[3].state == "1 of 2 seeds"
+
+
+def test_failure_wins_over_scores_from_before(finished: SyntheticStudy) -> None:
+    folder = finished.run_dir("text_only")
+    with pytest.raises(TrainingError), noted_failure(folder, "train"):
+        raise TrainingError("loss is not finite")
+    run = read_results(finished.study).runs[1]
+    assert (run.state, run.estimate("AVG")) == ("failed", None)
+    with noted_failure(folder, "train"):
+        pass
+    assert read_results(finished.study).runs[1].state == "finished"
+
+
+def test_of_seeds_scored_on_different_data_those_on_the_present_count(tmp_path: Path) -> None:
+    study = SyntheticStudy(tmp_path)
+    data = tmp_path / "shared/data/shapes/scienceqa"
+    make_scienceqa(data)
+    study.finish_scienceqa("adem", {"AVG": (9, 10)}, seed=0)
+    (data / "captions.json").write_text('{"captions": {}}')
+    study.finish_scienceqa("adem", {"AVG": (8, 10)}, seed=1)
+    first, second = read_results(study.study).runs[0].seeds
+    assert (first.state, second.state) == ("stale", "finished")
+
+
+@pytest.mark.parametrize("of_other", [{"data": {"problems.json": "sha256:1"}}, {}])
+def test_seeds_scored_on_different_items_are_not_averaged(
+    synthetic: SyntheticStudy, of_other: dict[str, Any]
+) -> None:
+    synthetic.finish_scienceqa("adem", {"AVG": (90, 120)}, seed=0)
+    folder = synthetic.finish_scienceqa("adem", {"AVG": (90, 120 if of_other else 130)}, seed=1)
+    _change_header(folder, **of_other)
+    run = read_results(synthetic.study).runs[0]
+    assert [seed.state for seed in run.seeds] == ["finished", "stale"]
+    estimate = run.estimate("AVG")
+    assert estimate is not None
+    assert estimate.value == pytest.approx(0.75)
 
 
 def test_cost_and_curve_are_read(finished: SyntheticStudy) -> None:
@@ -77,20 +169,61 @@ def test_control_withholds_images_and_has_none_itself(finished: SyntheticStudy) 
     assert results.control_of(captions) is None
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"columns": {"AVG": {"n": 3}}}'])
-def test_malformed_scores_are_refused(synthetic: SyntheticStudy, content: str) -> None:
-    folder = synthetic.finish_scienceqa("text_only", {"AVG": (1, 2)})
-    path = folder / "scores" / "scienceqa.json"
-    path.write_text(content)
+_CONTROL_OF_OTHERS = [
+    {"evaluation": {"split": "val"}},
+    {"evaluation": {"answer_by": "letter"}},
+    {"prompts": {"evaluation": "reference"}},
+    {"backbones": {"llm": "larger"}},
+]
+
+
+@pytest.mark.parametrize("change", _CONTROL_OF_OTHERS)
+def test_control_that_was_asked_otherwise_is_none(
+    synthetic: SyntheticStudy, change: dict[str, Any]
+) -> None:
+    synthetic.raw["runs"]["text_only"].update(change)
+    results = read_results(synthetic.study)
+    assert results.control_of(results.runs[0]) is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{"])
+def test_malformed_scores_are_refused(finished: SyntheticStudy, content: str) -> None:
+    (finished.run_dir("text_only") / "scores" / "scienceqa.json").write_text(content)
     with pytest.raises(DataError, match=r"scienceqa\.json"):
-        read_results(synthetic.study)
+        read_results(finished.study)
 
 
-def test_provenance_may_be_absent(finished: SyntheticStudy) -> None:
-    (finished.run_dir("text_only") / "provenance.json").unlink()
-    run = read_results(finished.study).runs[1]
-    assert run.state == "finished"
-    assert run.seeds[0].cost.train_seconds is None
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"header": [1]},
+        {"columns": [1]},
+        {"columns": {"AVG": 1}},
+        {"columns": {"AVG": {"n": 3}}},
+        {
+            "columns": {
+                "AVG": {"n": 3, "percent": math.nan, "ci_low": 1, "ci_high": 2, "method": ""}
+            }
+        },
+        {"ceiling": [1]},
+    ],
+)
+def test_malformed_parts_of_scores_are_refused(
+    finished: SyntheticStudy, changes: dict[str, Any]
+) -> None:
+    _change(finished.run_dir("text_only") / "scores" / "scienceqa.json", **changes)
+    with pytest.raises(DataError, match=r"scienceqa\.json"):
+        read_results(finished.study)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"usage": [1]}, {"usage": {"wall_seconds": "x"}}, {"checksums": [1]}, {"hardware": "CPU"}],
+)
+def test_malformed_provenance_is_refused(finished: SyntheticStudy, changes: dict[str, Any]) -> None:
+    _change(finished.run_dir("text_only") / "provenance.json", **changes)
+    with pytest.raises(DataError, match=r"provenance\.json"):
+        read_results(finished.study)
 
 
 def test_zero_n_reads_as_no_items(synthetic: SyntheticStudy) -> None:
@@ -113,9 +246,12 @@ def test_sums_of_mme_are_read_in_hundredths_of_points(tmp_path: Path) -> None:
     (settings,) = study.runs
     folder = study.run_dir(settings)
     write_settings(folder / "run.yaml", run_to_json(settings))
+    write_adapter_json(folder)
+    (folder / "provenance.json").write_text(json.dumps(trained_with(settings)))
     perception = {"n": 2054, "score": 966.2, "ci_low": 930.0, "ci_high": 1001.0, "method": "b"}
     (folder / "scores").mkdir()
-    scores = {"sums": {"perception": perception, "cognition": None}}
+    sums = {"perception": perception, "cognition": None}
+    scores = {"header": header_of(settings), "sums": sums}
     (folder / "scores" / "mme.json").write_text(json.dumps(scores), encoding="utf-8")
     (run,) = read_results(study).of_task("instruction")
     estimate = run.estimate("MME-P")
@@ -124,10 +260,10 @@ def test_sums_of_mme_are_read_in_hundredths_of_points(tmp_path: Path) -> None:
     assert run.estimate("MME-C") is None
 
 
-def test_training_by_another_version_is_stale(finished: SyntheticStudy) -> None:
-    path = finished.run_dir("text_only") / "provenance.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"train_version": content["train_version"] - 1}))
+def test_training_by_another_version_is_stale(
+    finished: SyntheticStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RESULT_VERSIONS, "train", RESULT_VERSIONS["train"] + 1)
     assert read_results(finished.study).runs[1].state == "stale"
 
 
@@ -138,9 +274,7 @@ def test_metrics_of_another_version_are_stale(finished: SyntheticStudy) -> None:
 
 
 def test_scores_of_another_version_are_stale(finished: SyntheticStudy) -> None:
-    path = finished.run_dir("text_only") / "scores" / "scienceqa.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"header": {"version": 0}}))
+    _change_header(finished.run_dir("text_only"), version=0)
     assert read_results(finished.study).runs[1].state == "stale"
 
 

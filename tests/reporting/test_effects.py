@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ademvl.cli import main
+from ademvl.config.factors import one_factor_runs
 from ademvl.config.study import load_study
-from ademvl.evaluation.effects import effects_table, measure_effects
-from ademvl.files import write_json
-from ademvl.training.identity import data_checksums
+from ademvl.reporting.effects import Effect, effects_table, measure_effects
+from ademvl.reporting.results import read_results
 from tests.bundle.finished import FinishedStudy, usual
 
 
@@ -17,13 +17,12 @@ def study(tmp_path: Path) -> FinishedStudy:
     study = FinishedStudy(tmp_path, base_runs=["adem"])
     study.raw["runs"]["not_run"] = {"method": {"alpha": 0.5}}
     study.finish(only=("adem", "other"))
-    _record_data(study)
     return study
 
 
-def _record_data(study: FinishedStudy) -> None:
-    for header in (study.root / "results/tiny").glob("runs/*/*/predictions/*.header.json"):
-        write_json(header, {"data": data_checksums(study.data)})
+def _effects(study: FinishedStudy) -> list[Effect]:
+    loaded = load_study(study.raw)
+    return measure_effects(read_results(loaded), one_factor_runs(loaded))
 
 
 def test_effect_is_of_the_seeds_that_both_have(study: FinishedStudy) -> None:
@@ -31,8 +30,7 @@ def test_effect_is_of_the_seeds_that_both_have(study: FinishedStudy) -> None:
         return 1 - right if place % 10 == 1 else usual(place, right, seed)
 
     study.finish(only=("other",), predict=worse)
-    _record_data(study)
-    effect, missing = measure_effects(load_study(study.raw))
+    effect, missing = _effects(study)
     assert effect.factor.label == "method.gamma: 0.1 -> 0.0"
     assert effect.difference is not None
     assert effect.difference.num_seeds == (1, 1)
@@ -42,18 +40,31 @@ def test_effect_is_of_the_seeds_that_both_have(study: FinishedStudy) -> None:
     assert effect.same_fraction == pytest.approx(54 / 60)
     assert missing.factor.run == "not_run"
     assert missing.difference is None
-    assert missing.reason
+    assert missing.state == "not run"
 
 
 def test_run_of_other_settings_than_the_study_has_now_is_not_measured(study: FinishedStudy) -> None:
     study.raw["runs"]["other"]["method"]["gamma"] = 0.2
-    effect, _ = measure_effects(load_study(study.raw))
-    assert effect.difference is None
-    assert "made with other settings" in effect.reason
+    effect, _ = _effects(study)
+    assert (effect.difference, effect.state) == (None, "stale")
+
+
+def test_seeds_that_the_study_does_not_have_are_left_out(study: FinishedStudy) -> None:
+    for run, base_lr in (("adem", 0.77), ("other", 0.009)):
+        study.raw["runs"][run]["seeds"] = [0, 7]
+        study.raw["runs"][run]["optimization"] = {"base_lr": base_lr}
+    left_over = study.finish(only=("adem", "other")) / "runs"
+    for run in ("adem", "other"):
+        study.raw["runs"][run] |= {"seeds": [0], "optimization": {}}
+    study.finish(only=("adem", "other"))
+    assert (left_over / "adem/seed7/scores/scienceqa.json").is_file()
+    effect, _ = _effects(study)
+    assert effect.difference is not None
+    assert effect.difference.num_seeds == (1, 1)
 
 
 def test_table_has_a_row_for_each_effect(study: FinishedStudy) -> None:
-    table = effects_table(measure_effects(load_study(study.raw))).splitlines()
+    table = effects_table(_effects(study)).splitlines()
     assert table[2] == (
         "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 [+0.00, +0.00] | 100.0 % "
         "| 60 | 1 |"
