@@ -30,7 +30,7 @@ from ademvl.config.run import (
     Task,
 )
 from ademvl.config.schema import OMITTED_AT_DEFAULT, all_plain, build, check, schema_of, to_plain
-from ademvl.errors import SettingsError
+from ademvl.errors import SettingsError, list_findings
 from ademvl.files import parse_json, write_text
 
 
@@ -103,7 +103,8 @@ class StudySettings:
         include: study files whose keys are taken over, paths from the working directory or the
             project's; what stands in this file itself goes first. Two of them may share runs, and
             must not contradict each other.
-        scale: `mini` results are never printed in a column of paper-scale numbers.
+        scale: `mini` results are never printed in a column of paper-scale numbers; `paper` is for
+            studies with neither mini backbones nor easy-VQA.
         results_dir: folder of everything the workflow makes.
         shared_dir: folder of data and feature cache, may be shared by studies and users.
         gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),
@@ -124,7 +125,7 @@ class StudySettings:
 
     study: str
     include: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
-    scale: Literal["mini", "paper"] = "paper"
+    scale: Literal["mini", "paper"] = "mini"
     results_dir: str = "results"
     shared_dir: str = "results/shared"
     gpus: Literal["all"] | int | tuple[int | str, ...] = "all"
@@ -206,6 +207,7 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     settings = build(StudySettings, checked)
     check_names(settings, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
+    _refuse_mini_as_paper(settings, source=name)
     plain_runs = {run: all_plain(template) for run, template in settings.runs.items()}
     check_shared_adapters(plain_runs)
     check_released(plain_runs)
@@ -222,6 +224,25 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
             f"runs are {', '.join(settings.runs)}"
         )
     return Study(settings, runs)
+
+
+def _refuse_mini_as_paper(settings: StudySettings, *, source: str) -> None:
+    if settings.scale == "mini":
+        return
+    findings = [
+        f"runs.{name}.backbones.{part}: mini"
+        for name, run in settings.runs.items()
+        for part in ("llm", "tower")
+        if getattr(run.backbones, part) == "mini"
+    ]
+    findings += [
+        f"runs.{name}.dataset: {run.dataset!r}, which has source easy_vqa"
+        for name, run in settings.runs.items()
+        if run.dataset in settings.datasets and settings.datasets[run.dataset].source == "easy_vqa"
+    ]
+    if findings:
+        headline = f"{source}: scale is paper, which these are not of"
+        raise SettingsError(list_findings(headline, findings, "Write `scale: mini`."))
 
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:

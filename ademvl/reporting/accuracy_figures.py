@@ -123,7 +123,7 @@ def _reported_series(
     found = []
     for row in table.rows:
         ours = [run for run in runs_by_row(results, reported, _KEY)[row.name] if run in runs]
-        if ours and not other_items_note(ours[0], table):
+        if ours and not other_items_note(ours[0], table, row):
             target = Target(table, row)
             cells = {
                 column.key: _derived(target.cell(column.key).value, ours[0], column)

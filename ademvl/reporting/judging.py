@@ -6,7 +6,7 @@ from ademvl.config.run import RELEASED
 from ademvl.evaluation.statistics import Estimate
 from ademvl.evaluation.verdict import METHOD, verdict
 from ademvl.reporting.layout import Cell, Column, Judgement
-from ademvl.reporting.reported import ReportedTable
+from ademvl.reporting.reported import ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult
 
 VERDICT_NOTE = (
@@ -23,12 +23,15 @@ _MIN_SEEDS = 2
 """Of each row; with one, two trainings with the same settings may differ as much."""
 
 
-def other_items_note(run: RunResult, table: ReportedTable) -> str:
-    """Say why a run cannot be judged by a table's numbers; empty where it can.
+def other_items_note(run: RunResult, table: ReportedTable, row: ReportedRow) -> str:
+    """Say why a run cannot be judged by a reported row; empty where it can.
 
-    A reported number holds for its own test items: a run that was scored on another number of
-    them was not scored on those.
+    A reported number holds for its own test items: a run that was scored on another split, or on
+    another number of items, was not scored on those.
     """
+    ours, theirs = run.settings.evaluation.split, row.split or table.split
+    if run.finished and theirs not in ("", ours):
+        return f"No verdict: scored on the split {ours}, the reported numbers are for {theirs}."
     counts = [score.n for seed in run.finished for score in seed.scores.values()]
     if table.n is None or not counts or max(counts) == table.n:
         return ""

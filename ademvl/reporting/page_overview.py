@@ -172,7 +172,7 @@ def _on_numbers(
     for run in results.runs:
         for reference in results.study.reported(run.name):
             target = Target(reported.tables[reference.table], reported.find(reference))
-            if other_items_note(run, target.table):
+            if other_items_note(run, target.table, target.row):
                 continue
             table = by_key[_TABLE_OF.get(reference.table, reference.table)]
             for column in _COLUMNS:

@@ -80,7 +80,7 @@ class _Measured:
         """Build the number of a row's run."""
         if run is None:
             return Cell(missing="not run")
-        judged = self.is_paper_scale and not other_items_note(run, self.table)
+        judged = self.is_paper_scale and not other_items_note(run, self.table, row)
         return measured_cell(run, _AVERAGE, Target(self.table, row) if judged else None)
 
     @property
@@ -172,7 +172,7 @@ def _paired_row(
         cells["measured_change"] = replace(moved, judgement=direction)
     notes = plain.notes
     if run:
-        other_items = other_items_note(run, table) if measured.is_paper_scale else ""
+        other_items = other_items_note(run, table, row) if measured.is_paper_scale else ""
         notes = (*notes, *gap_notes(run), *((other_items,) if other_items else ()))
     texts = {"run": run.label, "seeds": seeds_text(run)} if run else {}
     return replace(

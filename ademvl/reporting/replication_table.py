@@ -130,7 +130,7 @@ def _measured_sources(
     for name, against in members.items():
         for run in by_row[name]:
             row = _rows_of(reported)[name]
-            other_items = other_items_note(run, table)
+            other_items = other_items_note(run, table, row)
             judged = scale == "paper" and not other_items
             target = Target(table, row) if judged else None
             plural = "s" if len(run.finished) > 1 else ""

@@ -71,6 +71,7 @@ class ReportedRow:
         peft: trained by a parameter-efficient method.
         llm: language model, where printed.
         trainable: number of trained parameters as printed, such as 4.5M.
+        split: that was scored, where it is another one than the table's.
         note: remark on this row.
         decimals: of each value as printed, where they are not the table's.
     """
@@ -83,6 +84,7 @@ class ReportedRow:
     peft: bool = False
     llm: str = ""
     trainable: str = ""
+    split: str = ""
     note: str = ""
     decimals: tuple[int, ...] = ()
 
@@ -110,6 +112,7 @@ class ReportedTable:
         decimals: decimals of each column as printed.
         rows: in printed order.
         n: number of test items behind each average, where known.
+        split: of the data that was scored; empty for benchmarks without splits.
         base: name of the row that changes are measured from; empty where there is none.
     """
 
@@ -119,6 +122,7 @@ class ReportedTable:
     decimals: tuple[int, ...]
     rows: tuple[ReportedRow, ...]
     n: int | None = None
+    split: str = ""
     base: str = ""
 
     def value(self, row: ReportedRow, column: str) -> float | None:

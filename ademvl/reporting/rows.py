@@ -61,7 +61,7 @@ def measured_row(run: RunResult, columns: Sequence[Column], target: Target | Non
         target: reported numbers of the same scale, on which verdicts are given.
     """
     notes = list(gap_notes(run))
-    other_items = other_items_note(run, target.table) if target else ""
+    other_items = other_items_note(run, target.table, target.row) if target else ""
     if other_items:
         notes.append(other_items)
         target = None
@@ -102,7 +102,7 @@ def gap_notes(run: RunResult) -> Iterable[str]:
             yield f"{run.label}, seed {number}, failed (ademvl {step}): {shown}."
     if by_state["stale"]:
         yield (
-            "Left out, made with other settings or by another version than the study has now: "
+            "Left out, made with other settings, data or version than the study has now: "
             f"{_numbered_seeds(by_state['stale'])}."
         )
     if by_state["unfinished"]:

@@ -302,3 +302,15 @@ def test_base_runs_change_nothing_in_a_study_without_them(raw: dict[str, Any]) -
         **plain,
         "base_runs": ["adem"],
     }
+
+
+def test_study_that_says_nothing_of_its_scale_is_mini(raw: dict[str, Any]) -> None:
+    del raw["scale"]
+    assert load_study(raw).scale == "mini"
+
+
+def test_mini_models_and_data_are_refused_at_paper_scale(raw: dict[str, Any]) -> None:
+    message = refusal({**raw, "scale": "paper"})
+    assert "runs.adem.backbones.llm: mini" in message
+    assert "runs.adem.dataset: 'easy_vqa', which has source easy_vqa" in message
+    assert "Write `scale: mini`." in message

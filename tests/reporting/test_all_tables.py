@@ -293,6 +293,26 @@ def test_scores_of_other_items_get_no_verdict(
     assert "No verdict: scored on 100 items, the reported numbers are for 4,241." in text
 
 
+def test_scores_of_another_split_get_no_verdict(
+    partial: SyntheticStudy, numbers: ReportedNumbers
+) -> None:
+    partial.raw["runs"]["adem"]["evaluation"] = {"split": "val"}
+    for seed in range(3):
+        partial.finish_scienceqa("adem", _scores(93.9), seed=seed)
+    for table in build_tables(read_results(partial.study), numbers):
+        verdicts = [line for line in _lines(table) if line["verdict"] in ("reproduced",)]
+        assert not [line for line in verdicts if "adem" in (line["key"], line["run"])]
+    text = to_markdown(build_tables(read_results(partial.study), numbers)[0])
+    assert "No verdict: scored on the split val, the reported numbers are for test." in text
+
+
+def test_numbers_of_the_val_split_are_for_runs_on_it(numbers: ReportedNumbers) -> None:
+    table = numbers.tables["coco_caption_karpathy_test"]
+    splits = {row.name: row.split or table.split for row in table.rows}
+    assert splits.pop("ADEM-VL (released checkpoint), LLaMA-7B") == "val"
+    assert set(splits.values()) == {"test"}
+
+
 def test_another_scale_has_columns_of_its_own_and_no_verdict(
     partial: SyntheticStudy, numbers: ReportedNumbers
 ) -> None:

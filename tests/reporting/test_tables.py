@@ -103,19 +103,17 @@ def test_mini_numbers_never_share_a_block_with_paper_scale(
 
 
 def test_paper_scale_study_stands_beside_the_reported_rows(
-    finished: SyntheticStudy, reported: ReportedNumbers
+    finished_at_paper_scale: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    finished.raw["scale"] = "paper"
-    (block,) = accuracy_table(read_results(finished.study), reported).blocks
+    (block,) = accuracy_table(read_results(finished_at_paper_scale.study), reported).blocks
     assert [row.kind for row in block.rows] == ["measured", "measured", "reported"]
     assert block.lead_headers[0] == "run or method"
 
 
 def test_differing_n_is_printed_in_the_cells(
-    finished: SyntheticStudy, reported: ReportedNumbers
+    finished_at_paper_scale: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    finished.raw["scale"] = "paper"
-    text = to_markdown(accuracy_table(read_results(finished.study), reported))
+    text = to_markdown(accuracy_table(read_results(finished_at_paper_scale.study), reported))
     assert "(n = 300)" in text  # AVG: measured on 300, reported on 100
     assert "(n = 100)" in text
 
