@@ -12,6 +12,7 @@ from ademvl.errors import SettingsError, ToolError
 from ademvl.llm.source import LlmSource
 
 _NOISY_LOGGER = "bitsandbytes.autograd._functions"
+_GGUF_SINCE = "5.23"  # earlier releases take the end token for the begin token, for one
 
 
 def quantization_options(backbones: BackboneSettings, source: LlmSource) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def quantization_options(backbones: BackboneSettings, source: LlmSource) -> dict
 
     Raises:
         SettingsError: the model lies in a layout that cannot be quantised.
-        ToolError: bitsandbytes is not installed.
+        ToolError: bitsandbytes is not installed, or transformers is too old for GGUF files.
     """
     if source.gguf_file:
         if backbones.quantization != "none":
@@ -31,9 +32,15 @@ def quantization_options(backbones: BackboneSettings, source: LlmSource) -> dict
                 "file, which is unpacked to `precision`; set none, or use the model in the layout "
                 "of transformers"
             )
-        from transformers import GgufConfig
+        import transformers
+        from packaging.version import Version
 
-        return {"quantization_config": GgufConfig(dequantize=True)}
+        if Version(transformers.__version__) < Version(_GGUF_SINCE):
+            raise ToolError(
+                f"{backbones.llm}: transformers {transformers.__version__} misreads GGUF files; "
+                f"pip install 'transformers>={_GGUF_SINCE}'"
+            )
+        return {"quantization_config": transformers.GgufConfig(dequantize=True)}
     if backbones.quantization == "none":
         return {}
     if source.is_meta:

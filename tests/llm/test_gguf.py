@@ -2,15 +2,21 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ademvl.config.run import BackboneSettings
-from ademvl.errors import SettingsError, WeightsError
+from ademvl.errors import SettingsError, ToolError, WeightsError
 from ademvl.llm.loading import load_llm
 from ademvl.llm.source import llm_config
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from tests.llm.gguf_files import train_byte_level_tokenizer, write_gguf
 
+pytestmark = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.23"),
+    reason="this release of transformers misreads GGUF files",
+)
 TEXTS = ["Image: N/A", "Response:The answer is A.", "two  spaces\nand a newline", "café 中文 😀"]
 
 
@@ -109,3 +115,9 @@ def test_damaged_files_are_named(folder, tmp_path):
         load_llm(BackboneSettings(llm=str(damaged)))
     with pytest.raises(WeightsError, match=r"nowhere\.gguf"):
         load_llm(BackboneSettings(llm=str(tmp_path / "nowhere.gguf")))
+
+
+def test_release_of_transformers_that_misreads_them_is_refused(from_gguf, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    with pytest.raises(ToolError, match=r"transformers 5\.17\.0 misreads GGUF files"):
+        load_llm(from_gguf)
