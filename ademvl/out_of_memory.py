@@ -116,6 +116,6 @@ def _in_use(device: "torch.device") -> str:
 
         peak, total = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
         return f"{peak / 2**30:.1f} of {total / 2**30:.1f} GiB in use"
-    from ademvl.reporting.provenance import peak_memory_mib
+    from ademvl.provenance import peak_memory_mib
 
     return f"{peak_memory_mib() / 1024:.1f} GiB in use"

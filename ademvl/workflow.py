@@ -17,16 +17,16 @@ from ademvl.config.includes import read_yaml
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study, run_to_json, study_to_json
 from ademvl.errors import AdemvlError
-from ademvl.locks import FileLock, try_lock_file
-from ademvl.reporting.figures import figures_of
-from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
-from ademvl.start_checks import check_start
-from ademvl.training.identity import (
+from ademvl.identity import (
     evaluation_settings,
     feature_settings,
     identity_sha256,
     training_settings,
 )
+from ademvl.locks import FileLock, try_lock_file
+from ademvl.reporting.figures import figures_of
+from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.start_checks import check_start
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:

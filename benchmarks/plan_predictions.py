@@ -33,14 +33,14 @@ from ademvl.llm.loading import load_llm
 from ademvl.model import VisionLanguageModel
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops
-from ademvl.planning.measure import TensorMemory, values_unknown
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
-from ademvl.planning.probe import probe_run
-from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import LlmShape, VisionShape, known_models, llm_shape, vision_shape
 from ademvl.planning.study_plan import Target, plan_study
 from ademvl.planning.trained import trained_parameters
 from ademvl.planning.workload import workload_of
+from ademvl.probing.measure import TensorMemory, values_unknown
+from ademvl.probing.probe import probe_run
+from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.reporting.reported import load_reported
 from ademvl.training.loss import token_losses
 

@@ -54,7 +54,7 @@ def _plan(options: argparse.Namespace) -> int:
     )
     rates = None
     if options.probe:
-        from ademvl.planning.probe import probe_study
+        from ademvl.probing.probe import probe_study
 
         rates = probe_study(study)
     plan = plan_study(study, target, rates)

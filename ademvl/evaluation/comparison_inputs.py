@@ -14,11 +14,11 @@ from typing import Any
 from ademvl.config.run import RunSettings, Task
 from ademvl.config.study import read_run
 from ademvl.data.captions import load_coco_references
+from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.evaluation.scienceqa import NO_ANSWER
 from ademvl.files import read_json
-from ademvl.training.identity import data_checksums, evaluation_settings, training_settings
+from ademvl.identity import data_checksums, evaluation_settings, training_settings
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."

@@ -8,8 +8,8 @@ from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
 from ademvl.devices import compute_device
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.llm.loading import DTYPES
 from ademvl.out_of_memory import evaluation_advice, explained_out_of_memory
+from ademvl.precision import autocast
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch, TokenizedExample
@@ -58,15 +58,10 @@ def predict_rows(
     model.eval()
     images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
     source = open_visual_source(run, model, images, progress=progress)
-    precision = run.backbones.precision
-    # As in training: a language model in half precision computes under autocast.
-    autocast = torch.autocast(
-        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-    )
 
     def predict(items: range) -> Sequence[Row]:
         batch = collate([tokenized[item] for item in items], trim_after_labels=False)
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), autocast(model.device, run.backbones.precision):
             return predict_batch(model, batch, source.for_batch(batch))
 
     bar_is_off = None if progress else True  # None: shown on a terminal only

@@ -9,6 +9,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.config.study import read_run
 from ademvl.data.captions import extract_caption, load_caption_images
+from ademvl.data.choices import NO_ANSWER
 from ademvl.data.examples import caption_evaluation_examples, scienceqa_evaluation_examples
 from ademvl.data.mme import load_benchmark
 from ademvl.data.scienceqa import load_scienceqa
@@ -17,12 +18,12 @@ from ademvl.errors import DataError
 from ademvl.evaluation.captions import score_captions
 from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch, letter_ids, score_scienceqa
+from ademvl.evaluation.scienceqa import answer_batch, letter_ids, score_scienceqa
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 from ademvl.files import read_json, write_json
+from ademvl.identity import data_checksums
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.locks import lock_file
-from ademvl.training.identity import data_checksums
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

@@ -1,12 +1,12 @@
 """ScienceQA: the answer from one forward pass, and accuracy in the nine published columns."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from ademvl.config.evaluation import AnswerBy
+from ademvl.data.choices import NO_ANSWER, choice_lettered, choice_named
 from ademvl.data.prompts import ANSWER_CUE
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.statistics import Estimate, wilson_interval
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from ademvl.data.scienceqa import Problem
     from ademvl.data.tokenizer import Tokenizer
     from ademvl.model import VisionLanguageModel
-
-NO_ANSWER = -1
-_CAPITAL = re.compile("[A-Z]")
 
 
 def _grade(problem: "Problem") -> int:
@@ -61,33 +58,6 @@ class ColumnScore:
         if self.accuracy is None:
             return None
         return {**self.accuracy.as_percent(), "correct": self.correct}
-
-
-def first_capital(text: str) -> str | None:
-    """Return the first capital A to Z anywhere in `text`.
-
-    The reference implementation's rule: "The" gives T, and "Answer" gives A.
-    """
-    found = _CAPITAL.search(text)
-    return found.group() if found else None
-
-
-def choice_named(text: str, *, num_choices: int) -> int:
-    """Return the 0-based choice that the first capital in `text` names, or NO_ANSWER.
-
-    Where the reference implementation guesses at random, this never does.
-    """
-    letter = first_capital(text)
-    if letter is None:
-        return NO_ANSWER
-    index = ord(letter) - ord("A")
-    return index if index < num_choices else NO_ANSWER
-
-
-def choice_lettered(text: str, *, num_choices: int) -> int:
-    """Return the 0-based choice whose letter is all of `text` but white space, or NO_ANSWER."""
-    found = _CAPITAL.fullmatch(text.strip())
-    return choice_named(text, num_choices=num_choices) if found else NO_ANSWER
 
 
 def letter_ids(tokenizer: "Tokenizer", num_choices: int) -> list[int]:

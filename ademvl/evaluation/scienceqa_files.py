@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import Problem, load_problems
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.evaluation.scienceqa import NO_ANSWER, score_scienceqa
+from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
 from ademvl.files import read_json_or_lines
 

@@ -14,7 +14,7 @@ from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.training.identity import evaluation_settings, weight_checksums
+from ademvl.identity import evaluation_settings, weight_checksums, without_places
 from ademvl.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
@@ -74,11 +74,12 @@ class TaskPredictions:
         self._run_dir = run_dir
         self._task = task
         self._tokenizer = tokenizer
+        weights = weight_checksums(run.backbones)
         self.header: dict[str, object] = {
             "adapter_sha256": adapter_checksum(run_dir / "adapter"),
             "data": dict(task.data),
-            "weights": weight_checksums(run.backbones),
-            "settings": evaluation_settings(run, task=task.name),
+            "weights": weights,
+            "settings": without_places(evaluation_settings(run, task=task.name), weights),
             "version": RESULT_VERSIONS["evaluate"],
         }
         check_settings(run_dir / "adapter", run)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ademvl.data.choices import choice_named, first_capital
 from ademvl.data.scienceqa import SPLITS, Problem, load_scienceqa
-from ademvl.evaluation.scienceqa import choice_named, first_capital, score_scienceqa
+from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.files import read_json, write_json
 from ademvl.golden.checks import Check
 

@@ -16,11 +16,11 @@ from ademvl.errors import SettingsError, ToolError, WeightsError
 from ademvl.llm.meta_format import load_meta_llama
 from ademvl.llm.quantized import quantization_name, quantization_options
 from ademvl.llm.source import LlmSource, find_llm
+from ademvl.precision import DTYPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SAMPLES_PER_TENSOR = 4096
 # Models that change the logits behind their output layer, by the setting that says so and the
 # value that changes nothing.

@@ -12,6 +12,7 @@ from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.data.captions import extract_caption
+from ademvl.data.choices import NO_ANSWER
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.data.examples import Example
 from ademvl.data.images import load_pixels, preprocessing_for
@@ -27,13 +28,13 @@ from ademvl.data.prompts import (
 from ademvl.data.scienceqa import Problem
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
-from ademvl.evaluation.scienceqa import NO_ANSWER, answer_batch
+from ademvl.evaluation.scienceqa import answer_batch
 from ademvl.evaluation.task import tokenize_prompts
-from ademvl.llm.loading import DTYPES
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model import VisionLanguageModel, build_model
+from ademvl.precision import DTYPES, autocast
 from ademvl.prediction.requests import Request
-from ademvl.prediction.trained import TrainedAdapter
+from ademvl.trained_adapter import TrainedAdapter
 from ademvl.visual_source import NoImages, VisualSource, online_pixels
 
 if TYPE_CHECKING:
@@ -98,11 +99,9 @@ class Predictor:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Open a block in which the model computes as in an evaluation."""
-        precision = self.run.backbones.precision
-        autocast = torch.autocast(
-            self.model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-        )
-        with fast_cpu(self.model.device), torch.inference_mode(), autocast:
+        device = self.model.device
+        casting = autocast(device, self.run.backbones.precision)
+        with fast_cpu(device), torch.inference_mode(), casting:
             yield
 
     def _choose(self, requests: Sequence[Request]) -> list[Answer]:

@@ -106,15 +106,10 @@ def _read_item(
     """Return what the list file says of an item, and what is drawn of it."""
     import torch
 
-    from ademvl.llm.loading import DTYPES
+    from ademvl.precision import autocast
 
-    precision = run.backbones.precision
     row, record = item.row, dict(item.record)
-    # As in evaluation: a language model in half precision computes under autocast.
-    autocast = torch.autocast(
-        model.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-    )
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(model.device, run.backbones.precision):
         if run.task == "scienceqa":
             tokens = words_of_question(tokenizer, row)
         else:

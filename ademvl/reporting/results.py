@@ -17,12 +17,13 @@ from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.failures import Failure, read_failure
 from ademvl.files import read_json
-from ademvl.training.identity import (
+from ademvl.identity import (
     data_checksums,
     evaluation_settings,
     identity_sha256,
     recorded_identity,
     training_settings,
+    without_places,
 )
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.training.metrics import MetricsRow, read_metrics
@@ -254,8 +255,7 @@ def _state(
     """
     if not header and not (run_dir / "metrics.csv").is_file():
         return "not run"
-    begun_with = training_settings(read_run(run_dir))
-    if begun_with != training_settings(settings) or _has_other_columns(run_dir / "metrics.csv"):
+    if _was_begun_with_others(run_dir, settings) or _has_other_columns(run_dir / "metrics.csv"):
         return "stale"
     identity = recorded_identity(settings, provenance.get("checksums") or {})
     if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
@@ -265,10 +265,18 @@ def _state(
     adapter = _read_object(owner / "adapter" / "adapter.json").get("sha256")
     if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
         return "unfinished"
+    asked = without_places(evaluation_settings(settings), header.get("weights") or {})
     is_current = header.get("version") == RESULT_VERSIONS["evaluate"] and (
-        header.get("settings") == evaluation_settings(settings)
+        header.get("settings") == asked
     )
     return "finished" if is_current else "stale"
+
+
+def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:
+    """Tell whether a training of other settings is or was at work; run.yaml may be deleted."""
+    if not (run_dir / "run.yaml").is_file():
+        return False
+    return training_settings(read_run(run_dir)) != training_settings(settings)
 
 
 def _has_other_columns(metrics: Path) -> bool:

@@ -12,6 +12,7 @@ from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.model import VisionLanguageModel
+from ademvl.precision import autocast
 from ademvl.randomness import derive_seed
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome
@@ -22,11 +23,6 @@ from ademvl.training.order import StepPlan
 from ademvl.training.processes import ALONE, Processes
 from ademvl.training.schedule import lr_at
 from ademvl.visual_source import VisualSource
-
-AUTOCAST_DTYPES: Mapping[Precision, torch.dtype] = {
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 
 
 class _MicroBatch(NamedTuple):
@@ -86,7 +82,7 @@ class Trainer:
         self._rows = rows
         self._visual_source = visual_source
         self._device = next(iter(parameters.values())).device
-        self._autocast_dtype = AUTOCAST_DTYPES.get(precision)
+        self._precision = precision
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
         # A process may have to unscale before it has scaled a loss of its own: where the fusion is
         # off, a share of questions without images has nothing to learn from.
@@ -171,7 +167,7 @@ class Trainer:
         losses, scored = [], []
         for batch, item_weights in micro_batches:
             visual = self._visual_source.for_batch(batch, epoch=epoch)
-            with self._autocast():
+            with autocast(self._device, self._precision):
                 logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)
             loss = per_token @ item_weights.to(self._device)[row_numbers]
@@ -229,13 +225,6 @@ class Trainer:
             ids = (self._rows[item].item_id for item in items)
             what, concerned = "loss", [item_id for item_id in ids if item_id in found]
         self.guard.note_not_finite(step + 1, what, concerned)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self._device.type,
-            dtype=self._autocast_dtype,
-            enabled=self._autocast_dtype is not None,
-        )
 
 
 def _num_scored(row: TokenizedExample) -> int:

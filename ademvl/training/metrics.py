@@ -11,7 +11,7 @@ from typing import Any
 
 from ademvl.errors import DataError
 from ademvl.files import write_text
-from ademvl.reporting.provenance import peak_gpu_memory_mib, peak_memory_mib
+from ademvl.provenance import peak_gpu_memory_mib, peak_memory_mib
 from ademvl.training.guard import Outcome
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.reporting.provenance import Usage, write_provenance
-from ademvl.training.identity import identity_sha256
+from ademvl.identity import identity_sha256
+from ademvl.provenance import Usage, write_provenance
 
 if TYPE_CHECKING:
     from ademvl.training.run_files import RunFiles

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import read_run
 from ademvl.devices import compute_device
+from ademvl.identity import training_identity
 from ademvl.locks import lock_file
 from ademvl.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.planning.fit import check_fits, memory_rows
 from ademvl.planning.free_memory import free_memory
-from ademvl.reporting.provenance import UsageMeter
-from ademvl.training.identity import training_identity
+from ademvl.provenance import UsageMeter
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined

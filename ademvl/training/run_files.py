@@ -8,7 +8,7 @@ from typing import Any
 
 from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum
 from ademvl.errors import WeightsError
-from ademvl.training.identity import identity_sha256
+from ademvl.identity import identity_sha256
 
 
 @dataclass(frozen=True)

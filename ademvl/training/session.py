@@ -16,9 +16,9 @@ from ademvl.adapter_file import save_adapter
 from ademvl.config.run import RunSettings
 from ademvl.cpu_kernels import fast_cpu
 from ademvl.errors import TrainingError
-from ademvl.reporting.provenance import Usage, UsageMeter, write_provenance
+from ademvl.identity import identity_sha256
+from ademvl.provenance import Usage, UsageMeter, write_provenance
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
-from ademvl.training.identity import identity_sha256
 from ademvl.training.interruption import Interruption
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import MetricsLog, StepResult

@@ -13,7 +13,7 @@ from ademvl.evaluation.comparison_text import render
 from ademvl.evaluation.paired import PAIRED_WITH_SEEDS, mcnemar
 from ademvl.evaluation.statistics import wilson_interval
 from ademvl.files import dump_json
-from ademvl.training.identity import data_checksums
+from ademvl.identity import data_checksums
 from tests.tiny import make_run, make_scienceqa, write_run
 
 NUM_TEST = 12

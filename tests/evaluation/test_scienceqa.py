@@ -7,18 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ademvl.data.choices import NO_ANSWER, choice_lettered, choice_named, first_capital
 from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError
-from ademvl.evaluation.scienceqa import (
-    COLUMNS,
-    NO_ANSWER,
-    answer_batch,
-    choice_lettered,
-    choice_named,
-    first_capital,
-    letter_ids,
-    score_scienceqa,
-)
+from ademvl.evaluation.scienceqa import COLUMNS, answer_batch, letter_ids, score_scienceqa
 from ademvl.golden.scoring import check_scoring
 
 PROBLEM = Problem(

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from ademvl.cli import main
+from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import load_problems
 from ademvl.errors import AdemvlError, DataError, SettingsError
-from ademvl.evaluation.scienceqa import NO_ANSWER
 from ademvl.evaluation.scienceqa_files import (
     choice_in_text,
     read_predictions,

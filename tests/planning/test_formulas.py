@@ -7,11 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.parameter_counts import count_parameters
 from ademvl.planning.flops import evaluation_flops, training_flops
-from ademvl.planning.measure import TensorMemory
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
-from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.trained import trained_parameters
+from ademvl.probing.measure import TensorMemory
+from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.training.loss import token_losses
 
 LLM = LlmShape(width=96, ffn_width=256, layers=3, heads=6, kv_heads=6, head_dim=16, vocabulary=300)

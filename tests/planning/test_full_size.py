@@ -7,11 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.planning.flops import training_flops
-from ademvl.planning.measure import TensorMemory, values_unknown
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
-from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import known_models, vision_shape
 from ademvl.planning.trained import trained_parameters
+from ademvl.probing.measure import TensorMemory, values_unknown
+from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.training.loss import token_losses
 
 # Dropout draws from generators, which `meta` has not.

@@ -9,7 +9,7 @@ from typing import Any
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study, load_study, read_run, run_to_json, write_settings
 from ademvl.evaluation.statistics import wilson_interval
-from ademvl.training.identity import (
+from ademvl.identity import (
     data_checksums,
     evaluation_settings,
     identity_sha256,

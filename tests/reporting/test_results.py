@@ -11,8 +11,8 @@ from ademvl.config.study import load_study, read_run, run_to_json, write_setting
 from ademvl.errors import DataError, TrainingError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
 from ademvl.failures import noted_failure
+from ademvl.identity import evaluation_settings
 from ademvl.reporting.results import read_results
-from ademvl.training.identity import evaluation_settings
 from ademvl.versions import RESULT_VERSIONS
 from tests.reporting.synthetic import (
     SyntheticStudy,

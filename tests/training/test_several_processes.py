@@ -11,8 +11,8 @@ import pytest
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import TrainingError
-from ademvl.reporting.provenance import UsageMeter
-from ademvl.training.identity import training_identity
+from ademvl.identity import training_identity
+from ademvl.provenance import UsageMeter
 from ademvl.training.interruption import Interruption
 from ademvl.training.metrics import read_metrics
 from ademvl.training.processes import Processes

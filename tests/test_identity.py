@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.errors import DataError
-from ademvl.training.identity import identity_sha256, training_identity
+from ademvl.identity import identity_sha256, training_identity
 
 
 @pytest.fixture
@@ -48,6 +49,15 @@ def test_places_and_run_time_matters_do_not_count(
     run: RunSettings, change: dict[str, object]
 ) -> None:
     assert _sha256(dataclasses.replace(run, **change)) == _sha256(run)
+
+
+def test_weights_may_be_moved(run: RunSettings, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run.backbones.llm, moved)
+    backbones = dataclasses.replace(run.backbones, llm=str(moved))
+    assert _sha256(dataclasses.replace(run, backbones=backbones)) == _sha256(run)
+    by_name = dataclasses.replace(run.backbones, tower="ViT-L-14")
+    assert _sha256(dataclasses.replace(run, backbones=by_name)) != _sha256(run)
 
 
 def test_augmentation_counts_where_images_are_augmented_only(run: RunSettings) -> None:

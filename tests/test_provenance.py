@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.reporting import provenance
-from ademvl.reporting.provenance import (
+from ademvl.provenance import (
     Usage,
     UsageMeter,
     checksum_file,
     sources_sha256,
     write_provenance,
 )
+from ademvl.reporting import provenance
 
 
 def _write(path: Path, **details: object) -> dict[str, object]:

@@ -211,7 +211,7 @@ def _build_trainer(
     passes: Sequence[Sequence[Row]],
     device: "torch.device",
 ) -> "Trainer":
-    from ademvl.planning.random_model import build_random_model, random_example
+    from ademvl.probing.random_model import build_random_model, random_example
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
     from ademvl.training.order import StepPlan
@@ -254,7 +254,7 @@ class _RandomImages:
         self._sizes = sizes
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> "Tensor | None":
-        from ademvl.planning.random_model import random_images
+        from ademvl.probing.random_model import random_images
 
         return random_images(self._sizes, sum(image is not None for image in batch.images))
 

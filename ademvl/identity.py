@@ -17,7 +17,7 @@ from ademvl.config.schema import to_plain
 from ademvl.config.study import run_to_plain
 from ademvl.errors import DataError
 from ademvl.files import dump_json
-from ademvl.reporting.provenance import checksum_file, checksum_files
+from ademvl.provenance import checksum_file, checksum_files
 from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {
@@ -118,10 +118,26 @@ def _identity(
 ) -> dict[str, Any]:
     return {
         "version": RESULT_VERSIONS["train"],
-        "settings": training_settings(run),
+        "settings": without_places(training_settings(run), weights),
         "data": data,
         "weights": weights,
     }
+
+
+def without_places(settings: dict[str, Any], weights: Mapping[str, str]) -> dict[str, Any]:
+    """Leave out where weights lie, as their checksums say what they are.
+
+    Args:
+        settings: with `backbones`.
+        weights: as `weight_checksums` gives them.
+    """
+    known = {name.partition("/")[0] for name, text in weights.items() if text.startswith("sha256:")}
+    backbones = {
+        key: value
+        for key, value in settings["backbones"].items()
+        if key not in known or value == "mini"
+    }
+    return settings | {"backbones": backbones}
 
 
 def _released_checksum(run: RunSettings) -> dict[str, str]:

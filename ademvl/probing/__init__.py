@@ -1,0 +1,1 @@
+"""Measurements of machine and model: real steps with random weights of a run's shapes."""
