@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ademvl import provenance
 from ademvl.provenance import (
     Usage,
     UsageMeter,
@@ -15,7 +16,6 @@ from ademvl.provenance import (
     sources_sha256,
     write_provenance,
 )
-from ademvl.reporting import provenance
 
 
 def _write(path: Path, **details: object) -> dict[str, object]:

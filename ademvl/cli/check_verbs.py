@@ -14,7 +14,7 @@ def add_verbs(verbs: Verbs) -> None:
     params.add_argument("--study", type=Path, help="count a study's runs, not the paper's models")
     verify = add_verb(verbs, "verify", _verify, "Recompute golden tensors of the reference.")
     verify.add_argument("what", choices=["golden"], help="what is recomputed")
-    _add_folder(verify, Path("../shared/golden"), "golden files")
+    verify.add_argument("folder", type=Path, help="of the golden files")
     cache = add_verb(verbs, "cache", _cache, "List, verify or clean the feature cache.")
     cache.add_argument(
         "action",
@@ -22,19 +22,19 @@ def add_verbs(verbs: Verbs) -> None:
         help="ls: what is kept, and its size; verify: compare checksums, exit code 1 for damage; "
         "gc: remove leftovers of killed jobs and damaged shards",
     )
-    _add_folder(cache, Path("results/shared/features"), "the cache")
+    cache.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("results/shared/features"),
+        help="of the cache (default: %(default)s)",
+    )
     cache.add_argument(
         "--unused-days",
         type=at_least(0, float),
         help="gc: also remove what was not used so long",
     )
     cache.add_argument("--dry-run", action="store_true", help="gc: only say what would be removed")
-
-
-def _add_folder(verb: argparse.ArgumentParser, default: Path, what: str) -> None:
-    verb.add_argument(
-        "folder", type=Path, nargs="?", default=default, help=f"of {what} (default: %(default)s)"
-    )
 
 
 def _params(options: argparse.Namespace) -> int:

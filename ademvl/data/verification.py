@@ -19,7 +19,7 @@ from ademvl.data.image_checks import check_image_files
 from ademvl.data.inspection import Inspection, inspect_task
 from ademvl.data.layout import MANIFEST_FILE
 from ademvl.data.quarantine import write_quarantine
-from ademvl.errors import MAX_LISTED, DataError, SettingsError
+from ademvl.errors import MAX_LISTED, DataError
 from ademvl.files import read_json, sha256_file, write_json
 
 SAMPLE_SEED = 0
@@ -50,11 +50,6 @@ class VerificationChoices:
     damaged: Damaged | None = None
     threads: int | None = None
     progress: bool = True
-
-    def __post_init__(self) -> None:
-        for name, value in (("--quick", self.quick), ("--threads", self.threads)):
-            if value is not None and value < 1:
-                raise SettingsError(f"{name}: {value}, expected at least 1")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Effect:
         difference: run minus base, on the same items; None where it is not known yet.
         state: why not, such as `not run`.
         value, base_value: of the main score, mean over common seeds.
+        seed_differences: run minus base, of each common seed.
         same_fraction: of predictions that are the same in run and base.
     """
 
@@ -43,6 +44,7 @@ class Effect:
     state: str = ""
     value: float = 0.0
     base_value: float = 0.0
+    seed_differences: tuple[float, ...] = ()
     same_fraction: float = 0.0
 
     @property
@@ -106,6 +108,7 @@ def _compared(effect: Effect, run: ItemScores, base: ItemScores, seed: int) -> E
         difference=difference,
         value=float(np.mean([run.score(name) for name in seeds])),
         base_value=float(np.mean([base.score(name) for name in seeds])),
+        seed_differences=tuple(run.score(name) - base.score(name) for name in seeds),
         same_fraction=_same_fraction(run, base, seeds),
     )
 

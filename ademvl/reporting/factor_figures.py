@@ -186,3 +186,6 @@ def _draw_effect(axis: "Axes", effect: Effect, place: float) -> None:
         markersize=5,
         zorder=2,
     )
+    if len(effect.seed_differences) > 1:
+        by_seed = [100 * difference for difference in effect.seed_differences]
+        axis.plot(by_seed, [place] * len(by_seed), "|", color="black", markersize=7, zorder=3)

@@ -337,7 +337,6 @@ def test_command_reports_and_sets_the_exit_code(copy, capsys):
     [
         ([], "name either the folder of a data set or --study FILE"),
         (["nowhere"], "nowhere/manifest.json: cannot be read"),
-        (["nowhere", "--quick", "0"], "--quick: 0, expected at least 1"),
     ],
 )
 def test_wrong_call_is_a_users_error(capsys, arguments, said):

@@ -7,10 +7,10 @@ import torch
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.study import load_study
-from ademvl.planning import probe
 from ademvl.planning.free_memory import FreeMemory
 from ademvl.planning.rows import Row
 from ademvl.planning.workload import workload_of
+from ademvl.probing import probe
 from ademvl.probing.probe import Rate, probe_run
 from tests.conftest import PROJECT_ROOT
 from tests.tiny import make_run

@@ -120,7 +120,8 @@ def test_part_and_file_placed_by_hand_are_seen(tmp_path: Path) -> None:
 
 def test_rules_wait_for_what_they_read(tmp_path: Path) -> None:
     keys = {"datasets": SCIENCEQA, "runs": RUN, "backbones": {"llama_7b": {}}}
-    study = study_of(tmp_path, **keys, defaults={"backbones": {"llm": "llama_7b"}})
+    defaults = {"backbones": {"llm": "llama_7b"}, "features": {"mode": "cached"}}
+    study = study_of(tmp_path, **keys, defaults=defaults)
     plan = WorkflowPlan(study)
     scienceqa = [
         f"{tmp_path}/downloads/scienceqa/complete.json",
@@ -130,6 +131,7 @@ def test_rules_wait_for_what_they_read(tmp_path: Path) -> None:
 
     class Wildcards:
         run, seed, dataset, source = "run", 0, "real", "scienceqa"
+        features = Path(plan.features()[0]).stem
 
     assert plan.downloads() == [*scienceqa, llama]
     assert plan.dataset_downloads(Wildcards) == scienceqa
