@@ -81,8 +81,8 @@ rule all:
 rule data:
     """Data sets in their layout, verified; weights, and what else the study fetches."""
     input:
-        plan.downloads(),
-        plan.converted(),
+        plan.sources.downloads(),
+        plan.sources.converted(),
         plan.data_ready(),
 
 

@@ -9,9 +9,8 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ademvl.config.includes import read_yaml
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
@@ -27,10 +26,8 @@ from ademvl.locks import FileLock, try_lock_file
 from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.start_checks import check_start
+from ademvl.study_sources import StudySources
 from ademvl.versions import RESULT_VERSIONS
-
-if TYPE_CHECKING:
-    from ademvl.data.acquisition.plan import SourcePlan
 
 _WORKFLOW_LOCK = ".workflow.lock"
 
@@ -40,6 +37,7 @@ class WorkflowPlan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self.sources = StudySources(study)
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
         self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
@@ -57,7 +55,7 @@ class WorkflowPlan:
             for path in files:
                 read_yaml(Path(path))
             plan = cls(load_study(config))
-            plan.downloads()  # names of sources and copies of weights are checked here
+            plan.sources.downloads()  # names of sources and copies of weights are checked here
             plan.check_reported()
             return plan
         except AdemvlError as error:
@@ -95,7 +93,7 @@ class WorkflowPlan:
         jobs = list(jobs)
         made = {str(path) for job in jobs for path in job.output}
         read = {str(path) for job in jobs for path in job.input} - made
-        check_start(self.study, list(self._sources.values()), read=read, made=made)
+        check_start(self.study, self.sources.plans(), read=read, made=made)
 
     @property
     def started(self) -> str:
@@ -151,96 +149,15 @@ class WorkflowPlan:
         name = "manifest" if is_made_here else "verified"
         return f"{self.shared}/data/{dataset}/{name}.json"
 
-    @cached_property
-    def _sources(self) -> dict[str, "SourcePlan"]:
-        """What the study fetches, by name; the registry is read only where it may be needed."""
-        settings = self.study.settings
-        is_local = all(d.source == "easy_vqa" for d in settings.datasets.values())
-        has_released = any(run.adapter == RELEASED for run in self.study.runs)
-        extra = settings.downloads.extra_sources
-        if is_local and not settings.backbones and not extra and not has_released:
-            return {}
-        from ademvl.data.acquisition.plan import plan_sources
-
-        return {plan.name: plan for plan in plan_sources(self.study)}
-
-    def downloads(self, wildcards: Any = None) -> list[str]:
-        """Markers of all sources that the study fetches: downloaded, and unpacked."""
-        return [marker for name in self._sources for marker in self._markers(name)]
-
-    def _markers(self, name: str) -> list[str]:
-        source = self._sources.get(name)
-        if source is None:
-            return []
-        unpacked = [str(source.unpacked_marker)] if source.archives else []
-        return [str(source.marker), *unpacked]
-
-    def dataset_downloads(self, wildcards: Any) -> list[str]:
-        """Markers of the sources that a data set is laid out from.
-
-        A copy in place of a source may lack what others bring: instructions are about the images of
-        COCO, which may be downloaded all the same.
-        """
-        dataset = self.study.settings.datasets[wildcards.dataset]
-        source = dataset.source
-        names = [] if dataset.existing else [source]
-        if source == "lavin_instruct" and not dataset.coco:
-            names.append("coco_caption")
-        return [marker for name in names for marker in self._markers(name)]
-
     def run_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that a run loads; none where they are shipped or exist already."""
         run = self.run(wildcards)
-        return self._markers_of_paths(run.backbones.llm, run.backbones.tower_weights)
+        return self.sources.of_paths(run.backbones.llm, run.backbones.tower_weights)
 
     def feature_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that encode a feature report's images."""
         run = self._feature_run(wildcards)
-        return self._markers_of_paths(run.backbones.tower_weights)
-
-    def _markers_of_paths(self, *paths: str) -> list[str]:
-        """Markers of the folders of downloaded or converted files in which these paths lie."""
-        used = [Path(path) for path in paths if path]
-        fetched = [
-            marker
-            for name, source in self._sources.items()
-            if any(path.is_relative_to(source.downloads_dir) for path in used)
-            or any(path.is_relative_to(source.unpacked_dir) for path in used)
-            for marker in self._markers(name)
-        ]
-        return fetched + [marker for marker in self.converted() if Path(marker).parent in used]
-
-    def converted(self, wildcards: Any = None) -> list[str]:
-        """Markers of all weights that are converted from the layout of Meta's releases."""
-        return [
-            self._converted_marker(name)
-            for name, weights in self.study.settings.backbones.items()
-            if weights.is_meta
-        ]
-
-    def _converted_marker(self, name: str) -> str:
-        return f"{self.shared}/converted/{name}/conversion.json"
-
-    def converted_dir(self, wildcards: Any) -> str:
-        """Folder of converted weights."""
-        return f"{self.shared}/converted/{wildcards.backbone}"
-
-    def meta_folder(self, wildcards: Any) -> str:
-        """Folder of Meta's release that is converted."""
-        return self.study.settings.backbones[wildcards.backbone].existing
-
-    def source_json(self, wildcards: Any) -> str:
-        """Return what a source's bytes depend on: a job reruns exactly when that changes."""
-        source = self._sources[wildcards.source].source
-        files = [
-            [file.name, file.bytes, file.md5, file.sha256, file.git_blob] for file in source.files
-        ]
-        hub = [source.hub.repository, source.hub.revision, *source.hub.patterns]
-        return json.dumps({"files": files, "hub": hub if source.hub.repository else []})
-
-    def archives_json(self, wildcards: Any) -> str:
-        """Return which archives of a source are unpacked, and where."""
-        return json.dumps(dict(self._sources[wildcards.source].archives))
+        return self.sources.of_paths(run.backbones.tower_weights)
 
     def run_data(self, wildcards: Any) -> list[str]:
         """Files that say of the data sets that a run reads that they can be used."""
@@ -288,7 +205,7 @@ class WorkflowPlan:
         """What a run's adapter is made from without training: another run's, or a released one."""
         run = self.run(wildcards)
         if run.adapter == RELEASED:
-            return self._markers_of_paths(run.released_from) or [run.released_from]
+            return self.sources.of_paths(run.released_from) or [run.released_from]
         if run.adapter == TRAINED:
             return []
         return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]

@@ -125,10 +125,10 @@ def test_runs_on_a_release_of_meta_wait_for_its_conversion(golden_dir: Path) -> 
     raw["backbones"]["llama_7b"] = {"existing": folder}
     plan = WorkflowPlan(load_study(raw))
     marker = "results/shared/converted/llama_7b/conversion.json"
-    assert plan.converted() == [marker]
+    assert plan.sources.converted() == [marker]
     assert plan.run(wildcards("scienceqa_7b")).backbones.llm == str(Path(marker).parent)
     assert marker in plan.run_backbones(wildcards("scienceqa_7b"))
-    assert plan.meta_folder(SimpleNamespace(backbone="llama_7b")) == folder
+    assert plan.sources.meta_folder(SimpleNamespace(backbone="llama_7b")) == folder
 
 
 def test_a_model_inside_an_archive_is_loaded_from_where_that_is_unpacked() -> None:
@@ -151,7 +151,7 @@ def test_instructions_wait_for_images_that_are_downloaded() -> None:
         }
         runs = {"captions": {"task": "coco_caption", "dataset": "coco"}}
         plan = WorkflowPlan(load_study({"study": "s", "datasets": datasets, "runs": runs}))
-        markers = plan.dataset_downloads(SimpleNamespace(dataset="lavin"))
+        markers = plan.sources.of_dataset(SimpleNamespace(dataset="lavin"))
         return [Path(marker).parent.name for marker in markers]
 
     assert waits_for() == ["lavin_instruct", "coco_caption", "coco_caption"]

@@ -61,7 +61,7 @@ def row_named(table: str, name: str) -> ReportedRow:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_study_loads_and_its_sources_and_targets_are_known(path: Path) -> None:
     plan = WorkflowPlan(load_study(path))
-    assert plan.downloads() is not None
+    assert plan.sources.downloads() is not None
     assert len(plan.scores()) == len(plan.study.runs)
 
 

@@ -6,7 +6,7 @@ Studies share them: `update` keeps Snakemake from removing what another workflow
 
 rule dataset:
     input:
-        plan.dataset_downloads,
+        plan.sources.of_dataset,
     output:
         update("<shared>/data/{dataset}/manifest.json"),
     log:

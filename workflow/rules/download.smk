@@ -28,7 +28,7 @@ rule download:
         runtime=1440,
         gpu=0,
     params:
-        source=plan.source_json,
+        source=plan.sources.source_json,
         version=plan.versions["download"],
     shell:
         "ademvl data fetch --study {input.study} --source {wildcards.source}"
@@ -54,7 +54,7 @@ rule unpack:
         runtime=480,
         gpu=0,
     params:
-        archives=plan.archives_json,
+        archives=plan.sources.archives_json,
         version=plan.versions["unpack"],
     shell:
         "ademvl data fetch --study {input.study} --source {wildcards.source} 2> {log}"

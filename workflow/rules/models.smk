@@ -24,8 +24,8 @@ rule convert_backbone:
         runtime=120,
         gpu=0,
     params:
-        folder=plan.meta_folder,
-        output=plan.converted_dir,
+        folder=plan.sources.meta_folder,
+        output=plan.sources.converted_dir,
         version=plan.versions["convert"],
     shell:
         "ademvl backbones convert {params.folder:q} --output {params.output:q}"

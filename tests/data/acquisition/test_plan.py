@@ -57,7 +57,7 @@ def test_paper_study_loads_what_it_fetches() -> None:
 
 def test_mini_study_fetches_nothing_and_is_written_as_before() -> None:
     study = load_study(PROJECT_ROOT / "config.yaml")
-    assert WorkflowPlan(study).downloads() == []
+    assert WorkflowPlan(study).sources.downloads() == []
     assert "downloads" not in study_to_json(study)
     assert 'backbones": {}' not in study_to_json(study)
     assert render_plan(study, plan_sources(study)) == "mini: nothing to fetch\n"
@@ -133,12 +133,12 @@ def test_rules_wait_for_what_they_read(tmp_path: Path) -> None:
         run, seed, dataset, source = "run", 0, "real", "scienceqa"
         features = Path(plan.features()[0]).stem
 
-    assert plan.downloads() == [*scienceqa, llama]
-    assert plan.dataset_downloads(Wildcards) == scienceqa
+    assert plan.sources.downloads() == [*scienceqa, llama]
+    assert plan.sources.of_dataset(Wildcards) == scienceqa
     assert plan.run_backbones(Wildcards) == [llama]
     assert plan.feature_backbones(Wildcards) == []
-    assert "problems.json" in plan.source_json(Wildcards)
-    assert "train.zip" in plan.archives_json(Wildcards)
+    assert "problems.json" in plan.sources.source_json(Wildcards)
+    assert "train.zip" in plan.sources.archives_json(Wildcards)
 
 
 def test_plan_of_the_paper_takes_under_two_seconds_without_network(tmp_path: Path) -> None:
