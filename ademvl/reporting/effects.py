@@ -12,7 +12,7 @@ import numpy as np
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
 from ademvl.errors import AdemvlError
-from ademvl.evaluation.effects import ItemScores, common_seeds, paired_effect, read_item_scores
+from ademvl.evaluation.item_scores import ItemScores, common_seeds, paired_effect, read_item_scores
 from ademvl.evaluation.paired import Difference
 from ademvl.randomness import derive_seed
 from ademvl.reporting.results import RunResult, StudyResults
