@@ -16,7 +16,7 @@ RESULT_VERSIONS = {
     "train": 3,
     "evaluate": 1,
     "tables": 5,
-    "figures": 3,
+    "figures": 4,
     "fusion_maps": 3,
     "bundle": 2,
     "report": 4,

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from ademvl.evaluation.captions import CIDER_INTERVAL, METRICS, caption_item_sums, corpus_scores
-from ademvl.evaluation.comparison_inputs import Side, read_side, refuse_other_items
+from ademvl.evaluation.comparison_inputs import (
+    Side,
+    have_same_adapters,
+    read_side,
+    refuse_other_items,
+)
 from ademvl.evaluation.paired import (
     MCNEMAR,
     POWER,
@@ -122,6 +127,7 @@ def _measure_answers(sides: Sequence[Side], *, seed: int) -> _Measured:
         for s in sides
     ]  # (seeds, n) each
     scores, differences = {}, {}
+    same_adapters = have_same_adapters(*sides)
     for column, belongs in COLUMNS.items():
         members = np.array([belongs(problem) for problem in problems])
         if not members.any():
@@ -133,7 +139,11 @@ def _measure_answers(sides: Sequence[Side], *, seed: int) -> _Measured:
         scores[column] = (estimates[0], estimates[1])
         chosen = [run[:, members].astype(np.float64)[:, :, None] for run in correct]
         (differences[column],) = paired_differences(
-            list(chosen[0]), list(chosen[1]), partial(_mean, n=int(members.sum())), seed=seed
+            list(chosen[0]),
+            list(chosen[1]),
+            partial(_mean, n=int(members.sum())),
+            seed=seed,
+            same_adapters=same_adapters,
         )
     tests = []
     if len(correct[0]) == len(correct[1]):
@@ -168,7 +178,8 @@ def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
     combined = [
         {name: _over_seeds([found[name] for found in run]) for name in METRICS} for run in by_side
     ]
-    found = paired_differences(sums[0], sums[1], statistic, seed=seed)
+    same_adapters = have_same_adapters(*sides)
+    found = paired_differences(sums[0], sums[1], statistic, seed=seed, same_adapters=same_adapters)
     return (
         {name: (combined[0][name], combined[1][name]) for name in METRICS},
         dict(zip(METRICS, found, strict=True)),

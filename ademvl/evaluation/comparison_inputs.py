@@ -7,7 +7,7 @@ together with the data set they belong to.
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Side:
         label: run or file, for the output.
         task: what was predicted.
         sources: file of each seed's predictions.
+        adapters: checksum of each seed's adapter; none for a JSON file.
         predictions: for each seed a choice index or a caption, by item id.
         problems: ScienceQA only: the questions, in data set order.
         references: captions only: reference captions by image id.
@@ -40,6 +41,7 @@ class Side:
     label: str
     task: Task
     sources: tuple[Path, ...]
+    adapters: tuple[str, ...] = ()
     predictions: tuple[Mapping[str, Any], ...]
     problems: tuple[Problem, ...] = ()
     references: Mapping[int, tuple[str, ...]]
@@ -98,10 +100,9 @@ def read_seeds(
             f"{first.study}/{first.name}: answers to MME are not compared here; `ademvl diff` "
             "compares them between two results folders or bundles"
         )
-    for source in sources:
-        _refuse_other_data(source, root)
+    adapters = tuple(_checked_adapter(source, root) for source in sources)
     key = "caption" if first.task == "coco_caption" else "predicted_index"
-    return _side(
+    side = _side(
         label=f"{first.study}/{first.name}",
         task=first.task,
         sources=sources,
@@ -109,6 +110,7 @@ def read_seeds(
         root=root,
         split=split,
     )
+    return replace(side, adapters=adapters)
 
 
 def refuse_other_items(first: Side, second: Side) -> None:
@@ -132,6 +134,11 @@ def refuse_other_items(first: Side, second: Side) -> None:
         headline = f"{first.label} and {second.label} were not asked the same"
         remedy = "Compare runs on the same split of the same data."
         raise DataError(list_findings(headline, findings, remedy))
+
+
+def have_same_adapters(first: Side, second: Side) -> bool:
+    """Tell whether both sides are evaluations of the same adapters, seed by seed."""
+    return first.adapters == second.adapters and any(first.adapters)
 
 
 def _contents(side: Side) -> dict[str, object]:
@@ -182,14 +189,15 @@ def _refuse_mixed(path: Path, runs: Sequence[RunSettings]) -> None:
         )
 
 
-def _refuse_other_data(source: Path, root: Path) -> None:
-    """Compare the data set with the one that the predictions were made from."""
+def _checked_adapter(source: Path, root: Path) -> str:
+    """Return the adapter's checksum, after comparing the data set with that of the predictions."""
     header = source.with_suffix(".header.json")
     if not source.is_file():
         raise DataError(f"{source}: no finished predictions. {_REMEDY}")
     recorded = read_json(header, remedy=_REMEDY)
     if not isinstance(recorded, dict) or recorded.get("data") != data_checksums(root):
         raise DataError(f"{source}: predicted from other data than {root} holds now. {_REMEDY}")
+    return str(recorded.get("adapter_sha256", ""))
 
 
 def _read_lines(path: Path, key: str) -> dict[str, Any]:

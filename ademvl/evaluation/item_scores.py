@@ -91,4 +91,7 @@ def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference
     """
     seeds = common_seeds(run, base)
     first, second = ([side.values[name] for name in seeds] for side in (run, base))
-    return paired_differences(first, second, run.statistic, seed=seed)[run.place]
+    ours, theirs = (dict(zip(s.values, s.side.adapters, strict=True)) for s in (run, base))
+    same_adapters = all(ours[name] and ours[name] == theirs[name] for name in seeds)
+    found = paired_differences(first, second, run.statistic, seed=seed, same_adapters=same_adapters)
+    return found[run.place]

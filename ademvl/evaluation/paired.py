@@ -22,6 +22,7 @@ POWER = 0.8
 MCNEMAR = "McNemar's test, mid-p (Fagerland et al. 2013); exact binomial beside it"
 PAIRED_BOOTSTRAP = f"paired percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
 PAIRED_WITH_SEEDS = f"{PAIRED_BOOTSTRAP}, combined with the spread of both runs' seeds (MOVER, t)"
+PAIRED_SEEDS = f"{PAIRED_BOOTSTRAP}, combined with the spread of their difference (MOVER, t)"
 _MAX_SEEDS = 1000
 
 
@@ -92,19 +93,22 @@ def paired_differences(
     statistic: Callable[[Floats], Floats],
     *,
     seed: int,
+    same_adapters: bool = False,
 ) -> list[Difference]:
     """Compare two runs of one or several seeds on the same items.
 
     The items are resampled, the same for all seeds of both runs. Where both runs have several
     seeds their spread is a second level: its variance of the mean is added, with Student's t and
     Satterthwaite's degrees of freedom. Seeds are not resampled: with the two to five that there
-    are, a bootstrap of them is far too narrow.
+    are, a bootstrap of them is far too narrow. Where both runs ask the same adapters, chance in
+    training is common to both, and the spread is that of the difference.
 
     Args:
         first: for each seed (n, k), one row an item.
         second: the same of the other run, the same items in the same order.
         statistic: see `bootstrap_interval`: column sums (rows, k) to m scores, (rows, m).
         seed: of the resamples.
+        same_adapters: the runs' seeds are, in this order, evaluations of the same adapters.
 
     Returns:
         One difference for each of the m scores.
@@ -131,13 +135,19 @@ def paired_differences(
             items=(float(low[column]), float(high[column])),
             scores=(scores[: runs[0], column], scores[runs[0] :, column]),
             n=len(stacked),
+            same_adapters=same_adapters,
         )
         for column in range(len(values))
     ]
 
 
 def _combine(
-    *, value: float, items: tuple[float, float], scores: tuple[Floats, Floats], n: int
+    *,
+    value: float,
+    items: tuple[float, float],
+    scores: tuple[Floats, Floats],
+    n: int,
+    same_adapters: bool,
 ) -> Difference:
     """Add the seeds' spread to the interval from the items, where both runs have several."""
     from scipy.stats import norm
@@ -147,11 +157,13 @@ def _combine(
     method = PAIRED_BOOTSTRAP
     item_error = (high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2)))
     if None not in spreads:
-        method = PAIRED_WITH_SEEDS
-        parts = [
-            (spread or 0.0) ** 2 / len(run) for spread, run in zip(spreads, scores, strict=True)
-        ]
-        variance, degrees = sum(parts), _welch_degrees(parts, [len(run) for run in scores])
+        if same_adapters:
+            method, counts = PAIRED_SEEDS, [len(scores[0])]
+            parts = [float((scores[0] - scores[1]).var(ddof=1)) / counts[0]]
+        else:
+            method, counts = PAIRED_WITH_SEEDS, [len(run) for run in scores]
+            parts = [(s or 0.0) ** 2 / count for s, count in zip(spreads, counts, strict=True)]
+        variance, degrees = sum(parts), _welch_degrees(parts, counts)
         low = value - combined_half_width(value - low, variance, degrees=degrees)
         high = value + combined_half_width(high - value, variance, degrees=degrees)
     return Difference(

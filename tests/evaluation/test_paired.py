@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm, ttest_ind
+from scipy.stats import norm, ttest_ind, ttest_rel
 
 from ademvl.evaluation.paired import (
     PAIRED_BOOTSTRAP,
+    PAIRED_SEEDS,
     PAIRED_WITH_SEEDS,
     Difference,
     mcnemar,
@@ -116,6 +117,18 @@ def test_seeds_alone_give_welchs_interval():
     assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
     assert found.method == PAIRED_WITH_SEEDS
     assert found.num_seeds == (3, 4)
+
+
+def test_chance_that_both_evaluations_of_an_adapter_share_does_not_count():
+    """All items of a seed alike: nothing is left but the spread of the difference (t-test)."""
+    scores = ([0.90, 0.82, 0.97], [0.85, 0.78, 0.93])
+    runs = [[np.full((20, 1), score) for score in run] for run in scores]
+    (found,) = paired_differences(*runs, _means(20), seed=0, same_adapters=True)
+    expected = ttest_rel(*scores).confidence_interval()
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
+    assert found.method == PAIRED_SEEDS
+    (none,) = paired_differences(runs[0], runs[0], _means(20), seed=0, same_adapters=True)
+    assert (none.ci_low, none.ci_high) == (0.0, 0.0)
 
 
 def test_one_seed_of_either_run_leaves_the_spread_unknown():
