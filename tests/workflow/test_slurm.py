@@ -60,7 +60,7 @@ def write_profile(folder: Path, name: str = "slurm", **set_resources: dict[str, 
     raw = yaml.safe_load((PROFILES / name / "config.yaml").read_text("utf-8"))
     raw["slurm-init-seconds-before-status-checks"] = 4
     raw["latency-wait"] = 20
-    raw["default-resources"]["slurm_account"] = "nobody"
+    raw["default-resources"] = {"slurm_account": "nobody"}
     for rule, resources in set_resources.items():
         raw["set-resources"][rule] = raw["set-resources"].get(rule, {}) | resources
     folder.mkdir()
