@@ -1,6 +1,7 @@
 """Evaluation: predictions of every question or image, and their scores with intervals.
 
-As in training, outputs stay until the verb itself finds that they are of something else.
+What a killed job goes on from lies beside the predictions, undeclared; so do the headers that say what
+these were made from. Outputs are not flagged `update`: Snakemake would put old ones back beside them.
 """
 
 
@@ -13,8 +14,8 @@ rule evaluate_run:
         weights="<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors",
         adapter="<results>/runs/{run}/seed{seed}/adapter/adapter.json",
     output:
-        predictions=update("<results>/runs/{run}/seed{seed}/predictions/{task}.jsonl"),
-        scores=update("<results>/runs/{run}/seed{seed}/scores/{task}.json"),
+        predictions="<results>/runs/{run}/seed{seed}/predictions/{task}.jsonl",
+        scores="<results>/runs/{run}/seed{seed}/scores/{task}.json",
     log:
         "<results>/logs/evaluate_run/{run}_seed{seed}_{task}.log",
     benchmark:
