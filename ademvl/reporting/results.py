@@ -9,30 +9,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.study import Study, read_run
+from ademvl.config.run import RunSettings
+from ademvl.config.study import Study
 from ademvl.errors import DataError
 from ademvl.evaluation.statistics import Estimate, combine_seeds
 from ademvl.failures import Failure, read_failure
-from ademvl.files import read_json
-from ademvl.identity import (
-    data_checksums,
-    evaluation_settings,
-    identity_sha256,
-    recorded_identity,
-    training_settings,
-    without_places,
-)
-from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.identity import data_checksums
+from ademvl.reporting.run_state import REMEDY, State, read_object, state_of
 from ademvl.training.metrics import MetricsRow, read_metrics
-from ademvl.versions import RESULT_VERSIONS
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
-_REMEDY = "Delete the file and run the same command again."
 
-State = Literal["finished", "failed", "stale", "unfinished", "not run"]
 GAPS: tuple[State, ...] = ("failed", "stale", "unfinished", "not run")
 """States without scores; the first that a run's seeds have is the run's."""
 
@@ -218,12 +207,12 @@ def _marked(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
 def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
-    raw, provenance = _read_object(scores_path), _read_object(provenance_path)
+    raw, provenance = read_object(scores_path), read_object(provenance_path)
     header = _part(raw, "header", scores_path)
     for key in ("checksums", "hardware", "usage"):
         _part(provenance, key, provenance_path)
     failure = read_failure(run_dir)
-    state = "failed" if failure else _state(run_dir, settings, header, provenance)
+    state = "failed" if failure else state_of(run_dir, settings, header, provenance)
     if state != "finished":
         raw = {}
     return SeedResult(
@@ -239,70 +228,12 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     )
 
 
-def _state(
-    run_dir: Path,
-    settings: RunSettings,
-    header: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> State:
-    """Tell what the files say, without regard to failures.
-
-    Args:
-        run_dir: folder of the run and seed.
-        settings: that the study has now.
-        header: of the scores; empty where there are none.
-        provenance: of the training; empty while it is at work.
-    """
-    if not header and not (run_dir / "metrics.csv").is_file():
-        return "not run"
-    if _was_begun_with_others(run_dir, settings) or _has_other_columns(run_dir / "metrics.csv"):
-        return "stale"
-    identity = recorded_identity(settings, provenance.get("checksums") or {})
-    if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
-        return "stale"
-    is_taken = settings.adapter not in (TRAINED, RELEASED)
-    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
-    adapter = _read_object(owner / "adapter" / "adapter.json").get("sha256")
-    if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
-        return "unfinished"
-    asked = without_places(evaluation_settings(settings), header.get("weights") or {})
-    is_current = header.get("version") == RESULT_VERSIONS["evaluate"] and (
-        header.get("settings") == asked
-    )
-    return "finished" if is_current else "stale"
-
-
-def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:
-    """Tell whether a training of other settings is or was at work; run.yaml may be deleted."""
-    if not (run_dir / "run.yaml").is_file():
-        return False
-    return training_settings(read_run(run_dir)) != training_settings(settings)
-
-
-def _has_other_columns(metrics: Path) -> bool:
-    """Tell whether a training of another version, with other columns, is or was at work."""
-    if not metrics.is_file():
-        return False
-    with metrics.open(encoding="utf-8", errors="replace") as stream:
-        return stream.readline().rstrip("\r\n") != ",".join(METRICS_COLUMNS)
-
-
-def _read_object(path: Path) -> Mapping[str, Any]:
-    """Read a file of one JSON object; empty where there is none."""
-    if not path.is_file():
-        return {}
-    raw = read_json(path, remedy=_REMEDY)
-    if not isinstance(raw, dict):
-        raise DataError(f"{path}: expected an object, found {type(raw).__name__}. {_REMEDY}")
-    return raw
-
-
 def _part(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
     """Return an object in a file's content; empty where it is null or absent."""
     found = raw.get(key)
     if not isinstance(found, dict | None):
         kind = type(found).__name__
-        raise DataError(f"{path}: {key}: expected an object, found {kind}. {_REMEDY}")
+        raise DataError(f"{path}: {key}: expected an object, found {kind}. {REMEDY}")
     return found or {}
 
 
@@ -310,7 +241,7 @@ def _number(raw: Mapping[str, Any], key: str, path: Path) -> Any:
     """Return a finite number in a file's content; None where it is null or absent."""
     found = raw.get(key)
     if found is not None and not (isinstance(found, int | float) and math.isfinite(found)):
-        raise DataError(f"{path}: {key}: expected a number, found {found!r}. {_REMEDY}")
+        raise DataError(f"{path}: {key}: expected a number, found {found!r}. {REMEDY}")
     return found
 
 
@@ -332,7 +263,7 @@ def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estima
             method = str(entry["method"])
             yield str(column), Estimate(**keywords, n=int(entry["n"]), method=method)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: column {column} is malformed ({error}). {_REMEDY}") from error
+            raise DataError(f"{path}: column {column} is malformed ({error}). {REMEDY}") from error
 
 
 def _mme_columns(sums: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Whether the scores in a run's folder are those of the study's settings, and complete."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.study import read_run
+from ademvl.errors import DataError
+from ademvl.files import read_json
+from ademvl.identity import (
+    evaluation_settings,
+    identity_sha256,
+    recorded_identity,
+    training_settings,
+    without_places,
+)
+from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.versions import RESULT_VERSIONS
+
+REMEDY = "Delete the file and run the same command again."
+
+State = Literal["finished", "failed", "stale", "unfinished", "not run"]
+
+
+def state_of(
+    run_dir: Path,
+    settings: RunSettings,
+    header: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> State:
+    """Tell what the files say, without regard to failures.
+
+    Args:
+        run_dir: folder of the run and seed.
+        settings: that the study has now.
+        header: of the scores; empty where there are none.
+        provenance: of the training; empty while it is at work.
+    """
+    if not header and not (run_dir / "metrics.csv").is_file():
+        return "not run"
+    if _was_begun_with_others(run_dir, settings) or _has_other_columns(run_dir / "metrics.csv"):
+        return "stale"
+    identity = recorded_identity(settings, provenance.get("checksums") or {})
+    if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
+        return "stale"
+    is_taken = settings.adapter not in (TRAINED, RELEASED)
+    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
+    adapter = read_object(owner / "adapter" / "adapter.json").get("sha256")
+    if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
+        return "unfinished"
+    asked = without_places(evaluation_settings(settings), header.get("weights") or {})
+    is_current = header.get("version") == RESULT_VERSIONS["evaluate"] and (
+        header.get("settings") == asked
+    )
+    return "finished" if is_current else "stale"
+
+
+def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:
+    """Tell whether a training of other settings is or was at work; run.yaml may be deleted."""
+    if not (run_dir / "run.yaml").is_file():
+        return False
+    return training_settings(read_run(run_dir)) != training_settings(settings)
+
+
+def _has_other_columns(metrics: Path) -> bool:
+    """Tell whether a training of another version, with other columns, is or was at work."""
+    if not metrics.is_file():
+        return False
+    with metrics.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\r\n") != ",".join(METRICS_COLUMNS)
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """Read a file of one JSON object; empty where there is none."""
+    if not path.is_file():
+        return {}
+    raw = read_json(path, remedy=REMEDY)
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected an object, found {type(raw).__name__}. {REMEDY}")
+    return raw
