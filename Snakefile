@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from ademvl.cluster.start import check_workflow
-from ademvl.config.study import write_settings
+from ademvl.config.settings_files import write_settings
 from ademvl.workflow import WorkflowPlan
 
 min_version("9.10")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ademvl.config.inheritance import differences
 from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
 from ademvl.config.schema import all_plain, build, check, schema_of
-from ademvl.config.study import run_to_plain
+from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError, WeightsError, list_findings
 from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.loading import fingerprint_llm

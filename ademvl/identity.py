@@ -14,7 +14,7 @@ from typing import Any
 import ademvl
 from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
 from ademvl.config.schema import to_plain
-from ademvl.config.study import run_to_plain
+from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError
 from ademvl.files import dump_json
 from ademvl.provenance import checksum_file, checksum_files

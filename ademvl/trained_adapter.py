@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ademvl.adapter_file import DESCRIPTION_FILE, check_settings, trained_settings
 from ademvl.config.run import RunSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.errors import WeightsError
 
 _REMEDY = "Name a run's directory or an adapter folder, as `ademvl train` makes them."

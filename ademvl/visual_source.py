@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ademvl.config.run import RunSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.files import write_json
 

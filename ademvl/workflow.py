@@ -14,7 +14,8 @@ from typing import Any
 
 from ademvl.config.includes import read_yaml
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.study import Study, load_study, run_to_json, study_to_json
+from ademvl.config.settings_files import run_to_json, study_to_json
+from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError
 from ademvl.identity import (
     evaluation_settings,

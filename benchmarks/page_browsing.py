@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ademvl.config.study import Study, load_study, run_to_json, write_settings
+from ademvl.config.settings_files import run_to_json, write_settings
+from ademvl.config.study import Study, load_study
 from ademvl.data.karpathy import write_references
 from ademvl.data.scienceqa import GRADES, SUBJECTS, load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa

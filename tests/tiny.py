@@ -14,7 +14,7 @@ from PIL import Image
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
-from ademvl.config.study import run_to_json
+from ademvl.config.settings_files import run_to_json
 
 TOWER = "tiny-vit"
 _COLORS = ("red", "green", "blue", "gray")
@@ -289,7 +289,7 @@ def train_in_child(run_dir: Path, environ: Mapping[str, str]) -> None:
     import os
     import sys
 
-    from ademvl.config.study import read_run
+    from ademvl.config.settings_files import read_run
     from ademvl.training.launch import train
 
     os.environ.update(environ)

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from ademvl.config.run import RunSettings
-from ademvl.config.study import Study, load_study, study_to_json
+from ademvl.config.settings_files import study_to_json
+from ademvl.config.study import Study, load_study
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.files import dump_json, read_json
 from ademvl.identity import data_checksums

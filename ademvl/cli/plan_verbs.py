@@ -65,7 +65,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _write_settings(study: "Study") -> None:
-    from ademvl.config.study import run_to_json, study_to_json, write_settings
+    from ademvl.config.settings_files import run_to_json, study_to_json, write_settings
 
     write_settings(study.results_dir / "study.yaml", study_to_json(study))
     for run in study.runs:

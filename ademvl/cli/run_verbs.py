@@ -66,7 +66,7 @@ def _features(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ademvl.config.study import read_run
+    from ademvl.config.settings_files import read_run
     from ademvl.planning.cpu_time import warn_of_cpu
     from ademvl.training.launch import train
     from ademvl.training.place import find_place

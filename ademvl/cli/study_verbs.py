@@ -28,7 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    from ademvl.config.study import write_settings
+    from ademvl.config.settings_files import write_settings
 
     write_settings(options.output, options.json)
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings, Task
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import Problem, load_scienceqa

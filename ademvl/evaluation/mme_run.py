@@ -46,7 +46,7 @@ def answer_benchmark(
     Raises:
         SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
     """
-    from ademvl.config.study import read_run
+    from ademvl.config.settings_files import read_run
     from ademvl.llm.tokenizer import load_llm_tokenizer
     from ademvl.locks import lock_file
 

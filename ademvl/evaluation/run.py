@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.schema import to_plain
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.data.captions import extract_caption, load_caption_images
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.examples import caption_evaluation_examples, scienceqa_evaluation_examples

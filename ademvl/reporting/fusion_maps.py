@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ademvl.config.run import RunSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.data.folders import folder_built_aside
 from ademvl.errors import SettingsError
 from ademvl.files import write_json

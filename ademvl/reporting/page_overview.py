@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ademvl.config.study import read_run, run_to_plain
+from ademvl.config.settings_files import read_run, run_to_plain
 from ademvl.errors import AdemvlError
 from ademvl.evaluation.statistics import Estimate
 from ademvl.reporting.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS

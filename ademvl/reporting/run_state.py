@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError
 from ademvl.files import read_json
 from ademvl.identity import (

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ademvl.config.study import Study, load_study, run_to_plain
+from ademvl.config.settings_files import run_to_plain
+from ademvl.config.study import Study, load_study
 from ademvl.reporting.results import RunResult, StudyResults
 
 PAPER_STUDY = Path(__file__).parents[2] / "workflow" / "studies" / "paper-7b.yaml"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ademvl.config.run import TRAINED
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.devices import usable_gpus
 from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.devices import compute_device
 from ademvl.identity import training_identity
 from ademvl.locks import lock_file

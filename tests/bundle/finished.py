@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.study import load_study, read_run, run_to_json, study_to_json, write_settings
+from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
+from ademvl.config.study import load_study
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.files import write_json

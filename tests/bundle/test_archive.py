@@ -14,7 +14,7 @@ from ademvl.bundle.collection import Extras, refuse_other_data
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
 from ademvl.config.run import FeatureSettings, RunSettings
-from ademvl.config.study import study_to_json, write_settings
+from ademvl.config.settings_files import study_to_json, write_settings
 from ademvl.data.karpathy import write_references
 from ademvl.data.mme import load_benchmark
 from ademvl.errors import DataError, SettingsError

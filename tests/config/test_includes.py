@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ademvl.config.study import load_study, study_to_json
+from ademvl.config.settings_files import study_to_json
+from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 
 COMMON = {"defaults": {"dataset": "questions"}, "datasets": {"questions": {"source": "scienceqa"}}}

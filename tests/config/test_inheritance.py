@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ademvl.config.study import load_study, run_to_plain
+from ademvl.config.settings_files import run_to_plain
+from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 
 

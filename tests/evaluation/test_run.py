@@ -10,7 +10,7 @@ from ademvl.adapter_file import save_adapter
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog

@@ -12,7 +12,7 @@ from ademvl.adapter_file import save_adapter
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.evaluation.run import evaluate_run
 from ademvl.model import build_model
 from ademvl.prediction import answering

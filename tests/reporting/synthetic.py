@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
-from ademvl.config.study import Study, load_study, read_run, run_to_json, write_settings
+from ademvl.config.settings_files import read_run, run_to_json, write_settings
+from ademvl.config.study import Study, load_study
 from ademvl.evaluation.statistics import wilson_interval
 from ademvl.identity import (
     data_checksums,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ademvl.config.run import PromptSettings
-from ademvl.config.study import read_run
+from ademvl.config.settings_files import read_run
 from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ademvl.config.study import load_study, read_run, run_to_json, write_settings
+from ademvl.config.settings_files import read_run, run_to_json, write_settings
+from ademvl.config.study import load_study
 from ademvl.errors import DataError, TrainingError
 from ademvl.evaluation.statistics import SEEDS_AND_ITEMS
 from ademvl.failures import noted_failure

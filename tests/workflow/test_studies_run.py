@@ -12,7 +12,8 @@ import pytest
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.study import Study, load_study, run_to_json, write_settings
+from ademvl.config.settings_files import run_to_json, write_settings
+from ademvl.config.study import Study, load_study
 from ademvl.evaluation.run import evaluate_run
 from ademvl.training.run import train_run
 from tests import tiny

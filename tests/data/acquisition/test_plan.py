@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.study import load_study, study_to_json
+from ademvl.config.settings_files import study_to_json
+from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources, plan_sources, render_plan
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError

@@ -1,0 +1,68 @@
+"""Resolved settings as files: of a study (study.yaml) and of each run (run.yaml)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ademvl.config.downloads import DownloadSettings
+from ademvl.config.includes import read_yaml
+from ademvl.config.run import TRAINED, RunSettings
+from ademvl.config.schema import all_plain, build, check, schema_of, to_plain
+from ademvl.config.study import Study, StudySettings
+from ademvl.files import parse_json, write_text
+
+
+def run_to_plain(run: RunSettings) -> dict[str, Any]:
+    """Return a run's settings as nested dicts and lists, without `augmentation` where it is idle.
+
+    So runs that it does not concern have the same settings, and results, as before it existed.
+    """
+    plain = to_plain(run)
+    if not run.could_augment:
+        del plain["features"]["augmentation"]
+    return plain
+
+
+def run_to_json(run: RunSettings) -> str:
+    """Render a run's settings as one line of JSON, the same for the same settings."""
+    return json.dumps(run_to_plain(run))
+
+
+def study_to_json(study: Study) -> str:
+    """Render a study's settings as one line of JSON, the same for the same settings."""
+    plain = to_plain(study.settings)
+    for name, template in study.settings.runs.items():
+        if template.adapter != TRAINED:  # read again, it inherits what is not written
+            plain["runs"][name] = all_plain(template)
+    for run in plain["runs"].values():
+        if not run["reported"]:
+            del run["reported"]
+    datasets = {name: dataset.to_plain() for name, dataset in study.settings.datasets.items()}
+    if study.settings.downloads == DownloadSettings():
+        del plain["downloads"]
+    if not study.settings.backbones:
+        del plain["backbones"]
+    del plain["gpus"]  # of the machine at hand, not of the study
+    return json.dumps({**plain, "datasets": datasets, "defaults": {}})
+
+
+def write_settings(path: Path, settings_json: str) -> None:
+    """Write a study's or run's JSON settings as YAML, after checking them."""
+    raw = parse_json(settings_json, place="settings", remedy="The workflow passes them as JSON.")
+    is_study = isinstance(raw, Mapping) and "runs" in raw
+    settings_class = StudySettings if is_study else RunSettings
+    build(settings_class, check(raw, schema_of(settings_class), source=str(path)))
+    write_text(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
+
+
+def read_run(run_dir: Path) -> RunSettings:
+    """Read the resolved settings of a run from <run_dir>/run.yaml.
+
+    Raises:
+        SettingsError: missing or malformed file, or wrong settings.
+    """
+    path = run_dir / "run.yaml"
+    return build(RunSettings, check(read_yaml(path), schema_of(RunSettings), source=str(path)))
