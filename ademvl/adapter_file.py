@@ -10,8 +10,8 @@ from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
 from ademvl.config.schema import all_plain, build, check, schema_of
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError, WeightsError, list_findings
-from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.loading import fingerprint_llm
+from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

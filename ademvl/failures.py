@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PureWindowsPath
 
 from ademvl.errors import AdemvlError, DataError
-from ademvl.files import read_json, write_json
+from ademvl.storage.files import read_json, write_json
 
 FAILURE_FILE = "failure.json"
 _REMEDY = "Delete the file and run the same command again."

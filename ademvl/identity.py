@@ -16,8 +16,8 @@ from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError
-from ademvl.files import dump_json
-from ademvl.provenance import checksum_file, checksum_files
+from ademvl.storage.checksums import checksum_file, checksum_files
+from ademvl.storage.files import dump_json
 from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {

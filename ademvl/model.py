@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
-from ademvl.cpu_kernels import present_arithmetic
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
-from ademvl.devices import compute_device
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.fusion.adapter import AdemAdapter, VisualPrompt
 from ademvl.fusion.adem import keep_mask, visual_scores
 from ademvl.fusion.attach import FusionContext, attach, decoder_layers
 from ademvl.llm.loading import load_llm
+from ademvl.machine.cpu_kernels import present_arithmetic
+from ademvl.machine.devices import compute_device
 from ademvl.randomness import derive_seed
 from ademvl.vision.tower import VisionTower, load_tower, tower_shape
 
@@ -415,7 +415,7 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
 
     Args:
         run: its settings.
-        device: of all parts; None for the one that `ademvl.devices` chooses.
+        device: of all parts; None for the one that `ademvl.machine.devices` chooses.
 
     Raises:
         SettingsError: the settings do not fit the models.

@@ -104,7 +104,7 @@ def _whole_memory(device: "torch.device") -> int:
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     import psutil
 
-    from ademvl.planning.free_memory import free_host_memory
+    from ademvl.machine.free_memory import free_host_memory
 
     return free_host_memory().bytes + int(psutil.Process().memory_info().rss)
 
@@ -116,6 +116,6 @@ def _in_use(device: "torch.device") -> str:
 
         peak, total = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
         return f"{peak / 2**30:.1f} of {total / 2**30:.1f} GiB in use"
-    from ademvl.provenance import peak_memory_mib
+    from ademvl.machine.usage import peak_memory_mib
 
     return f"{peak_memory_mib() / 1024:.1f} GiB in use"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 if TYPE_CHECKING:
     from ademvl.data.acquisition.plan import SourcePlan

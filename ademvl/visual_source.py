@@ -18,7 +18,7 @@ from torch import Tensor
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.files import write_json
+from ademvl.storage.files import write_json
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

@@ -23,10 +23,10 @@ from ademvl.identity import (
     identity_sha256,
     training_settings,
 )
-from ademvl.locks import FileLock, try_lock_file
 from ademvl.reporting.figures import figures_of
 from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.start_checks import check_start
+from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.study_sources import StudySources
 from ademvl.versions import RESULT_VERSIONS
 

@@ -36,9 +36,11 @@ import torch
 from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings
-from ademvl.cpu_kernels import fast_cpu
-from ademvl.files import write_json
 from ademvl.llm.loading import load_llm
+from ademvl.machine.cpu_kernels import fast_cpu
+from ademvl.machine.hardware import hardware
+from ademvl.machine.precision import DTYPES
+from ademvl.machine.usage import peak_memory_mib
 from ademvl.model import VisionLanguageModel
 from ademvl.out_of_memory import is_out_of_memory
 from ademvl.planning.devices import gpu_by_name, present_gpu
@@ -47,14 +49,14 @@ from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters
-from ademvl.precision import DTYPES
 from ademvl.probing.random_model import (
     random_example,
     random_images,
     random_llama,
     random_tower,
 )
-from ademvl.provenance import hardware, package_versions, peak_memory_mib
+from ademvl.provenance import package_versions
+from ademvl.storage.files import write_json
 from ademvl.training.loop import Trainer
 from ademvl.training.optimizer import build_optimizer
 from ademvl.training.order import StepPlan

@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 from scipy.stats import t
 
-from ademvl.evaluation.simulation import SimulatedStudy, simulate_verdicts
+from ademvl.statistics.simulation import SimulatedStudy, simulate_verdicts
 
 SPREADS = (0.0035, 0.01)
 SEEDS = (1, 2, 3, 5, 10)

@@ -41,8 +41,8 @@ from ademvl.backbones.mini_clip_model import (
     open_clip_config,
 )
 from ademvl.backbones.mini_clip_scores import evaluate_mini_clip
-from ademvl.files import atomic_path, sha256_file, write_json
 from ademvl.randomness import derive_seed
+from ademvl.storage.files import atomic_path, sha256_file, write_json
 
 __all__ = [
     "MINI_CLIP_DIR",

@@ -17,7 +17,7 @@ from ademvl.data.image_files import open_rgb
 from ademvl.data.images import CLIP_MEAN_STD, IMAGENET_MEAN_STD
 from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES
 from ademvl.errors import DataError
-from ademvl.files import read_json, sha256_file
+from ademvl.storage.files import read_json, sha256_file
 
 CLASSES = tuple((color, shape) for color in COLORS for shape in SHAPES)
 NORMALIZATIONS = {"imagenet": IMAGENET_MEAN_STD, "clip": CLIP_MEAN_STD}

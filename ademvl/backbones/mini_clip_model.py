@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ademvl.backbones.mini_clip_data import WordTokenizer, vocabulary
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.files import read_json, sha256_file
+from ademvl.storage.files import read_json, sha256_file
 
 CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE = "config.json", "model.safetensors", "RECIPE.json"
 MINI_CLIP_DIR = Path(__file__).parent / "weights" / "mini_clip"

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ademvl.backbones.mini_llm_text import Row, RowMaker, read_wordings, train_tokenizer
-from ademvl.files import sha256_file, write_bytes, write_json
 from ademvl.randomness import derive_seed
+from ademvl.storage.files import sha256_file, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from ademvl.bundle.collection import Collection, Extras, collect
 from ademvl.bundle.crate import CRATE_FILE, crate_metadata
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError, list_findings
-from ademvl.files import atomic_path, dump_json
+from ademvl.storage.files import atomic_path, dump_json
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 import ademvl
 from ademvl.bundle.collection import Collection
-from ademvl.files import dump_json
+from ademvl.storage.files import dump_json
 
 CRATE_FILE = "ro-crate-metadata.json"
 _PROFILE = "https://w3id.org/ro/crate/1.1"

@@ -10,9 +10,9 @@ import numpy as np
 from ademvl.bundle.records import SeedRecord
 from ademvl.errors import ToolError
 from ademvl.evaluation.mme import parse_answer
-from ademvl.evaluation.paired import Difference, McNemar, mcnemar, paired_differences
-from ademvl.evaluation.statistics import Floats
 from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import Floats
+from ademvl.statistics.paired import Difference, McNemar, mcnemar, paired_differences
 
 _CAPTION_SCORE = "CIDEr"
 

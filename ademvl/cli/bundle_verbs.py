@@ -50,7 +50,7 @@ def _diff(options: argparse.Namespace) -> int:
     from ademvl.bundle.difference import compare_results
     from ademvl.bundle.difference_text import render, to_json
     from ademvl.bundle.records import Results
-    from ademvl.files import dump_json
+    from ademvl.storage.files import dump_json
 
     first, second = (
         Results(str(path), open_results(path)) for path in (options.first, options.second)

@@ -109,7 +109,7 @@ def _convert(options: argparse.Namespace) -> int:
 def _dataset_of(text: str | None) -> "DatasetSettings":
     from ademvl.config.dataset import DatasetSettings, check_sources
     from ademvl.config.schema import build, check, schema_of
-    from ademvl.files import parse_json
+    from ademvl.storage.files import parse_json
 
     source = "settings of the data set"
     given = parse_json(text or "", place=source, remedy="'{}' takes the defaults.")
@@ -122,7 +122,7 @@ def _verify(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
     from ademvl.data.layout import MANIFEST_FILE
     from ademvl.data.verification import VerificationChoices, verify_dataset
-    from ademvl.files import dump_json
+    from ademvl.storage.files import dump_json
 
     if (options.folder is None) == (options.study is None):
         raise SettingsError("name either the folder of a data set or --study FILE")

@@ -36,11 +36,11 @@ def add_verbs(verbs: Verbs) -> None:
 def _plan(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
     from ademvl.errors import SettingsError
-    from ademvl.files import dump_json
     from ademvl.planning.devices import gpu_by_name, present_gpu
     from ademvl.planning.render import render_plan
     from ademvl.planning.schedule import UTILIZATION
     from ademvl.planning.study_plan import Target, plan_study, to_plain
+    from ademvl.storage.files import dump_json
 
     if options.probe and options.gpu:
         raise SettingsError("--probe measures this machine, --gpu names another one; give one")

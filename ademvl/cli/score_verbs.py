@@ -139,7 +139,7 @@ def _finish(
     scores: Mapping[str, Any], to_table: Callable[[Mapping[str, Any]], str], output: Path | None
 ) -> int:
     """Write and print scores; 1 where something that was asked for was not run."""
-    from ademvl.files import write_json
+    from ademvl.storage.files import write_json
 
     if output:
         write_json(output, scores)

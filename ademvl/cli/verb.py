@@ -79,7 +79,7 @@ def add_gpu_options(verb: argparse.ArgumentParser) -> None:
 def gpus_of(options: argparse.Namespace) -> AbstractContextManager[tuple[str, ...]]:
     """Return a context in which this process has the GPUs that its options ask for."""
     from ademvl.config.gpu_limit import parse_gpu_limit
-    from ademvl.gpus import reserved_gpus
+    from ademvl.machine.gpus import reserved_gpus
 
     limit = parse_gpu_limit(options.gpu_limit)
     return reserved_gpus(options.gpus, limit=limit, job=run_dir_of(options.run))

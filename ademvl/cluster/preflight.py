@@ -13,7 +13,7 @@ from pathlib import Path
 from ademvl.cluster.profile import Profile, pairs
 from ademvl.cluster.slurm import ask_slurm, slurm_problems
 from ademvl.errors import ToolError
-from ademvl.gpus import visible_gpus
+from ademvl.machine.gpus import visible_gpus
 
 _BUILT_IN = ("local", "dryrun", "touch")
 _EXTRAS = {"slurm": "cluster", "cluster-generic": "cluster"}

@@ -12,7 +12,7 @@ from ademvl.config.includes import read_yaml
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.schema import all_plain, build, check, schema_of, to_plain
 from ademvl.config.study import Study, StudySettings
-from ademvl.files import parse_json, write_text
+from ademvl.storage.files import parse_json, write_text
 
 
 def run_to_plain(run: RunSettings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
 from ademvl.errors import DataError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 OFFICIAL_IMAGES = {"train2014": 82_783, "val2014": 40_504}
 """Images of COCO 2014, from its download page."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ademvl.errors import DataError, ToolError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 QuestionType = Literal["color", "shape", "yes_no"]
 SourceSplit = Literal["train", "test"]

@@ -14,7 +14,7 @@ from typing import Any
 from ademvl.data.places import ExportParts
 from ademvl.data.scienceqa import SPLITS, read_object
 from ademvl.errors import DataError, ToolError, list_findings
-from ademvl.files import write_bytes, write_json
+from ademvl.storage.files import write_bytes, write_json
 
 _FIELDS = (
     *("question", "choices", "answer", "hint", "task", "grade"),

@@ -14,7 +14,7 @@ from typing import Any
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
 from ademvl.errors import DataError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 INSTRUCTION_FILE = "all_data.json"
 TEXT_ONLY_THOUSANDS = 52

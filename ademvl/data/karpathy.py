@@ -7,7 +7,7 @@ from typing import Any
 
 from ademvl.data.captions import karpathy_file, last_number
 from ademvl.errors import DataError
-from ademvl.files import read_json, write_json
+from ademvl.storage.files import read_json, write_json
 
 _REMEDY = "Download the file again."
 _SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}

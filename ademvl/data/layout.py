@@ -13,7 +13,6 @@ from typing import Any
 from ademvl.config.dataset import DatasetSettings, Source
 from ademvl.data.captions import karpathy_file
 from ademvl.data.findings import VERIFICATION_FILES
-from ademvl.data.folders import folder_built_aside
 from ademvl.data.hub_export import convert_export
 from ademvl.data.inspection import inspect_task
 from ademvl.data.karpathy import split_combined, split_officially, write_references
@@ -28,8 +27,9 @@ from ademvl.data.places import (
 )
 from ademvl.data.taking import take_questions
 from ademvl.errors import DataError
-from ademvl.files import sha256_file, write_json
-from ademvl.locks import lock_file
+from ademvl.storage.files import sha256_file, write_json
+from ademvl.storage.folders import folder_built_aside
+from ademvl.storage.locks import lock_file
 
 MANIFEST_FILE = "manifest.json"
 

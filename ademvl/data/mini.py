@@ -26,7 +26,6 @@ from ademvl.data.easy_vqa import (
     question_type,
 )
 from ademvl.data.findings import VERIFICATION_FILES
-from ademvl.data.folders import folder_built_aside
 from ademvl.data.mini_layout import (
     CaptionedImage,
     ImageStore,
@@ -35,8 +34,9 @@ from ademvl.data.mini_layout import (
     write_scienceqa,
 )
 from ademvl.errors import SettingsError
-from ademvl.files import sha256_file, write_json
 from ademvl.randomness import derive_seed
+from ademvl.storage.files import sha256_file, write_json
+from ademvl.storage.folders import folder_built_aside
 
 __all__ = [
     "CAPTION_TEMPLATES",

@@ -17,7 +17,7 @@ from ademvl.data.easy_vqa import (
     is_negated,
     question_type,
 )
-from ademvl.files import write_json
+from ademvl.storage.files import write_json
 
 IMAGE_SIZE = 64
 _TEST_OFFSET = 100_000

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ademvl.errors import DataError, list_findings
-from ademvl.files import write_text
+from ademvl.storage.files import write_text
 
 PERCEPTION: Mapping[str, int] = {
     "existence": 60,

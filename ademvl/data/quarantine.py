@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ademvl.errors import DataError, list_findings
-from ademvl.files import read_json, write_json
+from ademvl.storage.files import read_json, write_json
 
 QUARANTINE_FILE = "quarantine.json"
 

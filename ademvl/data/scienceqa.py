@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
 from ademvl.errors import DataError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 SPLITS = ("train", "val", "test")
 SUBJECTS = ("natural science", "social science", "language science")

@@ -7,8 +7,8 @@ from typing import Any
 
 from ademvl.data.scienceqa import CAPTIONS_FILE, PROBLEMS_FILE, SPLITS_FILE, read_object
 from ademvl.errors import DataError
-from ademvl.files import write_json
 from ademvl.randomness import derive_seed
+from ademvl.storage.files import write_json
 
 
 def take_questions(root: Path, take: Mapping[str, int]) -> dict[str, int]:

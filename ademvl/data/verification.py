@@ -20,7 +20,7 @@ from ademvl.data.inspection import Inspection, inspect_task
 from ademvl.data.layout import MANIFEST_FILE
 from ademvl.data.quarantine import write_quarantine
 from ademvl.errors import MAX_LISTED, DataError
-from ademvl.files import read_json, sha256_file, write_json
+from ademvl.storage.files import read_json, sha256_file, write_json
 
 SAMPLE_SEED = 0
 

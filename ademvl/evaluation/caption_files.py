@@ -19,7 +19,7 @@ from ademvl.evaluation import meteor, ptb, spice
 from ademvl.evaluation.captions import METRICS, OptionalMetric, check_captions, score_captions
 from ademvl.evaluation.java import JavaLimits
 from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
-from ademvl.files import read_json_or_lines
+from ademvl.storage.files import read_json_or_lines
 
 LONG_CAPTION = 1000
 

@@ -16,8 +16,8 @@ from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.evaluation import ptb
 from ademvl.evaluation.java import JavaLimits
 from ademvl.evaluation.ptb import tokenize_sentences
-from ademvl.evaluation.statistics import BOOTSTRAP, Estimate, Floats, bootstrap_interval
 from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import BOOTSTRAP, Estimate, Floats, bootstrap_interval
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 FEW_IMAGES = 100

@@ -18,7 +18,18 @@ from ademvl.evaluation.comparison_inputs import (
     read_side,
     refuse_other_items,
 )
-from ademvl.evaluation.paired import (
+from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
+from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import (
+    BOOTSTRAP,
+    CONFIDENCE,
+    SEEDS_AND_ITEMS,
+    Estimate,
+    Floats,
+    bootstrap_interval,
+    combine_seeds,
+)
+from ademvl.statistics.paired import (
     MCNEMAR,
     POWER,
     Difference,
@@ -28,18 +39,7 @@ from ademvl.evaluation.paired import (
     questions_needed,
     seeds_needed,
 )
-from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
-from ademvl.evaluation.statistics import (
-    BOOTSTRAP,
-    CONFIDENCE,
-    SEEDS_AND_ITEMS,
-    Estimate,
-    Floats,
-    bootstrap_interval,
-    combine_seeds,
-)
-from ademvl.files import write_json
-from ademvl.randomness import derive_seed
+from ademvl.storage.files import write_json
 
 _MAIN = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
 

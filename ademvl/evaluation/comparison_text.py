@@ -1,8 +1,8 @@
 """What `ademvl compare` prints: scores, differences, the test, and what would be needed."""
 
 from ademvl.evaluation.comparison import Comparison, interval_method, needed_numbers
-from ademvl.evaluation.paired import MCNEMAR, POWER
-from ademvl.evaluation.statistics import CONFIDENCE, Estimate
+from ademvl.statistics.intervals import CONFIDENCE, Estimate
+from ademvl.statistics.paired import MCNEMAR, POWER
 
 
 def render(comparison: Comparison) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from ademvl.errors import DataError
 from ademvl.evaluation.captions import METRICS, caption_item_sums, corpus_scores
 from ademvl.evaluation.comparison_inputs import Side, read_seeds, refuse_other_items
-from ademvl.evaluation.paired import Difference, paired_differences
-from ademvl.evaluation.statistics import Floats
+from ademvl.statistics.intervals import Floats
+from ademvl.statistics.paired import Difference, paired_differences
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 
 from ademvl.errors import ToolError
 from ademvl.evaluation.java import JavaLimits, package_file, run_java
-from ademvl.evaluation.statistics import BOOTSTRAP, Estimate, Floats, bootstrap_interval
 from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import BOOTSTRAP, Estimate, Floats, bootstrap_interval
 
 LIMITS = JavaLimits(timeout_seconds=1200.0, max_heap_mib=2048)
 

@@ -14,8 +14,8 @@ import numpy as np
 from ademvl.data.mme import COGNITION, PERCEPTION, TASKS, MmeAnswer, load_answers
 from ademvl.errors import DataError, list_findings
 from ademvl.evaluation.score_table import describe_file, format_table
-from ademvl.evaluation.statistics import CONFIDENCE, NUM_RESAMPLES, Floats, wilson_interval
 from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import CONFIDENCE, NUM_RESAMPLES, Floats, wilson_interval
 
 GROUPS: Mapping[str, Mapping[str, int]] = {"perception": PERCEPTION, "cognition": COGNITION}
 INTERVAL = f"percentile bootstrap over images within tasks, {NUM_RESAMPLES:,} resamples"

@@ -48,7 +48,7 @@ def answer_benchmark(
     """
     from ademvl.config.settings_files import read_run
     from ademvl.llm.tokenizer import load_llm_tokenizer
-    from ademvl.locks import lock_file
+    from ademvl.storage.locks import lock_file
 
     run = read_run(run_dir)
     if max_new_tokens is not None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
-from ademvl.devices import compute_device
 from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.machine.devices import compute_device
+from ademvl.machine.precision import autocast
 from ademvl.out_of_memory import evaluation_advice, explained_out_of_memory
-from ademvl.precision import autocast
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch, TokenizedExample
@@ -47,8 +47,8 @@ def predict_rows(
     import torch
     from tqdm import tqdm
 
-    from ademvl.cpu_kernels import fast_cpu
     from ademvl.data.collate import collate
+    from ademvl.machine.cpu_kernels import fast_cpu
     from ademvl.model import build_model
     from ademvl.visual_source import open_visual_source
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ademvl.errors import DataError, ToolError
-from ademvl.files import read_json, write_json
+from ademvl.storage.files import read_json, write_json
 
 Row = dict[str, object]
 

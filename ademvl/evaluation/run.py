@@ -20,10 +20,10 @@ from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids, score_scienceqa
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
-from ademvl.files import read_json, write_json
 from ademvl.identity import data_checksums
 from ademvl.llm.tokenizer import load_llm_tokenizer
-from ademvl.locks import lock_file
+from ademvl.storage.files import read_json, write_json
+from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

@@ -9,7 +9,7 @@ from ademvl.config.evaluation import AnswerBy
 from ademvl.data.choices import NO_ANSWER, choice_lettered, choice_named
 from ademvl.data.prompts import ANSWER_CUE
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.evaluation.statistics import Estimate, wilson_interval
+from ademvl.statistics.intervals import Estimate, wilson_interval
 
 if TYPE_CHECKING:
     from torch import Tensor

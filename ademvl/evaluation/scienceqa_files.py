@@ -23,7 +23,7 @@ from ademvl.data.scienceqa import Problem, load_problems
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
-from ademvl.files import read_json_or_lines
+from ademvl.storage.files import read_json_or_lines
 
 ID_KEYS = ("question_id", "id", "qid", "pid")
 PREDICTION_KEYS = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ademvl.files import sha256_file
+from ademvl.storage.files import sha256_file
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 
 from ademvl.errors import DataError, ToolError
 from ademvl.evaluation.java import JavaLimits, package_file, run_java
-from ademvl.evaluation.statistics import BOOTSTRAP, Estimate, bootstrap_interval
-from ademvl.files import read_json
 from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import BOOTSTRAP, Estimate, bootstrap_interval
+from ademvl.storage.files import read_json
 
 LIMITS = JavaLimits(timeout_seconds=3600.0, max_heap_mib=8192)
 PARSER_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")

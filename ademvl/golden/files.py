@@ -11,9 +11,9 @@ from torch import Tensor
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
-from ademvl.files import read_json
 from ademvl.fusion.reference_names import from_reference
 from ademvl.model import CLIP_ADAPTERS, VisionLanguageModel
+from ademvl.storage.files import read_json
 from ademvl.vision.tower import VisionTower, load_openai_format
 
 REMEDY = "Copy the golden set again."

@@ -26,8 +26,8 @@ from ademvl.data.tokenizer import (
     load_tokenizer,
 )
 from ademvl.errors import DataError
-from ademvl.files import read_json
 from ademvl.golden.checks import Check
+from ademvl.storage.files import read_json
 
 _REMEDY = "Copy the golden set again."
 _CAPTION_KEYS = {"no_caption": False, "caption": True}

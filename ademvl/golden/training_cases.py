@@ -14,11 +14,11 @@ from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch, RowLayout, TokenizedExample, build_row, collate
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
-from ademvl.files import read_json
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference
 from ademvl.llm.loading import load_llm
 from ademvl.model import VisionLanguageModel
+from ademvl.storage.files import read_json
 from ademvl.training.loss import token_losses
 from ademvl.training.optimizer import build_optimizer, set_lr
 from ademvl.training.schedule import lr_at

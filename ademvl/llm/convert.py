@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer
 from ademvl.errors import DataError, WeightsError, list_findings
-from ademvl.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.llm.source import LlmSource, is_meta_folder
-from ademvl.locks import lock_file
+from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
+from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from torch import Tensor

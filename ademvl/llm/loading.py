@@ -16,7 +16,7 @@ from ademvl.errors import SettingsError, ToolError, WeightsError
 from ademvl.llm.meta_format import load_meta_llama
 from ademvl.llm.quantized import quantization_name, quantization_options
 from ademvl.llm.source import LlmSource, find_llm
-from ademvl.precision import DTYPES
+from ademvl.machine.precision import DTYPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.errors import WeightsError, list_findings
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -62,7 +62,7 @@ def _bitsandbytes_config(backbones: BackboneSettings) -> Any:
         ) from error
     from transformers import BitsAndBytesConfig
 
-    from ademvl.precision import DTYPES
+    from ademvl.machine.precision import DTYPES
 
     if backbones.quantization == "int8":
         logging.getLogger(_NOISY_LOGGER).addFilter(_is_no_cast)

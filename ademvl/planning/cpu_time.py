@@ -12,8 +12,8 @@ from pathlib import Path
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.schema import build, check, schema_of
-from ademvl.devices import usable_gpus, wants_gpu
 from ademvl.errors import AdemvlError
+from ademvl.machine.devices import usable_gpus, wants_gpu
 
 logger = logging.getLogger(__name__)
 

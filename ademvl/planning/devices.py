@@ -78,7 +78,7 @@ def gpu_by_name(name: str) -> Gpu:
 
 def present_gpu() -> Gpu | None:
     """Return what nvidia-smi lists first, if the table has it; None otherwise."""
-    from ademvl.provenance import gpu_names
+    from ademvl.machine.hardware import gpu_names
 
     found = [_plain(name) for name in gpu_names()]
     if not found:

@@ -11,10 +11,10 @@ from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError
 from ademvl.llm.source import find_llm
-from ademvl.planning.free_memory import FreeMemory
+from ademvl.machine.devices import DeviceType
+from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.memory import (
     CUDA_CONTEXT_BYTES,
-    DeviceType,
     Memory,
     MicroBatch,
     ModelSizes,

@@ -9,13 +9,11 @@ weights, they agree within 15 %. What CUDA's own libraries hold is not checked t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import Precision, Quantization
+from ademvl.machine.devices import DeviceType
 from ademvl.planning.shapes import LlmShape, VisionShape
-
-DeviceType = Literal["cpu", "cuda"]
 
 BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 QUANTIZED_BYTES: Mapping[Quantization, float] = {

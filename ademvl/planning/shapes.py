@@ -16,8 +16,8 @@ import yaml
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
-from ademvl.files import read_json
 from ademvl.llm.source import find_llm
+from ademvl.storage.files import read_json
 
 PACKAGE = Path(__file__).parents[1]
 MINI_CLIP_CONFIG = PACKAGE / "backbones" / "weights" / "mini_clip" / "config.json"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
-from ademvl.devices import wants_gpu
 from ademvl.errors import SettingsError
+from ademvl.machine.devices import DeviceType, wants_gpu
 from ademvl.planning.devices import Gpu
 from ademvl.planning.disk import (
     DiskUse,
@@ -21,7 +21,6 @@ from ademvl.planning.disk import (
 )
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
 from ademvl.planning.memory import (
-    DeviceType,
     Memory,
     MicroBatch,
     ModelSizes,

@@ -28,10 +28,10 @@ from ademvl.data.prompts import (
 from ademvl.data.scienceqa import ScienceQA, load_scienceqa
 from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer
 from ademvl.errors import DataError, WeightsError
-from ademvl.files import read_json
 from ademvl.llm.source import find_llm
 from ademvl.planning.assumed import assumed_rows, published_sizes, text_lengths
 from ademvl.planning.rows import Row, num_inserted
+from ademvl.storage.files import read_json
 
 _FEWER_INSTRUCTIONS = (
     "instruction: an item for each of LLaVA-Instruct-150K's conversations; LaVIN's file has one "

@@ -10,7 +10,6 @@ import torch
 
 from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
-from ademvl.cpu_kernels import fast_cpu
 from ademvl.data.captions import extract_caption
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.collate import TokenizedExample, collate
@@ -31,8 +30,9 @@ from ademvl.evaluation.generation import generate
 from ademvl.evaluation.scienceqa import answer_batch
 from ademvl.evaluation.task import tokenize_prompts
 from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.machine.cpu_kernels import fast_cpu
+from ademvl.machine.precision import DTYPES, autocast
 from ademvl.model import VisionLanguageModel, build_model
-from ademvl.precision import DTYPES, autocast
 from ademvl.prediction.requests import Request
 from ademvl.trained_adapter import TrainedAdapter
 from ademvl.visual_source import NoImages, VisualSource, online_pixels

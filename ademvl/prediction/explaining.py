@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.errors import SettingsError
-from ademvl.files import write_json
 from ademvl.prediction.answering import Answer, Predictor
 from ademvl.prediction.requests import Request
 from ademvl.reporting.fusion_drawing import draw_fusion_map
 from ademvl.reporting.fusion_items import caption_with_words, words_of_question
 from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
 from ademvl.reporting.plotting import plotting, save_figure
+from ademvl.storage.files import write_json
 from ademvl.trained_adapter import TrainedAdapter
 
 

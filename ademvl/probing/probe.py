@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError
-from ademvl.gpus import reserved_gpus
+from ademvl.machine.devices import DeviceType
+from ademvl.machine.free_memory import free_memory
+from ademvl.machine.gpus import reserved_gpus
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
-from ademvl.planning.free_memory import free_memory
-from ademvl.planning.memory import DeviceType, ModelSizes, Numerics, training_memory
+from ademvl.planning.memory import ModelSizes, Numerics, training_memory
 from ademvl.planning.rows import Row
 from ademvl.planning.schedule import as_batch, simulated_passes
 from ademvl.planning.workload import workload_of
@@ -115,7 +116,7 @@ def probe_run(
     Returns:
         The rate; None where not even a few layers fit.
     """
-    from ademvl.devices import compute_device
+    from ademvl.machine.devices import compute_device
 
     sizes, numerics = model_sizes(run), dataclasses.replace(numerics_of(run), quantization="none")
     device = compute_device(run.backbones)
@@ -184,7 +185,7 @@ def _time_passes(
     """Time steps of one pass each, until the limit; the first is done twice and not counted."""
     import torch
 
-    from ademvl.cpu_kernels import fast_cpu
+    from ademvl.machine.cpu_kernels import fast_cpu
 
     trainer = _build_trainer(run, sizes, numerics, passes, device)
     seconds: list[float] = []

@@ -12,11 +12,11 @@ from torch import Tensor
 from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
+from ademvl.machine.precision import DTYPES
 from ademvl.model import VisionLanguageModel
 from ademvl.planning.memory import ModelSizes, Numerics
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, VisionShape
-from ademvl.precision import DTYPES
 from ademvl.vision.tower import VisionTower
 
 _FIRST_WORD_ID = 3  # behind unknown, begin and end

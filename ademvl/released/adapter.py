@@ -15,9 +15,9 @@ from ademvl.adapter_file import (
 )
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
-from ademvl.files import read_json, sha256_file
 from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ademvl.storage.files import read_json, sha256_file
 from ademvl.trained_adapter import find_adapter
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pt")

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ademvl.errors import WeightsError, list_findings
-from ademvl.files import atomic_path
 from ademvl.fusion.reference_names import DISTRIBUTED_PREFIX, from_reference, to_reference
+from ademvl.storage.files import atomic_path
 
 _NAMESPACE = "argparse.Namespace"
 _REMEDY = "Expected a checkpoint that the authors' training code wrote; get the file again."

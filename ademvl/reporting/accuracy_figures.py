@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ademvl.evaluation.statistics import wilson_interval
 from ademvl.reporting.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.judging import estimate_cell, other_items_note
 from ademvl.reporting.layout import EMPTY, Cell, Column
@@ -22,6 +21,7 @@ from ademvl.reporting.plotting import (
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.rows import Target, reported_cell, runs_by_row
+from ademvl.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

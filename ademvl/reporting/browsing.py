@@ -12,11 +12,11 @@ from typing import Any
 
 from ademvl.errors import DataError
 from ademvl.evaluation.scienceqa import COLUMNS
-from ademvl.files import read_json_lines
 from ademvl.reporting.layout import printable
 from ademvl.reporting.page_scripts import visible_text, write_data_script
 from ademvl.reporting.results import RunResult, SeedResult, StudyResults
 from ademvl.reporting.thumbnails import Thumbnails
+from ademvl.storage.files import read_json_lines
 
 BROWSED_TASKS = ("scienceqa", "coco_caption")
 _REMEDY = "Evaluate the run again."

@@ -13,9 +13,7 @@ import numpy as np
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.data.folders import folder_built_aside
 from ademvl.errors import SettingsError
-from ademvl.files import write_json
 from ademvl.reporting.fusion_drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_items import (
     Choice,
@@ -26,6 +24,8 @@ from ademvl.reporting.fusion_items import (
 )
 from ademvl.reporting.fusion_words import WordToken
 from ademvl.reporting.plotting import plotting, save_figure
+from ademvl.storage.files import write_json
+from ademvl.storage.folders import folder_built_aside
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
@@ -50,8 +50,8 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
         WeightsError: the adapter is missing or does not fit.
         DataError: the data set or an image is missing or damaged.
     """
-    from ademvl.cpu_kernels import fast_cpu
     from ademvl.llm.tokenizer import load_llm_tokenizer
+    from ademvl.machine.cpu_kernels import fast_cpu
 
     run = read_run(run_dir)
     if not run.has_fusion_maps:
@@ -106,7 +106,7 @@ def _read_item(
     """Return what the list file says of an item, and what is drawn of it."""
     import torch
 
-    from ademvl.precision import autocast
+    from ademvl.machine.precision import autocast
 
     row, record = item.row, dict(item.record)
     with torch.inference_mode(), autocast(model.device, run.backbones.precision):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ademvl.errors import DataError
-from ademvl.files import atomic_path, read_json
 from ademvl.reporting.fusion_drawing import relative_scores
 from ademvl.reporting.fusion_maps import LIST_FILE
 from ademvl.reporting.layout import printable
 from ademvl.reporting.page_scripts import visible_text, write_data_script
 from ademvl.reporting.results import StudyResults
 from ademvl.reporting.thumbnails import Thumbnails
+from ademvl.storage.files import atomic_path, read_json
 
 KEY = "fusion-maps"
 _REMEDY = "Delete the folder and draw the fusion maps again."

@@ -3,11 +3,11 @@
 import math
 
 from ademvl.config.run import RELEASED
-from ademvl.evaluation.statistics import Estimate
-from ademvl.evaluation.verdict import METHOD, verdict
 from ademvl.reporting.layout import Cell, Column, Judgement
 from ademvl.reporting.reported import ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult
+from ademvl.statistics.intervals import Estimate
+from ademvl.statistics.verdict import METHOD, verdict
 
 VERDICT_NOTE = (
     f"Verdicts on reported numbers. {METHOD[0].upper()}{METHOD[1:]}. In parentheses or after the "

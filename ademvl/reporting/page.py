@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl import __version__
 from ademvl.config.study import Study
-from ademvl.data.folders import folder_built_aside
-from ademvl.files import write_text
 from ademvl.reporting.browsing import write_browsers
 from ademvl.reporting.figures import FIGURES, draw_figures
 from ademvl.reporting.fusion_viewer import write_fusion_maps_data
@@ -32,6 +30,8 @@ from ademvl.reporting.table_html import to_html
 from ademvl.reporting.table_keys import MEASURED_KEYS
 from ademvl.reporting.tables import build_tables
 from ademvl.reporting.thumbnails import Thumbnails
+from ademvl.storage.files import write_text
+from ademvl.storage.folders import folder_built_aside
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ademvl.config.settings_files import read_run, run_to_plain
 from ademvl.errors import AdemvlError
-from ademvl.evaluation.statistics import Estimate
 from ademvl.reporting.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.judging import other_items_note
 from ademvl.reporting.layout import DASH, Cell, Column, Judgement, Table
@@ -14,6 +13,7 @@ from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, SeedResult, StudyResults
 from ademvl.reporting.rows import Target, measured_cell
 from ademvl.reporting.settings_difference import flatten
+from ademvl.statistics.intervals import Estimate
 
 TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
 _HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}

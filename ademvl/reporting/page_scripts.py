@@ -9,7 +9,7 @@ import json
 import unicodedata
 from pathlib import Path
 
-from ademvl.files import write_text
+from ademvl.storage.files import write_text
 
 _HIDDEN = ("Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp")
 _LAYOUT = ("\n", "\t")

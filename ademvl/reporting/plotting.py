@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.files import atomic_path
 from ademvl.reporting.layout import Cell, printable
+from ademvl.storage.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ademvl.config.study import ReportedReference
-from ademvl.evaluation.statistics import wilson_interval
 from ademvl.reporting.judging import estimate_cell, judge, other_items_note
 from ademvl.reporting.layout import Cell, Column, Row, Section
 from ademvl.reporting.reported import Discrepancy, ReportedNumbers, ReportedRow, ReportedTable
 from ademvl.reporting.results import GAPS, RunResult, SeedResult, StudyResults
+from ademvl.statistics.intervals import wilson_interval
 
 DERIVED = "binomial (Wilson), derived from n"
 _SECTION_TITLES = {

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError
-from ademvl.files import read_json
 from ademvl.identity import (
     evaluation_settings,
     identity_sha256,
@@ -15,6 +14,7 @@ from ademvl.identity import (
     training_settings,
     without_places,
 )
+from ademvl.storage.files import read_json
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.versions import RESULT_VERSIONS
 

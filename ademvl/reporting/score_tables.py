@@ -7,7 +7,6 @@ another scale have a block, and columns, of their own.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ademvl.evaluation.statistics import ONE_SEED, SEEDS_AND_ITEMS
 from ademvl.reporting.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS, columns_of
 from ademvl.reporting.judging import VERDICT_NOTE
 from ademvl.reporting.layout import Block, Column, Row, Section, Table
@@ -20,6 +19,7 @@ from ademvl.reporting.rows import (
     reported_sections,
     runs_by_row,
 )
+from ademvl.statistics.intervals import ONE_SEED, SEEDS_AND_ITEMS
 
 _CEILING_NOTE = (
     "The ceiling scores one reference of each image, drawn at random, against its others; captions "

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ademvl.config.study import Study
-from ademvl.files import write_text
 from ademvl.reporting.cost_tables import cost_table, efficiency_table
 from ademvl.reporting.layout import Table
 from ademvl.reporting.paired_tables import paired_table
@@ -27,6 +26,7 @@ from ademvl.reporting.table_html import to_html_page
 from ademvl.reporting.table_keys import ABLATIONS, TABLE_KEYS
 from ademvl.reporting.table_latex import to_latex
 from ademvl.reporting.table_markdown import to_markdown
+from ademvl.storage.files import write_text
 
 
 def write_tables(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:

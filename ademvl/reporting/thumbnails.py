@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.files import atomic_path
+from ademvl.storage.files import atomic_path
 
 SIDE = 320
 QUALITY = 75

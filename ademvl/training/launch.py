@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from ademvl.config.run import TRAINED
 from ademvl.config.settings_files import read_run
-from ademvl.devices import usable_gpus
 from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
+from ademvl.machine.devices import usable_gpus
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
 from ademvl.training.place import find_place
 

@@ -11,8 +11,8 @@ from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
+from ademvl.machine.precision import autocast
 from ademvl.model import VisionLanguageModel
-from ademvl.precision import autocast
 from ademvl.randomness import derive_seed
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.errors import DataError
-from ademvl.files import write_text
-from ademvl.provenance import peak_gpu_memory_mib, peak_memory_mib
+from ademvl.machine.usage import peak_gpu_memory_mib, peak_memory_mib
+from ademvl.storage.files import write_text
 from ademvl.training.guard import Outcome
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.identity import identity_sha256
-from ademvl.provenance import Usage, write_provenance
+from ademvl.machine.usage import Usage
+from ademvl.provenance import write_provenance
 
 if TYPE_CHECKING:
     from ademvl.training.run_files import RunFiles

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.devices import compute_device
 from ademvl.identity import training_identity
-from ademvl.locks import lock_file
+from ademvl.machine.devices import compute_device
+from ademvl.machine.free_memory import free_memory
+from ademvl.machine.usage import UsageMeter
 from ademvl.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.planning.fit import check_fits, memory_rows
-from ademvl.planning.free_memory import free_memory
-from ademvl.provenance import UsageMeter
+from ademvl.storage.locks import lock_file
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined

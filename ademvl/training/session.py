@@ -14,10 +14,11 @@ import torch
 
 from ademvl.adapter_file import save_adapter
 from ademvl.config.run import RunSettings
-from ademvl.cpu_kernels import fast_cpu
 from ademvl.errors import TrainingError
 from ademvl.identity import identity_sha256
-from ademvl.provenance import Usage, UsageMeter, write_provenance
+from ademvl.machine.cpu_kernels import fast_cpu
+from ademvl.machine.usage import Usage, UsageMeter
+from ademvl.provenance import write_provenance
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
 from ademvl.training.interruption import Interruption
 from ademvl.training.loop import Trainer

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.errors import DataError
-from ademvl.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ademvl.storage.files import atomic_path, dump_json, read_json, sha256_file, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.adapter_file import WEIGHTS_FILE
 from ademvl.errors import SettingsError
-from ademvl.files import atomic_path, read_json, write_json
+from ademvl.storage.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
     from ademvl.training.run_files import RunFiles

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ademvl.config.run import Precision, RunSettings
 from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
-from ademvl.devices import compute_device
 from ademvl.errors import DataError
+from ademvl.machine.devices import compute_device
 from ademvl.vision.feature_cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
 from ademvl.vision.feature_shards import torch_dtype
 from ademvl.vision.image_digests import THREADS
@@ -95,7 +95,7 @@ def ensure_features(
     Args:
         run: its settings.
         images: image files, duplicates allowed.
-        device: that encodes; None for the one that `ademvl.devices` chooses.
+        device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         progress: show progress bars on a terminal.
 
     Raises:

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DiskFullError
-from ademvl.files import dump_json, write_text
-from ademvl.locks import FileLock, lock_file, try_lock_file
+from ademvl.storage.files import dump_json, write_text
+from ademvl.storage.locks import FileLock, lock_file, try_lock_file
 from ademvl.vision.feature_shards import (
     SUFFIX,
     DamagedShardError,

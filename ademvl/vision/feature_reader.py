@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ademvl.locks import FileLock
+from ademvl.storage.locks import FileLock
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ademvl.config.run import Precision
-from ademvl.files import sha256_file, write_bytes
+from ademvl.storage.files import sha256_file, write_bytes
 
 if TYPE_CHECKING:
     import torch

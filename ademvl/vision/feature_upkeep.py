@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ademvl.errors import CacheError, DataError
-from ademvl.files import read_json
-from ademvl.locks import lock_file, try_lock_file
+from ademvl.storage.files import read_json
+from ademvl.storage.locks import lock_file, try_lock_file
 from ademvl.vision.feature_namespace import (
     CLAIM_SUFFIX,
     NAMESPACE_FILE,

@@ -27,7 +27,7 @@ from ademvl.backbones.mini_clip_model import encode_images, load_tokenizer, open
 from ademvl.backbones.mini_clip_scores import embed_classes, evaluate_mini_clip
 from ademvl.data.mini import MiniDataSettings, convert_easy_vqa
 from ademvl.errors import DataError, SettingsError, WeightsError
-from ademvl.files import sha256_file
+from ademvl.storage.files import sha256_file
 
 MAX_BYTES = 3 * 2**20
 TINY = MiniClipSettings(

@@ -18,8 +18,8 @@ from ademvl.backbones.mini_llm_text import LETTERS, RowMaker, draw_question, rea
 from ademvl.data.easy_vqa import YES_NO, is_negated, true_answer
 from ademvl.data.mini import COLORS, SHAPES, MiniDataSettings, convert_easy_vqa
 from ademvl.data.tokenizer import load_tokenizer
-from ademvl.files import sha256_file
 from ademvl.llm.source import MINI_LLM_DIR
+from ademvl.storage.files import sha256_file
 
 MAX_LLM_BYTES = 5 << 20
 MAX_SHIPPED_BYTES = 8 << 20

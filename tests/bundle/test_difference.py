@@ -11,7 +11,7 @@ from ademvl.bundle.archive import open_results, write_bundle
 from ademvl.bundle.difference import ResultsDifference, compare_results
 from ademvl.bundle.records import Results
 from ademvl.cli import main
-from ademvl.files import write_json
+from ademvl.storage.files import write_json
 from tests.bundle.finished import FinishedStudy, usual
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from ademvl.data import mini_layout
 from ademvl.data.easy_vqa import find_source, load_questions
-from ademvl.data.folders import folder_built_aside
 from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES, MiniDataSettings, convert_easy_vqa
 from ademvl.errors import DataError, SettingsError, ToolError
+from ademvl.storage.folders import folder_built_aside
 
 SMALL = MiniDataSettings(
     train_questions=800,

@@ -12,11 +12,11 @@ import torch
 from ademvl.cli import main
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
-from ademvl.files import sha256_file
 from ademvl.llm import convert
 from ademvl.llm.convert import convert_meta
 from ademvl.llm.loading import load_llm
 from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.storage.files import sha256_file
 from tests.llm.stories import write_meta_folder
 
 MAX_MEMORY_RATIO = 1.3

@@ -40,14 +40,14 @@ def test_no_two_gpus_share_a_name():
     ],
 )
 def test_a_present_card_is_recognized(monkeypatch, printed, row):
-    monkeypatch.setattr("ademvl.provenance.gpu_names", lambda: (printed,))
+    monkeypatch.setattr("ademvl.machine.hardware.gpu_names", lambda: (printed,))
     found = present_gpu()
     assert found is not None
     assert found.name == row
 
 
 def test_without_a_card_there_is_none(monkeypatch):
-    monkeypatch.setattr("ademvl.provenance.gpu_names", tuple)
+    monkeypatch.setattr("ademvl.machine.hardware.gpu_names", tuple)
     assert present_gpu() is None
 
 

@@ -8,8 +8,8 @@ from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
+from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.fit import RunMemory, check_fits, settings_that_fit, with_changes
-from ademvl.planning.free_memory import FreeMemory
 from ademvl.planning.rows import Row
 from tests.conftest import PROJECT_ROOT
 

@@ -9,9 +9,9 @@ from ademvl.data.collate import tokenize_examples
 from ademvl.data.examples import training_examples
 from ademvl.errors import SettingsError
 from ademvl.llm.tokenizer import load_llm_tokenizer
-from ademvl.planning import free_memory as free_memory_module
+from ademvl.machine import free_memory as free_memory_module
+from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.fit import memory_rows
-from ademvl.planning.free_memory import FreeMemory
 from ademvl.training.run import train_run
 from tests.conftest import PROJECT_ROOT
 from tests.tiny import make_run, write_run

@@ -7,7 +7,7 @@ import torch
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.study import load_study
-from ademvl.planning.free_memory import FreeMemory
+from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.rows import Row
 from ademvl.planning.workload import workload_of
 from ademvl.probing import probe

@@ -9,13 +9,13 @@ from typing import Any
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import Study, load_study
-from ademvl.evaluation.statistics import wilson_interval
 from ademvl.identity import (
     data_checksums,
     evaluation_settings,
     identity_sha256,
     recorded_identity,
 )
+from ademvl.statistics.intervals import wilson_interval
 from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.versions import RESULT_VERSIONS
 

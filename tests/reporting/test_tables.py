@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.evaluation.statistics import wilson_interval
 from ademvl.reporting.layout import Table
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import read_results
@@ -16,6 +15,7 @@ from ademvl.reporting.table_keys import MEASURED_KEYS, TABLE_KEYS, TABLE_SUFFIXE
 from ademvl.reporting.table_latex import escape_latex, to_latex
 from ademvl.reporting.table_markdown import to_markdown
 from ademvl.reporting.tables import write_tables
+from ademvl.statistics.intervals import wilson_interval
 from tests.reporting.synthetic import SyntheticStudy
 
 REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"

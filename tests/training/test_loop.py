@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings
-from ademvl.cpu_kernels import fast_cpu
+from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.loop import Trainer
 from ademvl.training.place import Place

@@ -12,7 +12,7 @@ import pytest
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import TrainingError
 from ademvl.identity import training_identity
-from ademvl.provenance import UsageMeter
+from ademvl.machine.usage import UsageMeter
 from ademvl.training.interruption import Interruption
 from ademvl.training.metrics import read_metrics
 from ademvl.training.processes import Processes

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ademvl.errors import CacheError, DataError
-from ademvl.files import read_json
+from ademvl.storage.files import read_json
 from ademvl.vision.feature_cache import FeatureCache, FeatureKey
 from tests.vision.feature_fakes import (
     SHAPE,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ademvl.files import write_bytes
-from ademvl.locks import lock_file
+from ademvl.storage.files import write_bytes
+from ademvl.storage.locks import lock_file
 from ademvl.vision.feature_cache import FeatureCache, FeatureKey
 from ademvl.vision.feature_namespace import Namespace
 from ademvl.vision.feature_shards import signature

@@ -9,7 +9,7 @@ from pathlib import Path
 from ademvl.data.acquisition.registry import SourceFile
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError
-from ademvl.files import sha256_file
+from ademvl.storage.files import sha256_file
 
 _CHUNK_BYTES = 1 << 20
 _START_BYTES = 512

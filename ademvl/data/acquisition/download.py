@@ -19,7 +19,7 @@ from ademvl.data.acquisition.records import Records
 from ademvl.data.acquisition.registry import SourceFile
 from ademvl.data.acquisition.transfer import TransferError, Transfers, transfer
 from ademvl.errors import DataError, list_findings
-from ademvl.locks import lock_file
+from ademvl.storage.locks import lock_file
 
 logger = logging.getLogger(__name__)
 

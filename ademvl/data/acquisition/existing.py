@@ -11,7 +11,7 @@ from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.study import Study
 from ademvl.data.acquisition.registry import Registry, Source
 from ademvl.errors import DataError, list_findings
-from ademvl.files import sha256_file
+from ademvl.storage.files import sha256_file
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from ademvl.data.acquisition.registry import Registry, load_registry
 from ademvl.data.acquisition.transfer import Stopped, Transfers
 from ademvl.data.acquisition.unpack import unpack_archives
 from ademvl.errors import AdemvlError, DataError, SettingsError, list_findings
-from ademvl.files import write_json
+from ademvl.storage.files import write_json
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from ademvl.data.acquisition.part_file import write_error
 from ademvl.data.acquisition.records import Records
 from ademvl.data.acquisition.registry import HubRepository
 from ademvl.errors import DataError, list_findings
-from ademvl.files import read_json, sha256_file, write_json
-from ademvl.locks import lock_file
+from ademvl.storage.files import read_json, sha256_file, write_json
+from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling

@@ -12,7 +12,7 @@ from typing import Self
 
 from ademvl.data.acquisition.progress import format_bytes
 from ademvl.errors import DataError
-from ademvl.files import DISK_FULL, write_json
+from ademvl.storage.files import DISK_FULL, write_json
 
 _CHUNK_BYTES = 1 << 20
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ademvl.errors import DataError
-from ademvl.files import read_json, write_json
-from ademvl.locks import lock_file
+from ademvl.storage.files import read_json, write_json
+from ademvl.storage.locks import lock_file
 
 _NAME = "recorded.json"
 _REMEDY = "Delete it: all files are then verified anew."

@@ -19,8 +19,8 @@ from ademvl.data.acquisition.progress import format_bytes
 from ademvl.data.acquisition.records import read_marker
 from ademvl.data.acquisition.zip_entries import ZipArchive, ZipEntry
 from ademvl.errors import DataError
-from ademvl.files import write_json
-from ademvl.locks import lock_file
+from ademvl.storage.files import write_json
+from ademvl.storage.locks import lock_file
 
 MARKER = ".complete.json"
 _ASIDE = ".unfinished"

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from ademvl.errors import DiskFullError
-from ademvl.files import atomic_path, write_bytes, write_text
+from ademvl.storage.files import atomic_path, write_bytes, write_text
 
 TOO_LARGE = 4 << 20
 

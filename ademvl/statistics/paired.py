@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ademvl.evaluation.statistics import (
+from ademvl.statistics.intervals import (
     CONFIDENCE,
     NUM_RESAMPLES,
     Floats,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.planning.memory import DeviceType
+from ademvl.machine.devices import DeviceType
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import pytest
 
 from ademvl.config.gpu_limit import check_gpu_limit, parse_gpu_limit
 from ademvl.errors import SettingsError, ToolError
-from ademvl.gpus import lock_folder, reserved_gpus, visible_gpus
+from ademvl.machine.gpus import lock_folder, reserved_gpus, visible_gpus
 from tests.conftest import PROJECT_ROOT
 
 RUN = Path("results/mini/runs/adem/seed0")
@@ -159,7 +159,7 @@ def test_one_of_several_processes_has_what_its_launcher_took(monkeypatch):
 SLEEPER = """
 import sys, time
 from pathlib import Path
-from ademvl.gpus import reserved_gpus
+from ademvl.machine.gpus import reserved_gpus
 with reserved_gpus(1, limit=int(sys.argv[1]), job=Path(sys.argv[2])) as taken:
     print(*taken, flush=True)
     sys.stdin.readline()

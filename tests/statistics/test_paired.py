@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_ind, ttest_rel
 
-from ademvl.evaluation.paired import (
+from ademvl.statistics.paired import (
     PAIRED_BOOTSTRAP,
     PAIRED_SEEDS,
     PAIRED_WITH_SEEDS,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ademvl.config.gpu_limit import GpuLimit, is_device
 from ademvl.errors import SettingsError, ToolError
-from ademvl.ticket_queue import TicketQueue
+from ademvl.machine.ticket_queue import TicketQueue
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ademvl.config.run import BackboneSettings
-from ademvl.devices import compute_device, usable_gpus
 from ademvl.errors import SettingsError
+from ademvl.machine.devices import compute_device, usable_gpus
 
 LARGE = BackboneSettings(llm="folder", tower="ViT-L-14-quickgelu", tower_weights="openai")
 

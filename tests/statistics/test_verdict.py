@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from ademvl.evaluation.simulation import SimulatedStudy, simulate_verdicts
-from ademvl.evaluation.statistics import combine_seeds, wilson_interval
-from ademvl.evaluation.verdict import further_seed_half_width, verdict
+from ademvl.statistics.intervals import combine_seeds, wilson_interval
+from ademvl.statistics.simulation import SimulatedStudy, simulate_verdicts
+from ademvl.statistics.verdict import further_seed_half_width, verdict
 
 N = 4241
 TRIALS = 400

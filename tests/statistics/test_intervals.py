@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ademvl.evaluation.statistics import (
+from ademvl.statistics.intervals import (
     ONE_SEED,
     Estimate,
     bootstrap_interval,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.locks import lock_file, try_lock_file
+from ademvl.storage.locks import lock_file, try_lock_file
 
 PROCESSES = multiprocessing.get_context("fork")
 

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ademvl.errors import ToolError
-from ademvl.locks import FileLock, lock_file, try_lock_file
+from ademvl.storage.locks import FileLock, lock_file, try_lock_file
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from ademvl.evaluation.statistics import CONFIDENCE, Estimate, combine_seeds
+from ademvl.statistics.intervals import CONFIDENCE, Estimate, combine_seeds
 
 Outcome = Literal["reproduced", "below", "above", "cannot tell"]
 METHOD = (

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ademvl.evaluation.statistics import Floats, wilson_interval
-from ademvl.evaluation.verdict import Outcome, verdict
+from ademvl.statistics.intervals import Floats, wilson_interval
+from ademvl.statistics.verdict import Outcome, verdict
 
 # Beta(p c, (1 - p) c): most questions are answered nearly always or nearly never.
 _CONCENTRATION = 2.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ademvl.cpu_kernels import fast_cpu
+from ademvl.machine.cpu_kernels import fast_cpu
 
 # Sums of 64 fp32 products of order 1 in another order.
 TOLERANCE = 1e-5

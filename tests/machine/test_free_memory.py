@@ -1,6 +1,6 @@
 """Protects what counts as free memory: the machine's, or a control group's limit."""
 
-from ademvl.planning.free_memory import cgroup_free_bytes, free_host_memory
+from ademvl.machine.free_memory import cgroup_free_bytes, free_host_memory
 
 
 def _cgroup(root, **files):

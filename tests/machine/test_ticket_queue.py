@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ademvl.errors import ToolError
-from ademvl.ticket_queue import TicketQueue
+from ademvl.machine.ticket_queue import TicketQueue
 
 PROCESSES = multiprocessing.get_context("fork")
 SOON = 10.0  # seconds, far more than anything here takes

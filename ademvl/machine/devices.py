@@ -3,7 +3,7 @@
 CUDA_VISIBLE_DEVICES, where it is set, is the set of GPUs that may be used: torch sees no others.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
@@ -51,3 +51,6 @@ def compute_device(
             "(--processes), or allow more GPUs (CUDA_VISIBLE_DEVICES)"
         )
     return torch.device("cuda", local_rank if gpus > 1 else 0)
+
+
+DeviceType = Literal["cpu", "cuda"]
