@@ -5,33 +5,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.inheritance import differences
-from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
-from ademvl.config.schema import all_plain, build, check, schema_of
+from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
-from ademvl.errors import DataError, WeightsError, list_findings
+from ademvl.errors import WeightsError
 from ademvl.llm.loading import fingerprint_llm
+from ademvl.runs.adapter_folder import (
+    DESCRIPTION_FILE,
+    NEEDED_SETTINGS,
+    REMEDY,
+    WEIGHTS_FILE,
+    adapter_checksum,
+)
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ademvl.model import VisionLanguageModel
-
-WEIGHTS_FILE = "adapter.safetensors"
-DESCRIPTION_FILE = "adapter.json"
-_REMEDY = "Train the run again, or copy the adapter folder anew."
-_SETTINGS = ("task", "method", "backbones", "features", "prompts")
-_MAY_DIFFER = frozenset(
-    {
-        # Where models lie and in which precision: what they are is compared by their fingerprints.
-        *("backbones.llm", "backbones.tower_weights"),
-        *("backbones.precision", "backbones.quantization"),
-        *("features.cache_dir", "features.augmentation", "method.drop_in_evaluation"),
-        *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
-    }
-)
-"""Settings that an adapter may be used with in other values than it was trained with."""
 
 
 def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -> None:
@@ -75,66 +65,11 @@ def write_adapter(
         "sha256": sha256_file(folder / WEIGHTS_FILE),
         "fingerprints": dict(fingerprints),
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
-        "settings": {key: settings[key] for key in _SETTINGS},
+        "settings": {key: settings[key] for key in NEEDED_SETTINGS},
     }
     if origin is not None:
         description["origin"] = dict(origin)
     write_json(folder / DESCRIPTION_FILE, description)
-
-
-def adapter_checksum(folder: Path) -> str:
-    """Return the SHA-256 of an adapter's weights after comparing it with `adapter.json`.
-
-    Raises:
-        WeightsError: no adapter is there, or its weights are not those that were written.
-    """
-    try:
-        recorded = read_json(folder / DESCRIPTION_FILE, remedy=_REMEDY)["sha256"]
-        found = sha256_file(folder / WEIGHTS_FILE)
-    except (DataError, OSError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder}: no complete adapter ({error}). {_REMEDY}") from error
-    if found != recorded:
-        raise WeightsError(
-            f"{folder / WEIGHTS_FILE}: damaged, its SHA-256 is {found}, but {DESCRIPTION_FILE} "
-            f"says {recorded}. {_REMEDY}"
-        )
-    return found
-
-
-def trained_settings(folder: Path) -> RunSettings:
-    """Return the settings that an adapter was trained with; the rest has its defaults.
-
-    Raises:
-        WeightsError: the description is missing or holds no settings.
-        SettingsError: wrong settings.
-    """
-    path = folder / DESCRIPTION_FILE
-    try:
-        settings = read_json(path, remedy=_REMEDY)["settings"]
-        raw = {"study": "", "name": folder.name, "seed": 0, "data_dir": "", **settings}
-    except (DataError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: holds no settings ({error}). {_REMEDY}") from error
-    return build(RunSettings, check(raw, schema_of(RunSettings), source=str(path)))
-
-
-def check_settings(folder: Path, run: RunSettings) -> None:
-    """Make sure that a run uses an adapter as it was trained.
-
-    Raises:
-        WeightsError: lists settings that differ.
-    """
-    ours, theirs = (
-        {key: value for key, value in all_plain(settings).items() if key in _SETTINGS}
-        for settings in (run, trained_settings(folder))
-    )
-    findings = [
-        f"{key}: {value!r}, but the adapter was trained with {its!r}"
-        for key, value, its in differences(ours, theirs, allowed=_MAY_DIFFER)
-    ]
-    if findings:
-        headline = f"{folder}: trained with other settings than the run has"
-        remedy = "Set these keys to what it was trained with, or train the run again."
-        raise WeightsError(list_findings(headline, findings, remedy))
 
 
 def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
@@ -147,13 +82,13 @@ def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
     from safetensors.torch import load_file
 
     adapter_checksum(folder)
-    recorded = read_json(folder / DESCRIPTION_FILE, remedy=_REMEDY).get("fingerprints", {})
+    recorded = read_json(folder / DESCRIPTION_FILE, remedy=REMEDY).get("fingerprints", {})
     path = folder / WEIGHTS_FILE
     _check_llm(path, recorded.get("llm"), asdict(fingerprint_llm(model.llm)))
     if model.tower is not None and recorded.get("tower") not in (None, model.tower.fingerprint):
         raise WeightsError(
             f"{path}: trained with the vision tower {recorded['tower']}, but the model has "
-            f"{model.tower.fingerprint}. {_REMEDY}"
+            f"{model.tower.fingerprint}. {REMEDY}"
         )
     model.load_adapter_state_dict(load_file(path), source=str(path))
 
@@ -169,5 +104,5 @@ def _check_llm(path: Path, recorded: Mapping[str, str] | None, found: Mapping[st
         if recorded[key] != found[key]:
             raise WeightsError(
                 f"{path}: trained with another language model: {key} {recorded[key]}, "
-                f"found {found[key]}. {_REMEDY}"
+                f"found {found[key]}. {REMEDY}"
             )

@@ -17,18 +17,18 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError
-from ademvl.identity import (
+from ademvl.reporting.figures import figures_of
+from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.runs.identity import (
     evaluation_settings,
     feature_settings,
     identity_sha256,
     training_settings,
 )
-from ademvl.reporting.figures import figures_of
-from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.start_checks import check_start
 from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.study_sources import StudySources
-from ademvl.versions import RESULT_VERSIONS
 
 _WORKFLOW_LOCK = ".workflow.lock"
 

@@ -55,7 +55,7 @@ from ademvl.probing.random_model import (
     random_llama,
     random_tower,
 )
-from ademvl.provenance import package_versions
+from ademvl.runs.provenance import package_versions
 from ademvl.storage.files import write_json
 from ademvl.training.loop import Trainer
 from ademvl.training.optimizer import build_optimizer

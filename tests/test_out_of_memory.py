@@ -15,8 +15,8 @@ from ademvl.out_of_memory import (
     is_out_of_memory,
     training_advice,
 )
+from ademvl.runs.metrics import read_metrics
 from ademvl.training.loop import Trainer
-from ademvl.training.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
 from tests.training import children

@@ -21,7 +21,7 @@ from ademvl.errors import SettingsError
 if TYPE_CHECKING:
     from ademvl.prediction.answering import Answer
     from ademvl.prediction.requests import Request
-    from ademvl.trained_adapter import TrainedAdapter
+    from ademvl.runs.trained_adapter import TrainedAdapter
 
 _EPILOG = """\
 examples:
@@ -55,7 +55,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _predict(options: argparse.Namespace) -> int:
     requests = _requests(options)
     from ademvl.prediction.requests import check_request_images
-    from ademvl.trained_adapter import find_adapter
+    from ademvl.runs.trained_adapter import find_adapter
 
     trained = find_adapter(options.run)
     check_request_images(requests)

@@ -14,7 +14,7 @@ from ademvl.cli.verb import (
     run_dir_of,
     set_threads,
 )
-from ademvl.failures import noted_failure
+from ademvl.runs.failures import noted_failure
 
 
 def add_verbs(verbs: Verbs) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ademvl.config.schema import all_plain
-from ademvl.config.study import RunTemplate, Study
+from ademvl.config.study import Study
+from ademvl.config.study_settings import RunTemplate
 
 _NO_FACTORS = ("label", "seeds", "reported", "adapter")
 """Keys of a run that are not compared: its seeds, and what no result depends on."""

@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from ademvl.config.study_settings import StudySettings
 from ademvl.errors import SettingsError, list_findings
-
-if TYPE_CHECKING:
-    from ademvl.config.study import StudySettings
 
 NAME = "[A-Za-z0-9_]+"
 """Of runs and data sets: what the Snakefile lets its wildcards match."""
@@ -15,7 +12,7 @@ _STUDY = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _FOLDER = r"[\w./][\w./@%+=:,-]*"
 
 
-def check_names(settings: "StudySettings", *, source: str) -> None:
+def check_names(settings: StudySettings, *, source: str) -> None:
     """Refuse names, seeds and folders that the workflow's rules cannot take.
 
     Raises:
@@ -26,7 +23,7 @@ def check_names(settings: "StudySettings", *, source: str) -> None:
         raise SettingsError(list_findings(f"{source}: wrong settings", findings, remedy))
 
 
-def _findings(settings: "StudySettings") -> Iterator[str]:
+def _findings(settings: StudySettings) -> Iterator[str]:
     if not re.fullmatch(_STUDY, settings.study):
         allowed = "letters A-Z a-z, digits, _ . and -, with none of the last two in front"
         yield f"study: {settings.study!r}, expected {allowed}"

@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ademvl.config.run import RELEASED, TRAINED
-from ademvl.errors import SettingsError, list_findings
+from ademvl.config.run import (
+    RELEASED,
+    TRAINED,
+)
+from ademvl.errors import SettingsError, WeightsError, list_findings
 
 _SOURCE_NAME = re.compile(r"[a-z0-9_]+")
 
@@ -49,3 +53,24 @@ def _findings(name: str, run: Mapping[str, Any]) -> Iterator[str]:
         yield f"runs.{name}.released_from: empty, expected a file or a source"
     if len(run["seeds"]) != 1:
         yield f"runs.{name}.seeds: {list(run['seeds'])}, but nothing is trained; give one"
+
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pt")
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path names: the file, or the only one in the folder.
+
+    Raises:
+        WeightsError: there is none, or several.
+    """
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.glob("*") if file.suffix in _CHECKPOINT_SUFFIXES)
+    if len(found) != 1:
+        listed = ", ".join(file.name for file in found) or "nothing"
+        raise WeightsError(
+            f"{path}: expected a checkpoint, or a folder that holds one (*.pth); found {listed}. "
+            "Download the source, or name the file."
+        )
+    return found[0]

@@ -11,7 +11,8 @@ from ademvl.config.downloads import DownloadSettings
 from ademvl.config.includes import read_yaml
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.schema import all_plain, build, check, schema_of, to_plain
-from ademvl.config.study import Study, StudySettings
+from ademvl.config.study import Study
+from ademvl.config.study_settings import StudySettings
 from ademvl.storage.files import parse_json, write_text
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from ademvl.config.schema import schema_of
-from ademvl.config.study import StudySettings
+from ademvl.config.study_settings import StudySettings
 
 _INTRODUCTION = """\
 # Settings

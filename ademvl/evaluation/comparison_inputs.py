@@ -17,7 +17,7 @@ from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.identity import data_checksums, evaluation_settings, training_settings
+from ademvl.runs.identity import data_checksums, evaluation_settings, training_settings
 from ademvl.storage.files import read_json
 
 _log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids, score_scienceqa
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
-from ademvl.identity import data_checksums
 from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.runs.identity import data_checksums
 from ademvl.storage.files import read_json, write_json
 from ademvl.storage.locks import lock_file
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.adapter_file import adapter_checksum, check_settings
 from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.identity import evaluation_settings, weight_checksums, without_places
-from ademvl.versions import RESULT_VERSIONS
+from ademvl.runs.adapter_folder import adapter_checksum, check_settings
+from ademvl.runs.identity import evaluation_settings, weight_checksums, without_places
+from ademvl.runs.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample

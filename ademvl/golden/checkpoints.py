@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ademvl.fusion.reference_names import from_reference
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet
 from ademvl.released.checkpoint import read_checkpoint, write_checkpoint
+from ademvl.released.reference_names import from_reference
 
 _NAMES = ("plain", "ddp")
 

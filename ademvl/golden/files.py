@@ -11,8 +11,8 @@ from torch import Tensor
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
-from ademvl.fusion.reference_names import from_reference
 from ademvl.model import CLIP_ADAPTERS, VisionLanguageModel
+from ademvl.released.reference_names import from_reference
 from ademvl.storage.files import read_json
 from ademvl.vision.tower import VisionTower, load_openai_format
 
@@ -153,7 +153,7 @@ def largest_difference(mine: Tensor | None, expected: Tensor) -> float:
 
 def by_reference_name(values: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
     """Rename tensors, or gradients that may be missing, as the golden files do."""
-    from ademvl.fusion.reference_names import reference_name, to_reference
+    from ademvl.released.reference_names import reference_name, to_reference
 
     present = to_reference({name: value for name, value in values.items() if value is not None})
     return {reference_name(name): present.get(reference_name(name)) for name in values}

@@ -34,7 +34,7 @@ from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.precision import DTYPES, autocast
 from ademvl.model import VisionLanguageModel, build_model
 from ademvl.prediction.requests import Request
-from ademvl.trained_adapter import TrainedAdapter
+from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.visual_source import NoImages, VisualSource, online_pixels
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from ademvl.reporting.fusion_drawing import draw_fusion_map
 from ademvl.reporting.fusion_items import caption_with_words, words_of_question
 from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
 from ademvl.reporting.plotting import plotting, save_figure
+from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import write_json
-from ademvl.trained_adapter import TrainedAdapter
 
 
 def refuse_unexplainable(trained: TrainedAdapter, requests: Sequence[Request]) -> None:

@@ -7,38 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ademvl.adapter_file import (
-    DESCRIPTION_FILE,
-    WEIGHTS_FILE,
-    adapter_checksum,
-    write_adapter,
-)
+from ademvl.adapter_file import write_adapter
+from ademvl.config.released import find_checkpoint
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
 from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, WEIGHTS_FILE, adapter_checksum
+from ademvl.runs.trained_adapter import find_adapter
 from ademvl.storage.files import read_json, sha256_file
-from ademvl.trained_adapter import find_adapter
-
-_CHECKPOINT_SUFFIXES = (".pth", ".pt")
-
-
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that a path names: the file, or the only one in the folder.
-
-    Raises:
-        WeightsError: there is none, or several.
-    """
-    if path.is_file():
-        return path
-    found = sorted(file for file in path.glob("*") if file.suffix in _CHECKPOINT_SUFFIXES)
-    if len(found) != 1:
-        listed = ", ".join(file.name for file in found) or "nothing"
-        raise WeightsError(
-            f"{path}: expected a checkpoint, or a folder that holds one (*.pth); found {listed}. "
-            "Download the source, or name the file."
-        )
-    return found[0]
 
 
 def read_for_run(path: Path, run: RunSettings) -> tuple[Mapping[str, Tensor], dict[str, Any]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ademvl.errors import WeightsError, list_findings
-from ademvl.fusion.reference_names import DISTRIBUTED_PREFIX, from_reference, to_reference
+from ademvl.released.reference_names import DISTRIBUTED_PREFIX, from_reference, to_reference
 from ademvl.storage.files import atomic_path
 
 _NAMESPACE = "argparse.Namespace"

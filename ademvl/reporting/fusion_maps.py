@@ -85,8 +85,9 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
 def _load(
     run_dir: Path, run: RunSettings, images: Sequence[Path]
 ) -> tuple["VisionLanguageModel", "VisualSource"]:
-    from ademvl.adapter_file import check_settings, load_adapter
+    from ademvl.adapter_file import load_adapter
     from ademvl.model import build_model
+    from ademvl.runs.adapter_folder import check_settings
     from ademvl.visual_source import open_visual_source
 
     adapter = run_dir / "adapter"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ademvl.provenance import sources_sha256
 from ademvl.reporting.layout import printable
 from ademvl.reporting.results import StudyResults
 from ademvl.reporting.settings_difference import flatten
+from ademvl.runs.provenance import sources_sha256
 
 _GROUPS = {
     "Code": ("code.", "python"),

@@ -15,7 +15,8 @@ import yaml
 
 from ademvl.config.schema import build, check, schema_of
 from ademvl.config.strict_yaml import load_yaml
-from ademvl.config.study import ReportedReference, Study
+from ademvl.config.study import Study
+from ademvl.config.study_settings import ReportedReference
 from ademvl.errors import DataError, SettingsError, list_findings
 
 REPORTED_DIR = Path(__file__).parents[2] / "workflow" / "reported"

@@ -14,11 +14,11 @@ from typing import Any
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import DataError
-from ademvl.failures import Failure, read_failure
-from ademvl.identity import data_checksums
-from ademvl.reporting.run_state import REMEDY, State, read_object, state_of
+from ademvl.runs.failures import Failure, read_failure
+from ademvl.runs.identity import data_checksums
+from ademvl.runs.metrics import MetricsRow, read_metrics
+from ademvl.runs.run_state import REMEDY, State, read_object, state_of
 from ademvl.statistics.intervals import Estimate, combine_seeds
-from ademvl.training.metrics import MetricsRow, read_metrics
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 

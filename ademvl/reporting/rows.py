@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ademvl.config.study import ReportedReference
+from ademvl.config.study_settings import ReportedReference
 from ademvl.reporting.judging import estimate_cell, judge, other_items_note
 from ademvl.reporting.layout import Cell, Column, Row, Section
 from ademvl.reporting.reported import Discrepancy, ReportedNumbers, ReportedRow, ReportedTable

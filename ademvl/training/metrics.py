@@ -1,16 +1,15 @@
 """metrics.csv: one row for every few optimiser steps, without gaps or repeats after a resume."""
 
-import csv
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from ademvl.errors import DataError
 from ademvl.machine.usage import peak_gpu_memory_mib, peak_memory_mib
+from ademvl.runs.metrics import HEADER, MetricsRow
 from ademvl.storage.files import write_text
 from ademvl.training.guard import Outcome
 
@@ -37,82 +36,6 @@ class StepResult:
     num_items: int
     num_tokens: int
     outcome: Outcome = "updated"
-
-
-@dataclass(frozen=True)
-class MetricsRow:
-    """One row of metrics.csv.
-
-    The first seven columns are the same in every repetition of a run; the others are measured.
-
-    Attributes:
-        step: optimiser steps done.
-        epoch: epochs done, with fraction.
-        lr: learning rate of the last step.
-        loss: mean over the steps since the row before; those without a finite one do not count,
-            and nan stands for no such step at all.
-        grad_norm: L2 norm over all gradients, mean likewise.
-        skipped_steps: left out since the row before, because loss or gradient was not finite.
-        overflow_steps: left out since the row before, because the loss scale of fp16 was too high.
-        items_per_second: since the row before.
-        tokens_per_second: tokens of the sequences, padding not counted.
-        memory_mib: peak so far, of the GPU where one is used, else of the process.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    loss: float
-    grad_norm: float
-    skipped_steps: int
-    overflow_steps: int
-    items_per_second: float
-    tokens_per_second: float
-    memory_mib: float
-
-    def to_line(self) -> str:
-        """Render the row as one line of CSV; numbers read back exactly."""
-        return ",".join(map(repr, astuple(self))) + "\n"
-
-
-COLUMNS = tuple(field.name for field in fields(MetricsRow))
-_HEADER = ",".join(COLUMNS) + "\n"
-
-
-def read_metrics(path: Path) -> list[MetricsRow]:
-    """Read metrics.csv.
-
-    Raises:
-        DataError: missing file, other columns, or a value that is no number.
-    """
-    remedy = "Delete the run's directory and train again."
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). {remedy}") from error
-    if tuple(header) != COLUMNS:
-        raise DataError(f"{path}: columns are {header}, expected {list(COLUMNS)}. {remedy}")
-    try:
-        return [_row(row) for row in rows]
-    except (ValueError, IndexError, TypeError) as error:
-        raise DataError(f"{path}: a row is malformed ({error}). {remedy}") from error
-
-
-def _row(values: Sequence[str]) -> MetricsRow:
-    step, epoch, lr, loss, grad_norm, skipped, overflow, items, tokens, memory = values
-    return MetricsRow(
-        step=int(step),
-        epoch=float(epoch),
-        lr=float(lr),
-        loss=float(loss),
-        grad_norm=float(grad_norm),
-        skipped_steps=int(skipped),
-        overflow_steps=int(overflow),
-        items_per_second=float(items),
-        tokens_per_second=float(tokens),
-        memory_mib=float(memory),
-    )
 
 
 class MetricsLog:
@@ -153,7 +76,7 @@ class MetricsLog:
 
     def write(self) -> None:
         """Write the whole file anew, atomically."""
-        write_text(self._path, _HEADER + "".join(row.to_line() for row in self._rows))
+        write_text(self._path, HEADER + "".join(row.to_line() for row in self._rows))
 
     def close(self) -> None:
         """Stop appending."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.identity import identity_sha256
 from ademvl.machine.usage import Usage
-from ademvl.provenance import write_provenance
+from ademvl.runs.identity import identity_sha256
+from ademvl.runs.provenance import write_provenance
 
 if TYPE_CHECKING:
-    from ademvl.training.run_files import RunFiles
+    from ademvl.runs.run_files import RunFiles
 
 logger = logging.getLogger(__name__)
 

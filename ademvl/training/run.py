@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.identity import training_identity
 from ademvl.machine.devices import compute_device
 from ademvl.machine.free_memory import free_memory
 from ademvl.machine.usage import UsageMeter
 from ademvl.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.planning.fit import check_fits, memory_rows
+from ademvl.runs.identity import training_identity
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.locks import lock_file
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined
 from ademvl.training.released_adapter import import_released
-from ademvl.training.run_files import RunFiles
 from ademvl.training.session import Session
 from ademvl.training.state import StateStore
 from ademvl.training.taken_adapter import take_adapter

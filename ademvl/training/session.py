@@ -15,16 +15,16 @@ import torch
 from ademvl.adapter_file import save_adapter
 from ademvl.config.run import RunSettings
 from ademvl.errors import TrainingError
-from ademvl.identity import identity_sha256
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
-from ademvl.provenance import write_provenance
+from ademvl.runs.identity import identity_sha256
+from ademvl.runs.provenance import write_provenance
+from ademvl.runs.run_files import RunFiles
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
 from ademvl.training.interruption import Interruption
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import MetricsLog, StepResult
 from ademvl.training.progress import TrainingProgress
-from ademvl.training.run_files import RunFiles
 from ademvl.training.state import StateStore, TrainingState, capture, restore
 
 logger = logging.getLogger(__name__)

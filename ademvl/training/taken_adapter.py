@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ademvl.adapter_file import WEIGHTS_FILE
 from ademvl.errors import SettingsError
+from ademvl.runs.adapter_folder import WEIGHTS_FILE
 from ademvl.storage.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
-    from ademvl.training.run_files import RunFiles
+    from ademvl.runs.run_files import RunFiles
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from ademvl.config.settings_files import read_run, run_to_json, study_to_json, w
 from ademvl.config.study import load_study
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
-from ademvl.identity import identity_sha256, recorded_identity
+from ademvl.runs.identity import identity_sha256, recorded_identity
+from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.storage.files import write_json
-from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
 from tests.reporting.synthetic import header_of, write_adapter_json
 from tests.tiny import make_scienceqa
 

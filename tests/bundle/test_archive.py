@@ -19,9 +19,9 @@ from ademvl.data.karpathy import write_references
 from ademvl.data.mme import load_benchmark
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import benchmark_checksum
-from ademvl.failures import noted_failure
 from ademvl.reporting.results import Cost, SeedResult
 from ademvl.reporting.table_keys import TABLE_KEYS
+from ademvl.runs.failures import noted_failure
 from ademvl.storage.files import write_json
 from tests.bundle.finished import NUM_TEST, FinishedStudy
 from tests.reporting.page_study import answered_study

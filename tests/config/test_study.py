@@ -12,7 +12,8 @@ from ademvl.config.names import NAME
 from ademvl.config.schema import schema_of
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.settings_page import schema_yaml, settings_page
-from ademvl.config.study import StudySettings, load_study
+from ademvl.config.study import load_study
+from ademvl.config.study_settings import StudySettings
 from ademvl.errors import SettingsError
 from tests.conftest import PROJECT_ROOT
 

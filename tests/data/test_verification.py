@@ -14,7 +14,7 @@ from ademvl.data.layout import make_dataset
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.verification import VerificationChoices, verify_dataset
 from ademvl.errors import MAX_LISTED, DataError
-from ademvl.identity import data_checksums
+from ademvl.runs.identity import data_checksums
 from tests.data import copies
 
 QUIET = VerificationChoices(progress=False)

@@ -10,7 +10,7 @@ from ademvl.cli import main
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.comparison import compare, to_json
 from ademvl.evaluation.comparison_text import render
-from ademvl.identity import data_checksums
+from ademvl.runs.identity import data_checksums
 from ademvl.statistics.intervals import wilson_interval
 from ademvl.statistics.paired import PAIRED_WITH_SEEDS, mcnemar
 from ademvl.storage.files import dump_json

@@ -13,7 +13,7 @@ from ademvl.errors import SettingsError, ToolError
 from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.loading import fingerprint_llm, load_llm
 from ademvl.model import VisionLanguageModel
-from ademvl.training.metrics import read_metrics
+from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
 

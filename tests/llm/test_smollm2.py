@@ -20,7 +20,7 @@ from ademvl.llm.loading import load_llm
 from ademvl.llm.source import llm_config
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
-from ademvl.training.metrics import read_metrics
+from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
 

@@ -15,9 +15,9 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.model import build_model
 from ademvl.released.adapter import export_adapter, import_adapter, read_for_run
 from ademvl.released.checkpoint import read_checkpoint, write_checkpoint
+from ademvl.runs.metrics import read_metrics
+from ademvl.runs.trained_adapter import find_adapter
 from ademvl.storage.checksums import checksum_file
-from ademvl.trained_adapter import find_adapter
-from ademvl.training.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
 

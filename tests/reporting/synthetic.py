@@ -9,15 +9,15 @@ from typing import Any
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import Study, load_study
-from ademvl.identity import (
+from ademvl.runs.identity import (
     data_checksums,
     evaluation_settings,
     identity_sha256,
     recorded_identity,
 )
+from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.statistics.intervals import wilson_interval
-from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
-from ademvl.versions import RESULT_VERSIONS
 
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")

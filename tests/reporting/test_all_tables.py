@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from ademvl.config.study import load_study
-from ademvl.failures import noted_failure
 from ademvl.reporting.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.judging import judge
 from ademvl.reporting.layout import Cell, Table
@@ -28,6 +27,7 @@ from ademvl.reporting.table_keys import ABLATIONS, TABLE_KEYS
 from ademvl.reporting.table_latex import to_latex
 from ademvl.reporting.table_markdown import to_markdown
 from ademvl.reporting.tables import build_tables
+from ademvl.runs.failures import noted_failure
 from tests.conftest import PROJECT_ROOT
 from tests.reporting.synthetic import SyntheticStudy
 

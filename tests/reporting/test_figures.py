@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from ademvl.data.scienceqa import load_scienceqa
-from ademvl.identity import data_checksums
 from ademvl.reporting.ablation_figure import draw_ablations
 from ademvl.reporting.accuracy_figures import draw_accuracy, draw_parameters, main_runs
 from ademvl.reporting.cost_figure import draw_cost
@@ -19,6 +18,7 @@ from ademvl.reporting.figures import FIGURES, figures_of, write_figures
 from ademvl.reporting.plotting import MAX_SERIES, plotting
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
+from ademvl.runs.identity import data_checksums
 from tests.reporting.synthetic import SyntheticStudy
 from tests.tiny import make_scienceqa
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ademvl.errors import TrainingError
-from ademvl.failures import noted_failure
+from ademvl.runs.failures import noted_failure
 from tests.reporting.browser import Visit, chromium, load_everything, visit
 from tests.reporting.page_study import HOSTILE, answered_study, make_page
 from tests.reporting.synthetic import SyntheticStudy

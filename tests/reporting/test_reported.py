@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ademvl.config.study import ReportedReference, Study, load_study
+from ademvl.config.study import Study, load_study
+from ademvl.config.study_settings import ReportedReference
 from ademvl.errors import DataError, SettingsError
 from ademvl.reporting.reported import ReportedNumbers, check_references, load_reported
 from tests.conftest import PROJECT_ROOT

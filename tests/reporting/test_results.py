@@ -10,11 +10,11 @@ import pytest
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import load_study
 from ademvl.errors import DataError, TrainingError
-from ademvl.failures import noted_failure
-from ademvl.identity import evaluation_settings
 from ademvl.reporting.results import read_results
+from ademvl.runs.failures import noted_failure
+from ademvl.runs.identity import evaluation_settings
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.statistics.intervals import SEEDS_AND_ITEMS
-from ademvl.versions import RESULT_VERSIONS
 from tests.reporting.synthetic import (
     SyntheticStudy,
     header_of,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ademvl.training.metrics import read_metrics
+from ademvl.runs.metrics import read_metrics
 from tests import tiny
 
 TIMEOUT_SECONDS = 120

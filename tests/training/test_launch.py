@@ -14,8 +14,8 @@ import pytest
 
 from ademvl.config.run import BackboneSettings, FeatureSettings
 from ademvl.errors import SettingsError, TrainingError
+from ademvl.runs.metrics import read_metrics
 from ademvl.training.launch import run_as_one_of_several, run_processes, train
-from ademvl.training.metrics import read_metrics
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
 

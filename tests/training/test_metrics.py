@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ademvl.errors import DataError
-from ademvl.training.metrics import COLUMNS, MetricsLog, StepResult, read_metrics
+from ademvl.runs.metrics import COLUMNS, read_metrics
+from ademvl.training.metrics import MetricsLog, StepResult
 
 
 def _result(step: int) -> StepResult:

@@ -15,8 +15,9 @@ import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import DataError, DiskFullError, SettingsError
+from ademvl.runs.metrics import read_metrics
 from ademvl.training.loop import Trainer
-from ademvl.training.metrics import StepResult, read_metrics
+from ademvl.training.metrics import StepResult
 from ademvl.training.run import build_trainer, train_run
 from tests import tiny
 from tests.training import children

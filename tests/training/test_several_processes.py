@@ -11,13 +11,13 @@ import pytest
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import TrainingError
-from ademvl.identity import training_identity
 from ademvl.machine.usage import UsageMeter
+from ademvl.runs.identity import training_identity
+from ademvl.runs.metrics import read_metrics
+from ademvl.runs.run_files import RunFiles
 from ademvl.training.interruption import Interruption
-from ademvl.training.metrics import read_metrics
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
-from ademvl.training.run_files import RunFiles
 from ademvl.training.session import Session
 from tests import tiny
 from tests.training import children

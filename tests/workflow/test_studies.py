@@ -13,7 +13,8 @@ import pytest
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.schema import all_plain, to_plain
-from ademvl.config.study import RunTemplate, Study, load_study
+from ademvl.config.study import Study, load_study
+from ademvl.config.study_settings import RunTemplate
 from ademvl.parameter_counts import VIT_L_BLOCKS, VIT_L_WIDTH, count_parameters
 from ademvl.reporting.reported import REPORTED_DIR, ReportedRow, load_reported
 from ademvl.workflow import WorkflowPlan

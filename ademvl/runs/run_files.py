@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ademvl.adapter_file import DESCRIPTION_FILE, adapter_checksum
 from ademvl.errors import WeightsError
-from ademvl.identity import identity_sha256
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
+from ademvl.runs.identity import identity_sha256
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from typing import Any, Literal
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError
-from ademvl.identity import (
+from ademvl.runs.identity import (
     evaluation_settings,
     identity_sha256,
     recorded_identity,
     training_settings,
     without_places,
 )
+from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.files import read_json
-from ademvl.training.metrics import COLUMNS as METRICS_COLUMNS
-from ademvl.versions import RESULT_VERSIONS
 
 REMEDY = "Delete the file and run the same command again."
 

@@ -6,10 +6,10 @@ The adapter folder is enough; where a run's directory is given, run.yaml adds ho
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.adapter_file import DESCRIPTION_FILE, check_settings, trained_settings
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import WeightsError
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, check_settings, trained_settings
 
 _REMEDY = "Name a run's directory or an adapter folder, as `ademvl train` makes them."
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from ademvl.errors import WeightsError
-from ademvl.fusion.reference_names import from_reference, our_name, reference_name, to_reference
+from ademvl.released.reference_names import from_reference, our_name, reference_name, to_reference
 
 
 def test_round_trip_of_a_reference_adapter(golden_dir):

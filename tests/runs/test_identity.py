@@ -11,7 +11,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.errors import DataError
-from ademvl.identity import identity_sha256, training_identity
+from ademvl.runs.identity import identity_sha256, training_identity
 
 
 @pytest.fixture

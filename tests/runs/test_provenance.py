@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ademvl.machine.usage import Usage
-from ademvl.provenance import sources_sha256, write_provenance
+from ademvl.runs.provenance import sources_sha256, write_provenance
 
 
 def _write(path: Path, **details: object) -> dict[str, object]:

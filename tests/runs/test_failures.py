@@ -7,7 +7,7 @@ import pytest
 
 from ademvl.cli import main
 from ademvl.errors import DataError, TrainingError
-from ademvl.failures import FAILURE_FILE, noted_failure, read_failure
+from ademvl.runs.failures import FAILURE_FILE, noted_failure, read_failure
 
 
 def test_failure_is_noted_with_the_first_line_of_its_message(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.checksums import checksum_file, checksum_files
 from ademvl.storage.files import dump_json
-from ademvl.versions import RESULT_VERSIONS
 
 _IRRELEVANT = {
     "": (
@@ -143,7 +143,7 @@ def without_places(settings: dict[str, Any], weights: Mapping[str, str]) -> dict
 def _released_checksum(run: RunSettings) -> dict[str, str]:
     if not run.released_from:
         return {}
-    from ademvl.released.adapter import find_checkpoint
+    from ademvl.config.released import find_checkpoint
 
     return {"released": checksum_file(find_checkpoint(Path(run.released_from)))}
 

@@ -1,0 +1,129 @@
+"""The keys of a study file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ademvl.config.dataset import DatasetSettings
+from ademvl.config.downloads import DownloadSettings, WeightsSource
+from ademvl.config.evaluation import EvaluationSettings
+from ademvl.config.gpu_limit import check_gpu_limit
+from ademvl.config.method import AdemSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.report import ReportSettings
+from ademvl.config.run import (
+    TRAINED,
+    BackboneSettings,
+    FeatureTemplate,
+    PromptSettings,
+    Task,
+)
+from ademvl.config.schema import OMITTED_AT_DEFAULT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedReference:
+    """Names a number that others reported, which a run sets out to reproduce.
+
+    Attributes:
+        table: key of a table of workflow/reported, such as scienceqa_test.
+        row: name of a row in it, method and language model, such as "ADEM-VL, LLaMA-7B"; for
+            ablations what the row varies, such as "phi: silu".
+    """
+
+    table: str
+    row: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTemplate:
+    """What a study says about a run; `defaults` has the same keys and each run overrides them.
+
+    Attributes:
+        label: name of the run in tables and figures; the run's key when empty.
+        task: what is trained and evaluated.
+        dataset: key under `datasets`: what is trained on, and evaluated where the task has a test
+            split of its own.
+        evaluation_dataset: key under `datasets` of MME, on which task instruction is evaluated;
+            not for other tasks.
+        adapter: `trained` trains one; the name of another run evaluates that run's adapter in
+            another way: such a run starts from the other's settings, and changes nothing but
+            `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`. `released`
+            evaluates an adapter of the method's authors.
+        released_from: with `adapter: released`, the authors' checkpoint: a file, or the name of a
+            source of downloads such as `adem_released_scienceqa`.
+        seeds: one training for each.
+        images: `withheld` gives the text-only control: same training, no question has an image.
+        method: settings of ADEM-VL.
+        backbones: the frozen models.
+        features: how images reach the method.
+        prompts: text of the ScienceQA prompts.
+        optimization: AdamW and its schedule.
+        evaluation: how a trained run is scored.
+        reported: rows of workflow/reported that this run reproduces; it stands beside them in
+            the tables. Has no influence on training.
+    """
+
+    label: str = ""
+    task: Task = "scienceqa"
+    dataset: str = ""
+    evaluation_dataset: str = field(default="", metadata=OMITTED_AT_DEFAULT)
+    adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
+    released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
+    seeds: tuple[int, ...] = (0,)
+    images: Literal["shown", "withheld"] = "shown"
+    method: AdemSettings = AdemSettings()
+    backbones: BackboneSettings = BackboneSettings()
+    features: FeatureTemplate = FeatureTemplate()
+    prompts: PromptSettings = PromptSettings()
+    optimization: OptimizationSettings = OptimizationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    reported: tuple[ReportedReference, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """The keys of a study file.
+
+    Attributes:
+        study: name; results go to <results_dir>/<study>.
+        include: study files whose keys are taken over, paths from the working directory or the
+            project's; what stands in this file itself goes first. Two of them may share runs, and
+            must not contradict each other.
+        scale: `mini` results are never printed in a column of paper-scale numbers; `paper` is for
+            studies with neither mini backbones nor easy-VQA.
+        results_dir: folder of everything the workflow makes.
+        shared_dir: folder of data and feature cache, may be shared by studies and users.
+        gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),
+            or a list of indices or UUIDs. CUDA_VISIBLE_DEVICES limits them further; in a job of a
+            cluster the scheduler decides instead. Has no influence on results.
+        column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
+        datasets: data sets by name.
+        downloads: how data and weights reach this machine.
+        backbones: weights by the name of their source; runs use the name as `llm` or
+            `tower_weights`.
+        defaults: settings that every run starts from.
+        runs: runs by name; each names only what it changes.
+        report: what the report shows.
+        base_runs: runs that others are compared with, one factor at a time: every run that differs
+            in exactly one setting from one of them shows that setting's effect. Has no influence
+            on training.
+    """
+
+    study: str
+    include: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
+    scale: Literal["mini", "paper"] = "mini"
+    results_dir: str = "results"
+    shared_dir: str = "results/shared"
+    gpus: Literal["all"] | int | tuple[int | str, ...] = "all"
+    column_notes: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetSettings] = field(default_factory=dict)
+    downloads: DownloadSettings = DownloadSettings()
+    backbones: Mapping[str, WeightsSource] = field(default_factory=dict)
+    defaults: RunTemplate = RunTemplate()
+    runs: Mapping[str, RunTemplate] = field(default_factory=dict)
+    report: ReportSettings = field(default=ReportSettings(), metadata=OMITTED_AT_DEFAULT)
+    base_runs: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
+
+    def __post_init__(self) -> None:
+        check_gpu_limit(self.gpus)

@@ -1,0 +1,83 @@
+"""The folder of a trained adapter: whether it is whole, and with which settings it was trained."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.config.inheritance import differences
+from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
+from ademvl.config.schema import all_plain, build, check, schema_of
+from ademvl.errors import DataError, WeightsError, list_findings
+from ademvl.storage.files import read_json, sha256_file
+
+if TYPE_CHECKING:
+    pass
+
+WEIGHTS_FILE = "adapter.safetensors"
+DESCRIPTION_FILE = "adapter.json"
+REMEDY = "Train the run again, or copy the adapter folder anew."
+NEEDED_SETTINGS = ("task", "method", "backbones", "features", "prompts")
+_MAY_DIFFER = frozenset(
+    {
+        # Where models lie and in which precision: what they are is compared by their fingerprints.
+        *("backbones.llm", "backbones.tower_weights"),
+        *("backbones.precision", "backbones.quantization"),
+        *("features.cache_dir", "features.augmentation", "method.drop_in_evaluation"),
+        *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
+    }
+)
+"""Settings that an adapter may be used with in other values than it was trained with."""
+
+
+def adapter_checksum(folder: Path) -> str:
+    """Return the SHA-256 of an adapter's weights after comparing it with `adapter.json`.
+
+    Raises:
+        WeightsError: no adapter is there, or its weights are not those that were written.
+    """
+    try:
+        recorded = read_json(folder / DESCRIPTION_FILE, remedy=REMEDY)["sha256"]
+        found = sha256_file(folder / WEIGHTS_FILE)
+    except (DataError, OSError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder}: no complete adapter ({error}). {REMEDY}") from error
+    if found != recorded:
+        raise WeightsError(
+            f"{folder / WEIGHTS_FILE}: damaged, its SHA-256 is {found}, but {DESCRIPTION_FILE} "
+            f"says {recorded}. {REMEDY}"
+        )
+    return found
+
+
+def trained_settings(folder: Path) -> RunSettings:
+    """Return the settings that an adapter was trained with; the rest has its defaults.
+
+    Raises:
+        WeightsError: the description is missing or holds no settings.
+        SettingsError: wrong settings.
+    """
+    path = folder / DESCRIPTION_FILE
+    try:
+        settings = read_json(path, remedy=REMEDY)["settings"]
+        raw = {"study": "", "name": folder.name, "seed": 0, "data_dir": "", **settings}
+    except (DataError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: holds no settings ({error}). {REMEDY}") from error
+    return build(RunSettings, check(raw, schema_of(RunSettings), source=str(path)))
+
+
+def check_settings(folder: Path, run: RunSettings) -> None:
+    """Make sure that a run uses an adapter as it was trained.
+
+    Raises:
+        WeightsError: lists settings that differ.
+    """
+    ours, theirs = (
+        {key: value for key, value in all_plain(settings).items() if key in NEEDED_SETTINGS}
+        for settings in (run, trained_settings(folder))
+    )
+    findings = [
+        f"{key}: {value!r}, but the adapter was trained with {its!r}"
+        for key, value, its in differences(ours, theirs, allowed=_MAY_DIFFER)
+    ]
+    if findings:
+        headline = f"{folder}: trained with other settings than the run has"
+        remedy = "Set these keys to what it was trained with, or train the run again."
+        raise WeightsError(list_findings(headline, findings, remedy))
