@@ -12,9 +12,9 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from ademvl.cluster.start import check_workflow
 from ademvl.config.settings_files import write_settings
-from ademvl.workflow import WorkflowPlan
+from ademvl.workflow.plan import WorkflowPlan
+from ademvl.workflow.start import check_workflow
 
 min_version("9.10")
 

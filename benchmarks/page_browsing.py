@@ -38,7 +38,7 @@ from ademvl.config.study import Study, load_study
 from ademvl.data.karpathy import write_references
 from ademvl.data.scienceqa import GRADES, SUBJECTS, load_scienceqa
 from ademvl.evaluation.scienceqa import score_scienceqa
-from ademvl.reporting.page import write_page
+from ademvl.reporting.page.write import write_page
 from ademvl.storage.files import write_json, write_text
 
 NUM_QUESTIONS, NUM_WITH_IMAGE, NUM_CAPTIONS = 4241, 2017, 5000

@@ -42,10 +42,10 @@ from ademvl.machine.hardware import hardware
 from ademvl.machine.precision import DTYPES
 from ademvl.machine.usage import peak_memory_mib
 from ademvl.model import VisionLanguageModel
-from ademvl.out_of_memory import is_out_of_memory
 from ademvl.planning.devices import gpu_by_name, present_gpu
 from ademvl.planning.flops import training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics
+from ademvl.planning.out_of_memory import is_out_of_memory
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, llm_shape, vision_shape
 from ademvl.planning.trained import trained_parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.cluster.profile import read_profile
+from ademvl.workflow.profile import read_profile
 from tests.conftest import PROJECT_ROOT
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="the extra `cluster` is missing")

@@ -21,10 +21,10 @@ from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.reporting.figures import draw_figures
+from ademvl.reporting.figures.build import draw_figures
 from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import RunResult, SeedResult, StudyResults, read_results
-from ademvl.reporting.tables import render_tables
+from ademvl.reporting.tables.build import render_tables
 from ademvl.runs.identity import data_checksums
 from ademvl.storage.files import dump_json, read_json
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ademvl.bundle.difference import MATTERS, Change, ResultsDifference, RunDifference
-from ademvl.reporting.layout import printable
+from ademvl.reporting.tables.layout import printable
 
 _SHOWN = 10
 _MAIN_SCORES = ("AVG", "IMG", "BLEU-4", "CIDEr", "perception", "cognition")

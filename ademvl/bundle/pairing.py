@@ -128,7 +128,7 @@ def _compare_captions(
     *,
     seed: int,
 ) -> Paired:
-    from ademvl.evaluation.captions import METRICS, caption_item_sums, corpus_scores
+    from ademvl.evaluation.captions.scores import METRICS, caption_item_sums, corpus_scores
 
     references = {int(image_id): tuple(texts) for image_id, texts in answers.items()}
 

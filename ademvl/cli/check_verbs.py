@@ -38,7 +38,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _params(options: argparse.Namespace) -> int:
-    from ademvl.parameter_counts import print_paper_counts, print_study_counts
+    from ademvl.planning.parameter_counts import print_paper_counts, print_study_counts
 
     if options.study:
         print_study_counts(options.study)

@@ -21,8 +21,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    from ademvl.cluster.preflight import describe_machine, find_problems
-    from ademvl.cluster.profile import read_profile
+    from ademvl.workflow.preflight import describe_machine, find_problems
+    from ademvl.workflow.profile import read_profile
 
     profile = read_profile(options.profile)
     print(f"profile {options.profile}: executor {profile.executor}")

@@ -57,8 +57,8 @@ def _effects(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ademvl.evaluation.comparison import compare, write_comparison
-    from ademvl.evaluation.comparison_text import render
+    from ademvl.evaluation.comparison.compare import compare, write_comparison
+    from ademvl.evaluation.comparison.text import render
 
     if options.difference is not None and options.difference == 0:
         raise SettingsError("--difference: 0 points can never be seen; name another number")

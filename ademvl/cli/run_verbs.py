@@ -95,8 +95,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _fusion_maps(options: argparse.Namespace) -> int:
     set_threads(options.threads)
-    from ademvl.reporting.fusion_items import Choice
-    from ademvl.reporting.fusion_maps import write_fusion_maps
+    from ademvl.reporting.fusion_maps.items import Choice
+    from ademvl.reporting.fusion_maps.write import write_fusion_maps
 
     run_dir = run_dir_of(options.run)
     choice = Choice(ids=options.ids, num_random=options.items, seed=options.seed)

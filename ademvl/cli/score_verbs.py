@@ -86,9 +86,9 @@ def _score_scienceqa(options: argparse.Namespace) -> int:
 
 
 def _score_captions(options: argparse.Namespace) -> int:
-    from ademvl.evaluation import ptb
-    from ademvl.evaluation.caption_files import CaptionOptions, caption_table, score_caption_file
-    from ademvl.evaluation.java import JavaLimits
+    from ademvl.evaluation.captions import ptb
+    from ademvl.evaluation.captions.files import CaptionOptions, caption_table, score_caption_file
+    from ademvl.evaluation.captions.java import JavaLimits
 
     java = options.java and options.java.absolute()
     scores = score_caption_file(

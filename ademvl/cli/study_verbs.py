@@ -43,7 +43,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.reporting.tables import write_tables
+    from ademvl.reporting.tables.build import write_tables
 
     study = load_study(options.study)
     write_tables(study, study.results_dir / "tables")
@@ -52,7 +52,7 @@ def _tables(options: argparse.Namespace) -> int:
 
 def _figures(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.reporting.figures import write_figures
+    from ademvl.reporting.figures.build import write_figures
 
     study = load_study(options.study)
     write_figures(study, study.results_dir / "figures")
@@ -61,7 +61,7 @@ def _figures(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.reporting.page import write_page
+    from ademvl.reporting.page.write import write_page
 
     study = load_study(options.study)
     write_page(study, study.results_dir / "report")

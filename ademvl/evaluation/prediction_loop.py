@@ -9,7 +9,7 @@ from ademvl.config.run import RunSettings
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.machine.devices import compute_device
 from ademvl.machine.precision import autocast
-from ademvl.out_of_memory import evaluation_advice, explained_out_of_memory
+from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch, TokenizedExample

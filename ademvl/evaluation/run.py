@@ -15,7 +15,7 @@ from ademvl.data.mme import load_benchmark
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
-from ademvl.evaluation.captions import score_captions
+from ademvl.evaluation.captions.scores import score_captions
 from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids, score_scienceqa

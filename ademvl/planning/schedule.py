@@ -4,13 +4,23 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
 from ademvl.planning.devices import Gpu
 from ademvl.planning.flops import evaluation_flops, tower_flops, training_flops
-from ademvl.planning.memory import BYTES, MicroBatch, ModelSizes, Numerics, llm_weight_bytes
+from ademvl.planning.memory import (
+    BYTES,
+    MicroBatch,
+    ModelSizes,
+    Numerics,
+    llm_weight_bytes,
+)
 from ademvl.planning.rows import Row
 from ademvl.planning.workload import Workload
+
+if TYPE_CHECKING:
+    pass
 
 UTILIZATION = 0.3
 UTILIZATION_RANGE = (0.15, 0.45)
@@ -192,3 +202,20 @@ def feature_cache_bytes(run: RunSettings, sizes: ModelSizes, num_images: int) ->
     """Return what the features of images take on disk, images that occur twice counted twice."""
     a_token = sizes.vision.width * BYTES[run.features.precision]
     return num_images * sizes.vision.tokens * a_token
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast this machine trains.
+
+    Attributes:
+        flops_per_second: operations of training, as `flops.py` counts them, in a second.
+        device: on which.
+        layers: of the models that were measured; one number where all layers were.
+        passes: micro-batches that were timed.
+    """
+
+    flops_per_second: float
+    device: str
+    layers: tuple[int, ...]
+    passes: int

@@ -43,7 +43,7 @@ from ademvl.planning.trained import trained_parameters
 from ademvl.planning.workload import Workload, workload_of
 
 if TYPE_CHECKING:
-    from ademvl.probing.probe import Rate
+    from ademvl.planning.schedule import Rate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Any
 from ademvl.errors import SettingsError
 from ademvl.prediction.answering import Answer, Predictor
 from ademvl.prediction.requests import Request
-from ademvl.reporting.fusion_drawing import draw_fusion_map
-from ademvl.reporting.fusion_items import caption_with_words, words_of_question
-from ademvl.reporting.fusion_maps import LIST_FILE, read_word_maps
-from ademvl.reporting.plotting import plotting, save_figure
+from ademvl.reporting.figures.plotting import plotting, save_figure
+from ademvl.reporting.fusion_maps.drawing import draw_fusion_map
+from ademvl.reporting.fusion_maps.items import caption_with_words, words_of_question
+from ademvl.reporting.fusion_maps.write import LIST_FILE, read_word_maps
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import write_json
 

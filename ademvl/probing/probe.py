@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +23,7 @@ from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
 from ademvl.planning.memory import ModelSizes, Numerics, training_memory
 from ademvl.planning.rows import Row
-from ademvl.planning.schedule import as_batch, simulated_passes
+from ademvl.planning.schedule import Rate, as_batch, simulated_passes
 from ademvl.planning.workload import workload_of
 
 if TYPE_CHECKING:
@@ -41,23 +40,6 @@ FEW_LAYERS = (1, 3)
 """Layers of the two models from which the time of all layers is drawn."""
 _MAX_PASSES, _MIN_PASSES = 64, 2
 _SHARE_OF_MEMORY = 0.8
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How fast this machine trains.
-
-    Attributes:
-        flops_per_second: operations of training, as `flops.py` counts them, in a second.
-        device: on which.
-        layers: of the models that were measured; one number where all layers were.
-        passes: micro-batches that were timed.
-    """
-
-    flops_per_second: float
-    device: str
-    layers: tuple[int, ...]
-    passes: int
 
 
 class _Group(NamedTuple):

@@ -12,10 +12,15 @@ import numpy as np
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
 from ademvl.errors import AdemvlError
-from ademvl.evaluation.item_scores import ItemScores, common_seeds, paired_effect, read_item_scores
+from ademvl.evaluation.comparison.item_scores import (
+    ItemScores,
+    common_seeds,
+    paired_effect,
+    read_item_scores,
+)
 from ademvl.randomness import derive_seed
 from ademvl.reporting.results import RunResult, StudyResults
-from ademvl.reporting.table_keys import ABLATIONS
+from ademvl.reporting.tables.keys import ABLATIONS
 from ademvl.statistics.paired import Difference
 
 SENSITIVITY_PATHS = ("method.alpha", "method.beta", "method.gamma")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.study import Study
-from ademvl.reporting.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
-from ademvl.reporting.judging import estimate_cell
-from ademvl.reporting.layout import DASH, Column, printable
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
-from ademvl.reporting.rows import trainable_text
+from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.judging import estimate_cell
+from ademvl.reporting.tables.layout import DASH, Column, printable
+from ademvl.reporting.tables.rows import trainable_text
 from ademvl.statistics.intervals import Estimate
 
 MAX_WIDTH = 100

@@ -15,8 +15,8 @@ from ademvl.config.settings_files import read_run
 from ademvl.machine.devices import compute_device
 from ademvl.machine.free_memory import free_memory
 from ademvl.machine.usage import UsageMeter
-from ademvl.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.planning.fit import check_fits, memory_rows
+from ademvl.planning.out_of_memory import explained_out_of_memory, training_advice
 from ademvl.runs.identity import training_identity
 from ademvl.runs.run_files import RunFiles
 from ademvl.storage.locks import lock_file

@@ -20,11 +20,11 @@ from ademvl.data.mme import load_benchmark
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import benchmark_checksum
 from ademvl.reporting.results import Cost, SeedResult
-from ademvl.reporting.table_keys import TABLE_KEYS
+from ademvl.reporting.tables.keys import TABLE_KEYS
 from ademvl.runs.failures import noted_failure
 from ademvl.storage.files import write_json
 from tests.bundle.finished import NUM_TEST, FinishedStudy
-from tests.reporting.page_study import answered_study
+from tests.reporting.page.page_study import answered_study
 from tests.tiny import make_mme
 
 RUN_FILES = {

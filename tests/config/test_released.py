@@ -8,7 +8,7 @@ from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
-from ademvl.workflow import WorkflowPlan
+from ademvl.workflow.plan import WorkflowPlan
 
 
 @pytest.fixture

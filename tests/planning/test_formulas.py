@@ -5,9 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
-from ademvl.parameter_counts import count_parameters
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
+from ademvl.planning.parameter_counts import count_parameters
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.trained import trained_parameters
 from ademvl.probing.measure import TensorMemory

@@ -9,9 +9,10 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.study import load_study
 from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.rows import Row
+from ademvl.planning.schedule import Rate
 from ademvl.planning.workload import workload_of
 from ademvl.probing import probe
-from ademvl.probing.probe import Rate, probe_run
+from ademvl.probing.probe import probe_run
 from tests.conftest import PROJECT_ROOT
 from tests.tiny import make_run
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from ademvl.reporting.table_keys import MEASURED_KEYS
+from ademvl.reporting.tables.keys import MEASURED_KEYS
 from tests.conftest import PROJECT_ROOT
 
 SMOKE = PROJECT_ROOT / "workflow/studies/smoke.yaml"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ademvl.config.study import load_study
-from ademvl.workflow import WorkflowPlan
+from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
 
 

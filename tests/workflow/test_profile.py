@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ademvl.cluster.preflight import _rule_problems
-from ademvl.cluster.profile import read_profile
+from ademvl.workflow.preflight import _rule_problems
+from ademvl.workflow.profile import read_profile
 from tests.conftest import PROJECT_ROOT
 
 PROFILES = PROJECT_ROOT / "workflow/profiles"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reporting.browser import chromium, visit
+from tests.reporting.page.browser import chromium, visit
 from tests.workflow.killing import run_to_end
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")

@@ -10,8 +10,8 @@ import yaml
 from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import plan_sources
 from ademvl.errors import SettingsError
-from ademvl.start_checks import check_start
 from ademvl.storage.files import write_json
+from ademvl.workflow.start_checks import check_start
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import SMOKE, run_to_end, snakemake
 

@@ -15,9 +15,9 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.schema import all_plain, to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.config.study_settings import RunTemplate
-from ademvl.parameter_counts import VIT_L_BLOCKS, VIT_L_WIDTH, count_parameters
+from ademvl.planning.parameter_counts import VIT_L_BLOCKS, VIT_L_WIDTH, count_parameters
 from ademvl.reporting.reported import REPORTED_DIR, ReportedRow, load_reported
-from ademvl.workflow import WorkflowPlan
+from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ademvl.reporting.table_keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from tests.workflow.killing import run_to_end
 
 

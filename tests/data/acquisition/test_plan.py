@@ -13,7 +13,7 @@ from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources, plan_sources, render_plan
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
-from ademvl.workflow import WorkflowPlan
+from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
 from tests.data.acquisition.studies import study_of
 

@@ -1,0 +1,287 @@
+"""Caption scores: BLEU-1 to BLEU-4, CIDEr and ROUGE-L by pycocoevalcap, after PTB tokenization.
+
+CIDEr is CIDEr-D, as everywhere in the COCO tools. Its document frequencies come from the
+references given, so scores of small data sets do not compare with those of full ones. METEOR and
+SPICE are computed where they are asked for; where they fail, the others stand.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ademvl.errors import DataError, ToolError, list_findings
+from ademvl.evaluation.captions import ptb
+from ademvl.evaluation.captions.java import JavaLimits
+from ademvl.evaluation.captions.ptb import tokenize_sentences
+from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import BOOTSTRAP, Estimate, Floats, bootstrap_interval
+
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+FEW_IMAGES = 100
+CIDER_INTERVAL = f"{BOOTSTRAP}, document frequencies held fixed"
+
+_MAX_ORDER = 4
+# The constants of pycocoevalcap's BleuScorer, which keep empty counts from dividing by zero.
+_BLEU_SMALL, _BLEU_TINY = 1e-9, 1e-15
+
+_log = logging.getLogger(__name__)
+
+Tokenized = dict[int, list[str]]
+OptionalMetric = Callable[[Tokenized, Tokenized, int], Estimate]
+"""Scores tokenized references and hypotheses, with a seed for the interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionScores:
+    """Scores of one caption per image.
+
+    Attributes:
+        n: images.
+        num_references: reference captions over all images.
+        empty_images: those whose caption has no words left after tokenization; they score zero.
+        metrics: by the names of METRICS and of optional ones, fractions; CIDEr can pass 1.
+        not_run: why an optional metric could not be computed, by name.
+        ceiling: scores of one reference of each image against its others, if asked for.
+    """
+
+    n: int
+    num_references: int
+    empty_images: tuple[int, ...]
+    metrics: Mapping[str, Estimate]
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    ceiling: "CaptionScores | None" = None
+
+    @property
+    def num_empty(self) -> int:
+        """Number of captions of which nothing is left after tokenization."""
+        return len(self.empty_images)
+
+    def to_json(self) -> dict[str, object]:
+        """Render for a score file, in percent; CIDEr too, as published tables do."""
+        return {
+            "n": self.n,
+            "num_references": self.num_references,
+            "num_empty": self.num_empty,
+            "empty_images": list(self.empty_images),
+            "metrics": {name: estimate.as_percent() for name, estimate in self.metrics.items()},
+            "not_run": dict(self.not_run),
+            "ceiling": self.ceiling and self.ceiling.to_json(),
+        }
+
+
+def score_captions(
+    references: Mapping[int, Sequence[str]],
+    hypotheses: Mapping[int, str],
+    *,
+    seed: int = 0,
+    with_ceiling: bool = False,
+    optional: Mapping[str, OptionalMetric] | None = None,
+    tokenizer_limits: JavaLimits = ptb.LIMITS,
+) -> CaptionScores:
+    """Score one caption for each image against that image's references.
+
+    Intervals are percentile bootstraps over images; for CIDEr with document frequencies held
+    fixed. Results do not depend on the order of either mapping.
+
+    Args:
+        references: reference captions by image id.
+        hypotheses: captions by image id, for exactly the same images.
+        seed: of the resamples and of the ceiling's choices.
+        with_ceiling: also score one reference of each image against its others.
+        optional: further metrics by name; the reason of one that fails is kept in `not_run`.
+        tokenizer_limits: of the tokenizer's time and memory.
+
+    Raises:
+        DataError: images differ, an image without reference, or a caption that is no text.
+        ToolError: the tokenizer cannot run.
+    """
+    check_captions(references, hypotheses)
+    if len(references) < FEW_IMAGES:
+        _log.warning(
+            "captions scored on %d images: CIDEr of fewer than %d images means little, "
+            "because its document frequencies come from their references",
+            len(references),
+            FEW_IMAGES,
+        )
+    tokenized_references, tokenized_hypotheses = _tokenize(references, hypotheses, tokenizer_limits)
+    ceiling = None
+    if with_ceiling:
+        others, held_out = _hold_one_out(tokenized_references, seed=seed)
+        ceiling = _score(others, held_out, seed=seed) if others else None
+    scores = _score(tokenized_references, tokenized_hypotheses, seed=seed, ceiling=ceiling)
+    if scores.empty_images:
+        _log.warning(
+            "%d of %d captions have no words and score zero: images %s",
+            scores.num_empty,
+            scores.n,
+            ", ".join(map(str, scores.empty_images[:20])),
+        )
+    metrics, not_run = dict(scores.metrics), {}
+    for name, metric in (optional or {}).items():
+        try:
+            metrics[name] = metric(tokenized_references, tokenized_hypotheses, seed)
+        except ToolError as error:
+            _log.warning("%s not run, the other metrics stand: %s", name, error)
+            not_run[name] = str(error)
+    return replace(scores, metrics=metrics, not_run=not_run)
+
+
+def check_captions(references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]) -> None:
+    """Make sure that both are for the same images.
+
+    Raises:
+        DataError: lists images that differ, lack references, or have a caption that is no text.
+    """
+    findings = [
+        f"image {image_id}: no caption" for image_id in references if image_id not in hypotheses
+    ]
+    findings += [
+        f"image {image_id}: a caption, but no references"
+        for image_id in hypotheses
+        if image_id not in references
+    ]
+    findings += [
+        f"image {image_id}: caption is {type(caption).__name__}, not text"
+        for image_id, caption in hypotheses.items()
+        if not isinstance(caption, str)
+    ]
+    for image_id, texts in references.items():
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+            findings.append(f"image {image_id}: references are no list of texts")
+    if findings or not references:
+        findings = findings or ["no references at all"]
+        remedy = "Score exactly the images of the references, with one caption each."
+        raise DataError(list_findings("captions cannot be scored", findings, remedy))
+
+
+def _tokenize(
+    references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str], limits: JavaLimits
+) -> tuple[Tokenized, Tokenized]:
+    """Tokenize both in one run of the tokenizer; images in ascending order."""
+    image_ids = sorted(references)
+    sentences = [hypotheses[image_id] for image_id in image_ids]
+    sentences += [text for image_id in image_ids for text in references[image_id]]
+    tokenized = tokenize_sentences(sentences, limits=limits)
+    tokenized_hypotheses = {
+        image_id: [caption] for image_id, caption in zip(image_ids, tokenized, strict=False)
+    }
+    rest = iter(tokenized[len(image_ids) :])
+    tokenized_references = {
+        image_id: [next(rest) for _ in references[image_id]] for image_id in image_ids
+    }
+    return tokenized_references, tokenized_hypotheses
+
+
+def _hold_one_out(references: Tokenized, *, seed: int) -> tuple[Tokenized, Tokenized]:
+    """Take one reference of each image as its caption; images with a single one are left out."""
+    others: Tokenized = {}
+    held_out: Tokenized = {}
+    for image_id, texts in references.items():
+        if len(texts) > 1:
+            choice = random.Random(derive_seed(seed, "ceiling", image_id)).randrange(len(texts))
+            held_out[image_id] = [texts[choice]]
+            others[image_id] = texts[:choice] + texts[choice + 1 :]
+    return others, held_out
+
+
+def _score(
+    references: Tokenized,
+    hypotheses: Tokenized,
+    *,
+    seed: int,
+    ceiling: CaptionScores | None = None,
+) -> CaptionScores:
+    """Run the scorers one by one."""
+    n = len(references)
+    values = _item_sums(references, hypotheses)
+
+    def statistic(sums: Floats) -> Floats:
+        return corpus_scores(sums, n=n)
+
+    found = statistic(values.sum(axis=0, keepdims=True))[0]
+    low, high = bootstrap_interval(values, statistic, seed=derive_seed(seed, "caption bootstrap"))
+    metrics = {
+        name: Estimate(
+            value=float(found[column]),
+            ci_low=float(low[column]),
+            ci_high=float(high[column]),
+            n=n,
+            method=CIDER_INTERVAL if name == "CIDEr" else BOOTSTRAP,
+        )
+        for column, name in enumerate(METRICS)
+    }
+    return CaptionScores(
+        n=n,
+        num_references=sum(map(len, references.values())),
+        empty_images=tuple(key for key, [caption] in hypotheses.items() if not caption),
+        metrics=metrics,
+        ceiling=ceiling,
+    )
+
+
+def caption_item_sums(
+    references: Mapping[int, Sequence[str]], hypotheses: Mapping[int, str]
+) -> Floats:
+    """Return what the metrics sum over images, (n, 12), images in ascending order of their ids.
+
+    The last column is CIDEr with the document frequencies of all these references.
+
+    Raises:
+        DataError, ToolError: see `score_captions`.
+    """
+    check_captions(references, hypotheses)
+    return _item_sums(*_tokenize(references, hypotheses, ptb.LIMITS))
+
+
+def corpus_scores(sums: Floats, *, n: int) -> Floats:
+    """Return the METRICS, (rows, 6), from sums of `caption_item_sums` over n images, (rows, 12)."""
+    return np.column_stack([_bleu(sums[:, :-2]), sums[:, -2:] / n])
+
+
+def _item_sums(references: Tokenized, hypotheses: Tokenized) -> Floats:
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    counts = _bleu_counts(references, hypotheses)
+    _, rouge = Rouge().compute_score(references, hypotheses)
+    cider = np.zeros(len(references))
+    if any(text for texts in references.values() for text in texts):
+        _, cider = Cider().compute_score(references, hypotheses)
+    return np.column_stack([counts, rouge, cider])
+
+
+def _bleu_counts(references: Tokenized, hypotheses: Tokenized) -> Floats:
+    """Return what BLEU sums over images, (n, 10).
+
+    Columns: tokens of the caption, tokens of the closest reference, then for each order 1 to 4
+    the n-grams of the caption, then those of them that a reference has.
+    """
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=_MAX_ORDER)
+    for image_id, texts in references.items():
+        scorer += (hypotheses[image_id][0], texts)
+    rows = []
+    for image in scorer.ctest:
+        length = image["testlen"]
+        closest = min((abs(reference - length), reference) for reference in image["reflen"])[1]
+        rows.append([length, closest, *image["guess"], *image["correct"]])
+    return np.array(rows, dtype=np.float64)
+
+
+def _bleu(sums: Floats) -> Floats:
+    """Return BLEU-1 to BLEU-4, (rows, 4), from sums of `_bleu_counts`, (rows, 10).
+
+    The formula of pycocoevalcap's BleuScorer, for many corpora at once.
+    """
+    length, closest = sums[:, :1], sums[:, 1:2]
+    guess, correct = sums[:, 2 : 2 + _MAX_ORDER], sums[:, 2 + _MAX_ORDER :]
+    precisions = np.cumprod((correct + _BLEU_TINY) / (guess + _BLEU_SMALL), axis=1)
+    orders = np.arange(1, _MAX_ORDER + 1)
+    ratio = (length + _BLEU_TINY) / (closest + _BLEU_SMALL)
+    brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+    scores: Floats = precisions ** (1 / orders) * brevity
+    return scores

@@ -1,0 +1,292 @@
+"""`ademvl compare`: two runs on the same questions, with tests, intervals and what would be needed.
+
+All numbers are rendered in percent or points, as tables print them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ademvl.evaluation.captions.scores import (
+    CIDER_INTERVAL,
+    METRICS,
+    caption_item_sums,
+    corpus_scores,
+)
+from ademvl.evaluation.comparison.sides import (
+    Side,
+    have_same_adapters,
+    read_side,
+    refuse_other_items,
+)
+from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
+from ademvl.randomness import derive_seed
+from ademvl.statistics.intervals import (
+    BOOTSTRAP,
+    CONFIDENCE,
+    SEEDS_AND_ITEMS,
+    Estimate,
+    Floats,
+    bootstrap_interval,
+    combine_seeds,
+)
+from ademvl.statistics.paired import (
+    MCNEMAR,
+    POWER,
+    Difference,
+    McNemar,
+    mcnemar,
+    paired_differences,
+    questions_needed,
+    seeds_needed,
+)
+from ademvl.storage.files import write_json
+
+_MAIN = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs on the same items.
+
+    Attributes:
+        first, second: the sides.
+        scores: of both sides, by column or metric, seeds combined.
+        differences: first minus second, by column or metric.
+        tests: ScienceQA only: McNemar's test of each pair of seeds, all questions.
+        to_see: difference that the needed numbers are for, a fraction; None for the observed one.
+        assumed_spread: between seeds of a run that has one, a fraction.
+    """
+
+    first: Side
+    second: Side
+    scores: Mapping[str, tuple[Estimate, Estimate]]
+    differences: Mapping[str, Difference]
+    tests: tuple[McNemar, ...]
+    to_see: float | None
+    assumed_spread: float | None
+
+    @property
+    def main(self) -> str:
+        """Name of the score that the tests and needed numbers are about."""
+        return _MAIN[self.first.task]
+
+
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    data_dir: Path | None = None,
+    split: str | None = None,
+    to_see: float | None = None,
+    assumed_spread: float | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs, or files of predictions; see `read_side` for what may be given.
+
+    Raises:
+        DataError: the sides cannot be read, or were not asked the same.
+    """
+    sides = tuple(read_side(path, data_dir=data_dir, split=split) for path in (first, second))
+    refuse_other_items(*sides)
+    return compare_sides(*sides, to_see=to_see, assumed_spread=assumed_spread, seed=seed)
+
+
+def compare_sides(
+    first: Side,
+    second: Side,
+    *,
+    to_see: float | None = None,
+    assumed_spread: float | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two sides that were asked the same; `compare` reads them."""
+    sides = (first, second)
+    measure = _measure_captions if first.task == "coco_caption" else _measure_answers
+    scores, differences, tests = measure(sides, seed=derive_seed(seed, "compare"))
+    return Comparison(
+        first=first,
+        second=second,
+        scores=scores,
+        differences=differences,
+        tests=tests,
+        to_see=to_see,
+        assumed_spread=assumed_spread,
+    )
+
+
+_Measured = tuple[dict[str, tuple[Estimate, Estimate]], dict[str, Difference], tuple[McNemar, ...]]
+
+
+def _measure_answers(sides: Sequence[Side], *, seed: int) -> _Measured:
+    problems = sides[0].problems
+    by_seed = [[score_scienceqa(problems, found) for found in s.predictions] for s in sides]
+    correct = [
+        np.array(
+            [[found[p.question_id] == p.answer_index for p in problems] for found in s.predictions]
+        )
+        for s in sides
+    ]  # (seeds, n) each
+    scores, differences = {}, {}
+    same_adapters = have_same_adapters(*sides)
+    for column, belongs in COLUMNS.items():
+        members = np.array([belongs(problem) for problem in problems])
+        if not members.any():
+            continue
+        estimates = [
+            _over_seeds([found for seed in run if (found := seed[column].accuracy)])
+            for run in by_seed
+        ]
+        scores[column] = (estimates[0], estimates[1])
+        chosen = [run[:, members].astype(np.float64)[:, :, None] for run in correct]
+        (differences[column],) = paired_differences(
+            list(chosen[0]),
+            list(chosen[1]),
+            partial(_mean, n=int(members.sum())),
+            seed=seed,
+            same_adapters=same_adapters,
+        )
+    tests = []
+    if len(correct[0]) == len(correct[1]):
+        pairs = zip(*correct, strict=True)
+        tests = [mcnemar(first.tolist(), second.tolist()) for first, second in pairs]
+    return scores, differences, tuple(tests)
+
+
+def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Combine seeds; `method` names what was done for each seed too."""
+    method = estimates[0].method
+    if len(estimates) == 1:
+        return estimates[0]
+    return replace(combine_seeds(estimates), method=f"{method}, {SEEDS_AND_ITEMS}")
+
+
+def _mean(sums: Floats, *, n: int) -> Floats:
+    return sums / n
+
+
+def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
+    references = sides[0].references
+    sums = [
+        [
+            caption_item_sums(references, {int(i): text for i, text in found.items()})
+            for found in side.predictions
+        ]
+        for side in sides
+    ]
+    statistic = partial(corpus_scores, n=len(references))
+    by_side = [[_estimates(values, statistic, seed=seed) for values in run] for run in sums]
+    combined = [
+        {name: _over_seeds([found[name] for found in run]) for name in METRICS} for run in by_side
+    ]
+    same_adapters = have_same_adapters(*sides)
+    found = paired_differences(sums[0], sums[1], statistic, seed=seed, same_adapters=same_adapters)
+    return (
+        {name: (combined[0][name], combined[1][name]) for name in METRICS},
+        dict(zip(METRICS, found, strict=True)),
+        (),
+    )
+
+
+def _estimates(
+    values: Floats, statistic: Callable[[Floats], Floats], *, seed: int
+) -> dict[str, Estimate]:
+    scores = statistic(values.sum(axis=0, keepdims=True))[0]
+    low, high = bootstrap_interval(values, statistic, seed=seed)
+    return {
+        name: Estimate(
+            value=float(scores[place]),
+            ci_low=float(low[place]),
+            ci_high=float(high[place]),
+            n=len(values),
+            method=CIDER_INTERVAL if name == "CIDEr" else BOOTSTRAP,
+        )
+        for place, name in enumerate(METRICS)
+    }
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a comparison as JSON, in percent and points."""
+    write_json(path, to_json(comparison))
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Render a comparison, in percent and points."""
+    return {
+        "first": _side_to_json(comparison.first),
+        "second": _side_to_json(comparison.second),
+        "task": comparison.first.task,
+        "confidence": CONFIDENCE,
+        "scores": {
+            name: {
+                "first": first.as_percent(),
+                "second": second.as_percent(),
+                "difference": _difference_to_json(comparison, name),
+            }
+            for name, (first, second) in comparison.scores.items()
+        },
+        "mcnemar": {
+            "method": MCNEMAR,
+            "pairs_of_seeds": [
+                {
+                    "only_first": test.only_first,
+                    "only_second": test.only_second,
+                    "p_value": test.p_value,
+                    "exact_p_value": test.exact_p_value,
+                }
+                for test in comparison.tests
+            ],
+        },
+    }
+
+
+def _side_to_json(side: Side) -> dict[str, Any]:
+    return {
+        "label": side.label,
+        "predictions": [str(source) for source in side.sources],
+        "num_seeds": len(side.predictions),
+    }
+
+
+def _difference_to_json(comparison: Comparison, name: str) -> dict[str, Any]:
+    found = comparison.differences[name]
+    needed = needed_numbers(comparison, name)
+    return {
+        "points": 100 * found.value,
+        "ci_low": 100 * found.ci_low,
+        "ci_high": 100 * found.ci_high,
+        "n": found.n,
+        "method": interval_method(comparison, name),
+        "seed_spread_points": [s if s is None else 100 * s for s in found.seed_spreads],
+        "needed": needed,
+    }
+
+
+def interval_method(comparison: Comparison, name: str) -> str:
+    """Return how the interval of a difference was made, in words."""
+    fixed = ", document frequencies held fixed" if name == "CIDEr" else ""
+    return comparison.differences[name].method + fixed
+
+
+def needed_numbers(comparison: Comparison, name: str) -> dict[str, Any] | None:
+    """Return how many items and seeds would show the difference; None where there is none.
+
+    A needed number that is null means: no number is enough. `seeds` is absent where the spread
+    between seeds is not known.
+    """
+    found = comparison.differences[name]
+    to_see = found.value if comparison.to_see is None else comparison.to_see
+    if not to_see:
+        return None
+    needed: dict[str, Any] = {
+        "to_see_points": 100 * to_see,
+        "power": POWER,
+        "items": questions_needed(found, to_see),
+    }
+    if comparison.assumed_spread is not None or None not in found.seed_spreads:
+        needed["seeds"] = seeds_needed(found, to_see, assumed_spread=comparison.assumed_spread)
+    return needed

@@ -1,0 +1,158 @@
+"""What all figures share: look, colours, legends, and files that are the same bytes every time.
+
+Colours are those of Okabe and Ito, told apart with any colour vision; line style and marker repeat
+what they say, so that figures can be read in grey print.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ademvl.reporting.tables.layout import Cell, printable
+from ademvl.storage.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+GREY = "#8a8f94"
+_MAX_LABEL = 80
+MAX_SERIES = len(COLORS)
+"""Runs that one panel can tell apart."""
+_DPI = 160
+_LEGEND_INCHES = 0.066
+"""Width of a character in a legend, a little more than the mean of DejaVu Sans."""
+_STYLE = {
+    "svg.hashsalt": "ademvl",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titleweight": "bold",
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def plotting() -> Iterator[None]:
+    """Apply the project's look; nothing of it stays behind."""
+    import matplotlib
+
+    with matplotlib.rc_context(dict(_STYLE)):  # type: ignore[arg-type]  # names are checked there
+        yield
+
+
+def save_figure(figure: "Figure", stem: Path, *, suffixes: Sequence[str] = ("png", "svg")) -> None:
+    """Write a figure beside `stem` in each format, atomically and without a date."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # lays it out, once for all formats
+        figure.set_layout_engine("none")
+    for suffix in suffixes:
+        metadata = {"Software": None} if suffix == "png" else {"Date": None}
+        with atomic_path(stem.with_name(f"{stem.name}.{suffix}")) as path:
+            figure.savefig(path, format=suffix, dpi=_DPI, metadata=metadata)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Create a figure that no window system and no global state knows of; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    # Laid out at the resolution of the PNG; SVG has slightly wider texts, hence some room.
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend_below(figure: "Figure", axis: "Axes") -> None:
+    """Put the legend of an axis below the whole figure, in as many columns as have room."""
+    handles, labels = axis.get_legend_handles_labels()
+    if not handles:
+        return
+    room = figure.get_figwidth() / (_LEGEND_INCHES * max(map(len, labels)) + 0.5)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(int(room), len(labels), 4)),
+        fontsize=8,
+    )
+
+
+def say(axis: "Axes", text: str) -> None:
+    """Put a sentence in place of data."""
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#555555")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+
+
+def plain(text: str) -> str:
+    """Make a text fit for a label: short, and without a dollar sign that starts mathematics."""
+    return textwrap.shorten(printable(text), _MAX_LABEL, placeholder="…").replace("$", r"\$")
+
+
+def draw_points(
+    axis: "Axes",
+    points: Sequence[tuple[float, Cell]],
+    index: int | None,
+    *,
+    label: str | None = None,
+    is_hollow: bool = False,
+    is_joined: bool = False,
+    color: str | None = None,
+) -> bool:
+    """Draw numbers with their intervals; those that are missing are left out.
+
+    Args:
+        axis: where to.
+        points: place on the horizontal axis, and number.
+        index: of the series, which gives colour and marker; None for a small grey mark.
+        label: in the legend; None for no entry.
+        is_hollow: the mark is not filled.
+        is_joined: a line joins the marks.
+        color: instead of the series' colour.
+
+    Returns:
+        Whether anything was drawn.
+    """
+    known = [(place, cell, cell.value) for place, cell in points if cell.value is not None]
+    if not known:
+        return False
+    errors = [error_of(cell) for _, cell, _ in known]
+    shade = color or (GREY if index is None else COLORS[index % len(COLORS)])
+    axis.errorbar(
+        [place for place, _, _ in known],
+        [value for _, _, value in known],
+        yerr=[[low for low, _ in errors], [high for _, high in errors]],
+        fmt="." if index is None else MARKERS[index % len(MARKERS)],
+        linestyle=LINES[(index or 0) % len(LINES)] if is_joined else "none",
+        color=shade,
+        markerfacecolor="white" if is_hollow else shade,
+        markersize=5,
+        capsize=0 if index is None else 2.5,
+        elinewidth=0.7 if index is None else 1.2,
+        label=label,
+        zorder=1 if index is None else 2,
+    )
+    return True
+
+
+def error_of(cell: Cell) -> tuple[float, float]:
+    """Return how far a cell's interval reaches below and above its value; 0 without one."""
+    if cell.value is None or cell.ci_low is None or cell.ci_high is None:
+        return 0.0, 0.0
+    return max(cell.value - cell.ci_low, 0.0), max(cell.ci_high - cell.value, 0.0)

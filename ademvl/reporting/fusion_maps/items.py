@@ -1,0 +1,172 @@
+"""Chooses what fusion maps are drawn of, and brings it into rows of tokens with their words."""
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ademvl.config.run import RunSettings
+from ademvl.errors import SettingsError
+from ademvl.randomness import derive_seed
+from ademvl.reporting.fusion_maps.words import WordToken, caption_words, question_words
+
+if TYPE_CHECKING:
+    from ademvl.data.collate import TokenizedExample
+    from ademvl.data.examples import Example
+    from ademvl.data.tokenizer import Tokenizer
+    from ademvl.model import VisionLanguageModel
+    from ademvl.visual_source import VisualSource
+
+
+@dataclass(frozen=True)
+class MapItem:
+    """An image with what was asked about it.
+
+    Attributes:
+        row: tokens up to where the answer is predicted.
+        image: file of the picture.
+        record: what the list file says of it: ids, question and answer, or references.
+    """
+
+    row: "TokenizedExample"
+    image: Path
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which items are drawn: named ones first, then random ones.
+
+    Attributes:
+        ids: question or image ids of the evaluated split, each with an image.
+        num_random: further items, drawn at random; fewer where the split has fewer.
+        seed: of the draw.
+    """
+
+    ids: Sequence[str] = ()
+    num_random: int = 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_random < 0 or self.num_random + len(self.ids) < 1:
+            raise SettingsError(
+                f"fusion maps: {self.num_random} random items and {len(self.ids)} chosen ones; "
+                "ask for at least one"
+            )
+
+
+def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> list[MapItem]:
+    """Choose items of the split that the run is evaluated on, in the rows that evaluation reads.
+
+    Raises:
+        SettingsError: a chosen id is not in the split, or has no image.
+        DataError: the data set is missing or malformed.
+    """
+    from ademvl.evaluation.task import tokenize_prompts
+
+    examples, records = _question_examples(run) if _asks(run) else _caption_examples(run)
+    with_image = {example.item_id: example for example in examples if example.image is not None}
+    chosen = list(dict.fromkeys(choice.ids))
+    if unknown := [item for item in chosen if item not in with_image]:
+        raise SettingsError(
+            f"fusion maps of run {run.name}: no item with an image and id {', '.join(unknown)} in "
+            f"split {run.evaluation.split} of {run.data_dir}; name ids of its prediction file"
+        )
+    rest = [item for item in with_image if item not in set(chosen)]
+    generator = random.Random(derive_seed(choice.seed, "fusion maps", run.name))
+    chosen += generator.sample(rest, min(choice.num_random, len(rest)))
+    new_tokens = 1 if _asks(run) else run.evaluation.max_new_tokens
+    rows = tokenize_prompts(
+        run, tokenizer, [with_image[item] for item in chosen], max_new_tokens=new_tokens
+    )
+    return [MapItem(row, row.image, records[row.item_id]) for row in rows if row.image is not None]
+
+
+def _asks(run: RunSettings) -> bool:
+    return run.task == "scienceqa"
+
+
+def _question_examples(
+    run: RunSettings,
+) -> tuple[Sequence["Example"], Mapping[str, Mapping[str, Any]]]:
+    from ademvl.data.examples import scienceqa_evaluation_examples
+    from ademvl.data.scienceqa import load_scienceqa
+
+    dataset = load_scienceqa(Path(run.data_dir))
+    split = run.evaluation.split
+    records = {
+        problem.question_id: {
+            "question_id": problem.question_id,
+            "question": problem.question,
+            "answer": problem.choices[problem.answer_index],
+        }
+        for problem in dataset.split(split)
+    }
+    return scienceqa_evaluation_examples(dataset, split, run.prompts, run.images), records
+
+
+def _caption_examples(
+    run: RunSettings,
+) -> tuple[Sequence["Example"], Mapping[str, Mapping[str, Any]]]:
+    from ademvl.data.captions import load_caption_images
+    from ademvl.data.examples import caption_evaluation_examples
+
+    root, split = Path(run.data_dir), run.evaluation.split
+    records = {
+        str(image.image_id): {"image_id": image.image_id, "references": list(image.references)}
+        for image in load_caption_images(root, split)
+    }
+    return caption_evaluation_examples(root, split, run.images, run.prompts), records
+
+
+def words_of_question(tokenizer: "Tokenizer", row: "TokenizedExample") -> list[WordToken]:
+    """Return the content words of the question in a row, and where its answer is predicted."""
+    return question_words(tokenizer, row.ids.tolist(), first_text_position=text_start(row))
+
+
+def caption_with_words(
+    model: "VisionLanguageModel",
+    source: "VisualSource",
+    tokenizer: "Tokenizer",
+    row: "TokenizedExample",
+    run: RunSettings,
+) -> tuple["TokenizedExample", str, list[WordToken]]:
+    """Let the model describe a row's image.
+
+    Returns:
+        The row with the generated tokens behind it, the caption, and its content words.
+    """
+    import numpy as np
+
+    from ademvl.data.captions import extract_caption
+    from ademvl.data.collate import collate
+    from ademvl.evaluation.generation import generate
+
+    batch = collate([row], trim_after_labels=False)
+    (new_ids,) = generate(
+        model,
+        batch,
+        source.for_batch(batch),
+        max_new_tokens=run.evaluation.max_new_tokens,
+        eos_id=tokenizer.eos_id,
+        decoding=run.evaluation.decoding,
+        seed=run.seed,
+    )
+    ids = np.concatenate([row.ids, np.array(new_ids, dtype=row.ids.dtype)])
+    longer = dataclasses.replace(row, ids=ids, labels=np.full_like(ids, -100))
+    caption = extract_caption(tokenizer.decode(new_ids))
+    words = caption_words(
+        tokenizer,
+        ids.tolist(),
+        first_text_position=text_start(row),
+        first_new_position=len(row.ids),
+        caption=caption,
+    )
+    return longer, caption, words
+
+
+def text_start(row: "TokenizedExample") -> int:
+    """Return the place of the first token behind begin token, prefix and slots."""
+    return row.slot_start + row.num_slots if row.slot_start >= 0 else 1

@@ -1,0 +1,199 @@
+"""What the page says first: verdicts, how far images help, and how far each run has come."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ademvl.config.settings_files import read_run, run_to_plain
+from ademvl.errors import AdemvlError
+from ademvl.reporting.page.settings_difference import flatten
+from ademvl.reporting.reported import ReportedNumbers
+from ademvl.reporting.results import RunResult, SeedResult, StudyResults
+from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.judging import other_items_note
+from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
+from ademvl.reporting.tables.rows import Target, measured_cell
+from ademvl.statistics.intervals import Estimate
+
+TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
+_HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
+_COLUMNS = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
+_TABLE_OF = {"scienceqa_test": "accuracy", "coco_caption_karpathy_test": "captions"}
+"""Keys of the page's tables by those of reported ones, where they differ."""
+_SIGNS = {"finished": "✓ ", "failed": "✗ ", "stale": "↻ ", "unfinished": "◐ ", "not run": "○ "}
+_CLASSES = {"finished": "good", "failed": "bad", "not run": ""}
+_MAX_CHANGES = 4
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run or seed has come, as a badge: words, a sign that repeats them, a class."""
+
+    words: str
+    sign: str
+    css_class: str
+
+    @classmethod
+    def of(cls, state: str) -> "State":
+        """Return the badge of a seed's or run's state."""
+        return cls(state, _SIGNS.get(state, "◐ "), _CLASSES.get(state, "open"))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A headline number of a run, as printed."""
+
+    name: str
+    value: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the overview.
+
+    Attributes:
+        label, task: as printed.
+        state: badge.
+        seeds: finished ones of all.
+        scores: headline numbers; empty until there are any.
+        details: what keeps seeds from having scores.
+    """
+
+    label: str
+    task: str
+    state: State
+    seeds: str
+    scores: tuple[Score, ...]
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """A verdict on one reported number or change, with the table where it stands."""
+
+    run: str
+    table: Table
+    column: Column
+    cell: Cell
+    judgement: Judgement
+
+    @property
+    def words(self) -> str:
+        """The verdict as printed in the table."""
+        return self.column.format_judgement(self.cell)
+
+
+def run_lines(results: StudyResults) -> list[RunLine]:
+    """Describe every run of the study, in its order."""
+    return [_run_line(run) for run in results.runs]
+
+
+def _run_line(run: RunResult) -> RunLine:
+    details = []
+    for seed in run.seeds:
+        if seed.state != "finished" and (detail := seed_detail(seed)):
+            name = f"seed {seed.settings.seed}: " if len(run.seeds) > 1 else ""
+            details.append(name + detail)
+    headlines = _HEADLINES.get(run.settings.task, ())
+    return RunLine(
+        label=run.label,
+        task=TASK_TITLES.get(run.settings.task, run.settings.task),
+        state=State.of(run.state),
+        seeds=f"{len(run.finished)}/{len(run.seeds)}",
+        scores=tuple(_score(run.estimate(name), name, decimals) for name, decimals in headlines)
+        if run.finished
+        else (),
+        details=tuple(details),
+    )
+
+
+def _score(estimate: Estimate | None, name: str, decimals: int) -> Score:
+    if estimate is None:
+        return Score(name, DASH, "")
+    value, low, high = (
+        f"{100 * number:.{decimals}f}"
+        for number in (estimate.value, estimate.ci_low, estimate.ci_high)
+    )
+    return Score(name, value, f"[{low}, {high}]")
+
+
+def seed_detail(seed: SeedResult) -> str:
+    """Say what keeps a seed from having scores, beyond its state; empty where nothing is known."""
+    if seed.failure is not None:
+        return f"ademvl {seed.failure.step} failed: {seed.failure.message}"
+    if seed.state == "stale":
+        changes = _changes(seed)
+        made = "other settings" if changes else "other data or another version"
+        return f"made with {made} than the study has now{changes}"
+    if seed.state == "unfinished":
+        return "training began and has not been evaluated yet"
+    return ""
+
+
+def _changes(seed: SeedResult) -> str:
+    """Name the settings that a stale seed was made with."""
+    try:
+        made_with = dict(flatten(run_to_plain(read_run(seed.run_dir))))
+    except AdemvlError:
+        return ""
+    wanted = dict(flatten(run_to_plain(seed.settings)))
+    names = [name for name in wanted | made_with if wanted.get(name) != made_with.get(name)]
+    changes = [
+        f"{name} {made_with.get(name, DASH)} instead of {wanted.get(name, DASH)}" for name in names
+    ]
+    more = f" and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
+    return f" ({'; '.join(changes[:_MAX_CHANGES])}{more})" if changes else ""
+
+
+def verdict_lines(
+    results: StudyResults, reported: ReportedNumbers, tables: Sequence[Table]
+) -> list[VerdictLine]:
+    """Collect the verdicts on reported numbers, then on directions of changes.
+
+    A number that stands in several tables, such as the paper's result in each of its ablations, is
+    judged once for each run.
+
+    Args:
+        results: of the study.
+        reported: numbers of others.
+        tables: of the page.
+    """
+    return [*_on_numbers(results, reported, tables), *_on_directions(tables)]
+
+
+def _on_numbers(
+    results: StudyResults, reported: ReportedNumbers, tables: Sequence[Table]
+) -> Iterator[VerdictLine]:
+    if results.study.scale != "paper":
+        return
+    by_key = {table.key: table for table in tables}
+    judged = set()
+    for run in results.runs:
+        for reference in results.study.reported(run.name):
+            target = Target(reported.tables[reference.table], reported.find(reference))
+            if other_items_note(run, target.table, target.row):
+                continue
+            table = by_key[_TABLE_OF.get(reference.table, reference.table)]
+            for column in _COLUMNS:
+                cell = measured_cell(run, column, target)
+                number = (run.name, column.key, target.cell(column.key).value)
+                if cell.judgement is not None and number not in judged:
+                    judged.add(number)
+                    yield VerdictLine(run.label, table, column, cell, cell.judgement)
+
+
+def _on_directions(tables: Sequence[Table]) -> Iterator[VerdictLine]:
+    for table in tables:
+        for block in table.blocks:
+            for row in block.rows:
+                for column in block.columns:
+                    cell = row.cell(column)
+                    if column.is_change and cell.judgement is not None:
+                        yield VerdictLine(row.texts["run"], table, column, cell, cell.judgement)
+
+
+def count_verdicts(lines: Sequence[VerdictLine]) -> list[tuple[str, str, int]]:
+    """Count verdicts by outcome: stable name, words, number; the commonest first."""
+    counts = Counter((line.judgement.outcome, line.judgement.words) for line in lines)
+    return [(outcome, words, number) for (outcome, words), number in counts.most_common()]

@@ -1,0 +1,103 @@
+"""Where the runs of a study differ from the paper's settings, setting by setting."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ademvl.config.settings_files import run_to_plain
+from ademvl.config.study import Study, load_study
+from ademvl.reporting.results import RunResult, StudyResults
+
+PAPER_STUDY = Path(__file__).parents[3] / "workflow" / "studies" / "paper-7b.yaml"
+_IDENTITY = (
+    *("study", "name", "seed", "adapter", "released_from"),
+    *("data_dir", "evaluation_data_dir", "features.cache_dir"),
+)
+_WITHOUT_INFLUENCE = (
+    "evaluation.batch_size",
+    "optimization.per_device_batch_size",
+    "optimization.log_interval_steps",
+    "optimization.state_interval_seconds",
+)
+_MAX_LABELS = 3
+_Values: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+_PATHS = ("backbones.llm", "backbones.tower_weights")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that differs from the paper's in some run.
+
+    Attributes:
+        tasks: of the runs.
+        name: dotted key.
+        paper: the paper's value.
+        here: value and labels of its runs; no labels where all runs of the task share it, and a
+            count where most do.
+    """
+
+    tasks: tuple[str, ...]
+    name: str
+    paper: str
+    here: _Values
+
+
+def differences_to_paper(results: StudyResults, paper: Path = PAPER_STUDY) -> list[Difference]:
+    """Compare all runs with the paper's run of the same task; tasks that it lacks are left out.
+
+    Settings that cannot change results are left out too.
+    """
+    theirs = _first_runs(load_study(paper))
+    tasks_of: dict[tuple[str, str, _Values], list[str]] = {}
+    for task, reference in theirs.items():
+        runs = results.of_task(task)
+        settings = [(run, _settings(run_to_plain(run.settings))) for run in runs]
+        names = dict.fromkeys([*reference, *(name for _, own in settings for name in own)])
+        for name in names:
+            values: dict[str, list[RunResult]] = {}
+            for run, own in settings:
+                values.setdefault(own.get(name, "–"), []).append(run)
+            expected = reference.get(name, "–")
+            if set(values) - {expected}:
+                key = (name, expected, _labelled(values))
+                tasks_of.setdefault(key, []).append(task)
+    return [Difference(tuple(tasks), *key) for key, tasks in tasks_of.items()]
+
+
+def _labelled(values: Mapping[str, list[RunResult]]) -> _Values:
+    if len(values) == 1:
+        return tuple((value, ()) for value in values)
+    labels = {
+        value: tuple(dict.fromkeys(run.label for run in runs)) for value, runs in values.items()
+    }
+    commonest = max(labels, key=lambda value: len(labels[value]))
+    if len(labels[commonest]) > _MAX_LABELS:
+        labels[commonest] = (f"all others ({len(values[commonest])} runs)",)
+    return tuple(labels.items())
+
+
+def _first_runs(study: Study) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for run in study.runs:
+        found.setdefault(run.task, _settings(run_to_plain(run)))
+    return found
+
+
+def _settings(plain: Mapping[str, Any]) -> dict[str, str]:
+    left_out = (*_IDENTITY, *_WITHOUT_INFLUENCE)
+    flat = {name: text for name, text in flatten(plain) if name not in left_out}
+    for name in _PATHS:
+        flat[name] = Path(flat.get(name, "")).name
+    return flat
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested content as dotted keys and texts."""
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,158 @@
+"""The study's page: overview, tables, figures, fusion maps, all answers, cost and provenance.
+
+`index.html` with what lies beside it (`images/`, `figures/`, `fusion_maps/`, `data/`) opens from
+the file system, can be moved as one folder, and loads nothing from elsewhere. Its content security
+policy allows the page's own script, by its checksum, and what that script loads; texts of data and
+settings are escaped, by the template engine in the page and by `page_scripts` in its data.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ademvl import __version__
+from ademvl.config.study import Study
+from ademvl.reporting.figures.build import FIGURES, draw_figures
+from ademvl.reporting.fusion_maps.viewer import write_fusion_maps_data
+from ademvl.reporting.page.browsing import write_browsers
+from ademvl.reporting.page.overview import count_verdicts, run_lines, verdict_lines
+from ademvl.reporting.page.provenance import gather_facts, other_code
+from ademvl.reporting.page.settings_difference import differences_to_paper, flatten
+from ademvl.reporting.page.thumbnails import Thumbnails
+from ademvl.reporting.reported import REPORTED_DIR, load_reported
+from ademvl.reporting.results import read_results
+from ademvl.reporting.summary import compare_with_controls
+from ademvl.reporting.tables.build import build_tables
+from ademvl.reporting.tables.html import to_html
+from ademvl.reporting.tables.keys import MEASURED_KEYS
+from ademvl.reporting.tables.layout import Table, printable
+from ademvl.storage.files import write_text
+from ademvl.storage.folders import folder_built_aside
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+DEVIATIONS_PAGE = Path(__file__).parents[3] / "docs" / "deviations.md"
+_ENTRIES = ("index.html", "images", "figures", "fusion_maps", "data")
+_SCRIPTS = ("vendor/tablesort.min.js", "page.js", "browser.js", "fusion.js")
+_TABLE_MARKUP = {
+    "<table>": '<div class="scroll" tabindex="0" role="region" aria-label="List of deviations">'
+    '<table class="data">',
+    "</table>": "</table></div>",
+    "<th>": '<th scope="col">',
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure beside the page: path, text for those who do not see it, and caption."""
+
+    src: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table as the template takes it."""
+
+    table: Table
+    html: "Markup"
+
+
+def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
+    """Write `output_dir`/index.html and what it shows beside it, from whatever has been run.
+
+    Args:
+        study: whose results are shown; fusion maps are read from its results.
+        output_dir: folder of the page, which appears complete; an earlier page is replaced.
+        reported_dir: numbers of others.
+
+    Raises:
+        DataError: a score or prediction file, a list of fusion maps, or the reported numbers, are
+            malformed.
+    """
+    with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
+        _write_page(study, folder, reported_dir)
+
+
+def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
+    results = read_results(study)
+    reported = load_reported(reported_dir)
+    tables = build_tables(results, reported)
+    thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
+    fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
+    browsers = write_browsers(results, output_dir, thumbnails)
+    figures = [
+        Picture(f"figures/{name}.svg", FIGURES[name].alt, FIGURES[name].caption)
+        for name in draw_figures(results, reported, output_dir / "figures", suffixes=["svg"])
+    ]
+    thumbnails.warn_of_missing()
+    verdicts = verdict_lines(results, reported, tables)
+    page_tables = [PageTable(table, to_html(table)) for table in tables]
+    html = _render(
+        study=study,
+        version=__version__,
+        verdicts=verdicts,
+        verdict_counts=count_verdicts(verdicts),
+        comparisons=compare_with_controls(results),
+        run_lines=run_lines(results),
+        tables=[table for table in page_tables if table.table.key not in MEASURED_KEYS],
+        cost_tables=[table for table in page_tables if table.table.key in MEASURED_KEYS],
+        figures=figures,
+        fusion_maps=fusion_maps,
+        browsers=browsers,
+        missing_images=len(thumbnails.missing),
+        facts=gather_facts(results),
+        other_code=other_code(results),
+        differences=differences_to_paper(results),
+        deviations=_deviations(),
+        runs=results.runs,
+    )
+    write_text(output_dir / "index.html", html)
+
+
+def _render(**content: Any) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    templates = resources.files("ademvl.reporting") / "templates"
+    style = (templates / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((templates / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ademvl.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(printable=printable, flatten=flatten)
+    return environment.get_template("page.html.j2").render(
+        style=Markup(style),  # our own files
+        style_sha256=_sha256(style),
+        script=Markup(script),
+        script_sha256=_sha256(script),
+        **content,
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _deviations() -> "Markup | None":
+    """Render the project's page of deviations; None where it is not beside the package."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    if not DEVIATIONS_PAGE.is_file():
+        return None
+    text = DEVIATIONS_PAGE.read_text(encoding="utf-8").partition("\n")[2]
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    for plain, ours in _TABLE_MARKUP.items():
+        html = html.replace(plain, ours)
+    # Our own file; the pages that it links to do not lie beside this one.
+    return Markup(re.sub(r'<a href="[^"]*">(.*?)</a>', r"\1", html))

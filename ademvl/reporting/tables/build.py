@@ -1,0 +1,79 @@
+"""All tables of a study, from whatever has been run: measured beside reported numbers."""
+
+from pathlib import Path
+
+from ademvl.config.study import Study
+from ademvl.reporting.reported import (
+    REPORTED_DIR,
+    ReportedNumbers,
+    check_references,
+    load_reported,
+)
+from ademvl.reporting.results import StudyResults, read_results
+from ademvl.reporting.tables.cost import cost_table, efficiency_table
+from ademvl.reporting.tables.html import to_html_page
+from ademvl.reporting.tables.keys import ABLATIONS, TABLE_KEYS
+from ademvl.reporting.tables.latex import to_latex
+from ademvl.reporting.tables.layout import Table
+from ademvl.reporting.tables.markdown import to_markdown
+from ademvl.reporting.tables.paired import paired_table
+from ademvl.reporting.tables.replication import replication_table
+from ademvl.reporting.tables.scores import (
+    accuracy_table,
+    captions_table,
+    image_understanding_table,
+    mme_table,
+    with_verdict_note,
+)
+from ademvl.reporting.tables.tidy_csv import to_csv
+from ademvl.storage.files import write_text
+
+
+def write_tables(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
+    """Write every table as CSV, Markdown, LaTeX and HTML from whatever has been run.
+
+    Args:
+        study: whose runs are looked for.
+        output_dir: gets `<key>.csv`, `.md`, `.tex` and `.html` of every table.
+        reported_dir: numbers of others.
+
+    Raises:
+        DataError: a score file, or the reported numbers, are malformed.
+        SettingsError: a run refers to a row that nobody reported.
+    """
+    for name, text in render_tables(read_results(study), load_reported(reported_dir)).items():
+        write_text(output_dir / name, text)
+
+
+def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str, str]:
+    """Render every table in each format, by file name.
+
+    Raises:
+        SettingsError: a run refers to a row that nobody reported.
+    """
+    check_references(results.study, reported)
+    files = {}
+    for table in build_tables(results, reported):
+        files[f"{table.key}.csv"] = to_csv(table)
+        files[f"{table.key}.md"] = to_markdown(table)
+        files[f"{table.key}.tex"] = to_latex(table)
+        files[f"{table.key}.html"] = to_html_page(table)
+    return files
+
+
+def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Table, ...]:
+    """Build all tables: those that a run of the study has a place in, then reported ones."""
+    builders = {
+        "accuracy": accuracy_table,
+        "captions": captions_table,
+        "mme": mme_table,
+        "replication": replication_table,
+        "efficiency": efficiency_table,
+        "image_understanding": image_understanding_table,
+    }
+    tables = {key: build(results, reported) for key, build in builders.items()}
+    for key in ("replication_experiments", *ABLATIONS):
+        tables[key] = paired_table(results, reported, key)
+    tables["cost"] = cost_table(results)
+    ordered = [with_verdict_note(tables[key]) for key in TABLE_KEYS]
+    return tuple(sorted(ordered, key=lambda table: table.is_reported_only))

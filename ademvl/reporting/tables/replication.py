@@ -1,0 +1,152 @@
+"""The replication report's first table: the paper, the released weights, and a retraining.
+
+One line a ScienceQA category; under each of the three heads the reported numbers with their source,
+and beside them every run of the study that reproduces one of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ademvl.reporting.reported import ReportedNumbers, ReportedRow
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.judging import other_items_note
+from ademvl.reporting.tables.layout import Block, Cell, Column, Row, Section, Table
+from ademvl.reporting.tables.rows import (
+    Target,
+    gap_notes,
+    measured_cell,
+    reported_cell,
+    reported_notes,
+    runs_by_row,
+    seeds_text,
+)
+from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, source_notes
+
+_KEY = "scienceqa_test"
+_PAPER = "ADEM-VL, LLaMA-7B"
+_RELEASED = {
+    "ADEM-VL (released checkpoint, as printed by its authors), LLaMA-7B": "by its authors",
+    "ADEM-VL (released checkpoint, evaluated by the report), LLaMA-7B": "by the report",
+}
+_RETRAINED = {"ADEM-VL (retrained by the report, 5 epochs on 1 GPU), LLaMA-7B": "by the report"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A column with the numbers that fill it."""
+
+    column: Column
+    cells: Mapping[str, Cell]
+
+
+def replication_table(results: StudyResults, reported: ReportedNumbers) -> Table:
+    """Build the three-column table, ADEM-VL with LLaMA-7B on the test split of ScienceQA."""
+    found = list(_sources(results, reported))
+    rows = tuple(
+        Row(
+            key=category.key,
+            kind="reported",
+            texts={"name": category.header, "n": _num_items(found, category.key)},
+            cells={source.column.key: source.cells[category.key] for source in found},
+        )
+        for category in SCIENCEQA_COLUMNS
+    )
+    runs = tuple({run.name: run for run in _runs(results, reported)}.values())
+    other_scale = runs and results.study.scale != "paper"
+    block = Block(
+        title="The paper, its released weights, and retraining",
+        scale="paper",
+        columns=tuple(source.column for source in found),
+        sections=(Section(title="", rows=rows),),
+        remark=f"Measured at {results.study.scale} scale. {OTHER_SCALE}" if other_scale else "",
+        row_header="category",
+        has_items_by_row=True,
+    )
+    return Table(
+        key="replication",
+        title=f"ScienceQA, ADEM-VL with LLaMA-7B, study {results.study.name}",
+        short_title="Paper, released weights, retrained",
+        unit="accuracy in percent",
+        blocks=(block,),
+        notes=(*run_notes(runs), *source_notes(reported, _KEY)),
+    )
+
+
+def _num_items(sources: Sequence[_Source], category: str) -> str:
+    """Return the number of questions of a category, as far as numbers of the paper's scale tell."""
+    ours = [source for source in sources if source.column.scale in (None, "paper")]
+    known = [source.cells[category].n for source in ours]
+    return next((str(n) for n in known if n), "")
+
+
+def _rows_of(reported: ReportedNumbers) -> dict[str, ReportedRow]:
+    return {row.name: row for row in reported.tables[_KEY].rows}
+
+
+def _runs(results: StudyResults, reported: ReportedNumbers) -> Iterator[RunResult]:
+    by_row = runs_by_row(results, reported, _KEY)
+    for name in (_PAPER, *_RELEASED, *_RETRAINED):
+        yield from by_row[name]
+
+
+def _sources(results: StudyResults, reported: ReportedNumbers) -> Iterator[_Source]:
+    """Yield the columns of the three heads from left to right."""
+    heads: Mapping[str, Mapping[str, str]] = {
+        "paper": {_PAPER: "by its authors"},
+        "released weights": _RELEASED,
+        "retrained": _RETRAINED,
+    }
+    for head, members in heads.items():
+        for name, header in members.items():
+            yield _reported_source(reported, name, head=head, header=header)
+        if head != "paper":
+            yield from _measured_sources(results, reported, members, head=head)
+        if head == "retrained":  # the paper's number is that of a training as well
+            paper = {_PAPER: "of the paper"}
+            yield from _measured_sources(results, reported, paper, head=head)
+
+
+def _reported_source(reported: ReportedNumbers, name: str, *, head: str, header: str) -> _Source:
+    table, row = reported.tables[_KEY], _rows_of(reported)[name]
+    notes = [f"Source {row.source}.", *reported_notes(reported, _KEY, row)]
+    return _Source(
+        Column(
+            key=f"reported_{head}_{row.source}".replace(" ", "_"),
+            header=header,
+            decimals=2,
+            group=head,
+            note=" ".join(notes),
+        ),
+        {key: reported_cell(table, row, key) for key in table.columns},
+    )
+
+
+def _measured_sources(
+    results: StudyResults, reported: ReportedNumbers, members: Mapping[str, str], *, head: str
+) -> Iterator[_Source]:
+    table, scale = reported.tables[_KEY], results.study.scale
+    by_row = runs_by_row(results, reported, _KEY)
+    for name, against in members.items():
+        for run in by_row[name]:
+            row = _rows_of(reported)[name]
+            other_items = other_items_note(run, table, row)
+            judged = scale == "paper" and not other_items
+            target = Target(table, row) if judged else None
+            plural = "s" if len(run.finished) > 1 else ""
+            state = f"seed{plural} {seeds_text(run)}" if run.finished else run.state
+            about = f"Run {run.label}, {state}"
+            about += f"; verdict on the number {against}." if judged else "."
+            notes = [about, *gap_notes(run), *([other_items] if scale == "paper" else [])]
+            yield _Source(
+                Column(
+                    key=f"measured_{run.name}_{row.source}",
+                    header="here" if scale == "paper" else f"here ({scale} scale)",
+                    decimals=2,
+                    group=head,
+                    kind="measured",
+                    scale=scale,
+                    note=" ".join(note for note in notes if note),
+                ),
+                {column.key: measured_cell(run, column, target) for column in SCIENCEQA_COLUMNS},
+            )

@@ -1,0 +1,197 @@
+"""Tables of scores by run: ScienceQA by category, COCO captions, MME, and image understanding.
+
+Runs of the paper's scale stand among the reported rows, below those that they reproduce; runs of
+another scale have a block, and columns, of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ademvl.reporting.reported import ReportedNumbers
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.tables.columns import (
+    CAPTION_COLUMNS,
+    MME_COLUMNS,
+    SCIENCEQA_COLUMNS,
+    columns_of,
+)
+from ademvl.reporting.tables.judging import VERDICT_NOTE
+from ademvl.reporting.tables.layout import Block, Column, Row, Section, Table
+from ademvl.reporting.tables.rows import (
+    ceiling_rows,
+    discrepancy_text,
+    measured_row,
+    reported_sections,
+    runs_by_row,
+)
+from ademvl.statistics.intervals import ONE_SEED, SEEDS_AND_ITEMS
+
+_CEILING_NOTE = (
+    "The ceiling scores one reference of each image, drawn at random, against its others; captions "
+    "that always take the commonest wording can pass it."
+)
+_CIDER_NOTE = (
+    "CIDEr is CIDEr-D with document frequencies of the scored images' references: it compares on "
+    "the same images only."
+)
+_DERIVED_NOTE = "Intervals of reported averages: binomial (Wilson), derived here from n."
+OTHER_SCALE = "Paper scale: another scale than this study's, not comparable in size."
+
+
+def accuracy_table(results: StudyResults, reported: ReportedNumbers) -> Table:
+    """Build the accuracy by category of all ScienceQA runs."""
+    runs = results.of_task("scienceqa")
+    return Table(
+        key="accuracy",
+        title=f"Accuracy by category, study {results.study.name}",
+        short_title="Accuracy by category",
+        unit="accuracy in percent",
+        blocks=score_blocks(results, reported, "scienceqa_test", runs, SCIENCEQA_COLUMNS),
+        notes=(*run_notes(runs), _DERIVED_NOTE, *source_notes(reported, "scienceqa_test")),
+    )
+
+
+def captions_table(results: StudyResults, reported: ReportedNumbers) -> Table:
+    """Build the caption scores, with the ceiling: one reference scored against the others."""
+    key, runs = "coco_caption_karpathy_test", results.of_task("coco_caption")
+    ceilings = ceiling_rows(runs, CAPTION_COLUMNS)
+    return Table(
+        key="captions",
+        title=f"Captions, study {results.study.name}",
+        short_title="Captions",
+        unit="score times 100",
+        blocks=score_blocks(results, reported, key, runs, CAPTION_COLUMNS, more=ceilings),
+        notes=(
+            *run_notes(runs),
+            _CIDER_NOTE,
+            *([_CEILING_NOTE] if ceilings else []),
+            *source_notes(reported, key),
+        ),
+    )
+
+
+def mme_table(results: StudyResults, reported: ReportedNumbers) -> Table:
+    """Build the MME sums of perception and cognition of all runs on instructions."""
+    runs = results.of_task("instruction")
+    return Table(
+        key="mme",
+        title=f"MME, study {results.study.name}",
+        short_title="MME",
+        unit="points",
+        blocks=score_blocks(results, reported, "mme", runs, MME_COLUMNS),
+        notes=(
+            *run_notes(runs),
+            "Extra tokens: those that the language model processes beyond the text.",
+            *source_notes(reported, "mme"),
+        ),
+    )
+
+
+def image_understanding_table(results: StudyResults, reported: ReportedNumbers) -> Table:
+    """Build the table of reported numbers that nothing here measures."""
+    table = reported.tables["image_understanding"]
+    columns = columns_of(table)
+    block = Block(
+        title=table.title,
+        scale="paper",
+        columns=columns,
+        sections=reported_sections(reported, "image_understanding", columns),
+        remark="Reported only: these benchmarks are not run here.",
+    )
+    return Table(
+        key="image_understanding",
+        title=f"{table.title}, as reported",
+        short_title="Image understanding",
+        unit="accuracy in percent",
+        blocks=(block,),
+        notes=source_notes(reported, "image_understanding"),
+    )
+
+
+def score_blocks(
+    results: StudyResults,
+    reported: ReportedNumbers,
+    key: str,
+    runs: Sequence[RunResult],
+    columns: tuple[Column, ...],
+    *,
+    more: Sequence[Row] = (),
+) -> tuple[Block, ...]:
+    """Put runs among the reported rows where they are of one scale, else into a block of their own.
+
+    Args:
+        results: of the study.
+        reported: numbers of others.
+        key: of a reported table.
+        runs: that have scores in these columns.
+        columns: of scores.
+        more: rows that stand below the runs'.
+    """
+    title = reported.tables[key].title
+    if results.study.scale == "paper":
+        by_row = runs_by_row(results, reported, key)
+        placed = {run.name for placed in by_row.values() for run in placed}
+        free = [measured_row(run, columns) for run in runs if run.name not in placed]
+        ours = [Section(title="Measured here", rows=(*free, *more))] if free or more else []
+        sections = (*ours, *reported_sections(reported, key, columns, by_row))
+        return (Block(title=title, scale="paper", columns=columns, sections=sections),)
+    theirs = Block(
+        title=f"Reported: {title}",
+        scale="paper",
+        columns=columns,
+        sections=reported_sections(reported, key, columns),
+        remark=OTHER_SCALE,
+    )
+    if not runs:
+        return (replace(theirs, title=title, remark=""),)
+    mine = Block(
+        title=f"Measured: {results.study.scale} scale",
+        scale=results.study.scale,
+        columns=tuple(_with_note(column, results.study.column_notes) for column in columns),
+        sections=(Section(title="", rows=(*(measured_row(run, columns) for run in runs), *more)),),
+    )
+    return (mine, theirs)
+
+
+def run_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    """Name the methods of the 95 % intervals of runs, and of verdicts where they are given."""
+    estimates = [value for run in runs for seed in run.finished for value in seed.scores.values()]
+    if not estimates:
+        return ()
+    methods = sorted({estimate.method for estimate in estimates})
+    combined = [SEEDS_AND_ITEMS] if any(len(run.finished) > 1 for run in runs) else []
+    single = [ONE_SEED] if any(len(run.finished) == 1 for run in runs) else []
+    parts = "; ".join([*methods, *combined, *single])
+    return (f"95 % intervals of measured numbers: {parts}.",)
+
+
+def with_verdict_note(table: Table) -> Table:
+    """Add how verdicts are made where the table gives any."""
+    judgements = [
+        row.cell(column).judgement
+        for block in table.blocks
+        for row in block.rows
+        for column in block.columns
+    ]
+    if not any(found and found.difference is not None for found in judgements):
+        return table
+    return replace(table, notes=(VERDICT_NOTE, *table.notes))
+
+
+def source_notes(reported: ReportedNumbers, *keys: str) -> tuple[str, ...]:
+    """Cite the sources of reported tables, and say what disagrees with one as a whole."""
+    cited = dict.fromkeys(row.source for key in keys for row in reported.tables[key].rows)
+    sources = [f"Source {name}: {reported.sources[name].citation}." for name in cited]
+    disagreements = [
+        discrepancy_text(found)
+        for found in reported.discrepancies
+        if found.table in keys and not found.rows
+    ]
+    return (*disagreements, *sources)
+
+
+def _with_note(column: Column, notes: Mapping[str, str]) -> Column:
+    note = notes.get(column.key)
+    return (
+        replace(column, note=f"{column.header} in this study's data: {note}.") if note else column
+    )

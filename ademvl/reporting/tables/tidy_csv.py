@@ -1,0 +1,80 @@
+"""Tables as tidy CSV: one line for each number, with everything that belongs to it."""
+
+import csv
+import io
+
+from ademvl.reporting.tables.layout import LEAD_KEYS, Block, Column, Row, Table, printable
+
+CSV_COLUMNS = (
+    "table",
+    "block",
+    "kind",
+    "scale",
+    "key",
+    "name",
+    "settings",
+    "llm",
+    "trainable",
+    "run",
+    "seeds",
+    "state",
+    "column",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "num_seeds",
+    "ci_method",
+    "difference",
+    "difference_ci_low",
+    "difference_ci_high",
+    "verdict",
+    "unit",
+    "source",
+)
+_DIGITS = 6
+
+
+def to_csv(table: Table) -> str:
+    """Render a table."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for block in table.blocks:
+        for row in block.rows:
+            for column in block.columns:
+                writer.writerow(_line(table, block, row, column))
+    return stream.getvalue()
+
+
+def _line(table: Table, block: Block, row: Row, column: Column) -> list[str]:
+    cell, judgement = row.cell(column), row.cell(column).judgement
+    texts = {key: printable(row.texts.get(key, "")) for key in LEAD_KEYS}
+    varied = [f"{key}: {value}" for key, value in row.texts.items() if key not in LEAD_KEYS]
+    values: dict[str, str] = {
+        **texts,
+        "table": table.key,
+        "block": printable(block.title),
+        "kind": block.kind_of(row, column),
+        "scale": block.scale_of(column),
+        "key": row.key,
+        "settings": printable(", ".join(varied)),
+        "state": row.state,
+        "column": column.key,
+        "value": _number(cell.value),
+        "ci_low": _number(cell.ci_low),
+        "ci_high": _number(cell.ci_high),
+        "n": "" if cell.n is None else str(cell.n),
+        "num_seeds": str(cell.num_seeds or ""),
+        "ci_method": cell.method,
+        "difference": _number(judgement.difference) if judgement else "",
+        "difference_ci_low": _number(judgement.ci_low) if judgement else "",
+        "difference_ci_high": _number(judgement.ci_high) if judgement else "",
+        "verdict": judgement.outcome if judgement else "",
+        "unit": table.unit,
+    }
+    return [values[key] for key in CSV_COLUMNS]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else str(round(value, _DIGITS))

@@ -1,0 +1,337 @@
+"""What the Snakefile needs to know of a study: targets, inputs and params as plain functions.
+
+The rules hold no logic of their own; input functions take Snakemake's wildcards and return paths.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ademvl.config.includes import read_yaml
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.settings_files import run_to_json, study_to_json
+from ademvl.config.study import Study, load_study
+from ademvl.errors import AdemvlError
+from ademvl.reporting.figures.build import figures_of
+from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.runs.identity import (
+    evaluation_settings,
+    feature_settings,
+    identity_sha256,
+    training_settings,
+)
+from ademvl.runs.versions import RESULT_VERSIONS
+from ademvl.storage.locks import FileLock, try_lock_file
+from ademvl.workflow.sources import StudySources
+from ademvl.workflow.start_checks import check_start
+
+_WORKFLOW_LOCK = ".workflow.lock"
+
+
+class WorkflowPlan:
+    """Targets, inputs and params of one study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.sources = StudySources(study)
+        self.versions = RESULT_VERSIONS
+        self._lock: FileLock | None = None
+        self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
+        self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any], files: Iterable[str | Path]) -> "WorkflowPlan":
+        """Check Snakemake's config and plan it; end with the findings and exit code 2 otherwise.
+
+        Args:
+            config: what Snakemake made of its files and its command line.
+            files: those files, read once more: Snakemake drops the first of two equal keys.
+        """
+        try:
+            for path in files:
+                read_yaml(Path(path))
+            plan = cls(load_study(config))
+            plan.sources.downloads()  # names of sources and copies of weights are checked here
+            plan.check_reported()
+            return plan
+        except AdemvlError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def check_reported(self) -> None:
+        """Refuse references to rows that nobody reported, before anything runs."""
+        if any(template.reported for template in self.study.settings.runs.values()):
+            from ademvl.reporting.reported import check_references, load_reported
+
+            check_references(self.study, load_reported())
+
+    def hold(self) -> None:
+        """Keep other workflows off this study until the process ends, however it ends.
+
+        Raises:
+            AdemvlError: another workflow is at work on the same study.
+        """
+        self.study.results_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = try_lock_file(self.study.results_dir / _WORKFLOW_LOCK)
+        if self._lock is None:
+            raise AdemvlError(
+                f"{self.results}: another workflow is at work on this study; wait for it to end, "
+                "or give this one another name (key `study`)"
+            )
+        os.utime(self.started, ns=(self._planned_at, self._planned_at))
+
+    def check_start(self, jobs: Iterable[Any]) -> None:
+        """Refuse, before the first of these jobs, what is wrong with licences and shared files.
+
+        Args:
+            jobs: Snakemake's, all that are about to run.
+        """
+        jobs = list(jobs)
+        made = {str(path) for job in jobs for path in job.output}
+        read = {str(path) for job in jobs for path in job.input} - made
+        check_start(self.study, self.sources.plans(), read=read, made=made)
+
+    @property
+    def started(self) -> str:
+        """File whose time is the beginning of the present workflow on this study."""
+        return f"{self.results}/{_WORKFLOW_LOCK}"
+
+    @property
+    def shared(self) -> str:
+        """Folder of data and feature cache."""
+        return self.study.settings.shared_dir
+
+    @property
+    def results(self) -> str:
+        """Folder of this study's results."""
+        return str(self.study.results_dir)
+
+    def run(self, wildcards: Any) -> RunSettings:
+        """Return the run that `{run}` and `{seed}` name."""
+        return self._by_dir[f"{self.results}/runs/{wildcards.run}/seed{wildcards.seed}"]
+
+    def run_json(self, wildcards: Any) -> str:
+        """Return all settings of a run."""
+        return run_to_json(self.run(wildcards))
+
+    def relevant_json(self, wildcards: Any) -> str:
+        """Return the settings of a run that the results of `{verb}` depend on."""
+        relevant = {
+            "features": feature_settings,
+            "train": training_settings,
+            "evaluate": evaluation_settings,
+        }
+        return json.dumps(relevant[wildcards.verb](self.run(wildcards)))
+
+    def study_json(self, wildcards: Any) -> str:
+        """Return the study's settings."""
+        return study_to_json(self.study)
+
+    def dataset_json(self, wildcards: Any) -> str:
+        """Return a data set's settings."""
+        return json.dumps(self.study.settings.datasets[wildcards.dataset].to_plain())
+
+    def data_manifests(self, wildcards: Any = None) -> list[str]:
+        """Manifests of all data sets."""
+        return [f"{self.shared}/data/{name}/manifest.json" for name in self.study.settings.datasets]
+
+    def data_ready(self, wildcards: Any = None) -> list[str]:
+        """Files that say of each data set that it can be used."""
+        return [self._ready(name) for name in self.study.settings.datasets]
+
+    def _ready(self, dataset: str) -> str:
+        """Real data is verified before use; what was made here is right when it is complete."""
+        is_made_here = self.study.settings.datasets[dataset].source == "easy_vqa"
+        name = "manifest" if is_made_here else "verified"
+        return f"{self.shared}/data/{dataset}/{name}.json"
+
+    def run_backbones(self, wildcards: Any) -> list[str]:
+        """Markers of the weights that a run loads; none where they are shipped or exist already."""
+        run = self.run(wildcards)
+        return self.sources.of_paths(run.backbones.llm, run.backbones.tower_weights)
+
+    def feature_backbones(self, wildcards: Any) -> list[str]:
+        """Markers of the weights that encode a feature report's images."""
+        run = self._feature_run(wildcards)
+        return self.sources.of_paths(run.backbones.tower_weights)
+
+    def run_data(self, wildcards: Any) -> list[str]:
+        """Files that say of the data sets that a run reads that they can be used."""
+        return self._data_of(self.run(wildcards))
+
+    def _data_of(self, run: RunSettings) -> list[str]:
+        folders = (run.data_dir, run.evaluation_data_dir)
+        return [self._ready(Path(folder).parent.name) for folder in folders if folder]
+
+    def run_features(self, wildcards: Any) -> list[str]:
+        """Report of the features that a run reads; empty where pixels are encoded online."""
+        run = self.run(wildcards)
+        return [self._features_report(run)] if _reads_features(run) else []
+
+    def _features_report(self, run: RunSettings) -> str:
+        return f"{self.results}/features/{_features_name(run)}.json"
+
+    def features(self, wildcards: Any = None) -> list[str]:
+        """Feature reports of the study, one for each distinct set of features."""
+        cached = [run for run in self.study.runs if _reads_features(run)]
+        return list(dict.fromkeys(self._features_report(run) for run in cached))
+
+    def _feature_run(self, wildcards: Any) -> RunSettings:
+        """Return the first run that reads the features of a report: one job encodes for all."""
+        return next(
+            run
+            for run in self.study.runs
+            if _reads_features(run) and _features_name(run) == wildcards.features
+        )
+
+    def feature_run_settings(self, wildcards: Any) -> str:
+        """Settings file of the run whose features a report is about."""
+        return f"{self.study.run_dir(self._feature_run(wildcards))}/run.yaml"
+
+    def feature_relevant_settings(self, wildcards: Any) -> str:
+        """Those settings of that run which its features depend on, as a file."""
+        return f"{self.study.run_dir(self._feature_run(wildcards))}/settings/features.json"
+
+    def feature_data(self, wildcards: Any) -> list[str]:
+        """Files that say that the data sets whose images a feature report is about can be used."""
+        run = self._feature_run(wildcards)
+        return self._data_of(run)
+
+    def run_adapter(self, wildcards: Any) -> list[str]:
+        """What a run's adapter is made from without training: another run's, or a released one."""
+        run = self.run(wildcards)
+        if run.adapter == RELEASED:
+            return self.sources.of_paths(run.released_from) or [run.released_from]
+        if run.adapter == TRAINED:
+            return []
+        return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
+
+    def run_files(self, wildcards: Any = None) -> list[str]:
+        """Settings files of all runs, which tell results of other settings from present ones."""
+        return [f"{folder}/run.yaml" for folder in self._by_dir]
+
+    def adapters(self, wildcards: Any = None) -> list[str]:
+        """Trained adapters of all runs."""
+        return [f"{folder}/adapter/adapter.json" for folder in self._by_dir]
+
+    def scores(self, wildcards: Any = None) -> list[str]:
+        """Scores of all runs."""
+        return [
+            f"{folder}/scores/{run.evaluation_task}.json" for folder, run in self._by_dir.items()
+        ]
+
+    def tables(
+        self, wildcards: Any = None, *, suffixes: Sequence[str] = TABLE_SUFFIXES
+    ) -> list[str]:
+        """Tables in all formats."""
+        return [
+            f"{self.results}/tables/{table}.{suffix}" for table in TABLE_KEYS for suffix in suffixes
+        ]
+
+    def figures(self, wildcards: Any = None) -> list[str]:
+        """Figures of the study, and fusion maps where a run has fusion."""
+        return self.charts() + self.fusion_maps()
+
+    def charts(
+        self, wildcards: Any = None, *, suffixes: Sequence[str] = ("png", "svg")
+    ) -> list[str]:
+        """Figures that the study's runs can fill."""
+        return [
+            f"{self.results}/figures/{figure}.{suffix}"
+            for figure in figures_of(self.study)
+            for suffix in suffixes
+        ]
+
+    def fusion_maps(self, wildcards: Any = None) -> list[str]:
+        """Fusion maps of each task's first run that sees images through the adaptive fusion."""
+        maps: dict[str, str] = {}
+        for folder, run in self._by_dir.items():
+            if run.has_fusion_maps and self._map_options(run):
+                maps.setdefault(run.task, f"{folder}/fusion_maps")
+        return list(maps.values())
+
+    def fusion_map_options(self, wildcards: Any) -> str:
+        """Options that choose the items of a run's fusion maps."""
+        return self._map_options(self.run(wildcards))
+
+    def _map_options(self, run: RunSettings) -> str:
+        """Return the options for a run, empty where nothing is to be drawn."""
+        report = self.study.settings.report
+        chosen = report.fusion_map_questions
+        if run.task == "coco_caption":
+            chosen = tuple(map(str, report.fusion_map_images))
+        if not chosen and not report.fusion_map_items:
+            return ""
+        options = ["--items", str(report.fusion_map_items), "--seed", str(report.fusion_map_seed)]
+        return shlex.join([*options, *(f"--id={item}" for item in chosen)])
+
+    def report(self, wildcards: Any = None) -> list[str]:
+        """Folder of the page that shows everything."""
+        return [f"{self.results}/report"]
+
+    def bundle(self, wildcards: Any = None) -> list[str]:
+        """The results as one file, to be passed on."""
+        return [f"{self.results}/bundle.zip"]
+
+    def gpus(self, wildcards: Any) -> int:
+        """GPUs that a run's job asks for: none for the mini backbones."""
+        return 0 if self.run(wildcards).backbones.llm == "mini" else 1
+
+    def training_gpus(self, wildcards: Any) -> int:
+        """GPUs that a run's training asks for: none where nothing is trained."""
+        return 0 if self.run_adapter(wildcards) else self.gpus(wildcards)
+
+    def feature_gpus(self, wildcards: Any) -> int:
+        """GPUs that the job of a feature report asks for: none for the mini tower."""
+        run = self._feature_run(wildcards)
+        return 0 if run.backbones.tower == "mini" else 1
+
+    def threads(self, wildcards: Any) -> int:
+        """CPU cores that a job with a run's models asks for; images are read in them."""
+        return _threads(self.gpus(wildcards))
+
+    def training_threads(self, wildcards: Any) -> int:
+        """CPU cores that a run's training asks for."""
+        return _threads(self.training_gpus(wildcards))
+
+    def feature_threads(self, wildcards: Any) -> int:
+        """CPU cores that the job of a feature report asks for."""
+        return _threads(self.feature_gpus(wildcards))
+
+    def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory that a job with a run's models asks for: more each time it is tried."""
+        return _model_mem_mb(self.run(wildcards).backbones.llm == "mini", attempt)
+
+    def feature_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory that the job of a feature report asks for: more each time it is tried."""
+        return _model_mem_mb(not self.feature_gpus(wildcards), attempt)
+
+    @property
+    def gpu_limit(self) -> str:
+        """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
+        limit = self.study.settings.gpus
+        return str(list(limit)) if isinstance(limit, tuple) else str(limit)
+
+
+def _threads(gpus: int) -> int:
+    """Eight decode images as fast as a GPU takes them; Snakemake gives at most `--cores`."""
+    return 8 if gpus else 1
+
+
+def _model_mem_mb(is_mini: bool, attempt: int) -> int:
+    """Mini models need 1.1 GB with torch; weights of 7B in 16 bits pass through memory whole."""
+    return attempt * (1500 if is_mini else 32_000)
+
+
+def _reads_features(run: RunSettings) -> bool:
+    return run.features.mode == "cached" and run.images == "shown"
+
+
+def _features_name(run: RunSettings) -> str:
+    """Name features by what they are, so that a new run does not rename those of others."""
+    return identity_sha256(feature_settings(run))[:8]

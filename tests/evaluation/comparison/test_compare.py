@@ -1,0 +1,289 @@
+"""Protects `ademvl compare`: what is compared, what is refused, and that methods are named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ademvl.cli import main
+from ademvl.errors import DataError, SettingsError
+from ademvl.evaluation.comparison.compare import compare, to_json
+from ademvl.evaluation.comparison.text import render
+from ademvl.runs.identity import data_checksums
+from ademvl.statistics.intervals import wilson_interval
+from ademvl.statistics.paired import PAIRED_WITH_SEEDS, mcnemar
+from ademvl.storage.files import dump_json
+from tests.tiny import make_run, make_scienceqa, write_run
+
+NUM_TEST = 12
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_scienceqa(tmp_path / "data" / "scienceqa", num_test=NUM_TEST)
+
+
+def _test_problems(data):
+    problems = json.loads((data / "problems.json").read_text())
+    return {i: problems[i] for i in json.loads((data / "pid_splits.json").read_text())["test"]}
+
+
+def _evaluated(run_dir, run, rows):
+    """Write what an evaluation leaves behind."""
+    write_run(run_dir, run)
+    folder = run_dir / "predictions"
+    folder.mkdir()
+    (folder / f"{run.task}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    header = {"data": data_checksums(Path(run.data_dir))}
+    (folder / f"{run.task}.header.json").write_text(dump_json(header))
+    return run_dir
+
+
+def _answered(tmp_path, data, name, right, *, seed=0):
+    """A run that answers the questions numbered in `right` correctly and no others."""
+    rows = [
+        {
+            "id": i,
+            "predicted_index": problem["answer"] if number in right else 1 - problem["answer"],
+        }
+        for number, (i, problem) in enumerate(_test_problems(data).items())
+    ]
+    run = make_run(tmp_path, name=name, seed=seed)
+    return _evaluated(tmp_path / "runs" / name / f"seed{seed}", run, rows)
+
+
+def test_runs_of_instructions_are_refused_with_what_compares_them(tmp_path):
+    run_dir = write_run(tmp_path / "run", make_run(tmp_path, task="instruction"))
+    with pytest.raises(DataError, match=r"answers to MME .* `ademvl diff`"):
+        compare(run_dir, run_dir)
+
+
+def test_two_runs_are_compared_question_by_question(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(6, 11))
+    found = compare(first, second)
+    assert found.scores["AVG"] == (wilson_interval(9, NUM_TEST), wilson_interval(5, NUM_TEST))
+    assert found.differences["AVG"].value == pytest.approx(4 / NUM_TEST)
+    right = [
+        [number in numbers for number in range(NUM_TEST)] for numbers in (range(9), range(6, 11))
+    ]
+    assert found.tests == (mcnemar(*right),)
+    assert (found.tests[0].only_first, found.tests[0].only_second) == (6, 2)
+    assert sum(found.differences[column].n for column in ("NAT", "SOC", "LAN")) == NUM_TEST
+
+
+def test_order_of_predictions_changes_nothing(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(6, 11))
+    before = to_json(compare(first, second))
+    path = first / "predictions" / "scienceqa.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    assert to_json(compare(first, second)) == before
+
+
+def test_seeds_of_a_run_are_a_second_level(tmp_path, data):
+    for seed, right in enumerate((range(9), range(10), range(8))):
+        _answered(tmp_path, data, "a", right, seed=seed)
+        _answered(tmp_path, data, "b", range(6 - seed), seed=seed)
+    found = compare(tmp_path / "runs" / "a", tmp_path / "runs" / "b")
+    assert found.differences["AVG"].num_seeds == (3, 3)
+    assert found.differences["AVG"].method == PAIRED_WITH_SEEDS
+    assert found.differences["AVG"].value == pytest.approx((9 - 5) / NUM_TEST)
+    assert len(found.tests) == 3
+    text = render(found)
+    assert "Wilson score interval, seeds and items combined" in text
+    assert "A: tiny/a (3 seeds)" in text
+    assert "How many seeds of each run, with these questions: " in text
+
+
+def test_output_names_methods_and_what_is_not_known(tmp_path, data, capsys):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(6, 11))
+    output = tmp_path / "comparison.json"
+    assert main(["compare", str(first), str(second / "run.yaml"), "--output", str(output)]) == 0
+    text = capsys.readouterr().out
+    for words in ("Wilson score interval", "mid-p", "paired percentile bootstrap", "one seed"):
+        assert words in text
+    assert "--seed-spread" in text
+    written = json.loads(output.read_text())
+    assert written["scores"]["AVG"]["difference"]["points"] == pytest.approx(100 * 4 / NUM_TEST)
+    assert written["mcnemar"]["pairs_of_seeds"][0]["only_first"] == 6
+    assert "seeds" not in written["scores"]["AVG"]["difference"]["needed"]
+
+
+def test_needed_numbers_follow_the_difference_asked_for(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(6, 11))
+    needed = [
+        to_json(compare(first, second, to_see=points / 100, assumed_spread=0.005))["scores"]["AVG"][
+            "difference"
+        ]["needed"]
+        for points in (1, 2)
+    ]
+    assert needed[0]["items"] == pytest.approx(4 * needed[1]["items"], rel=0.01)
+    assert needed[0]["seeds"] is None  # twelve questions are too few
+
+
+def test_files_of_predictions_are_compared_on_the_data_they_answer(tmp_path, data):
+    problems = _test_problems(data)
+    answers = {i: problem["answer"] for i, problem in problems.items()}
+    (tmp_path / "plain.json").write_text(json.dumps(answers))
+    wrong = {i: 1 - answer for i, answer in answers.items()}
+    (tmp_path / "official.json").write_text(json.dumps({"acc": 0, "results": wrong}))
+    found = compare(tmp_path / "plain.json", tmp_path / "official.json", data_dir=data)
+    assert found.differences["AVG"].value == 1.0
+    with pytest.raises(SettingsError, match="--data"):
+        compare(tmp_path / "plain.json", tmp_path / "official.json")
+
+
+def test_published_file_compares_with_a_worse_one(real_dir, tmp_path):
+    folder = real_dir / "scienceqa_subset"
+    published = json.loads((folder / "gpt3_predictions.json").read_text())["results"]
+    (tmp_path / "first_choice.json").write_text(json.dumps(dict.fromkeys(published, 0)))
+    found = compare(
+        folder / "gpt3_predictions.json", tmp_path / "first_choice.json", data_dir=folder
+    )
+    assert found.differences["AVG"].ci_low > 0
+    assert found.tests[0].p_value < 0.001
+
+
+def test_other_questions_are_refused_with_their_ids(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    splits = json.loads((other / "pid_splits.json").read_text())
+    moved = splits["test"].pop()
+    splits["val"].append(moved)
+    (other / "pid_splits.json").write_text(json.dumps(splits))
+    problems = json.loads((other / "problems.json").read_text())
+    problems[moved]["split"] = "val"
+    (other / "problems.json").write_text(json.dumps(problems))
+    rows = [{"id": i, "predicted_index": 0} for i in splits["test"]]
+    second = _evaluated(tmp_path / "b", make_run(tmp_path, name="b", data_dir=str(other)), rows)
+    with pytest.raises(DataError, match=f"not asked the same.*\n.*{moved}: only in tiny/a"):
+        compare(first, second)
+
+
+def test_same_ids_with_other_content_are_refused(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    problems = json.loads((other / "problems.json").read_text())
+    changed = next(iter(_test_problems(data)))
+    problems[changed]["question"] = "Another question?"
+    (other / "problems.json").write_text(json.dumps(problems))
+    rows = [{"id": i, "predicted_index": 0} for i in _test_problems(data)]
+    second = _evaluated(tmp_path / "b", make_run(tmp_path, name="b", data_dir=str(other)), rows)
+    with pytest.raises(DataError, match=f"{changed}: same id, other content"):
+        compare(first, second)
+
+
+def test_predictions_from_data_that_has_changed_are_refused(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(9))
+    (data / "captions.json").write_text('{"captions": {}}')
+    with pytest.raises(DataError, match="predicted from other data"):
+        compare(first, second)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "finding"),
+    [
+        (lambda rows: rows[1:], "no prediction"),
+        (lambda rows: [*rows, rows[0]], "occurs twice"),
+        (lambda rows: [{"id": "x", "predicted_index": 0}, *rows], "x: not in the data"),
+        (lambda rows: [{**rows[0], "predicted_index": "B"}, *rows[1:]], "'B' is no choice index"),
+        (lambda rows: [{"id": rows[0]["id"]}, *rows[1:]], "line 1: no object with id"),
+        (
+            lambda rows: [{**rows[0], "predicted_index": 7}, *rows[1:]],
+            "choice 7, but it has 0 to 1",
+        ),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(tmp_path, data, spoil, finding):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(9))
+    path = second / "predictions" / "scienceqa.jsonl"
+    rows = spoil([json.loads(line) for line in path.read_text().splitlines()])
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(DataError, match=finding):
+        compare(first, second)
+
+
+def test_seeds_that_were_not_evaluated_are_left_out_and_named(tmp_path, data, caplog):
+    first = _answered(tmp_path, data, "a", range(9))
+    _answered(tmp_path, data, "b", range(9))
+    write_run(tmp_path / "runs" / "b" / "seed1", make_run(tmp_path, name="b", seed=1))
+    found = compare(first, tmp_path / "runs" / "b")
+    assert len(found.second.predictions) == 1
+    assert "seed1: not evaluated" in caplog.text
+    shutil.rmtree(tmp_path / "runs" / "b" / "seed0")
+    with pytest.raises(DataError, match="no seed has been evaluated"):
+        compare(first, tmp_path / "runs" / "b")
+
+
+def test_folder_without_a_run_is_refused(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    with pytest.raises(DataError, match="neither a run"):
+        compare(first, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [("images", {"images": "withheld"}), ("optimization", {"base_lr": 0.77})],
+)
+def test_seeds_with_different_settings_are_refused(tmp_path, data, key, changes):
+    first = _answered(tmp_path, data, "a", range(9))
+    run = make_run(tmp_path, name="a", seed=1, **changes)
+    rows = [{"id": i, "predicted_index": 0} for i in _test_problems(data)]
+    _evaluated(tmp_path / "runs" / "a" / "seed1", run, rows)
+    with pytest.raises(DataError, match=f"made with different {key}"):
+        compare(tmp_path / "runs" / "a", first)
+
+
+def _captioned(tmp_path, root, name, captions):
+    rows = [{"id": str(i), "caption": text} for i, text in captions.items()]
+    run = make_run(tmp_path, name=name, task="coco_caption", data_dir=str(root))
+    return _evaluated(tmp_path / "runs" / name / "seed0", run, rows)
+
+
+@pytest.fixture
+def caption_root(tmp_path):
+    root = tmp_path / "coco"
+    (root / "karpathy").mkdir(parents=True)
+    colors = ("red", "green", "blue", "gray", "black")
+    texts = {i: [f"a {c} square on a table", f"one {c} square"] for i, c in enumerate(colors)}
+    annotations = [
+        {"id": 10 * i + number, "image_id": i, "caption": text}
+        for i, pair in texts.items()
+        for number, text in enumerate(pair)
+    ]
+    truth = {"images": [{"id": i} for i in texts], "annotations": annotations}
+    (root / "karpathy" / "coco_karpathy_test_gt.json").write_text(json.dumps(truth))
+    return root, {i: pair[0] for i, pair in texts.items()}
+
+
+@pytest.mark.java
+def test_captions_are_compared_by_a_bootstrap_over_images(tmp_path, caption_root):
+    root, right = caption_root
+    good = _captioned(tmp_path, root, "good", right)
+    bad = _captioned(tmp_path, root, "bad", dict.fromkeys(right, "a square on a chair"))
+    found = compare(good, bad)
+    first, second = found.scores["CIDEr"]
+    assert found.differences["CIDEr"].value == pytest.approx(first.value - second.value)
+    assert found.differences["CIDEr"].ci_low > 0
+    assert found.scores["BLEU-1"][0].value == pytest.approx(1.0)
+    assert found.tests == ()
+    assert "document frequencies held fixed" in render(found)
+    results = [{"image_id": i, "caption": text} for i, text in right.items()]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    same = compare(good, tmp_path / "results.json", data_dir=root)
+    assert same.differences["CIDEr"].value == 0
+
+
+def test_tasks_are_not_mixed(tmp_path, data, caption_root):
+    root, right = caption_root
+    first = _answered(tmp_path, data, "a", range(9))
+    with pytest.raises(DataError, match="compare runs of one task"):
+        compare(first, _captioned(tmp_path, root, "captions", right))

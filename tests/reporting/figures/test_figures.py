@@ -1,0 +1,258 @@
+"""Protects the figures: which a study has, what they show of any state, and stable bytes."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ademvl.data.scienceqa import load_scienceqa
+from ademvl.reporting.effects import Effect, measure_effects, quirk_factors
+from ademvl.reporting.figures.ablations import draw_ablations
+from ademvl.reporting.figures.accuracy import draw_accuracy, draw_parameters, main_runs
+from ademvl.reporting.figures.build import FIGURES, figures_of, write_figures
+from ademvl.reporting.figures.cost import draw_cost
+from ademvl.reporting.figures.curves import draw_learning_curves
+from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
+from ademvl.reporting.figures.plotting import MAX_SERIES, plotting
+from ademvl.reporting.reported import ReportedNumbers, load_reported
+from ademvl.reporting.results import StudyResults, read_results
+from ademvl.runs.identity import data_checksums
+from tests.reporting.synthetic import SyntheticStudy
+from tests.tiny import make_scienceqa
+
+ALWAYS = ("learning_curves", "accuracy_by_category", "parameters", "cost")
+
+
+@pytest.fixture(scope="module")
+def reported() -> ReportedNumbers:
+    return load_reported()
+
+
+@pytest.fixture
+def varied(tmp_path: Path) -> SyntheticStudy:
+    """A study with a base run, runs that vary it, and one ablation."""
+    rows = {"phi: silu": "silu", "phi: relu": "relu", "phi: identity": "identity"}
+    runs: dict[str, Any] = {
+        "adem": {"label": "base"},
+        "alpha_1": {"method": {"alpha": 1.0}},
+        "gamma_0": {"method": {"gamma": 0.0}},
+        "max_pool": {"label": "max-pooled", "method": {"pool": "max"}},
+        "no_cls": {"label": "without [cls]", "method": {"cls": False}},
+    }
+    for row, phi in rows.items():
+        name = "adem" if phi == "silu" else phi
+        runs.setdefault(name, {"label": phi, "method": {"phi": phi}})
+        runs[name]["reported"] = [{"table": "ablation_projection", "row": row}]
+    synthetic = SyntheticStudy(tmp_path, runs=runs, base_runs=["adem"])
+    for name, correct in (("adem", 279), ("alpha_1", 250), ("gamma_0", 275), ("relu", 240)):
+        synthetic.finish_scienceqa(name, {"IMG": (correct - 90, 200), "AVG": (correct, 300)})
+    return synthetic
+
+
+def _names(figures: tuple[str, ...]) -> set[str]:
+    return {f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
+
+
+def _written(synthetic: SyntheticStudy, folder: Path) -> dict[str, bytes]:
+    write_figures(synthetic.study, folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _texts(figure: Any) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_study_has_the_figures_that_its_runs_can_fill(
+    synthetic: SyntheticStudy, varied: SyntheticStudy, tmp_path: Path
+) -> None:
+    assert figures_of(synthetic.study) == ALWAYS
+    assert figures_of(varied.study) == tuple(FIGURES)
+    captions = SyntheticStudy(tmp_path, runs={"captions": {"task": "coco_caption"}})
+    assert figures_of(captions.study) == ("learning_curves", "accuracy_by_category")
+
+
+def test_same_data_gives_the_same_bytes(varied: SyntheticStudy, tmp_path: Path) -> None:
+    varied.raw["runs"]["adem"]["label"] = "costs $5 & $x_{$"  # no mathematics
+    first = _written(varied, tmp_path / "first")
+    assert set(first) == _names(tuple(FIGURES))
+    assert first == _written(varied, tmp_path / "second")
+
+
+def test_study_without_runs_has_figures_that_say_so(
+    synthetic: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    results = read_results(synthetic.study)
+    with plotting():
+        figures = [
+            draw_learning_curves(results),
+            draw_accuracy(results, reported),
+            draw_parameters(results, reported),
+            draw_cost(results),
+        ]
+    for figure in figures:
+        assert "not run" in _texts(figure)
+
+
+def test_error_bars_are_the_intervals(finished: SyntheticStudy, reported: ReportedNumbers) -> None:
+    results = read_results(finished.study)
+    with plotting():
+        (axis,) = draw_accuracy(results, reported).axes
+    estimate = results.runs[0].estimate("NAT")
+    assert estimate is not None
+    points, _, (bars,) = axis.containers[0]
+    assert points.get_ydata()[0] == 100 * estimate.value
+    low, high = bars.get_segments()[0][:, 1]
+    assert abs(low - 100 * estimate.ci_low) < 1e-9
+    assert abs(high - 100 * estimate.ci_high) < 1e-9
+
+
+def test_reported_numbers_stand_beside_runs_of_their_scale_only(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    row = "ADEM-VL, LLaMA-7B"
+    finished.raw["runs"]["adem"]["reported"] = [{"table": "scienceqa_test", "row": row}]
+    for expected in ([], [93.95, 93.85]):
+        if expected:
+            finished.at_paper_scale()
+        for seed in (0, 1):
+            finished.finish_scienceqa("adem", {"IMG": (1900, 2017), "AVG": (3980, 4241)}, seed=seed)
+        finished.finish_scienceqa("text_only", {"IMG": (900, 2017), "AVG": (2000, 4241)})
+        with plotting():
+            (axis,) = draw_accuracy(read_results(finished.study), reported).axes
+        found = [
+            list(container.lines[0].get_ydata())
+            for container in axis.containers
+            if row in container.get_label()
+        ]
+        assert found == ([expected] if expected else [])
+
+
+def test_every_seed_is_a_thin_line_around_the_mean(finished: SyntheticStudy) -> None:
+    with plotting():
+        questions, captions = draw_learning_curves(read_results(finished.study)).axes
+    adem = [line for line in questions.lines if line.get_color() == questions.lines[0].get_color()]
+    first, second, mean = (list(line.get_ydata()) for line in adem)
+    assert mean == [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert len(captions.lines) == 1
+
+
+def test_run_that_takes_an_adapter_has_no_curve(finished: SyntheticStudy) -> None:
+    finished.raw["runs"]["again"] = {"adapter": "adem", "evaluation": {"answer_by": "likelihood"}}
+    for seed in (0, 1):
+        finished.finish_scienceqa("again", {"AVG": (9, 10)}, seed=seed)
+    with plotting():
+        questions = draw_learning_curves(read_results(finished.study)).axes[0]
+    labels = [text.get_text() for text in questions.get_legend().get_texts()]
+    assert [label.partition(" (")[0] for label in labels] == ["ADEM-VL", "text-only control"]
+
+
+def test_many_runs_have_a_panel_each(finished: SyntheticStudy) -> None:
+    for number in range(MAX_SERIES):
+        finished.raw["runs"][f"run_{number}"] = {"label": f"number {number}"}
+    with plotting():
+        figure = draw_learning_curves(read_results(finished.study))
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert [title for title in titles if title] == [
+        run.label for run in read_results(finished.study).runs
+    ]
+    assert _texts(figure) == ["not run"] * MAX_SERIES
+
+
+def test_only_as_many_runs_as_colours_share_a_panel(varied: SyntheticStudy) -> None:
+    for number in range(MAX_SERIES):
+        varied.raw["runs"][f"more_{number}"] = {}
+    varied.raw["base_runs"] = ["more_6"]
+    results = read_results(varied.study)
+    chosen = [run.name for run in main_runs(results, results.of_task("scienceqa"))]
+    assert len(chosen) == MAX_SERIES
+    assert "more_6" in chosen  # base runs come first
+
+
+def test_sensitivity_is_drawn_by_value_with_its_base(varied: SyntheticStudy) -> None:
+    with plotting():
+        figure = draw_sensitivity(read_results(varied.study))
+    alpha, beta, gamma = figure.axes
+    assert list(alpha.containers[0].lines[0].get_xdata()) == [0.1, 1.0]
+    assert list(alpha.containers[0].lines[0].get_ydata()) == pytest.approx([93.0, 100 * 250 / 300])
+    assert list(gamma.containers[0].lines[0].get_xdata()) == [0.0, 0.1]
+    assert [text.get_text() for text in beta.texts] == ["not run"]
+
+
+def test_ablation_bars_are_changes_from_the_base_row(
+    varied: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    with plotting():
+        figure = draw_ablations(read_results(varied.study), reported)
+    left, right = figure.axes  # one ablation has runs
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    relu = labels.index("relu")
+    assert left.patches[relu].get_width() == pytest.approx(91.99 - 93.85)
+    assert right.patches[relu].get_width() == pytest.approx(100 * (240 - 279) / 300)
+    texts = [text.get_text() for text in right.texts]
+    assert (texts.count("not run"), texts.count("base")) == (4, 1)
+
+
+def test_parameters_of_another_scale_stay_in_their_panel(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    with plotting():
+        left, right = draw_parameters(read_results(finished.study), reported).axes
+    assert min(line.get_xdata()[0] for line in left.lines) > 1
+    assert {line.get_xdata()[0] for line in right.lines} == {0.123456}
+
+
+def test_cost_is_the_mean_over_seeds(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("adem", 1) / "provenance.json"
+    path.write_text(path.read_text().replace("61.5", "121.5"))
+    with plotting():
+        time, memory, energy = draw_cost(read_results(finished.study)).axes
+    assert time.containers[0].lines[0].get_xdata()[0] == pytest.approx(91.5 / 60)
+    assert memory.containers[0].lines[0].get_xdata()[0] == pytest.approx(900 / 1024)
+    assert [text.get_text() for text in energy.texts] == ["not measured here"]
+
+
+def _predict(synthetic: SyntheticStudy, name: str, num_wrong: int) -> None:
+    """Write a run's predictions of four questions, the first ones wrong."""
+    data = Path(synthetic.raw["shared_dir"]) / "data" / "shapes" / "scienceqa"
+    if not data.is_dir():
+        make_scienceqa(data, num_test=4)
+    folder = synthetic.finish_scienceqa(name, {"AVG": (4 - num_wrong, 4)})
+    problems = load_scienceqa(data).split("test")
+    rows = [
+        {"id": p.question_id, "predicted_index": (p.answer_index + (place < num_wrong)) % 2}
+        for place, p in enumerate(problems)
+    ]
+    (folder / "predictions").mkdir(exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "predictions" / "scienceqa.jsonl").write_text(text)
+    header = json.dumps({"data": data_checksums(data)})
+    (folder / "predictions" / "scienceqa.header.json").write_text(header)
+
+
+def _quirk_effects(results: StudyResults) -> list[Effect]:
+    return measure_effects(results, quirk_factors(results))
+
+
+def test_quirks_are_paired_differences(varied: SyntheticStudy) -> None:
+    _predict(varied, "adem", num_wrong=0)
+    _predict(varied, "max_pool", num_wrong=1)
+    results = read_results(varied.study)
+    pooled, cls = _quirk_effects(results)
+    assert (pooled.run.name, pooled.factor.path) == ("max_pool", "method.pool")
+    assert pooled.difference is not None
+    assert (pooled.difference.value, pooled.difference.n) == (pytest.approx(-1 / 4), 4)
+    assert (cls.difference, cls.state) == (None, "not run")
+    with plotting():
+        (axis,) = draw_quirks(results).axes
+    assert axis.containers[0].lines[0].get_xdata()[0] == pytest.approx(-25)
+    assert [text.get_text() for text in axis.texts] == ["not run"]
+
+
+def test_runs_whose_data_is_gone_are_not_compared(varied: SyntheticStudy) -> None:
+    _predict(varied, "adem", num_wrong=0)
+    _predict(varied, "max_pool", num_wrong=1)
+    data = Path(varied.raw["shared_dir"]) / "data" / "shapes" / "scienceqa"
+    shutil.rmtree(data)
+    assert _quirk_effects(read_results(varied.study))[0].state == "cannot be compared, see the log"

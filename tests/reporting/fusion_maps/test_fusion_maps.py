@@ -1,0 +1,270 @@
+"""Protects the fusion maps: right words, right places, and numbers that are the model's own."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ademvl.config.run import PromptSettings
+from ademvl.config.settings_files import read_run
+from ademvl.data.karpathy import write_references
+from ademvl.data.tokenizer import SentencePieceTokenizer
+from ademvl.errors import SettingsError
+from ademvl.reporting.figures.plotting import plotting
+from ademvl.reporting.fusion_maps.drawing import (
+    WordMap,
+    draw_fusion_map,
+    relative_scores,
+    shown_layers,
+)
+from ademvl.reporting.fusion_maps.items import Choice, choose_items
+from ademvl.reporting.fusion_maps.words import (
+    ANSWER_WORD,
+    MAX_WORDS,
+    START_WORD,
+    caption_words,
+    question_words,
+)
+from ademvl.reporting.fusion_maps.write import write_fusion_maps
+from tests.tiny import make_captions, make_run, make_tokenizer, write_run
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    make_tokenizer(path)
+    return SentencePieceTokenizer.from_file(path)
+
+
+def _row(tokenizer: SentencePieceTokenizer, text: str) -> list[int]:
+    return [tokenizer.bos_id, 0, *tokenizer.encode(text)]
+
+
+def test_words_are_content_words_of_the_question(tokenizer: SentencePieceTokenizer) -> None:
+    text = "Context: The hat.\nQuestion: What color is the square?\nOptions: (A) red\nResponse:"
+    words = question_words(tokenizer, _row(tokenizer, text), first_text_position=2)
+    assert [word.word for word in words] == ["color", "square", ANSWER_WORD]
+
+
+def test_word_stands_at_the_token_that_ends_it(tokenizer: SentencePieceTokenizer) -> None:
+    ids = _row(tokenizer, "Question: What color is the square?\nOptions: (A) red\nResponse:")
+    color, square, answer = question_words(tokenizer, ids, first_text_position=2)
+    for word in (color, square):
+        read = tokenizer.decode(ids[2 : word.position + 1])
+        assert read.rstrip("?").endswith(word.word)
+        assert word.word not in tokenizer.decode(ids[2 : word.position])
+    assert answer.position == len(ids) - 1
+
+
+def test_number_of_words_is_bounded_and_words_come_once(tokenizer: SentencePieceTokenizer) -> None:
+    question = "red green blue red gray square color"
+    ids = _row(tokenizer, f"Question: {question}\nOptions: (A) red\nResponse:")
+    words = [word.word for word in question_words(tokenizer, ids, first_text_position=2)]
+    assert words == ["red", "green", "blue", "gray", "square", ANSWER_WORD]
+    assert len(words) == MAX_WORDS + 1
+
+
+def test_prompt_without_question_keeps_the_answer(tokenizer: SentencePieceTokenizer) -> None:
+    (only,) = question_words(tokenizer, _row(tokenizer, "Response:"), first_text_position=2)
+    assert only.word == ANSWER_WORD
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "expected"), [(1, [0]), (3, [0, 1, 2]), (4, [0, 1, 3]), (32, [0, 15, 31])]
+)
+def test_first_middle_and_last_layer_are_shown(num_layers: int, expected: list[int]) -> None:
+    assert shown_layers(num_layers) == expected
+
+
+def test_drawing_crosses_exactly_what_was_dropped(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (12, 8), (200, 10, 10)).save(tmp_path / "image.png")
+    scores = np.arange(32, dtype=np.float64).reshape(2, 16)
+    is_kept = scores % 16 >= 3
+    word = WordMap("a $5 word", {16: scores}, {16: is_kept})
+    with plotting():
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
+    all_layers, first, second = (axis for axis in figure.axes if axis.get_xlabel())
+    assert first.get_xlabel() == "kept 81 %"  # 13 of 16
+    for axis in (all_layers, first, second):
+        assert len(axis.collections[-1].get_offsets()) == 3
+
+
+def test_every_scale_has_a_row_over_all_layers_and_one_for_each_layer(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    scores = {scale: np.arange(2.0 * scale).reshape(2, scale) for scale in (16, 4)}
+    word = WordMap("word", scores, {scale: grid >= 0 for scale, grid in scores.items()})
+    with plotting():
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert labels == [
+        f"{layer}\n{side} × {side} patches"
+        for side in (4, 2)
+        for layer in ("all layers", "layer 1", "layer 2")
+    ]
+
+
+def test_scores_are_relative_to_the_kept_ones() -> None:
+    scores, is_kept = np.array([-9.0, 1.0, 2.0, 3.0]), np.array([False, True, True, True])
+    assert relative_scores(scores, is_kept).tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert relative_scores(scores, ~is_kept & is_kept).tolist() == [0.0] * 4
+
+
+def _trained(folder: Path, **changes: Any) -> Path:
+    from ademvl.adapter_file import save_adapter
+    from ademvl.model import build_model
+
+    run = make_run(folder, **changes)
+    run_dir = write_run(folder / "runs" / "adem" / "seed0", run)
+    save_adapter(run_dir / "adapter", build_model(run), run)
+    return run_dir
+
+
+def test_maps_hold_the_models_own_scores(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=2))
+    content = json.loads((run_dir / "maps" / "fusion_maps.json").read_text())
+    assert (content["scales"], content["gamma"], len(content["items"])) == ([16, 4], 0.1, 2)
+    for item in content["items"]:
+        assert (run_dir / "maps" / item["picture"]).stat().st_size > 1000
+        for word in item["words"]:
+            fine, coarse = word["scales"]
+            for layer, other in zip(fine["layers"], coarse["layers"], strict=True):
+                kept = layer["kept"] + other["kept"]
+                scores = [float(s) for s in f"{layer['scores']} {other['scores']}".split()]
+                # The threshold is the floor(0.1 * 20)-th smallest score, counted from 0.
+                threshold = sorted(scores)[2]
+                assert [flag == "1" for flag in kept] == [s >= threshold for s in scores]
+                assert layer["kept_fraction"] == pytest.approx(layer["kept"].count("1") / 16)
+
+
+def test_same_seed_chooses_and_draws_the_same(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    written = []
+    for name in ("first", "second"):
+        write_fusion_maps(run_dir, run_dir / name, Choice(num_random=2, seed=3))
+        written.append({path.name: path.read_bytes() for path in (run_dir / name).iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"item_1.png", "item_2.png", "fusion_maps.json"}
+
+
+def test_more_items_than_questions_is_all_of_them(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=99))
+    content = json.loads((run_dir / "maps" / "fusion_maps.json").read_text())
+    ids = [item["question_id"] for item in content["items"]]
+    assert len(ids) == len(set(ids)) < 99
+
+
+def test_chosen_items_come_first_and_are_not_drawn_again(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    write_fusion_maps(run_dir, run_dir / "all", Choice(num_random=99))
+    ids = [item["question_id"] for item in _items(run_dir / "all")]
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=[ids[-1]], num_random=99))
+    found = [item["question_id"] for item in _items(run_dir / "maps")]
+    assert found[0] == ids[-1]
+    assert sorted(found) == sorted(ids)
+
+
+def test_unknown_ids_are_refused_by_name(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    with pytest.raises(SettingsError, match="id 7777 in split test"):
+        write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=["7777"]))
+    assert not (run_dir / "maps").exists()
+
+
+def test_nothing_to_draw_is_refused() -> None:
+    with pytest.raises(SettingsError, match="at least one"):
+        Choice(num_random=0)
+
+
+def test_words_of_a_caption_are_those_that_were_generated(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
+    prompt, caption = "a picture of", "a picture of a red square"
+    ids = [tokenizer.bos_id, 0, *tokenizer.encode(prompt), *tokenizer.encode(caption)]
+    start = 2 + len(tokenizer.encode(prompt))
+    first, red, square = caption_words(
+        tokenizer, ids, first_text_position=2, first_new_position=start, caption="a red square"
+    )
+    assert (first.word, first.position) == (START_WORD, start - 1)
+    assert (red.word, square.word) == ("red", "square")
+    assert square.position == len(ids) - 1
+    assert red.position < square.position
+
+
+def test_empty_caption_keeps_the_place_of_its_first_word(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
+    ids = [tokenizer.bos_id, *tokenizer.encode("a picture of")]
+    (only,) = caption_words(
+        tokenizer, ids, first_text_position=1, first_new_position=len(ids), caption=""
+    )
+    assert (only.word, only.position) == (START_WORD, len(ids) - 1)
+
+
+def test_captions_have_maps_of_the_words_that_the_model_generates(tmp_path: Path) -> None:
+    data = make_captions(tmp_path / "captions")
+    _as_test_split(data)
+    run_dir = _trained(tmp_path, task="coco_caption", data_dir=str(data))
+    write_fusion_maps(run_dir, run_dir / "maps", Choice(ids=["2"], num_random=1))
+    first, other = _items(run_dir / "maps")
+    assert first["image_id"] == 2 != other["image_id"]
+    assert first["references"] == ["a blue square", "a blue image"]
+    assert first["words"][0]["word"] == START_WORD
+    shown = [word["word"] for word in first["words"][1:]]
+    assert all(word in first["caption"] for word in shown)
+
+
+@pytest.mark.parametrize("task", ["scienceqa", "coco_caption"])
+def test_rows_are_those_that_evaluation_reads(tmp_path: Path, task: str) -> None:
+    from ademvl.evaluation.run import _task_of
+    from ademvl.evaluation.task import TaskPredictions
+    from ademvl.llm.tokenizer import load_llm_tokenizer
+
+    changes = {}
+    if task == "coco_caption":
+        changes["data_dir"] = str(make_captions(tmp_path / "captions"))
+        _as_test_split(tmp_path / "captions")
+    prompts = PromptSettings(
+        max_seq_len=30, evaluation_window=40, overflow="cut_end", caption_cue="as_trained"
+    )
+    run_dir = _trained(tmp_path, task=task, prompts=prompts, **changes)
+    run = read_run(run_dir)
+    llm_tokenizer = load_llm_tokenizer(run.backbones)
+    asked = _task_of(run, llm_tokenizer)
+    evaluated = TaskPredictions(run, run_dir, asked, llm_tokenizer).tokenize()
+    expected = {row.item_id: row.ids.tolist() for row in evaluated}
+    found = [item.row for item in choose_items(run, llm_tokenizer, Choice(num_random=99))]
+    assert len(found) > 1
+    assert all(row.ids.tolist() == expected[row.item_id] for row in found)
+
+
+def _as_test_split(data: Path) -> None:
+    """Let the training captions be evaluated on."""
+    rows = json.loads((data / "karpathy/coco_karpathy_train.json").read_text())
+    by_image: dict[str, list[str]] = {}
+    for row in rows:
+        by_image.setdefault(row["image"], []).append(row["caption"])
+    images = [{"image": name, "caption": texts} for name, texts in by_image.items()]
+    (data / "karpathy/coco_karpathy_test.json").write_text(json.dumps(images))
+    write_references(data, "test")
+
+
+def _items(folder: Path) -> list[dict[str, Any]]:
+    content = json.loads((folder / "fusion_maps.json").read_text())
+    return content["items"]
+
+
+def test_run_without_images_is_refused(tmp_path: Path) -> None:
+    run = dataclasses.replace(make_run(tmp_path), images="withheld")
+    run_dir = write_run(tmp_path / "run", run)
+    with pytest.raises(SettingsError, match="found scienceqa, withheld and adem"):
+        write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=1))
+    assert not (run_dir / "maps").exists()
