@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ademvl.vision.feature_cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache, FeatureKey
 
 PATCH_PIXELS = 14
 

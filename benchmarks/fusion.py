@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ademvl.fusion.adem import fuse_adem
+from ademvl.methods.adem.rule import fuse_adem
 
 ALPHA, GAMMA = 0.1, 0.1
 REPETITIONS = 15

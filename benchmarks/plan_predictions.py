@@ -30,7 +30,7 @@ from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings, Precision, Quantization
 from ademvl.config.study import load_study
 from ademvl.llm.loading import load_llm
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory

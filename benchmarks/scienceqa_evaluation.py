@@ -42,8 +42,8 @@ from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import greedy_steps
 from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.machine.cpu_kernels import fast_cpu
-from ademvl.model import VisionLanguageModel, build_model
-from ademvl.visual_source import VisualSource, open_visual_source
+from ademvl.model.vision_language import VisionLanguageModel, build_model
+from ademvl.vision.features.source import VisualSource, open_visual_source
 
 REFERENCE_BATCH_SIZE = 4
 REPETITIONS = 3
@@ -112,7 +112,10 @@ def _prepare(
         run = replace(cached, features=replace(cached.features, mode=mode))
         model = build_model(run).eval()
         model.initialize(SEED)
-        setups[mode] = Setup(model, open_visual_source(run, model, images, progress=False))
+        setups[mode] = Setup(
+            model,
+            open_visual_source(run, images, tower=model.tower, device=model.device, progress=False),
+        )
     return setups, rows
 
 

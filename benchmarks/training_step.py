@@ -41,7 +41,7 @@ from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.hardware import hardware
 from ademvl.machine.precision import DTYPES
 from ademvl.machine.usage import peak_memory_mib
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.devices import gpu_by_name, present_gpu
 from ademvl.planning.flops import training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics

@@ -5,7 +5,7 @@ import torch
 
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.data.collate import Batch
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import VisionTower
 
 VOCAB_SIZE = 32_000

@@ -54,7 +54,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from ademvl.vision import feature_cache
+    from ademvl.vision.features import cache as feature_cache
 
     if options.action == "ls":
         return feature_cache.print_namespaces(options.folder)

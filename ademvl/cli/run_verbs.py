@@ -58,7 +58,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _features(options: argparse.Namespace) -> int:
     set_threads(options.threads)
-    from ademvl.visual_source import build_feature_cache
+    from ademvl.vision.features.source import build_feature_cache
 
     with gpus_of(options):
         build_feature_cache(run_dir_of(options.run), options.output)

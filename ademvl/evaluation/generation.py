@@ -16,7 +16,7 @@ from ademvl.config.evaluation import DecodingSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import FILLER_ID, Tokenizer
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
 
 GREEDY = DecodingSettings()

@@ -22,7 +22,7 @@ from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
-    from ademvl.model import VisionLanguageModel
+    from ademvl.model.vision_language import VisionLanguageModel
 
 
 def answer_benchmark(
@@ -102,7 +102,7 @@ def mme_task(
 
 def benchmark_checksum(questions: Sequence[MmeQuestion]) -> dict[str, str]:
     """Return a checksum of questions, gold answers and the bytes of the images, named `mme`."""
-    from ademvl.vision.image_digests import digest_images
+    from ademvl.vision.features.image_digests import digest_images
 
     digests = digest_images([question.image for question in questions], progress=True)
     rows = [[q.task, digests[q.image], q.image.name, q.question, q.gold] for q in questions]

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.machine.devices import compute_device
 from ademvl.machine.precision import autocast
+from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch, TokenizedExample
-    from ademvl.model import VisionLanguageModel
+    from ademvl.model.vision_language import VisionLanguageModel
 
 Predict = Callable[["VisionLanguageModel", "Batch", Any], Sequence[Row]]
 """Model, batch and its visual input to the rows of the batch, in order."""
@@ -49,15 +49,17 @@ def predict_rows(
 
     from ademvl.data.collate import collate
     from ademvl.machine.cpu_kernels import fast_cpu
-    from ademvl.model import build_model
-    from ademvl.visual_source import open_visual_source
+    from ademvl.model.vision_language import build_model
+    from ademvl.vision.features.source import open_visual_source
 
     device = compute_device(run.backbones)
     model = build_model(run, device=device)
     load_adapter(run_dir / "adapter", model)
     model.eval()
     images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
-    source = open_visual_source(run, model, images, progress=progress)
+    source = open_visual_source(
+        run, images, tower=model.tower, device=model.device, progress=progress
+    )
 
     def predict(items: range) -> Sequence[Row]:
         batch = collate([tokenized[item] for item in items], trim_after_labels=False)

@@ -27,7 +27,7 @@ from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
-    from ademvl.model import VisionLanguageModel
+    from ademvl.model.vision_language import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.scienceqa import Problem
     from ademvl.data.tokenizer import Tokenizer
-    from ademvl.model import VisionLanguageModel
+    from ademvl.model.vision_language import VisionLanguageModel
 
 
 def _grade(problem: "Problem") -> int:

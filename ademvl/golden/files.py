@@ -11,7 +11,7 @@ from torch import Tensor
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
-from ademvl.model import CLIP_ADAPTERS, VisionLanguageModel
+from ademvl.model.vision_language import CLIP_ADAPTERS, VisionLanguageModel
 from ademvl.released.reference_names import from_reference
 from ademvl.storage.files import read_json
 from ademvl.vision.tower import VisionTower, load_openai_format

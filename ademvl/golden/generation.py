@@ -28,7 +28,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL, Tokenizer, load_tokenizer
 from ademvl.evaluation.generation import cut_at, decoding_steps, pad_left
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 
 # Tolerance of the set's README: several times what an independent program differs by.
 LOGITS_TOLERANCE = 1e-4

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ademvl.fusion.adem import PHI, fuse_adem, keep_mask, visual_scores
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
-from ademvl.vision.multiscale import pool_grid
+from ademvl.methods.adem.rule import PHI, fuse_adem, keep_mask, visual_scores
+from ademvl.methods.multiscale import pool_grid
 
 # Tolerances of the set's README: several times what an independent program differs by.
 FEATURES_TOLERANCE = 2e-5

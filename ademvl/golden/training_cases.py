@@ -17,7 +17,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference
 from ademvl.llm.loading import load_llm
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.storage.files import read_json
 from ademvl.training.loss import token_losses
 from ademvl.training.optimizer import build_optimizer, set_lr

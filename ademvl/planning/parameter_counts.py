@@ -27,8 +27,8 @@ def count_parameters(
     """
     import torch
 
-    from ademvl.fusion.adapter import AdemAdapter
-    from ademvl.vision.bottleneck import ClipAdapter
+    from ademvl.methods.adem.method import AdemAdapter
+    from ademvl.methods.tower_adapters import ClipAdapter
 
     parts: dict[str, int] = {}
     with torch.device("meta"):

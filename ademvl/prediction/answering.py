@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ademvl.adapter_file import load_adapter
 from ademvl.config.run import RunSettings
 from ademvl.data.captions import extract_caption
 from ademvl.data.choices import NO_ANSWER
@@ -32,10 +31,11 @@ from ademvl.evaluation.task import tokenize_prompts
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.precision import DTYPES, autocast
-from ademvl.model import VisionLanguageModel, build_model
+from ademvl.model.adapter_file import load_adapter
+from ademvl.model.vision_language import VisionLanguageModel, build_model
 from ademvl.prediction.requests import Request
 from ademvl.runs.trained_adapter import TrainedAdapter
-from ademvl.visual_source import NoImages, VisualSource, online_pixels
+from ademvl.vision.features.source import NoImages, VisualSource, online_pixels
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

@@ -13,7 +13,7 @@ from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import DTYPES
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.memory import ModelSizes, Numerics
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, VisionShape

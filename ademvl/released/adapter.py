@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ademvl.adapter_file import write_adapter
 from ademvl.config.released import find_checkpoint
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
+from ademvl.model.adapter_file import write_adapter
 from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, WEIGHTS_FILE, adapter_checksum
@@ -102,7 +102,7 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> 
     """Compare names and shapes with those that the run's model will have."""
     import torch
 
-    from ademvl.fusion.adapter import AdemAdapter
+    from ademvl.methods.adem.method import AdemAdapter
     from ademvl.vision.tower import build_clip_adapters, tower_shape
 
     shape = tower_shape(run.backbones)

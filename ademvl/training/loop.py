@@ -12,7 +12,7 @@ from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample, collate
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import autocast
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome
@@ -22,7 +22,7 @@ from ademvl.training.optimizer import set_lr, zero_missing_gradients
 from ademvl.training.order import StepPlan
 from ademvl.training.processes import ALONE, Processes
 from ademvl.training.schedule import lr_at
-from ademvl.visual_source import VisualSource
+from ademvl.vision.features.source import VisualSource
 
 
 class _MicroBatch(NamedTuple):

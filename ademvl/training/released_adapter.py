@@ -26,7 +26,7 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
     Raises:
         WeightsError, SettingsError: the checkpoint cannot be read, or does not fit the run.
     """
-    from ademvl.adapter_file import write_adapter
+    from ademvl.model.adapter_file import write_adapter
     from ademvl.released.adapter import read_for_run
     from ademvl.training.metrics import MetricsLog
     from ademvl.training.session import checksums_of, count_by_part

@@ -142,11 +142,11 @@ def build_trainer(
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
     """
-    from ademvl.model import build_model
+    from ademvl.model.vision_language import build_model
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
     from ademvl.training.order import StepPlan
-    from ademvl.visual_source import open_visual_source
+    from ademvl.vision.features.source import open_visual_source
 
     rows = training_rows(run) if rows is None else rows
     plan = StepPlan(len(rows), run.seed, run.optimization)
@@ -160,7 +160,9 @@ def build_trainer(
         parameters,
         build_optimizer(parameters.items(), run.optimization),
         rows=rows,
-        visual_source=open_visual_source(run, model, images, progress=progress, training=True),
+        visual_source=open_visual_source(
+            run, images, tower=model.tower, device=model.device, progress=progress, training=True
+        ),
         plan=plan,
         precision=run.backbones.precision,
         processes=processes,

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ademvl.adapter_file import save_adapter
 from ademvl.config.run import RunSettings
 from ademvl.errors import TrainingError
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
+from ademvl.model.adapter_file import save_adapter
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.provenance import write_provenance
 from ademvl.runs.run_files import RunFiles

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
+from ademvl.methods.tower_adapters import AdaptedMlp, ClipAdapter, DropoutSeeds
 from ademvl.storage.files import read_json
-from ademvl.vision.bottleneck import AdaptedMlp, ClipAdapter, DropoutSeeds
 
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _ACTIVATIONS = {False: "GELU", True: "QuickGELU"}

@@ -13,7 +13,7 @@ from ademvl.config.method import AdemSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16
 MAX_NEW_TOKENS = 7

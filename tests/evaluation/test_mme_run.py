@@ -6,14 +6,14 @@ import json
 import pytest
 from PIL import Image
 
-from ademvl.adapter_file import save_adapter
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.data.mme import load_answers
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import answer_benchmark
 from ademvl.evaluation.predictions import PredictionLog
-from ademvl.model import build_model
+from ademvl.model.adapter_file import save_adapter
+from ademvl.model.vision_language import build_model
 from tests.tiny import make_run, write_run
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "gray": (128, 128, 128)}

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from ademvl.adapter_file import save_adapter
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
@@ -16,7 +15,8 @@ from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.tokenizer import load_llm_tokenizer
-from ademvl.model import build_model
+from ademvl.model.adapter_file import save_adapter
+from ademvl.model.vision_language import build_model
 from tests.tiny import make_run, make_scienceqa, write_run
 
 NUM_TEST = 10

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.fusion.attach import FusionContext, attach
 from ademvl.llm.loading import fingerprint_llm, load_llm
+from ademvl.methods.sites import FusionContext, attach
 from tests import tiny
 
 

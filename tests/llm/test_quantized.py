@@ -12,7 +12,7 @@ from ademvl.data.collate import Batch
 from ademvl.errors import SettingsError, ToolError
 from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.loading import fingerprint_llm, load_llm
-from ademvl.model import VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny

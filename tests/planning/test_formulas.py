@@ -125,6 +125,6 @@ def test_formula_counts_the_trained_parameters_of_real_modules(changes, online):
 
 def test_pixels_that_are_kept_are_those_of_training():
     from ademvl.planning.memory import KEPT_PIXELS_BYTES
-    from ademvl.visual_source import MAX_PIXEL_BYTES
+    from ademvl.vision.features.source import MAX_PIXEL_BYTES
 
     assert KEPT_PIXELS_BYTES == MAX_PIXEL_BYTES

@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
-from ademvl.adapter_file import load_adapter, save_adapter
 from ademvl.cli import main
 from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import FeatureSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.evaluation.run import evaluate_run
-from ademvl.model import build_model
+from ademvl.model.adapter_file import load_adapter, save_adapter
+from ademvl.model.vision_language import build_model
 from ademvl.released.adapter import export_adapter, import_adapter, read_for_run
 from ademvl.released.checkpoint import read_checkpoint, write_checkpoint
 from ademvl.runs.metrics import read_metrics

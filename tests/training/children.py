@@ -22,7 +22,7 @@ _CONTEXT.set_forkserver_preload(
         "torch.distributed",
         "ademvl.training.run",
         "ademvl.training.loop",
-        "ademvl.vision.extraction",
+        "ademvl.vision.features.extraction",
     ]
 )
 

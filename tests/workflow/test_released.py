@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from ademvl.adapter_file import save_adapter
 from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
-from ademvl.model import build_model
+from ademvl.model.adapter_file import save_adapter
+from ademvl.model.vision_language import build_model
 from ademvl.released.adapter import export_adapter
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end

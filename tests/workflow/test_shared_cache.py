@@ -69,7 +69,7 @@ def stored_images(shared: Path) -> list[str]:
     """Images of all shards, after comparing each shard with its checksum."""
     from safetensors import safe_open
 
-    from ademvl.vision.feature_shards import check_bytes
+    from ademvl.vision.features.shards import check_bytes
 
     images: list[str] = []
     for path in shards(shared):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
     from ademvl.data.examples import Example
     from ademvl.data.tokenizer import Tokenizer
-    from ademvl.model import VisionLanguageModel
-    from ademvl.visual_source import VisualSource
+    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.vision.features.source import VisualSource
 
 
 @dataclass(frozen=True)

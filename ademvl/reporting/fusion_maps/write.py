@@ -30,8 +30,8 @@ from ademvl.storage.folders import folder_built_aside
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
     from ademvl.data.tokenizer import Tokenizer
-    from ademvl.model import VisionLanguageModel
-    from ademvl.visual_source import VisualSource
+    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.vision.features.source import VisualSource
 
 LIST_FILE = "fusion_maps.json"
 _DIGITS = 5
@@ -85,16 +85,18 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
 def _load(
     run_dir: Path, run: RunSettings, images: Sequence[Path]
 ) -> tuple["VisionLanguageModel", "VisualSource"]:
-    from ademvl.adapter_file import load_adapter
-    from ademvl.model import build_model
+    from ademvl.model.adapter_file import load_adapter
+    from ademvl.model.vision_language import build_model
     from ademvl.runs.adapter_folder import check_settings
-    from ademvl.visual_source import open_visual_source
+    from ademvl.vision.features.source import open_visual_source
 
     adapter = run_dir / "adapter"
     check_settings(adapter, run)
     model = build_model(run).eval()
     load_adapter(adapter, model)
-    return model, open_visual_source(run, model, images, progress=False)
+    return model, open_visual_source(
+        run, images, tower=model.tower, device=model.device, progress=False
+    )
 
 
 def _read_item(

@@ -17,7 +17,7 @@ from ademvl.data.acquisition.zip_images import (
 from ademvl.data.image_checks import ImageUse, check_image_files
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.errors import DataError
-from ademvl.vision.image_digests import digest_images
+from ademvl.vision.features.image_digests import digest_images
 
 
 @pytest.fixture

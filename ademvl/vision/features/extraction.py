@@ -15,9 +15,9 @@ from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
 from ademvl.errors import DataError
 from ademvl.machine.devices import compute_device
-from ademvl.vision.feature_cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
-from ademvl.vision.feature_shards import torch_dtype
-from ademvl.vision.image_digests import THREADS
+from ademvl.vision.features.cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
+from ademvl.vision.features.image_digests import THREADS
+from ademvl.vision.features.shards import torch_dtype
 
 BATCH_SIZE = 32
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ademvl.adapter_file import load_adapter, save_adapter
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
-from ademvl.model import build_model
+from ademvl.model.adapter_file import load_adapter, save_adapter
+from ademvl.model.vision_language import build_model
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from tests import tiny
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from ademvl.errors import CacheError, DataError
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file, try_lock_file
-from ademvl.vision.feature_namespace import (
+from ademvl.vision.features.namespace import (
     CLAIM_SUFFIX,
     NAMESPACE_FILE,
     USE_LOCK,
     FeatureKey,
     as_cache_errors,
 )
-from ademvl.vision.feature_shards import (
+from ademvl.vision.features.shards import (
     SUFFIX,
     DamagedShardError,
     Signature,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ademvl.errors import SettingsError
-from ademvl.vision.multiscale import pool_grid
+from ademvl.methods.multiscale import pool_grid
 
 
 def _grid(side: int) -> torch.Tensor:

@@ -13,10 +13,15 @@ import torch
 
 from ademvl.storage.files import write_bytes
 from ademvl.storage.locks import lock_file
-from ademvl.vision.feature_cache import FeatureCache, FeatureKey
-from ademvl.vision.feature_namespace import Namespace
-from ademvl.vision.feature_shards import signature
-from tests.vision.feature_fakes import encoded_names, expected, logging_encoder, make_images
+from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.namespace import Namespace
+from ademvl.vision.features.shards import signature
+from tests.vision.features.feature_fakes import (
+    encoded_names,
+    expected,
+    logging_encoder,
+    make_images,
+)
 
 KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32")
 SHARD_IMAGES = 8

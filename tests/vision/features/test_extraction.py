@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ademvl.data.images import Preprocessing, load_pixels
 from ademvl.errors import DataError
-from ademvl.vision.extraction import extract_features
-from ademvl.vision.feature_cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.extraction import extract_features
 
 PREPROCESSING = Preprocessing(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

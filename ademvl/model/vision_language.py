@@ -18,12 +18,12 @@ from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
-from ademvl.fusion.adapter import AdemAdapter, VisualPrompt
-from ademvl.fusion.adem import keep_mask, visual_scores
-from ademvl.fusion.attach import FusionContext, attach, decoder_layers
 from ademvl.llm.loading import load_llm
 from ademvl.machine.cpu_kernels import present_arithmetic
 from ademvl.machine.devices import compute_device
+from ademvl.methods.adem.method import AdemAdapter, VisualPrompt
+from ademvl.methods.adem.rule import keep_mask, visual_scores
+from ademvl.methods.sites import FusionContext, attach, decoder_layers
 from ademvl.randomness import derive_seed
 from ademvl.vision.tower import VisionTower, load_tower, tower_shape
 

@@ -21,7 +21,7 @@ from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ademvl.model import VisionLanguageModel
+    from ademvl.model.vision_language import VisionLanguageModel
 
 
 def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ademvl.config.method import Phi
-from ademvl.fusion.adem import (
+from ademvl.methods.adem.rule import (
     MEMVP_DROPOUT,
     PHI,
     drop_low_scores,

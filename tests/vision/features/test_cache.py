@@ -14,8 +14,8 @@ import torch
 
 from ademvl.errors import CacheError, DataError
 from ademvl.storage.files import read_json
-from ademvl.vision.feature_cache import FeatureCache, FeatureKey
-from tests.vision.feature_fakes import (
+from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from tests.vision.features.feature_fakes import (
     SHAPE,
     encoded_names,
     expected,

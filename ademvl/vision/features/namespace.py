@@ -28,7 +28,7 @@ from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DiskFullError
 from ademvl.storage.files import dump_json, write_text
 from ademvl.storage.locks import FileLock, lock_file, try_lock_file
-from ademvl.vision.feature_shards import (
+from ademvl.vision.features.shards import (
     SUFFIX,
     DamagedShardError,
     ShardHeader,

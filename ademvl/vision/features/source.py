@@ -23,8 +23,8 @@ from ademvl.storage.files import write_json
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.images import Preprocessing
-    from ademvl.model import VisionLanguageModel
-    from ademvl.vision.feature_cache import FeatureReader
+    from ademvl.vision.features.cache import FeatureReader
+    from ademvl.vision.tower import VisionTower
 
 MAX_PIXEL_BYTES = 512 << 20
 _MAX_DECODERS = 8
@@ -152,9 +152,10 @@ class AugmentedPixels:
 
 def open_visual_source(
     run: RunSettings,
-    model: "VisionLanguageModel",
     images: Sequence[Path],
     *,
+    tower: "VisionTower | None",
+    device: torch.device,
     progress: bool,
     training: bool = False,
 ) -> VisualSource:
@@ -162,8 +163,9 @@ def open_visual_source(
 
     Args:
         run: settings.
-        model: has the tower that online pixels are sized for.
         images: all that batches will ask for.
+        tower: that online pixels are sized for; not used in cached mode.
+        device: on which features that are missing in the cache are encoded.
         progress: show bars on a terminal.
         training: change images at random where the run's settings say so.
 
@@ -177,9 +179,9 @@ def open_visual_source(
     if not images:
         return NoImages()
     if run.features.mode == "cached":
-        from ademvl.vision.extraction import ensure_features
+        from ademvl.vision.features.extraction import ensure_features
 
-        reader = ensure_features(run, images, device=model.device, progress=progress)
+        reader = ensure_features(run, images, device=device, progress=progress)
         return CachedFeatures(reader)
     from ademvl.data.image_files import missing_image_findings
     from ademvl.data.images import load_augmented_pixels, preprocessing_for
@@ -187,9 +189,9 @@ def open_visual_source(
     if findings := missing_image_findings((path.name, path) for path in images):
         remedy = f"Complete the data below {run.data_dir}, or make it again (`snakemake data`)."
         raise DataError(list_findings(f"{run.data_dir}: images are missing", findings, remedy))
-    if model.tower is None:
-        raise ValueError("online features need a model with a tower")
-    preprocessing = preprocessing_for(run.task, model.tower.image_size, run.features.normalization)
+    if tower is None:
+        raise ValueError("online features need a tower")
+    preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
     if training and run.augments_images:
         return AugmentedPixels(
             lambda path, generator: load_augmented_pixels(path, preprocessing, generator),
@@ -211,7 +213,7 @@ def build_feature_cache(run_dir: Path, output: Path, *, progress: bool = True) -
         DataError: the data set or an image is missing or damaged.
         CacheError: the cache cannot be written.
     """
-    from ademvl.vision.extraction import extract_run_features
+    from ademvl.vision.features.extraction import extract_run_features
 
     run = read_run(run_dir)
     if run.features.mode != "cached":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.vision.feature_cache import FeatureCache, FeatureKey
-from ademvl.vision.feature_upkeep import (
+from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.upkeep import (
     gc,
     list_namespaces,
     print_findings,
@@ -16,7 +16,7 @@ from ademvl.vision.feature_upkeep import (
     print_namespaces,
     verify,
 )
-from tests.vision.feature_fakes import expected, make_images
+from tests.vision.features.feature_fakes import expected, make_images
 
 KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp16")
 OTHER = replace(KEY, precision="fp32")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ademvl.config.method import DropBy, Phi
-from ademvl.dropout import drop_rows
+from ademvl.methods.dropout import drop_rows
 
 MEMVP_DROPOUT = 0.1  # MemVP (arXiv 2405.05615), dropout on the scores
 

@@ -5,8 +5,8 @@ import torch
 
 from ademvl.config.method import AdemSettings
 from ademvl.errors import SettingsError
-from ademvl.fusion.adapter import KEY_TABLE_STD, AdemAdapter
-from ademvl.vision.multiscale import pool_grid
+from ademvl.methods.adem.method import KEY_TABLE_STD, AdemAdapter
+from ademvl.methods.multiscale import pool_grid
 
 WIDTH, TOWER_WIDTH, GRID = 12, 6, 16
 

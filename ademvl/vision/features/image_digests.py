@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.errors import DataError, list_findings
-from ademvl.vision.image_progress import image_progress
+from ademvl.vision.features.image_progress import image_progress
 
 _CHUNK = 64
 THREADS = min(8, len(os.sched_getaffinity(0)))

@@ -17,7 +17,7 @@ from transformers import (
 
 from ademvl.config.method import POSITIONS
 from ademvl.errors import SettingsError
-from ademvl.fusion.attach import FusionContext, attach
+from ademvl.methods.sites import FusionContext, attach
 
 PLACES = list(combinations_with_replacement(POSITIONS, 2))  # all with add_to not before query_from
 SIZES = {

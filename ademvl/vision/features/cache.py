@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DataError, list_findings
-from ademvl.vision.feature_namespace import Claim, FeatureKey, Namespace, as_cache_errors
-from ademvl.vision.feature_reader import FeatureReader
-from ademvl.vision.feature_shards import (
+from ademvl.vision.features.image_digests import THREADS, digest_images
+from ademvl.vision.features.image_progress import image_progress
+from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
+from ademvl.vision.features.reader import FeatureReader
+from ademvl.vision.features.shards import (
     DamagedShardError,
     Signature,
     check_bytes,
@@ -31,9 +33,7 @@ from ademvl.vision.feature_shards import (
     torch_dtype,
     write_shard,
 )
-from ademvl.vision.feature_upkeep import print_findings, print_garbage, print_namespaces
-from ademvl.vision.image_digests import THREADS, digest_images
-from ademvl.vision.image_progress import image_progress
+from ademvl.vision.features.upkeep import print_findings, print_garbage, print_namespaces
 
 if TYPE_CHECKING:
     from torch import Tensor

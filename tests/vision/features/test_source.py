@@ -10,8 +10,8 @@ import torch
 from ademvl.config.run import FeatureSettings
 from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.errors import SettingsError
-from ademvl.model import build_model
-from ademvl.visual_source import (
+from ademvl.model.vision_language import build_model
+from ademvl.vision.features.source import (
     AugmentedPixels,
     NoImages,
     OnlinePixels,
@@ -19,6 +19,7 @@ from ademvl.visual_source import (
     open_visual_source,
     run_images,
 )
+from ademvl.vision.tower import load_tower
 from tests.tiny import make_captions, make_run, write_run
 
 
@@ -54,10 +55,17 @@ def test_pixels_are_kept_up_to_the_limit():
     assert sorted(loaded) == ["1", "2", "3", "3"]
 
 
+def _open(run, images, *, tower=None, training=False):
+    device = torch.device("cpu")
+    return open_visual_source(
+        run, images, tower=tower, device=device, progress=False, training=training
+    )
+
+
 def test_kept_images_are_a_quarter_of_their_pixels_and_give_the_same(folder):
     run = make_run(folder, features=FeatureSettings(mode="online"))
     images = run_images(run)[:3]
-    source = open_visual_source(run, build_model(run), images, progress=False)
+    source = _open(run, images, tower=load_tower(run.backbones))
     batch = SimpleNamespace(images=tuple(images))
     first, again = source.for_batch(batch), source.for_batch(batch)
     preprocessing = preprocessing_for("scienceqa", 8)
@@ -99,7 +107,7 @@ def test_images_are_changed_in_caption_training_only(
     features = FeatureSettings(mode=mode, augmentation=augmentation)
     run = make_run(folder, task="coco_caption", data_dir=str(captions), features=features)
     images = sorted(captions.glob("images/*.png"))
-    source = open_visual_source(run, build_model(run), images, progress=False, training=training)
+    source = _open(run, images, tower=load_tower(run.backbones), training=training)
     assert type(source).__name__ == kind
 
 
@@ -108,7 +116,7 @@ def test_augmented_training_sees_new_pixels_in_every_epoch(folder, tmp_path):
     features = FeatureSettings(mode="online")
     run = make_run(folder, task="coco_caption", data_dir=str(captions), features=features)
     images = sorted(captions.glob("images/*.png"))
-    source = open_visual_source(run, build_model(run), images, progress=False, training=True)
+    source = _open(run, images, tower=load_tower(run.backbones), training=True)
     batch = SimpleNamespace(images=tuple(images), item_ids=tuple(map(str, range(len(images)))))
     epochs = [source.for_batch(batch, epoch=epoch) for epoch in (0, 1, 0)]
     assert torch.equal(epochs[0], epochs[2])
@@ -118,7 +126,7 @@ def test_augmented_training_sees_new_pixels_in_every_epoch(folder, tmp_path):
 
 def test_no_images_need_no_tower():
     run = SimpleNamespace(features=FeatureSettings(mode="cached"))
-    source = open_visual_source(run, None, [], progress=False)
+    source = open_visual_source(run, [], tower=None, device=torch.device("cpu"), progress=False)
     assert isinstance(source, NoImages)
     assert source.for_batch(_batch(None)) is None
 
@@ -129,9 +137,9 @@ def test_cached_features_equal_those_of_the_online_tower(folder):
     online_run = make_run(folder, features=FeatureSettings(mode="online"))
     images = run_images(cached_run)[:3]
     batch = SimpleNamespace(images=tuple(images))
-    cached = open_visual_source(cached_run, build_model(cached_run), images, progress=False)
+    cached = _open(cached_run, images)
     online_model = build_model(online_run).eval()
-    online = open_visual_source(online_run, online_model, images, progress=False)
+    online = _open(online_run, images, tower=online_model.tower)
     with torch.inference_mode():
         # New adapters add nothing: their second matrix is zero.
         encoded = online_model.tower.encode(online.for_batch(batch))

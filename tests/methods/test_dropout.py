@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ademvl.dropout import drop_rows
+from ademvl.methods.dropout import drop_rows
 
 ROWS = torch.ones(3, 40, 50)
 NUM_STANDARD_ERRORS = 5

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.config.method import ClipAdapterSettings
-from ademvl.dropout import drop_rows
+from ademvl.methods.dropout import drop_rows
 from ademvl.randomness import derive_seed
 
 

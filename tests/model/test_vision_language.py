@@ -13,7 +13,7 @@ from ademvl.config.method import AdemSettings, ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.model import VisionLanguageModel, build_model
+from ademvl.model.vision_language import VisionLanguageModel, build_model
 from ademvl.vision.tower import load_tower
 from tests import tiny
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ademvl.config.method import AdemSettings
 from ademvl.errors import SettingsError
-from ademvl.fusion.adem import PHI, fuse_adem, fuse_memvp
-from ademvl.fusion.attach import Fuse
+from ademvl.methods.adem.rule import PHI, fuse_adem, fuse_memvp
+from ademvl.methods.multiscale import check_scales, pool_grid
+from ademvl.methods.sites import Fuse
+from ademvl.methods.tower_adapters import uninitialized_linear
 from ademvl.randomness import derive_seed
-from ademvl.vision.bottleneck import uninitialized_linear
-from ademvl.vision.multiscale import check_scales, pool_grid
 
 KEY_TABLE_STD = 0.02  # reference implementation
 
