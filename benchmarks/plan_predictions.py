@@ -26,10 +26,11 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings, Precision, Quantization
 from ademvl.config.study import load_study
 from ademvl.llm.loading import load_llm
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops

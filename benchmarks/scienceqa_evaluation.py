@@ -32,7 +32,6 @@ import torch
 from torch import Tensor
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import FeatureSettings, PromptSettings, RunSettings
 from ademvl.data.collate import Batch, TokenizedExample, collate, tokenize_examples
 from ademvl.data.examples import scienceqa_evaluation_examples
@@ -42,6 +41,7 @@ from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import greedy_steps
 from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.machine.cpu_kernels import fast_cpu
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel, build_model
 from ademvl.vision.features.source import VisualSource, open_visual_source
 

@@ -33,7 +33,6 @@ from typing import Any
 
 import torch
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.llm.loading import load_llm
@@ -41,6 +40,7 @@ from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.hardware import hardware
 from ademvl.machine.precision import DTYPES
 from ademvl.machine.usage import peak_memory_mib
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.devices import gpu_by_name, present_gpu
 from ademvl.planning.flops import training_flops

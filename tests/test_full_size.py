@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.data.collate import Batch
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import VisionTower
 

@@ -11,10 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.config.settings_files import run_to_json
+from ademvl.methods.adem.settings import AdemSettings
 
 TOWER = "tiny-vit"
 _COLORS = ("red", "green", "blue", "gray")

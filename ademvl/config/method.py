@@ -1,18 +1,93 @@
-"""Settings of the methods: every hyper-parameter with its default and the source of the default."""
+"""What general code may know of a method: the base of all settings classes, and which there are.
 
-from dataclasses import dataclass, field
-from math import isqrt
-from typing import Literal
+- A method is a folder with two modules: `settings.py`, without torch, whose settings class tells
+  all that planning, caches and rows of text need to know, and `method.py`, what is trained.
+- Methods of this package are found by their folder; those of other packages by the entry point
+  group `ademvl.methods`, which names a folder's package or a settings class; that of a single file
+  by `register_method`.
+- Nothing is imported before it is asked for by name, so that this package needs none of them.
+"""
 
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import ademvl
 from ademvl.config.ranges import check_ranges
-from ademvl.config.schema import OMITTED_AT_DEFAULT
 from ademvl.errors import SettingsError
+
+DEFAULT_METHOD = "adem"
+"""Method of a run that names none; its name is never written, as runs had no other once."""
+ENTRY_POINTS = "ademvl.methods"
+"""Group of entry points by which other packages add methods."""
 
 Position = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
 POSITIONS: tuple[Position, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
-Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
-Fusion = Literal["adem", "memvp", "none"]
-DropBy = Literal["value", "magnitude"]
+
+_FOLDERS = Path(ademvl.__file__).parent / "methods"
+_registered: dict[str, "type[MethodSettings]"] = {}
+
+Settings = TypeVar("Settings", bound="type[MethodSettings]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerStates:
+    """What a method reads of the vision tower, for the cache of features.
+
+    Attributes:
+        blocks: whose states, counted from the end where negative.
+        normalized: whether the tower's last normalisation is applied to them.
+        projected: whether the tower's output projection is, too.
+        tokens: all of an image's, the [cls] token alone, or the grid without it.
+    """
+
+    blocks: tuple[int, ...] = (-2,)
+    normalized: bool = True
+    projected: bool = False
+    tokens: Literal["all", "cls", "grid"] = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPlaces:
+    """How many vectors a method puts into the text, for the layout of rows.
+
+    Attributes:
+        before_begin: in front of the token that begins each row; no token of the text sees them.
+        with_image: behind "Image: ", in rows with an image.
+    """
+
+    before_begin: int = 0
+    with_image: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """Settings of a method; each method has a class of its own derived from this one.
+
+    Attributes:
+        name: of the method, by which a study chooses it.
+    """
+
+    name: str
+
+    @property
+    def tower_states(self) -> TowerStates:
+        """What is read of the vision tower."""
+        return TowerStates()
+
+    @property
+    def text_places(self) -> TextPlaces:
+        """How many vectors are put into the text."""
+        return TextPlaces()
+
+    @property
+    def draws_scores(self) -> bool:
+        """Whether the method has scores of image tokens, which fusion maps show."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,84 +112,93 @@ class ClipAdapterSettings:
         check_ranges("method.clip_adapter", self, ranges)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdemSettings:
-    """ADEM-VL (arXiv 2410.17779); defaults are the paper's best setting.
+def register_method(settings_class: Settings) -> Settings:
+    """Add a method by its settings class, whose field `name` has the method's name as default.
 
-    Attributes:
-        alpha: factor of the fusion added to each layer; 0.1 (paper, section 4).
-        beta: factor of the projected image tokens; 0.01 (paper, section 4).
-        gamma: fraction of image tokens dropped for each text token, 0 <= gamma < 1; 0.1.
-        drop_by: `value` drops the lowest scores, so the most negative ones first, as the reference
-            does; `magnitude` those closest to zero, which say least either way.
-        drop_in_evaluation: drop in evaluation too, as the reference does.
-        scales: numbers of pooled image tokens, each a square no larger than the tower's grid.
-        pool: how the grid is pooled to coarser scales.
-        pool_order: the reference pools, then projects; the paper's algorithm the reverse.
-        phi: feature map of the parameter-free cross-attention.
-        query_from: where text states are read in each decoder layer.
-        add_to: where the fused states are added, not before `query_from`.
-        fusion: `adem`; `memvp` for the baseline row of the component ablation; `none` for off.
-        cls: put the projected [cls] vector into the text.
-        visual_tokens: projected image tokens put before the text: 0, or a square (64, 256).
-        projection_width: hidden width of the projections; 128.
-        projection_activation: between the two matrices of a projection; the reference has a SiLU,
-            the paper calls the projection linear (`none`).
-        text_only_fusion: questions without an image pass through the fusion too, with the learned
-            tables alone, as in the reference.
-        clip_adapter: adapters inside the tower, with online features.
+    For a method in a single file: what is trained then stands in the module of the class, too.
+
+    Raises:
+        TypeError: the class has no name of its own, or another one has it already.
     """
+    name = _name_of(settings_class)
+    if name in set(known_methods()) - {*_registered}:
+        raise TypeError(f"{settings_class.__qualname__}: a method {name!r} exists already")
+    _registered[name] = settings_class
+    return settings_class
 
-    alpha: float = 0.1
-    beta: float = 0.01
-    gamma: float = 0.1
-    scales: tuple[int, ...] = (256, 64)
-    pool: Literal["avg", "max"] = "avg"
-    pool_order: Literal["pool_then_project", "project_then_pool"] = "pool_then_project"
-    phi: Phi = "silu"
-    query_from: Position = "mlp_in"
-    add_to: Position = "mlp_out"
-    fusion: Fusion = "adem"
-    cls: bool = True
-    visual_tokens: int = 0
-    projection_width: int = 128
-    clip_adapter: ClipAdapterSettings = ClipAdapterSettings()
-    drop_by: DropBy = field(default="value", metadata=OMITTED_AT_DEFAULT)
-    drop_in_evaluation: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
-    projection_activation: Literal["silu", "none"] = field(
-        default="silu", metadata=OMITTED_AT_DEFAULT
-    )
-    text_only_fusion: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
 
-    def __post_init__(self) -> None:
-        ranges = {">= 1": ("projection_width",), ">= 0 and < 1": ("gamma",)}
-        check_ranges("method", self, ranges)
-        if min(self.scales, default=0) < 1:
-            raise SettingsError(
-                f"method.scales: {list(self.scales)}, expected one or more numbers of tokens >= 1"
-            )
-        for scale in (*self.scales, self.visual_tokens):
-            if scale < 0 or isqrt(scale) ** 2 != scale:
-                raise SettingsError(
-                    f"method.scales, method.visual_tokens: {scale} is no square number"
-                )
-        if POSITIONS.index(self.add_to) < POSITIONS.index(self.query_from):
-            raise SettingsError(
-                f"method.add_to: {self.add_to} comes before query_from: {self.query_from}; "
-                "choose a position at or after it"
-            )
+def known_methods() -> tuple[str, ...]:
+    """Return the names of all methods: built-in ones, then those of other packages."""
+    return tuple(dict.fromkeys((*built_in_methods(), *_entry_points(), *_registered)))
 
-    @property
-    def num_visual_tokens(self) -> int:
-        """Number N of image tokens that take part in the fusion."""
-        return sum(self.scales)
 
-    @property
-    def gamma_in_evaluation(self) -> float:
-        """Fraction of image tokens dropped in evaluation."""
-        return self.gamma if self.drop_in_evaluation else 0.0
+def built_in_methods() -> tuple[str, ...]:
+    """Return the names of this package's methods, the default one first."""
+    found = sorted(path.parent.name for path in _FOLDERS.glob("*/settings.py"))
+    return tuple(sorted(found, key=lambda name: name != DEFAULT_METHOD))
 
-    @property
-    def num_slots(self) -> int:
-        """Number of vectors put between the image prefix and the text."""
-        return self.visual_tokens + int(self.cls)
+
+def settings_class_of(name: str) -> "type[MethodSettings]":
+    """Return the settings class of a method; its module is imported now.
+
+    Raises:
+        SettingsError: there is no such method; names the nearest.
+        TypeError: what is found under this name holds no such settings class.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in built_in_methods():
+        return _class_in(f"ademvl.methods.{name}.settings", name)
+    if name in (others := _entry_points()):
+        return _class_of_entry_point(others[name])
+    known = known_methods()
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise SettingsError(f"method.name: {name!r} is no method (known: {', '.join(known)}){hint}")
+
+
+def default_method() -> MethodSettings:
+    """Return the default method with its default settings."""
+    build: Callable[[], MethodSettings] = settings_class_of(DEFAULT_METHOD)
+    return build()
+
+
+def trained_module(settings: MethodSettings) -> str:
+    """Return the name of the module with what the method trains: beside its `settings.py`.
+
+    For a method in a single file it is that file's module.
+    """
+    package, _, module = type(settings).__module__.rpartition(".")
+    return f"{package}.method" if module == "settings" else type(settings).__module__
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _class_of_entry_point(point: EntryPoint) -> "type[MethodSettings]":
+    found = point.load()
+    if isinstance(found, type) and issubclass(found, MethodSettings):
+        return found
+    return _class_in(f"{point.module}.settings", point.name)
+
+
+def _class_in(module: str, name: str) -> "type[MethodSettings]":
+    for settings_class in _classes(module):
+        if _name_of(settings_class) == name:
+            return settings_class
+    raise TypeError(f"{module}: holds no settings class whose name is {name!r}")
+
+
+def _classes(module: str) -> Iterator["type[MethodSettings]"]:
+    for value in vars(importlib.import_module(module)).values():
+        is_class = isinstance(value, type) and issubclass(value, MethodSettings)
+        if is_class and value is not MethodSettings:
+            yield value
+
+
+def _name_of(settings_class: "type[MethodSettings]") -> str:
+    name = next(field.default for field in fields(settings_class) if field.name == "name")
+    if not isinstance(name, str):
+        raise TypeError(f"{settings_class.__qualname__}: give its field `name` a default")
+    return name

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.config.method import AdemSettings
+from ademvl.config.method import MethodSettings, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.ranges import check_ranges
 from ademvl.config.schema import OMITTED_AT_DEFAULT
@@ -183,7 +183,7 @@ class RunSettings:
     adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
     released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     images: Literal["shown", "withheld"] = "shown"
-    method: AdemSettings = AdemSettings()
+    method: MethodSettings = field(default_factory=default_method)
     backbones: BackboneSettings = BackboneSettings()
     features: FeatureSettings = FeatureSettings()
     prompts: PromptSettings = PromptSettings()
@@ -203,7 +203,7 @@ class RunSettings:
     @property
     def has_image_prefix(self) -> bool:
         """Whether rows begin with "Image: " or "Image: N/A"."""
-        return self.method.num_slots > 0 or self.prompts.image_prefix == "always"
+        return self.method.text_places.with_image > 0 or self.prompts.image_prefix == "always"
 
     @property
     def augments_images(self) -> bool:
@@ -212,6 +212,6 @@ class RunSettings:
 
     @property
     def has_fusion_maps(self) -> bool:
-        """Whether fusion maps can be drawn: images are shown to the adaptive fusion."""
+        """Whether fusion maps can be drawn: images are shown to a method that has them."""
         is_known_task = self.task in ("scienceqa", "coco_caption")
-        return is_known_task and self.images == "shown" and self.method.fusion == "adem"
+        return is_known_task and self.images == "shown" and self.method.draws_scores

@@ -13,13 +13,17 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ademvl.config.method import DEFAULT_METHOD, MethodSettings, settings_class_of
 from ademvl.errors import SettingsError, list_findings
 
 OMITTED_AT_DEFAULT: Mapping[str, bool] = types.MappingProxyType({"omitted_at_default": True})
 """Metadata of a field that came when results existed already, and whose default changes none of
 them: settings are written without it where it has its default, so that those results stay valid."""
+UNWRITTEN_AT_DEFAULT: Mapping[str, bool] = types.MappingProxyType({"unwritten_at_default": True})
+"""Metadata of a field that is written nowhere where it has its default."""
 
 _NUMBERS = ("integer", "number")
+_LEFT_OUT = {"omitted_at_default", "unwritten_at_default"}
 _TRUTHS = {"true": True, "false": False}
 
 Settings = TypeVar("Settings")
@@ -40,6 +44,8 @@ def schema_of(settings_class: type) -> dict[str, Any]:
             entry["default"] = all_plain(field.default)
         elif field.default_factory is dataclasses.MISSING:
             required.append(field.name)
+        elif dataclasses.is_dataclass(hints[field.name]):
+            entry["default"] = all_plain(field.default_factory())
         properties[field.name] = entry
     schema = {"type": "object", "additionalProperties": False, "properties": properties}
     if required:
@@ -49,6 +55,8 @@ def schema_of(settings_class: type) -> dict[str, Any]:
 
 def _schema_of_type(hint: Any) -> Mapping[str, Any]:
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is MethodSettings:
+        return schema_of(settings_class_of(DEFAULT_METHOD))  # type: ignore[arg-type]
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return schema_of(hint)
     if origin is Literal:
@@ -83,12 +91,20 @@ def _attribute_descriptions(settings_class: type) -> dict[str, str]:
 def all_plain(value: Any) -> Any:
     """Turn settings objects and what they hold into plain values, every key included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: all_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            field.name: all_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (_has_default(field, value) and field.metadata.get("unwritten_at_default"))
+        }
     if isinstance(value, tuple | list):
         return [all_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: all_plain(item) for key, item in value.items()}
     return value
+
+
+def _has_default(field: dataclasses.Field[Any], settings: Any) -> bool:
+    return bool(getattr(settings, field.name) == field.default)
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
@@ -106,10 +122,7 @@ def _without_omitted(value: Any) -> Any:
         return {
             field.name: _without_omitted(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not (
-                field.metadata.get("omitted_at_default")
-                and getattr(value, field.name) == field.default
-            )
+            if not (_has_default(field, value) and field.metadata.keys() & _LEFT_OUT)
         }
     if isinstance(value, Mapping):
         return {key: _without_omitted(item) for key, item in value.items()}
@@ -229,6 +242,8 @@ def build(settings_class: type[Settings], checked: Mapping[str, Any]) -> Setting
 
 
 def _build_value(hint: Any, value: Any) -> Any:
+    if hint is MethodSettings:
+        return build(settings_class_of(value.get("name", DEFAULT_METHOD)), value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
     if get_origin(hint) is tuple:

@@ -8,7 +8,7 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.gpu_limit import check_gpu_limit
-from ademvl.config.method import AdemSettings
+from ademvl.config.method import MethodSettings, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
@@ -54,7 +54,7 @@ class RunTemplate:
             source of downloads such as `adem_released_scienceqa`.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
-        method: settings of ADEM-VL.
+        method: what is trained between the frozen models, and its settings.
         backbones: the frozen models.
         features: how images reach the method.
         prompts: text of the ScienceQA prompts.
@@ -72,7 +72,7 @@ class RunTemplate:
     released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
     seeds: tuple[int, ...] = (0,)
     images: Literal["shown", "withheld"] = "shown"
-    method: AdemSettings = AdemSettings()
+    method: MethodSettings = field(default_factory=default_method)
     backbones: BackboneSettings = BackboneSettings()
     features: FeatureTemplate = FeatureTemplate()
     prompts: PromptSettings = PromptSettings()

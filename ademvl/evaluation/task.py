@@ -150,7 +150,7 @@ def tokenize_prompts(
         tokenizer,
         examples,
         max_seq_len=run.prompts.window - max_new_tokens,
-        num_slots=run.method.num_slots,
+        num_slots=run.method.text_places.with_image,
         with_prefix=run.has_image_prefix,
         overflow="cut_end" if run.prompts.cuts_end else "keep_end",
     )

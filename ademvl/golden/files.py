@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import CLIP_ADAPTERS, VisionLanguageModel
 from ademvl.released.reference_names import from_reference
 from ademvl.storage.files import read_json

@@ -21,13 +21,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ademvl.config.method import AdemSettings
 from ademvl.data.collate import Batch, TokenizedExample, collate, tokenize_examples
 from ademvl.data.examples import Example
 from ademvl.data.tokenizer import IGNORED_LABEL, Tokenizer, load_tokenizer
 from ademvl.evaluation.generation import cut_at, decoding_steps, pad_left
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 
 # Tolerance of the set's README: several times what an independent program differs by.

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
@@ -23,6 +22,7 @@ from ademvl.machine.cpu_kernels import present_arithmetic
 from ademvl.machine.devices import compute_device
 from ademvl.methods.adem.method import AdemAdapter, VisualPrompt
 from ademvl.methods.adem.rule import keep_mask, visual_scores
+from ademvl.methods.adem.settings import AdemSettings, as_adem
 from ademvl.methods.sites import FusionContext, attach, decoder_layers
 from ademvl.randomness import derive_seed
 from ademvl.vision.tower import VisionTower, load_tower, tower_shape
@@ -426,7 +426,7 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
     is_online = run.features.mode == "online"
     model = VisionLanguageModel(
         load_llm(run.backbones, device=None if device.type == "cpu" else device),
-        run.method,
+        as_adem(run.method),
         load_tower(run.backbones).to(device) if is_online else None,
         tower_width=shape.width,
     )

@@ -13,6 +13,7 @@ from ademvl.errors import SettingsError
 from ademvl.llm.source import find_llm
 from ademvl.machine.devices import DeviceType
 from ademvl.machine.free_memory import FreeMemory
+from ademvl.methods.adem.settings import as_adem
 from ademvl.planning.memory import (
     CUDA_CONTEXT_BYTES,
     Memory,
@@ -124,8 +125,9 @@ def model_sizes(run: RunSettings) -> ModelSizes:
     """
     llm, vision = llm_shape(run.backbones), vision_shape(run.backbones)
     online = run.features.mode == "online"
-    trained = trained_parameters(run.method, llm_width=llm.width, vision=vision, online=online)
-    return ModelSizes(llm, vision, run.method, sum(trained.values()), online)
+    method = as_adem(run.method)
+    trained = trained_parameters(method, llm_width=llm.width, vision=vision, online=online)
+    return ModelSizes(llm, vision, method, sum(trained.values()), online)
 
 
 def numerics_of(run: RunSettings) -> Numerics:

@@ -10,9 +10,9 @@ weights, they agree within 15 %. What CUDA's own libraries hold is not checked t
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import Precision, Quantization
 from ademvl.machine.devices import DeviceType
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.shapes import LlmShape, VisionShape
 
 BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ademvl.config.method import AdemSettings
+from ademvl.methods.adem.settings import AdemSettings, as_adem
 
 # Widths and depths of the paper's backbones: LLaMA (arXiv 2302.13971, table 2) and CLIP ViT-L/14.
 LLAMA_WIDTHS = {"LLaMA-7B": 4096, "LLaMA-13B": 5120}
@@ -79,7 +79,7 @@ def print_study_counts(study_file: Path) -> None:
     for run in {run.name: run for run in study.runs}.values():
         shape = tower_shape(run.backbones)
         parts = count_parameters(
-            run.method,
+            as_adem(run.method),
             llm_width=llm_config(run.backbones).hidden_size,
             tower_width=shape.width,
             tower_blocks=shape.num_blocks,

@@ -26,4 +26,4 @@ def num_inserted(run: RunSettings, count: Callable[[str], int], *, has_image: bo
     """Return the places that prefix and slots take; `count` gives the tokens of a text."""
     prefix = IMAGE_PREFIX if has_image else NO_IMAGE_PREFIX
     num_prefix = count(prefix) if run.has_image_prefix else 0
-    return num_prefix + (run.method.num_slots if has_image else 0)
+    return num_prefix + (run.method.text_places.with_image if has_image else 0)

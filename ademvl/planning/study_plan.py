@@ -11,6 +11,7 @@ from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
+from ademvl.methods.adem.settings import as_adem
 from ademvl.planning.devices import Gpu
 from ademvl.planning.disk import (
     DiskUse,
@@ -278,7 +279,7 @@ def _plan_run(
         seeds=seeds,
         trains=trains,
         trained=trained_parameters(
-            run.method, llm_width=sizes.llm.width, vision=sizes.vision, online=sizes.online
+            as_adem(run.method), llm_width=sizes.llm.width, vision=sizes.vision, online=sizes.online
         ),
         frozen=sizes.llm.parameters + sizes.online * sizes.vision.parameters,
         device=device,

@@ -3,7 +3,7 @@
 A test holds the two against each other for every study's settings.
 """
 
-from ademvl.config.method import AdemSettings
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.shapes import VisionShape
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.errors import SettingsError
+from ademvl.methods.adem.settings import as_adem
 from ademvl.prediction.answering import Answer, Predictor
 from ademvl.prediction.requests import Request
 from ademvl.reporting.figures.plotting import plotting, save_figure
@@ -21,11 +22,11 @@ def refuse_unexplainable(trained: TrainedAdapter, requests: Sequence[Request]) -
     Raises:
         SettingsError: the adapter has no adaptive fusion, or no request has an image.
     """
-    fusion = trained.run.method.fusion
-    if fusion != "adem":
+    method = trained.run.method
+    if not method.draws_scores:
         raise SettingsError(
-            f"{trained.folder}: method.fusion is {fusion}, and only adem has fusion maps; "
-            "leave --explain out"
+            f"{trained.folder}: method {method.name} as trained there has no scores, which fusion "
+            "maps show (adem has them with fusion: adem); leave --explain out"
         )
     if all(request.image is None for request in requests):
         raise SettingsError("--explain: no request has an image, so there is nothing to draw")
@@ -55,7 +56,7 @@ class Explainer:
                 row, _, tokens = caption_with_words(model, source, predictor.tokenizer, row, run)
             else:
                 tokens = words_of_question(predictor.tokenizer, row)
-            words, numbers = read_word_maps(model, source, row, tokens, run.method.scales)
+            words, numbers = read_word_maps(model, source, row, tokens, as_adem(run.method).scales)
         stem = self._folder / f"item_{len(self._records) + 1}"
         asked = request.question or "caption"
         with plotting():
@@ -74,7 +75,7 @@ class Explainer:
 
     def finish(self) -> None:
         """Write the list of pictures with their numbers."""
-        method = self._predictor.run.method
+        method = as_adem(self._predictor.run.method)
         content = {
             "gamma": method.gamma_in_evaluation,
             "scales": list(method.scales),

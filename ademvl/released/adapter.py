@@ -10,6 +10,7 @@ from torch import Tensor
 from ademvl.config.released import find_checkpoint
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
+from ademvl.methods.adem.settings import as_adem
 from ademvl.model.adapter_file import write_adapter
 from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -74,8 +75,9 @@ def import_adapter(
 
     num_adapters = sum(name.endswith("down.weight") for name in _of_tower(checkpoint.state))
     has_last = num_adapters == tower_shape(backbones).num_blocks
-    adapters = replace(run.method.clip_adapter, last_block=has_last)
-    run = replace(run, method=replace(run.method, clip_adapter=adapters))
+    method = as_adem(run.method)
+    adapters = replace(method.clip_adapter, last_block=has_last)
+    run = replace(run, method=replace(method, clip_adapter=adapters))
     _check_shapes(file, checkpoint.state, run)
     origin = _origin(file, checkpoint)
     # The frozen models that it was trained with are not in the file: nothing to compare later.
@@ -108,10 +110,11 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> 
     shape = tower_shape(run.backbones)
     llm_width = state["key_table"].shape[-1]
     with torch.device("meta"):
-        adapter = AdemAdapter(run.method, llm_width=llm_width, tower_width=shape.width)
+        method = as_adem(run.method)
+        adapter = AdemAdapter(method, llm_width=llm_width, tower_width=shape.width)
         named = dict(adapter.named_parameters())
         if run.features.mode == "online":
-            adapters = build_clip_adapters(run.method.clip_adapter, shape)
+            adapters = build_clip_adapters(method.clip_adapter, shape)
             named |= {f"clip_adapters.{name}": p for name, p in adapters.named_parameters()}
     expected = {name: tuple(parameter.shape) for name, parameter in named.items()}
     findings = [f"{name}: missing" for name in expected if name not in state]

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from ademvl.config.inheritance import differences
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import PromptSettings, RunSettings, Task
 from ademvl.config.schema import all_plain
 from ademvl.errors import SettingsError, WeightsError, list_findings
+from ademvl.methods.adem.settings import AdemSettings, as_adem
 
 _TASKS: Mapping[str, Task] = {
     "sqa": "scienceqa",
@@ -151,7 +152,7 @@ def args_of(run: RunSettings) -> dict[str, Any]:
     Raises:
         SettingsError: lists settings that their code does not have.
     """
-    method = run.method
+    method = as_adem(run.method)
     known = AdemSettings(
         alpha=method.alpha,
         beta=method.beta,

@@ -184,7 +184,7 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
         load_llm_tokenizer(run.backbones),
         training_examples(run),
         max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.num_slots,
+        num_slots=run.method.text_places.with_image,
         with_prefix=run.has_image_prefix,
         label_mask=run.prompts.label_mask,
         # A few prompts of Alpaca are longer than the limit; those of the other tasks are not.

@@ -9,10 +9,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.evaluation import DecodingSettings
-from ademvl.config.method import AdemSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, DataError, WeightsError
@@ -15,6 +14,7 @@ from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.vision_language import build_model
 from tests.tiny import make_run, make_scienceqa, write_run

@@ -6,12 +6,12 @@ import dataclasses
 import pytest
 import torch
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch
 from ademvl.errors import SettingsError, ToolError
 from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.loading import fingerprint_llm, load_llm
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.llm.loading import load_llm
 from ademvl.llm.source import llm_config
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny

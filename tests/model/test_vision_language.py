@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError, WeightsError
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel, build_model
 from ademvl.vision.tower import load_tower
 from tests import tiny

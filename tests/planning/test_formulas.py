@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
 from ademvl.planning.parameter_counts import count_parameters

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.flops import training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
 from ademvl.planning.shapes import known_models, vision_shape

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.parameter_counts import count_parameters, print_paper_counts
 
 VIT_LARGE = {"tower_width": 1024, "tower_blocks": 24}

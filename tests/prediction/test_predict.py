@@ -262,4 +262,4 @@ def test_adapter_without_fusion_cannot_be_explained(make, base, tmp_path, capsys
     run_dir = make(method=dataclasses.replace(run.method, fusion="none"))
     call = ["predict", str(run_dir), "--question", "?", "--image", _an_image(base)]
     assert main([*call, "--explain", str(tmp_path / "maps")]) == 2
-    assert "only adem has fusion maps" in capsys.readouterr().err
+    assert "has no scores, which fusion maps show" in capsys.readouterr().err

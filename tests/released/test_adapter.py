@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ademvl.cli import main
-from ademvl.config.method import AdemSettings, ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import FeatureSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.evaluation.run import evaluate_run
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import load_adapter, save_adapter
 from ademvl.model.vision_language import build_model
 from ademvl.released.adapter import export_adapter, import_adapter, read_for_run

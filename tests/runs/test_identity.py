@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.errors import DataError
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.runs.identity import identity_sha256, training_identity
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from ademvl.config.method import AdemSettings
 from ademvl.config.run import RunSettings
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.vision_language import build_model
 from ademvl.released.adapter import export_adapter

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ademvl.config.method import AdemSettings
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.rule import PHI, fuse_adem, fuse_memvp
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.multiscale import check_scales, pool_grid
 from ademvl.methods.sites import Fuse
 from ademvl.methods.tower_adapters import uninitialized_linear

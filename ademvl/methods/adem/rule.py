@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ademvl.config.method import DropBy, Phi
+from ademvl.methods.adem.settings import DropBy, Phi
 from ademvl.methods.dropout import drop_rows
 
 MEMVP_DROPOUT = 0.1  # MemVP (arXiv 2405.05615), dropout on the scores

@@ -14,6 +14,7 @@ import numpy as np
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import SettingsError
+from ademvl.methods.adem.settings import as_adem
 from ademvl.reporting.figures.plotting import plotting, save_figure
 from ademvl.reporting.fusion_maps.drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_maps.items import (
@@ -56,9 +57,10 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
     run = read_run(run_dir)
     if not run.has_fusion_maps:
         raise SettingsError(
-            f"{run_dir}: fusion maps need task scienceqa or coco_caption, images shown and "
-            f"method.fusion adem, found {run.task}, {run.images} and {run.method.fusion}; "
-            "choose another run"
+            f"{run_dir}: fusion maps need task scienceqa or coco_caption, images shown and a "
+            "method with scores, as adem is with fusion: adem; found "
+            f"{run.task}, {run.images} and method {run.method.name} "
+            f"{'with' if run.method.draws_scores else 'without'} scores; choose another run"
         )
     tokenizer = load_llm_tokenizer(run.backbones)
     items = choose_items(run, tokenizer, choice)
@@ -72,11 +74,12 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
             figure = draw_fusion_map(item.image, _title(record), words)
             save_figure(figure, picture, suffixes=["png"])
             records.append({**record, "image": str(item.image), "picture": f"{picture.name}.png"})
+        method = as_adem(run.method)
         content = {
             "run": run.name,
             "seed": run.seed,
-            "gamma": run.method.gamma_in_evaluation,
-            "scales": list(run.method.scales),
+            "gamma": method.gamma_in_evaluation,
+            "scales": list(method.scales),
             "items": records,
         }
         write_json(folder / LIST_FILE, content)
@@ -117,7 +120,8 @@ def _read_item(
             tokens = words_of_question(tokenizer, row)
         else:
             row, record["caption"], tokens = caption_with_words(model, source, tokenizer, row, run)
-        words, record["words"] = read_word_maps(model, source, row, tokens, run.method.scales)
+        scales = as_adem(run.method).scales
+        words, record["words"] = read_word_maps(model, source, row, tokens, scales)
     return record, words
 
 

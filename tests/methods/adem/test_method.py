@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ademvl.config.method import AdemSettings
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.method import KEY_TABLE_STD, AdemAdapter
+from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.multiscale import pool_grid
 
 WIDTH, TOWER_WIDTH, GRID = 12, 6, 16

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ademvl.config.method import Phi
 from ademvl.methods.adem.rule import (
     MEMVP_DROPOUT,
     PHI,
@@ -15,6 +14,7 @@ from ademvl.methods.adem.rule import (
     smallest_at,
     visual_scores,
 )
+from ademvl.methods.adem.settings import Phi
 
 FP32_TOLERANCE = 1e-5  # other order of sums
 HALF_TOLERANCE = 5e-2  # bfloat16 has 8 bits; values are of order 1

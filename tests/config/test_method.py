@@ -1,0 +1,106 @@
+"""Protects what general code may know of a method, and how methods are found."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from ademvl.config import method as methods
+from ademvl.config.method import (
+    MethodSettings,
+    TextPlaces,
+    TowerStates,
+    built_in_methods,
+    default_method,
+    known_methods,
+    register_method,
+    settings_class_of,
+    trained_module,
+)
+from ademvl.config.schema import all_plain, to_plain
+from ademvl.errors import SettingsError
+from ademvl.methods.adem.settings import AdemSettings, as_adem
+from tests.config.methods_of_tests import Blind
+
+
+def test_method_of_a_run_that_names_none_is_adem() -> None:
+    assert default_method() == AdemSettings()
+    assert built_in_methods()[0] == "adem"
+    assert trained_module(AdemSettings()) == "ademvl.methods.adem.method"
+
+
+def test_name_of_the_default_method_is_never_written() -> None:
+    assert "name" not in all_plain(AdemSettings())
+    assert "name" not in to_plain(AdemSettings())
+    assert to_plain(Blind()) == all_plain(Blind()) == {"name": "blind", "width": 8}
+
+
+def test_adem_reads_what_the_feature_cache_has_always_held() -> None:
+    assert AdemSettings().tower_states == TowerStates()
+    assert AdemSettings(cls=True, visual_tokens=64).text_places == TextPlaces(with_image=65)
+
+
+@pytest.mark.parametrize(("fusion", "draws"), [("adem", True), ("memvp", False), ("none", False)])
+def test_only_adaptive_fusion_draws_scores(fusion: str, draws: bool) -> None:
+    assert AdemSettings(fusion=fusion).draws_scores == draws
+
+
+def test_base_class_asks_for_nothing_special() -> None:
+    assert (Blind().tower_states, Blind().text_places) == (TowerStates(), TextPlaces())
+    assert not Blind().draws_scores
+
+
+def test_registered_class_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "_registered", {})
+    register_method(Blind)
+    assert known_methods()[-1] == "blind"
+    assert settings_class_of("blind") is Blind
+    assert trained_module(Blind()) == Blind.__module__
+
+
+def test_second_method_of_a_name_is_refused() -> None:
+    class Other(AdemSettings):
+        pass
+
+    with pytest.raises(TypeError, match="a method 'adem' exists already"):
+        register_method(Other)
+
+
+@pytest.mark.parametrize("value", ["a_package", "a_package.settings:Far"])
+def test_other_packages_are_found_by_their_entry_point(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "a_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = Path(sys.modules[Blind.__module__].__file__ or "").read_text(encoding="utf-8")
+    text = source.replace("Blind", "Far").replace('"blind"', '"far"')
+    (package / "settings.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint(name="far", value=value, group="ademvl.methods")
+    monkeypatch.setattr(methods, "entry_points", lambda group: [point])
+    assert "far" in known_methods()
+    found = settings_class_of("far")
+    assert found().name == "far"
+    assert trained_module(found()) == "a_package.method"
+    for name in ("a_package", "a_package.settings"):
+        sys.modules.pop(name)
+
+
+def test_unknown_method_names_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_class_of("adam")
+    assert "method.name: 'adam' is no method (known: adem" in str(caught.value)
+    assert "did you mean adem?" in str(caught.value)
+
+
+def test_what_is_for_adem_only_refuses_others() -> None:
+    assert as_adem(AdemSettings()) == AdemSettings()
+    with pytest.raises(SettingsError, match=r"method\.name: 'blind', but only adem"):
+        as_adem(Blind())
+
+
+def test_base_class_is_no_method() -> None:
+    with pytest.raises(TypeError, match="give its field `name` a default"):
+        register_method(MethodSettings)
