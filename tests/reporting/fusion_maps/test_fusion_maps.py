@@ -265,6 +265,6 @@ def _items(folder: Path) -> list[dict[str, Any]]:
 def test_run_without_images_is_refused(tmp_path: Path) -> None:
     run = dataclasses.replace(make_run(tmp_path), images="withheld")
     run_dir = write_run(tmp_path / "run", run)
-    with pytest.raises(SettingsError, match="found scienceqa, withheld and adem"):
+    with pytest.raises(SettingsError, match="found scienceqa, withheld and method adem"):
         write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=1))
     assert not (run_dir / "maps").exists()
