@@ -41,7 +41,12 @@ from ademvl.planning.trained import trained_parameters
 from ademvl.planning.workload import workload_of
 from ademvl.probing.measure import TensorMemory, values_unknown
 from ademvl.probing.probe import probe_run
-from ademvl.probing.random_model import build_random_model, random_batch, random_images
+from ademvl.probing.random_model import (
+    build_random_model,
+    random_batch,
+    random_images,
+    tower_shape_of,
+)
 from ademvl.reporting.reported import load_reported
 from ademvl.training.loss import token_losses
 
@@ -155,7 +160,7 @@ def _measure_quantized(
 ) -> tuple[int, int]:
     """Return the bytes of the frozen weights, and the peak of a step."""
     llm = load_llm(backbones)
-    model = VisionLanguageModel(llm, sizes.method, tower_width=sizes.vision.width)
+    model = VisionLanguageModel(llm, sizes.method, tower_shape=tower_shape_of(sizes.vision))
     model.initialize(0)
     model.train()
     rows = random_batch(
@@ -174,7 +179,7 @@ def _measure_quantized(
     with TensorMemory() as memory:
         memory.add(_frozen_tensors(llm))
         weights = memory.live_bytes
-        memory.add([*model.adapter.parameters(), *([] if images is None else [images])])
+        memory.add([*model.method.parameters(), *([] if images is None else [images])])
         step()
     return weights, memory.peak_bytes
 

@@ -42,7 +42,8 @@ from ademvl.evaluation.generation import greedy_steps
 from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.model.vision_language import VisionLanguageModel, build_model
+from ademvl.model.build import build_model
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.features.source import VisualSource, open_visual_source
 
 REFERENCE_BATCH_SIZE = 4
@@ -103,7 +104,7 @@ def _prepare(
         load_tokenizer(MINI_LLM_DIR),
         examples,
         max_seq_len=cached.prompts.max_seq_len,
-        num_slots=cached.method.num_slots,
+        num_slots=cached.method.text_places.with_image,
         with_prefix=True,
     )
     images = list(dict.fromkeys(row.image for row in rows if row.image is not None))

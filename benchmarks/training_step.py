@@ -54,6 +54,7 @@ from ademvl.probing.random_model import (
     random_images,
     random_llama,
     random_tower,
+    tower_shape_of,
 )
 from ademvl.runs.provenance import package_versions
 from ademvl.storage.files import write_json
@@ -223,7 +224,8 @@ def _sizes(case: Case) -> ModelSizes:
 def _trainer(case: Case, sizes: ModelSizes, device: torch.device, folder: Path) -> Trainer:
     llm = _random_llm(sizes.llm, case, device, folder)
     tower = random_tower(sizes.vision, str(device)) if sizes.online else None
-    model = VisionLanguageModel(llm, sizes.method, tower, tower_width=sizes.vision.width)
+    shape = tower_shape_of(sizes.vision)
+    model = VisionLanguageModel(llm, sizes.method, tower, tower_shape=shape)
     model.move_adapter(device)
     model.initialize(0)
     if case.checkpointing:
@@ -240,7 +242,7 @@ def _trainer(case: Case, sizes: ModelSizes, device: torch.device, folder: Path) 
     return Trainer(
         model.train(),
         parameters,
-        build_optimizer(parameters.items(), optimization),
+        build_optimizer(model.method, optimization),
         rows=[random_example(sizes, row, number=number) for number in range(case.batch)],
         visual_source=_Images(sizes, case.batch),
         plan=StepPlan(case.batch, 0, optimization),

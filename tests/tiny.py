@@ -10,12 +10,15 @@ from typing import Any
 import torch
 import yaml
 from PIL import Image
+from torch import nn
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings, RunSettings
 from ademvl.config.settings_files import run_to_json
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.base import DecoderShape, Method
+from ademvl.vision.tower import TowerShape
 
 TOWER = "tiny-vit"
 _COLORS = ("red", "green", "blue", "gray")
@@ -221,6 +224,15 @@ def make_mme(root: Path) -> Path:
             text.write_text(questions, encoding="utf-8")
             _write_image(root / task / images / f"{color}.png", number)
     return root
+
+
+def method_of(module: nn.Module, method_class: type[Method] = Method) -> Method:
+    """Return a method that owns the parameters of a module and computes nothing."""
+    shape = TowerShape(width=1, num_blocks=2, image_size=1, num_grid_tokens=1)
+    llm = DecoderShape(width=1, layers=1, heads=1, kv_heads=1, head_dim=1)
+    method = method_class(AdemSettings(), llm=llm, tower=shape, trains_tower=False)
+    method.add_module("module", module)
+    return method
 
 
 def make_run(folder: Path, **changes: Any) -> RunSettings:

@@ -112,8 +112,8 @@ def decoding_steps(
     rows = pad_left(batch)
     mask, position_ids = rows.mask.to(model.device), rows.position_ids.to(model.device)
     no_slots = torch.full_like(rows.slot_start, -1)
-    with model.fused(visual, batch.has_image) as prompt:
-        embeddings = model.embed(rows.input_ids, rows.slot_start, prompt.slots)  # (B, T, d)
+    with model.opened(visual, batch.has_image) as opened:
+        embeddings = model.embed(rows.input_ids, rows.slot_start, opened.with_image)  # (B, T, d)
         cache = None
         while True:
             hidden_states, cache = model.decode(
@@ -222,11 +222,11 @@ def _search_beams(
         pad_token_id=eos_id,
     )
     with (
-        model.fused(visual, batch.has_image, rows_per_item=num_beams) as prompt,
+        model.opened(visual, batch.has_image, rows_per_item=num_beams) as opened,
         _only_config(model.llm, config),
     ):
         found = model.llm.generate(
-            inputs_embeds=model.embed(rows.input_ids, rows.slot_start, prompt.slots),
+            inputs_embeds=model.embed(rows.input_ids, rows.slot_start, opened.with_image),
             attention_mask=rows.mask.to(model.device),
             generation_config=config,
         )

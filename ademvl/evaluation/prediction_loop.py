@@ -49,7 +49,7 @@ def predict_rows(
 
     from ademvl.data.collate import collate
     from ademvl.machine.cpu_kernels import fast_cpu
-    from ademvl.model.vision_language import build_model
+    from ademvl.model.build import build_model
     from ademvl.vision.features.source import open_visual_source
 
     device = compute_device(run.backbones)

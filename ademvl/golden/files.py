@@ -12,7 +12,7 @@ from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.model.vision_language import CLIP_ADAPTERS, VisionLanguageModel
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.released.reference_names import from_reference
 from ademvl.storage.files import read_json
 from ademvl.vision.tower import VisionTower, load_openai_format
@@ -76,16 +76,6 @@ class GoldenSet:
         state = self.require_tensors("models/adapter_init")
         return from_reference(state, source="adapter_init.safetensors")
 
-    def load_clip_adapters(self, tower: VisionTower) -> None:
-        """Set the adapters attached to a tower to the initial trained tensors."""
-        prefix = f"{CLIP_ADAPTERS}."
-        state = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in self.adapter().items()
-            if name.startswith(prefix)
-        }
-        tower.adapters.load_state_dict(state)
-
     def settings(
         self,
         details: Mapping[str, Any],
@@ -102,7 +92,7 @@ class GoldenSet:
         """
         hyper = {**self.sizes["hyper"], **details.get("hyper", {}), **(overrides or {})}
         num_adapters = sum(
-            name.startswith(CLIP_ADAPTERS) and name.endswith("down.weight")
+            name.startswith("clip_adapters.") and name.endswith("down.weight")
             for name in self.adapter()
         )
         return AdemSettings(

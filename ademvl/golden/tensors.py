@@ -29,17 +29,15 @@ def check_vision(golden_dir: Path) -> list[Check]:
     case = golden.tensors("A_vision")
     if case is None:
         return []
-    tower = golden.tower()
     pixels = golden.pixels("pixels_sqa")[: len(case["features_plain"])]
     details = golden.json("A_vision")
-    plain = tower.encode(pixels)
+    plain = golden.tower().encode(pixels)
     named = {"clip_adapter_scale": "clip_adapter_scale", "clip_adapter_dim": "adapter_dim"}
     overrides = {ours: details[name] for name, ours in named.items() if name in details}
-    settings = golden.settings(details, overrides).clip_adapter
-    tower.attach_adapters(settings)
-    golden.load_clip_adapters(tower)
+    model = golden.model(golden.settings(details, overrides)).eval()
+    assert model.tower is not None
     with torch.no_grad():
-        adapted = tower.encode(pixels)
+        adapted = model.method.encode(model.tower, pixels, dropout_seeds=None)
     return [
         _check("A_vision", name, mine, case[name], FEATURES_TOLERANCE)
         for name, mine in {"features_plain": plain, "features_adapted": adapted}.items()

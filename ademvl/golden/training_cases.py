@@ -17,6 +17,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference
 from ademvl.llm.loading import load_llm
+from ademvl.methods.adem.method import AdemMethod
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.storage.files import read_json
 from ademvl.training.loss import token_losses
@@ -175,14 +176,15 @@ def _states(model: VisionLanguageModel, batch: Batch, pixels: Tensor | None) -> 
         for number, layer in enumerate(model.llm.model.layers, start=1)
     ]
     if model.tower is not None and pixels is not None:
-        states["features"] = model.tower.encode(pixels)
-        visual = model.adapter.visual_tokens(states["features"])
+        states["features"] = model.method.encode(model.tower, pixels, dropout_seeds=None)
+        assert isinstance(model.method, AdemMethod)
+        visual = model.method.visual_tokens(states["features"])
         states["image_embeds"] = visual.new_zeros(len(batch.has_image), *visual.shape[1:])
         states["image_embeds"][batch.has_image] = visual
-    with model.fused(pixels, batch.has_image) as prompt:
-        if prompt.slots is not None:
-            states["cls_tokens"] = prompt.slots
-        states["inputs_embeds"] = model.embed(batch.input_ids, batch.slot_start, prompt.slots)
+    with model.opened(pixels, batch.has_image) as opened:
+        if opened.with_image is not None:
+            states["cls_tokens"] = opened.with_image
+        states["inputs_embeds"] = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
         hidden_states, _ = model.decode(states["inputs_embeds"])
     for hook in hooks:
         hook.remove()
@@ -214,7 +216,7 @@ def check_trajectory(golden_dir: Path) -> list[Check]:
     with_cls = any("adapter_proj_cls" in name for name in case)
     model = golden.model(golden.settings(details, with_cls=with_cls))
     inputs = _Inputs(golden, case, case, with_cls=with_cls)
-    optimizer = build_optimizer(model.named_trainable_parameters(), optimization)
+    optimizer = build_optimizer(model.method, optimization)
     checks, losses, lrs, norms = [], [], [], []
     for epoch, micro_batches in enumerate(details["batches_per_epoch"]):
         for first in range(0, len(micro_batches), recipe["accum_iter"]):

@@ -1,58 +1,105 @@
-"""Attaching a fusion to a decoder of transformers, and detaching it without a trace.
+"""Where a method meets a decoder of transformers: forward hooks, taken off without a trace.
 
-Every decoder layer computes `h = h + self_attn(norm(h))` and `h = h + mlp(norm(h))`. A thin module
-takes the place of `layer.mlp` or `layer.self_attn`, keeps the original inside, and reads or changes
-the states that go in and come out; nothing else of the language model is touched. What is fused
-stands in one context object that is set for the duration of a forward pass.
+Every decoder layer computes `h = h + self_attn(norm(h))` and `h = h + mlp(norm(h))`. Hooks read or
+change the states that go into a layer, and into and out of its attention and its MLP; the module
+tree and its parameters' names stay as they are. What hooks do stands in a `Pass`, which is set for
+the duration of a forward pass, or of a whole generation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ademvl.config.method import Position
 from ademvl.errors import SettingsError
 
-Fuse = Callable[[Tensor, Tensor, int], Tensor]
-"""(queries (B, T, d), target (B, T, d), layer) -> target with the fused states added."""
+Position = Literal["layer_in", "mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
+"""Places in a decoder layer; `layer_in` is inside of what checkpointing recomputes."""
 
-_POSITIONS_OF: dict[str, tuple[Position, Position]] = {
-    "self_attn": ("mhsa_in", "mhsa_out"),
-    "mlp": ("mlp_in", "mlp_out"),
+_MODULES: Mapping[Position, tuple[str, bool]] = {
+    "layer_in": ("", True),
+    "mhsa_in": ("self_attn", True),
+    "mhsa_out": ("self_attn", False),
+    "mlp_in": ("mlp", True),
+    "mlp_out": ("mlp", False),
 }
+"""Submodule of a layer that each position belongs to, and whether it is its input."""
 
 
-@dataclass
-class _Pass:
-    """One forward pass: what to fuse, and queries read but not yet used, by layer."""
+class Pass:
+    """What a batch's images are to the language model, for one forward pass or a generation.
 
-    fuse: Fuse
-    queries: dict[int, Tensor] = field(default_factory=dict)
+    This one changes nothing; methods override what they need.
 
-
-class FusionContext:
-    """The one place where wrappers find the current forward pass's fusion.
-
-    Args:
-        query_from: where text states are read in each layer.
-        add_to: where the fused states are added, not before `query_from`.
+    Attributes:
+        before_begin: vectors before the begin token, (B, P, d), which no other place attends to;
+            None without any.
+        with_image: vectors behind "Image: " of the rows with an image, (B_img, S, d); None without.
     """
 
-    def __init__(self, *, query_from: Position, add_to: Position) -> None:
-        self.query_from = query_from
-        self.add_to = add_to
-        self._current: _Pass | None = None
+    before_begin: Tensor | None = None
+    with_image: Tensor | None = None
 
-    def active(self, fuse: Fuse) -> AbstractContextManager[None]:
-        """Return a block in which the attached model fuses by `fuse`; blocks may be nested."""
-        return self._during(_Pass(fuse))
+    def visit(self, position: Position, layer: int, states: Tensor) -> Tensor:
+        """Read or change the states, (B, T, d), at a position of a layer, counted from 0."""
+        return states
+
+    def attend(self, layer: int, attention: nn.Module, query: Tensor) -> Tensor | None:
+        """Return what is added to the heads' outputs of a layer.
+
+        Args:
+            layer: counted from 0.
+            attention: the layer's attention, for its frozen projections.
+            query: (B, H, T, h), after rotary embedding.
+
+        Returns:
+            (B, T, H, h), or None to add nothing.
+        """
+        return None
+
+    def repeated(self, times: int) -> "Pass":
+        """Return the pass for `times` rows side by side in place of each, as beams are.
+
+        `with_image` stays as it is: it is read once, before rows are repeated.
+        """
+        return self
+
+    def restarted(self) -> "Pass":
+        """Return a pass of the same images that has read nothing yet, for a recomputation."""
+        return self
+
+
+class Attachment:
+    """A method's hooks on a language model and a tower, and the pass that they find.
+
+    Calls of the language model outside of an `active` block are refused wherever a hook would need
+    one.
+    """
+
+    def __init__(self) -> None:
+        self._current: Pass | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    @property
+    def current(self) -> Pass:
+        """The pass of the block that is open.
+
+        Raises:
+            RuntimeError: none is.
+        """
+        if self._current is None:
+            raise RuntimeError(
+                "the language model has a method attached and was called outside of an opened "
+                "block; call it through VisionLanguageModel, or detach first. Gradient "
+                "checkpointing must be enabled by VisionLanguageModel.enable_checkpointing"
+            )
+        return self._current
 
     @contextmanager
-    def _during(self, current: _Pass) -> Iterator[None]:
-        previous, self._current = self._current, current
+    def active(self, opened: Pass) -> Iterator[None]:
+        """Open a block in which hooks find this pass; blocks may be nested."""
+        previous, self._current = self._current, opened
         try:
             yield
         finally:
@@ -64,114 +111,94 @@ class FusionContext:
         """Return the contexts of a checkpointed layer's forward pass and of its recomputation.
 
         To be given as `context_fn` to `torch.utils.checkpoint`: the layer is recomputed in the
-        backward pass, when the forward pass's block is over, and finds its fusion again.
+        backward pass, when the forward pass's block is over, and finds its images again.
         """
-        return nullcontext(), self._during(_Pass(self._require().fuse))
+        return nullcontext(), self.active(self.current.restarted())
 
-    def visit(self, position: Position, layer: int, states: Tensor) -> Tensor:
-        """Read `states` as queries, or add to them, or neither, as `position` asks."""
-        if position not in (self.query_from, self.add_to):
-            return states
-        current = self._require()
-        if position == self.query_from:
-            current.queries[layer] = states
-        if position == self.add_to:
-            return current.fuse(current.queries.pop(layer), states, layer)
-        return states
-
-    def _require(self) -> _Pass:
-        if self._current is None:
-            raise RuntimeError(
-                "the language model has a fusion attached and was called outside of a fused block; "
-                "call it through VisionLanguageModel, or detach first. Gradient checkpointing must "
-                "be enabled by VisionLanguageModel.enable_checkpointing"
-            )
-        return self._current
-
-
-class FusionSite(nn.Module):
-    """A submodule of a decoder layer with the fusion at its input or output."""
-
-    def __init__(
-        self,
-        original: nn.Module,
-        context: FusionContext,
-        *,
-        layer: int,
-        positions: tuple[Position, Position],
-    ) -> None:
-        super().__init__()
-        self.original = original
-        self._context = context
-        self._layer = layer
-        self._positions = positions
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what the decoder layer may read from the submodule, such as its index."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "original":
-                raise
-            return getattr(super().__getattr__("original"), name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the original with everything passed through; touch only states and output[0]."""
-        before, after = self._positions
-        if args:
-            args = (self._context.visit(before, self._layer, args[0]), *args[1:])
-        else:
-            states = self._context.visit(before, self._layer, kwargs["hidden_states"])
-            kwargs = {**kwargs, "hidden_states": states}
-        output = self.original(*args, **kwargs)
-        if isinstance(output, tuple):
-            return (self._context.visit(after, self._layer, output[0]), *output[1:])
-        return self._context.visit(after, self._layer, output)
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A fusion attached to a language model."""
-
-    sites: tuple[tuple[nn.Module, str, FusionSite], ...]
+    def on_detach(self, undo: Callable[[], None]) -> None:
+        """Let `detach` call `undo`; the last one registered comes first."""
+        self._undo.append(undo)
 
     def detach(self) -> None:
-        """Put the originals back: the base model is bit-identical to what it was."""
-        for layer, name, site in self.sites:
-            setattr(layer, name, site.original)
+        """Take everything off: the frozen models are bit-identical to what they were."""
+        while self._undo:
+            self._undo.pop()()
 
 
-def attach(llm: nn.Module, context: FusionContext) -> Attachment:
-    """Wrap the submodules of every decoder layer that the context's positions need.
+class _Site:
+    """A hook at one position of one layer, on the input or the output of a module."""
+
+    def __init__(self, attachment: Attachment, position: Position, layer: int) -> None:
+        self._attachment = attachment
+        self._position = position
+        self._layer = layer
+
+    def _visit(self, states: Tensor) -> Tensor:
+        return self._attachment.current.visit(self._position, self._layer, states)
+
+
+class _InputSite(_Site):
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Change nothing but the states, wherever the layer passes them."""
+        if args:
+            return (self._visit(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": self._visit(kwargs["hidden_states"])}
+
+
+class _OutputSite(_Site):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Change nothing but the states, which come alone or first."""
+        if isinstance(output, tuple):
+            return (self._visit(output[0]), *output[1:])
+        return self._visit(output)
+
+
+def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Position, range]) -> None:
+    """Hook an attachment into a language model.
 
     Args:
         llm: any model of transformers whose layers are `llm.model.layers[i]` with `mlp` and
             `self_attn`: Llama, Mistral, Qwen, Gemma, Phi-3, OLMo and most others.
-        context: read by the wrappers at each call.
+        attachment: gets the hooks, and finds the passes.
+        places: layers to visit, by position.
 
     Raises:
-        SettingsError: the model has another layout, or a fusion is attached already.
+        SettingsError: the model has another layout, or a method is attached already.
     """
-    wanted = {context.query_from, context.add_to}
-    names = [name for name, positions in _POSITIONS_OF.items() if wanted & set(positions)]
     layers = decoder_layers(llm)
-    for index, layer in enumerate(layers):
-        for name in names:
-            original = getattr(layer, name, None)
-            if not isinstance(original, nn.Module):
-                raise SettingsError(_wrong_layout(llm, f"model.layers.{index}.{name}"))
-            if isinstance(original, FusionSite):
-                raise SettingsError(f"{type(llm).__name__}: a fusion is attached already")
-    sites = []
-    for index, layer in enumerate(layers):
-        for name in names:
-            site = FusionSite(
-                getattr(layer, name), context, layer=index, positions=_POSITIONS_OF[name]
+    if any(_has_site(module) for layer in layers for module in layer.modules()):
+        raise SettingsError(f"{type(llm).__name__}: a method is attached already")
+    sites = [
+        (_module_at(llm, layers, number, position), position, number)
+        for position, numbers in places.items()
+        for number in numbers
+    ]
+    for module, position, number in sites:
+        _, is_input = _MODULES[position]
+        if is_input:
+            handle = module.register_forward_pre_hook(
+                _InputSite(attachment, position, number), with_kwargs=True
             )
-            site.train(layer.training)
-            setattr(layer, name, site)
-            sites.append((layer, name, site))
-    return Attachment(tuple(sites))
+        else:
+            handle = module.register_forward_hook(_OutputSite(attachment, position, number))
+        attachment.on_detach(handle.remove)
+
+
+def _has_site(module: nn.Module) -> bool:
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return any(isinstance(hook, _Site) for hook in hooks)
+
+
+def _module_at(llm: nn.Module, layers: nn.ModuleList, number: int, position: Position) -> nn.Module:
+    name, _ = _MODULES[position]
+    if not name:
+        return layers[number]
+    module = getattr(layers[number], name, None)
+    if not isinstance(module, nn.Module):
+        raise SettingsError(_wrong_layout(llm, f"model.layers.{number}.{name}"))
+    return module
 
 
 def decoder_layers(llm: nn.Module) -> nn.ModuleList:
@@ -188,6 +215,6 @@ def decoder_layers(llm: nn.Module) -> nn.ModuleList:
 
 def _wrong_layout(llm: nn.Module, missing: str) -> str:
     return (
-        f"backbones.llm: {type(llm).__name__} has no {missing}; the fusion needs a decoder laid "
+        f"backbones.llm: {type(llm).__name__} has no {missing}; methods need a decoder laid "
         "out as model.layers[i] with self_attn and mlp, such as Llama, Mistral, Qwen or Gemma"
     )

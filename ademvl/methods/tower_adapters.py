@@ -1,6 +1,8 @@
 """Trained bottleneck adapters inside a vision tower's blocks, beside each block's MLP."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +10,10 @@ from torch import Tensor, nn
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.dropout import drop_rows
+from ademvl.methods.projection import uninitialized_linear
+from ademvl.methods.sites import Attachment
 from ademvl.randomness import derive_seed
-
-
-def uninitialized_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Build a linear layer without drawing its weights from the global generator."""
-    with torch.device("meta"):
-        layer = nn.Linear(num_inputs, num_outputs, bias=bias)
-    # Stays on `meta` where the surrounding code asks for it, as when parameters are counted.
-    return layer.to_empty(device=torch.get_default_device())
+from ademvl.vision.tower import TowerShape, VisionTower
 
 
 class ClipAdapter(nn.Module):
@@ -58,27 +55,55 @@ class ClipAdapter(nn.Module):
         return self.settings.scale * branch
 
 
-class DropoutSeeds:
-    """Seeds of the current call of the tower, shared by its adapters; None switches dropout off."""
+class TowerAdapters(nn.ModuleDict):
+    """A bottleneck adapter beside each block's MLP, by block number; uninitialised.
 
-    def __init__(self) -> None:
-        self.rows: Sequence[int] | None = None
+    Paper: arXiv 2410.17779; reference implementation: the adapters of all blocks exist, though that
+    of the last one never runs (`last_block` leaves it out).
 
+    Args:
+        settings: of each.
+        tower: sizes of the tower.
+    """
 
-class AdaptedMlp(nn.Module):
-    """A block's MLP with the adapter beside it: mlp(x) + adapter(x)."""
+    def __init__(self, settings: ClipAdapterSettings, tower: TowerShape) -> None:
+        num_adapters = tower.num_blocks if settings.last_block else tower.num_blocks - 1
+        super().__init__(
+            {str(i): ClipAdapter(settings, tower_width=tower.width) for i in range(num_adapters)}
+        )
+        self._num_blocks = tower.num_blocks
+        self._seeds: Sequence[int] | None = None
 
-    def __init__(
-        self, original: nn.Module, adapter: nn.Module, seeds: DropoutSeeds, *, block: int
-    ) -> None:
-        super().__init__()
-        self.original = original
-        self.adapter = adapter
+    def initialize(self, seed: int) -> None:
+        """Draw the adapters anew; each depends on `seed` and its block only."""
+        for block, adapter in self.items():
+            cast(ClipAdapter, adapter).initialize(seed, block)
+
+    def attach(self, tower: VisionTower, attachment: Attachment) -> None:
+        """Let every block's MLP return mlp(x) + adapter(x)."""
+        for block, adapter in self.items():
+            mlp = tower.visual.transformer.resblocks[int(block)].mlp
+            handle = mlp.register_forward_hook(self._hook(block, cast(ClipAdapter, adapter)))
+            attachment.on_detach(handle.remove)
+
+    def _hook(self, block: str, adapter: ClipAdapter) -> Callable[..., Tensor]:
+        def add_branch(mlp: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+            branch = adapter(args[0], seeds=self._seeds, purpose=f"clip_adapter.{block}")
+            return output + branch
+
+        return add_branch
+
+    @contextmanager
+    def seeded(self, seeds: Sequence[int] | None) -> Iterator[None]:
+        """Open a block in which these seeds, one for each image, decide dropout; None for none."""
         self._seeds = seeds
-        self._purpose = f"clip_adapter.{block}"
+        try:
+            yield
+        finally:
+            self._seeds = None
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Map (B, 1 + G, C) to the same shape."""
-        branch: Tensor = self.adapter(states, seeds=self._seeds.rows, purpose=self._purpose)
-        original: Tensor = self.original(states)
-        return original + branch
+    def unused(self) -> Iterator[str]:
+        """Yield the names of the last block's parameters, where it has any: it never runs."""
+        last = str(self._num_blocks - 1)
+        if last in self:
+            yield from (f"{last}.{name}" for name, _ in self[last].named_parameters())

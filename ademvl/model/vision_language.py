@@ -1,4 +1,4 @@
-"""The vision-language model: a frozen language model and tower, joined by the trained adapter.
+"""The vision-language model: a frozen language model and tower, joined by a trained method.
 
 Everything here takes batches as `ademvl.data.collate` makes them and moves them to the model's
 device itself. Precision is the caller's: the adapter is kept in fp32, and keys, values and slot
@@ -7,27 +7,22 @@ autocast where it is on).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ademvl.config.run import RunSettings
+from ademvl.config.method import MethodSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
-from ademvl.llm.loading import load_llm
 from ademvl.machine.cpu_kernels import present_arithmetic
-from ademvl.machine.devices import compute_device
-from ademvl.methods.adem.method import AdemAdapter, VisualPrompt
-from ademvl.methods.adem.rule import keep_mask, visual_scores
-from ademvl.methods.adem.settings import AdemSettings, as_adem
-from ademvl.methods.sites import FusionContext, attach, decoder_layers
+from ademvl.methods.base import DecoderShape, FusionScores
+from ademvl.methods.registry import build_method
+from ademvl.methods.sites import Pass, decoder_layers
 from ademvl.randomness import derive_seed
-from ademvl.vision.tower import VisionTower, load_tower, tower_shape
-
-CLIP_ADAPTERS = "clip_adapters"
+from ademvl.vision.tower import TowerShape, VisionTower
 
 
 class LabelledLogits(NamedTuple):
@@ -44,64 +39,49 @@ class LabelledLogits(NamedTuple):
     rows: Tensor
 
 
-class FusionScores(NamedTuple):
-    """What every text token saw of the image in each layer.
-
-    Attributes:
-        scores: similarities before dropping, (L, B, T, N).
-        is_kept: (L, B, T, N) bool.
-    """
-
-    scores: Tensor
-    is_kept: Tensor
-
-
 class VisionLanguageModel(nn.Module):
-    """ADEM-VL on any decoder of transformers (paper: arXiv 2410.17779).
+    """A method on a frozen decoder of transformers and a frozen vision tower.
 
-    The language model and the tower are frozen and stay in evaluation mode; `train` and `eval`
-    switch dropout in the trained parts alone. New trained tensors are uninitialised: call
-    `initialize`, or load a state.
+    The language model and the tower stay in evaluation mode; `train` and `eval` switch dropout in
+    the method alone. New trained tensors are uninitialised: call `initialize`, or load a state.
 
     Args:
         llm: causal language model with layers `llm.model.layers[i]`.
         settings: of the method.
-        tower: for online features; bottleneck adapters are attached to it. None where features
-            come from the cache.
-        tower_width: C; needed without a tower only.
+        tower: for online features, which then takes pixels; None where features are given, as from
+            the cache.
+        tower_shape: sizes of the tower that features come from; needed without a tower only.
 
     Attributes:
+        method: owns everything that is trained.
         dropout_seed: together with an item's id it decides that item's dropout masks; change it
             with every pass over the data, for example to derive_seed(seed, "dropout", epoch).
 
     Raises:
-        SettingsError: the language model has another layout, or the scales do not fit the tower.
+        SettingsError: the language model has another layout, or the settings do not fit the tower.
     """
 
     def __init__(
         self,
         llm: Any,
-        settings: AdemSettings,
+        settings: MethodSettings,
         tower: VisionTower | None = None,
         *,
-        tower_width: int | None = None,
+        tower_shape: TowerShape | None = None,
     ) -> None:
         super().__init__()
-        if tower is None and tower_width is None:
-            raise ValueError("tower_width is needed where there is no tower")
-        self.settings = settings
+        shape = tower.shape if tower is not None else tower_shape
+        if shape is None:
+            raise ValueError("tower_shape is needed where there is no tower")
         self.llm: Any = llm.eval().requires_grad_(False)
         self.tower = tower
-        self.adapter = AdemAdapter(
+        self.method = build_method(
             settings,
-            llm_width=llm.get_input_embeddings().embedding_dim,
-            tower_width=tower.width if tower is not None else int(tower_width or 0),
+            llm=DecoderShape.of(llm.config),
+            tower=shape,
+            trains_tower=tower is not None,
         )
-        if tower is not None:
-            self.adapter.check_grid(tower.num_grid_tokens)
-            tower.attach_adapters(settings.clip_adapter)
-        self._context = FusionContext(query_from=settings.query_from, add_to=settings.add_to)
-        self._attachment = attach(llm, self._context) if settings.fusion != "none" else None
+        self._attachment = self.method.attach(llm, tower)
         self._has_checkpointing = False
         self.dropout_seed = 0
 
@@ -114,8 +94,8 @@ class VisionLanguageModel(nn.Module):
 
         Args:
             batch: padded on the right; padding is not masked, as no row attends to its right.
-            visual: features (B_img, 1 + G, C) or pixels (B_img, 3, H, W) of the rows with an
-                image, in row order; None without any.
+            visual: of the rows with an image, in row order: pixels (B_img, 3, H, W) where the model
+                has a tower, else features (B_img, N, C) as the method reads them; None without any.
         """
         hidden_states = self.hidden_states(batch, visual)  # (B, T, d)
         is_scored = batch.labels[:, 1:] != IGNORED_LABEL
@@ -134,19 +114,19 @@ class VisionLanguageModel(nn.Module):
     def hidden_states(self, batch: Batch, visual: Tensor | None) -> Tensor:
         """Return the states behind the final norm, (B, T, d). See `labelled_logits`."""
         seeds = self._dropout_seeds(batch.item_ids)
-        with self.fused(visual, batch.has_image, dropout_seeds=seeds) as prompt:
-            embeddings = self.embed(batch.input_ids, batch.slot_start, prompt.slots)
+        with self.opened(visual, batch.has_image, dropout_seeds=seeds) as opened:
+            embeddings = self.embed(batch.input_ids, batch.slot_start, opened.with_image)
             return self.decode(embeddings)[0]
 
     @contextmanager
-    def fused(
+    def opened(
         self,
         visual: Tensor | None,
         has_image: Tensor,
         *,
         dropout_seeds: Sequence[int] | None = None,
         rows_per_item: int = 1,
-    ) -> Iterator[VisualPrompt]:
+    ) -> Iterator[Pass]:
         """Open a block in which the language model sees a batch's images.
 
         The block may hold any number of calls of `embed` and `decode` on the same rows, as
@@ -160,23 +140,17 @@ class VisionLanguageModel(nn.Module):
                 as the beams of a search do.
 
         Yields:
-            The prompt, for B rows; its `slots` are to be given to `embed`.
+            What the images are, for B rows; its `with_image` is to be given to `embed`.
 
         Raises:
             ValueError: pixels are given but there is no tower, or the rows do not match.
         """
         features = self._encode(visual, has_image, dropout_seeds)
-        prompt = self.adapter.prompt(features, has_image)
-        fuse = self.adapter.fuse_function(
-            prompt.repeated(rows_per_item),
-            dtype=self._compute_dtype(),
-            dropout_seeds=dropout_seeds,
+        opened = self.method.open(
+            features, has_image, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
         )
-        if fuse is None:
-            yield prompt
-            return
-        with self._context.active(fuse):
-            yield prompt
+        with self._attachment.active(opened.repeated(rows_per_item)):
+            yield opened
 
     def embed(self, input_ids: Tensor, slot_start: Tensor, slots: Tensor | None) -> Tensor:
         """Embed token ids and put the image vectors into their slots.
@@ -210,7 +184,7 @@ class VisionLanguageModel(nn.Module):
         past_key_values: Any = None,
         use_cache: bool = False,
     ) -> tuple[Tensor, Any]:
-        """Run the language model without its output layer, inside a `fused` block.
+        """Run the language model without its output layer, inside an `opened` block.
 
         Args:
             embeddings: (B, T, d), of the tokens that are not in the cache yet.
@@ -242,53 +216,31 @@ class VisionLanguageModel(nn.Module):
         """Return which visual tokens each text token keeps in evaluation, in every layer.
 
         Raises:
-            SettingsError: the run has no adaptive fusion.
+            SettingsError: the method has nothing to show.
         """
-        if self.settings.fusion != "adem":
-            raise SettingsError(f"method.fusion: {self.settings.fusion} has no scores to show")
-        scores: list[Tensor] = []
-        dtype = self._compute_dtype()
-        with self.fused(visual, batch.has_image) as prompt:
-            fuse = self.adapter.fuse_function(prompt, dtype=dtype, dropout_seeds=None)
-            if fuse is None or prompt.keys is None:
-                raise SettingsError("method.fusion: none has no scores to show")
-            keys, plain_fuse = prompt.keys.to(dtype), fuse
 
-            def record(queries: Tensor, target: Tensor, layer: int) -> Tensor:
-                scores.append(visual_scores(queries, keys, phi=self.settings.phi))
-                return plain_fuse(queries, target, layer)
+        def run(shown: Pass) -> None:
+            with self._attachment.active(shown):
+                self.decode(self.embed(batch.input_ids, batch.slot_start, shown.with_image))
 
-            with self._context.active(record):
-                self.decode(self.embed(batch.input_ids, batch.slot_start, prompt.slots))
-        stacked = torch.stack(scores).float()  # (L, B, T, N)
-        gamma, drop_by = self.settings.gamma_in_evaluation, self.settings.drop_by
-        return FusionScores(stacked, keep_mask(stacked, gamma=gamma, by=drop_by))
+        with self.opened(visual, batch.has_image) as opened:
+            scores = self.method.scores(opened, run)
+        if scores is None:
+            name = self.method.settings.name
+            raise SettingsError(f"method: {name} has no scores to show with these settings")
+        return scores
 
     def named_trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the trained parameters by name, in a fixed order.
-
-        Names are those of the adapter file: `key_table`, `value_table`, `grid_projection.*`,
-        `cls_projection.*`, and with a tower `clip_adapters.<block>.*`.
-        """
-        named = list(self.adapter.named_parameters())
-        if self.tower is not None:
-            named += [
-                (f"{CLIP_ADAPTERS}.{name}", parameter)
-                for name, parameter in self.tower.adapters.named_parameters()
-            ]
-        return named
+        """Return the trained parameters by name, in a fixed order; names as in the adapter file."""
+        return list(self.method.named_parameters())
 
     def move_adapter(self, device: torch.device) -> None:
         """Bring the trained parts to the device where the frozen ones are already."""
-        self.adapter.to(device)
-        if self.tower is not None:
-            self.tower.adapters.to(device)
+        self.method.to(device)
 
     def initialize(self, seed: int) -> None:
         """Draw all trained parameters anew; each depends on `seed` and its own name only."""
-        self.adapter.initialize(seed)
-        if self.tower is not None:
-            self.tower.initialize_adapters(seed)
+        self.method.initialize(seed)
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """Return copies of the trained parameters on the CPU, by name."""
@@ -338,17 +290,12 @@ class VisionLanguageModel(nn.Module):
         self,
     ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return the contexts of a checkpointed layer's forward pass and of its recomputation."""
-        if self._attachment is None:
-            return nullcontext(), present_arithmetic()
-        forward, images = self._context.checkpoint_contexts()
+        forward, images = self._attachment.checkpoint_contexts()
         return forward, _both(present_arithmetic(), images)
 
     def detach(self) -> None:
-        """Take fusion and adapters off: language model and tower are bit-identical to before."""
-        if self._attachment is not None:
-            self._attachment.detach()
-        if self.tower is not None:
-            self.tower.detach_adapters()
+        """Take the method off: language model and tower are bit-identical to before."""
+        self._attachment.detach()
 
     def train(self, mode: bool = True) -> "VisionLanguageModel":
         """Switch dropout in the trained parts; the frozen models stay in evaluation mode."""
@@ -379,14 +326,14 @@ class VisionLanguageModel(nn.Module):
         if visual is None:
             return None
         visual = visual.to(self.device)
-        if visual.ndim != 4:
-            return visual
         if self.tower is None:
-            raise ValueError("pixels are given, but the model has no tower; give features")
+            if visual.ndim == 4:
+                raise ValueError("pixels are given, but the model has no tower; give features")
+            return visual
         if dropout_seeds is not None:
             shown = zip(dropout_seeds, has_image.tolist(), strict=True)
             dropout_seeds = [seed for seed, is_shown in shown if is_shown]
-        return self.tower.encode(visual, dropout_seeds=dropout_seeds)
+        return self.method.encode(self.tower, visual, dropout_seeds=dropout_seeds)
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.device.type
@@ -408,29 +355,3 @@ def _both(
 ) -> Iterator[None]:
     with outer, inner:
         yield
-
-
-def build_model(run: RunSettings, *, device: torch.device | None = None) -> VisionLanguageModel:
-    """Load a run's frozen models, and attach a newly initialised adapter.
-
-    Args:
-        run: its settings.
-        device: of all parts; None for the one that `ademvl.machine.devices` chooses.
-
-    Raises:
-        SettingsError: the settings do not fit the models.
-        WeightsError: a frozen model is missing or damaged.
-    """
-    device = device or compute_device(run.backbones)
-    shape = tower_shape(run.backbones)
-    is_online = run.features.mode == "online"
-    model = VisionLanguageModel(
-        load_llm(run.backbones, device=None if device.type == "cpu" else device),
-        as_adem(run.method),
-        load_tower(run.backbones).to(device) if is_online else None,
-        tower_width=shape.width,
-    )
-    model.move_adapter(device)
-    model.adapter.check_grid(shape.num_grid_tokens)
-    model.initialize(derive_seed(run.seed, "adapter"))
-    return model

@@ -101,7 +101,8 @@ def _layers_backward(sizes: ModelSizes, batch: MicroBatch) -> int:
 def _projection_flops(sizes: ModelSizes, batch: MicroBatch) -> int:
     """Count the maps from the tower's width to the language model's, of images only."""
     method, hidden = sizes.method, sizes.method.projection_width
-    tokens = (method.num_visual_tokens if method.fusion != "none" else 0) + method.num_slots
+    tokens = method.num_visual_tokens if method.fusion != "none" else 0
+    tokens += method.text_places.with_image
     if method.pool_order == "project_then_pool":
         grids = (method.fusion != "none") + (method.visual_tokens > 0)
         tokens = grids * sizes.vision.grid_tokens + method.cls

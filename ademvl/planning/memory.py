@@ -139,7 +139,7 @@ class ModelSizes:
 
         Without any, only the fusion of the first layer takes part in the backward pass.
         """
-        return batch.image_rows > 0 and self.method.num_slots > 0
+        return batch.image_rows > 0 and self.method.text_places.with_image > 0
 
 
 def training_memory(
@@ -310,7 +310,7 @@ def _visual_prompt_bytes(sizes: ModelSizes, numerics: Numerics, batch: MicroBatc
         kept, gradients = rows_kept * (4 + 2 * item), batch.rows * 2 * item
         prompt = method.num_visual_tokens * sizes.llm.width * (kept + gradients)
     pooled = item * vision.width + 4 * method.projection_width
-    num_projected = method.num_visual_tokens + method.num_slots
+    num_projected = method.num_visual_tokens + method.text_places.with_image
     pixels = 4 * 3 * vision.image_size**2
     images = pixels if sizes.online else 2 * vision.tokens * vision.width
     return prompt + batch.image_rows * (num_projected * pooled + images)

@@ -3,65 +3,60 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ademvl.methods.adem.settings import AdemSettings, as_adem
+import torch
 
-# Widths and depths of the paper's backbones: LLaMA (arXiv 2302.13971, table 2) and CLIP ViT-L/14.
-LLAMA_WIDTHS = {"LLaMA-7B": 4096, "LLaMA-13B": 5120}
-VIT_L_WIDTH, VIT_L_BLOCKS = 1024, 24
+from ademvl.config.method import MethodSettings
+from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.base import DecoderShape
+from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.registry import build_method
+from ademvl.vision.tower import TowerShape
+
+# The paper's backbones: LLaMA (arXiv 2302.13971, table 2) and CLIP ViT-L/14.
+LLAMAS = {
+    "LLaMA-7B": DecoderShape(width=4096, layers=32, heads=32, kv_heads=32, head_dim=128),
+    "LLaMA-13B": DecoderShape(width=5120, layers=40, heads=40, kv_heads=40, head_dim=128),
+}
+VIT_L = TowerShape(width=1024, num_blocks=24, image_size=224, num_grid_tokens=256)
 
 
 def count_parameters(
-    settings: AdemSettings, *, llm_width: int, tower_width: int, tower_blocks: int, online: bool
+    settings: MethodSettings, *, llm: DecoderShape, tower: TowerShape, online: bool
 ) -> dict[str, int]:
     """Count the trained parameters of each part.
 
     Args:
         settings: of the method.
-        llm_width: d.
-        tower_width: C.
-        tower_blocks: residual blocks of the vision tower.
-        online: with bottleneck adapters inside the tower.
+        llm: sizes of the language model.
+        tower: sizes of the vision tower.
+        online: with trained modules inside the tower, where the method has any.
 
     Returns:
-        Parameters by part (tables, projections, `clip_adapters`), in order.
+        Parameters by part (such as tables, projections, `clip_adapters`), in order.
     """
-    import torch
-
-    from ademvl.methods.adem.method import AdemAdapter
-    from ademvl.methods.tower_adapters import ClipAdapter
-
-    parts: dict[str, int] = {}
     with torch.device("meta"):
-        adapter = AdemAdapter(settings, llm_width=llm_width, tower_width=tower_width)
-        for name, parameter in adapter.named_parameters():
-            part = name.partition(".")[0]
-            parts[part] = parts.get(part, 0) + parameter.numel()
-        if online:
-            one = ClipAdapter(settings.clip_adapter, tower_width=tower_width)
-            adapted = tower_blocks - (0 if settings.clip_adapter.last_block else 1)
-            parts["clip_adapters"] = adapted * sum(p.numel() for p in one.parameters())
+        method = build_method(settings, llm=llm, tower=tower, trains_tower=online)
+    parts: dict[str, int] = {}
+    for name, parameter in method.named_parameters():
+        part = name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + parameter.numel()
     return parts
 
 
 def print_paper_counts() -> None:
-    """Print the counts of the paper's models and of two rows of its component ablation."""
+    """Print the counts of the paper's models, of its component ablation, and of other methods."""
     single = AdemSettings(scales=(256,), cls=False)
-    rows = [
+    rows: list[tuple[str, str, MethodSettings, bool]] = [
         ("LLaMA-7B", "LLaMA-7B", AdemSettings(), True),
         ("LLaMA-13B", "LLaMA-13B", AdemSettings(), True),
         ("LLaMA-7B, one scale, no [cls]", "LLaMA-7B", single, True),
         ("LLaMA-7B, one scale", "LLaMA-7B", AdemSettings(scales=(256,)), True),
         ("LLaMA-7B, cached features", "LLaMA-7B", AdemSettings(), False),
+        ("MemVP, LLaMA-7B", "LLaMA-7B", MemvpSettings(), True),
+        ("MemVP, LLaMA-13B", "LLaMA-13B", MemvpSettings(table_rows=400), True),
     ]
     for label, llm, settings, online in rows:
-        parts = count_parameters(
-            settings,
-            llm_width=LLAMA_WIDTHS[llm],
-            tower_width=VIT_L_WIDTH,
-            tower_blocks=VIT_L_BLOCKS,
-            online=online,
-        )
-        _print_row(label, parts)
+        _print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))
 
 
 def print_study_counts(study_file: Path) -> None:
@@ -77,12 +72,10 @@ def print_study_counts(study_file: Path) -> None:
 
     study = load_study(study_file)
     for run in {run.name: run for run in study.runs}.values():
-        shape = tower_shape(run.backbones)
         parts = count_parameters(
-            as_adem(run.method),
-            llm_width=llm_config(run.backbones).hidden_size,
-            tower_width=shape.width,
-            tower_blocks=shape.num_blocks,
+            run.method,
+            llm=DecoderShape.of(llm_config(run.backbones)),
+            tower=tower_shape(run.backbones),
             online=run.features.mode == "online",
         )
         _print_row(run.name, parts)

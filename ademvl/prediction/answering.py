@@ -32,7 +32,8 @@ from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.precision import DTYPES, autocast
 from ademvl.model.adapter_file import load_adapter
-from ademvl.model.vision_language import VisionLanguageModel, build_model
+from ademvl.model.build import build_model
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.prediction.requests import Request
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.vision.features.source import NoImages, VisualSource, online_pixels

@@ -222,7 +222,7 @@ def _build_trainer(
     return Trainer(
         model,
         parameters,
-        build_optimizer(parameters.items(), optimization),
+        build_optimizer(model.method, optimization),
         rows=rows,
         visual_source=_RandomImages(sizes),
         plan=InOrder(len(rows), run.seed, optimization),

@@ -17,7 +17,7 @@ from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.memory import ModelSizes, Numerics
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, VisionShape
-from ademvl.vision.tower import VisionTower
+from ademvl.vision.tower import TowerShape, VisionTower
 
 _FIRST_WORD_ID = 3  # behind unknown, begin and end
 _SLOT_START = 3
@@ -37,13 +37,24 @@ def build_random_model(
         torch.manual_seed(0)
         llm = random_llama(sizes.llm, numerics.precision, device)
         tower = random_tower(sizes.vision, device) if sizes.online else None
+    shape = tower_shape_of(sizes.vision)
     with torch.device(device):
-        model = VisionLanguageModel(llm, sizes.method, tower, tower_width=sizes.vision.width)
+        model = VisionLanguageModel(llm, sizes.method, tower, tower_shape=shape)
     if device != "meta":
         model.initialize(0)
     if numerics.checkpointing:
         model.enable_checkpointing()
     return model.train()
+
+
+def tower_shape_of(shape: VisionShape) -> TowerShape:
+    """Return the sizes of a tower that a method depends on."""
+    return TowerShape(
+        width=shape.width,
+        num_blocks=shape.blocks,
+        image_size=shape.image_size,
+        num_grid_tokens=shape.grid_tokens,
+    )
 
 
 def random_llama(shape: LlmShape, precision: Precision, device: str) -> Any:
@@ -105,13 +116,13 @@ def random_example(sizes: ModelSizes, row: Row, *, number: int) -> TokenizedExam
     labels = np.full(row.width, IGNORED_LABEL, dtype=np.int32)
     scored = max(1, min(row.scored, row.width - 1))
     labels[-scored:] = ids[-scored:]
-    has_slots = row.has_image and sizes.method.num_slots > 0
+    has_slots = row.has_image and sizes.method.text_places.with_image > 0
     return TokenizedExample(
         item_id=str(number),
         ids=ids,
         labels=labels,
         slot_start=_SLOT_START if has_slots else -1,
-        num_slots=sizes.method.num_slots,
+        num_slots=sizes.method.text_places.with_image,
         image=Path(str(number)) if row.has_image else None,
         is_shortened=False,
     )
@@ -137,14 +148,14 @@ def random_batch(
     for row, length in enumerate(lengths):
         labels[row, length - scored : length] = ids[row, length - scored : length]
     has_image = torch.arange(num_rows) < image_rows
-    has_slots = has_image & (sizes.method.num_slots > 0)
+    has_slots = has_image & (sizes.method.text_places.with_image > 0)
     return Batch(
         item_ids=tuple(str(row) for row in range(num_rows)),
         input_ids=ids,
         labels=labels,
         lengths=torch.tensor(lengths),
         slot_start=torch.where(has_slots, _SLOT_START, -1),
-        num_slots=sizes.method.num_slots,
+        num_slots=sizes.method.text_places.with_image,
         has_image=has_image,
         images=(None,) * num_rows,
     )

@@ -10,7 +10,6 @@ from torch import Tensor
 from ademvl.config.released import find_checkpoint
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
-from ademvl.methods.adem.settings import as_adem
 from ademvl.model.adapter_file import write_adapter
 from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -60,24 +59,22 @@ def import_adapter(
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
+    from ademvl.vision.tower import tower_shape
+
+    method = method_of(checkpoint.args, checkpoint.state, source=str(file))
+    num_adapters = sum(name.endswith("down.weight") for name in _of_tower(checkpoint.state))
+    has_last = num_adapters == tower_shape(backbones).num_blocks
     run = RunSettings(
         study="",
         name=file.stem,
         seed=0,
         data_dir="",
         task=task or task_of(checkpoint.args, source=str(file)),
-        method=method_of(checkpoint.args, checkpoint.state, source=str(file)),
+        method=replace(method, clip_adapter=replace(method.clip_adapter, last_block=has_last)),
         backbones=backbones,
         features=FeatureSettings(mode="online"),
         prompts=prompts_of(checkpoint.args),
     )
-    from ademvl.vision.tower import tower_shape
-
-    num_adapters = sum(name.endswith("down.weight") for name in _of_tower(checkpoint.state))
-    has_last = num_adapters == tower_shape(backbones).num_blocks
-    method = as_adem(run.method)
-    adapters = replace(method.clip_adapter, last_block=has_last)
-    run = replace(run, method=replace(method, clip_adapter=adapters))
     _check_shapes(file, checkpoint.state, run)
     origin = _origin(file, checkpoint)
     # The frozen models that it was trained with are not in the file: nothing to compare later.
@@ -104,18 +101,20 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> 
     """Compare names and shapes with those that the run's model will have."""
     import torch
 
-    from ademvl.methods.adem.method import AdemAdapter
-    from ademvl.vision.tower import build_clip_adapters, tower_shape
+    from ademvl.methods.base import DecoderShape
+    from ademvl.methods.registry import build_method
+    from ademvl.vision.tower import tower_shape
 
-    shape = tower_shape(run.backbones)
-    llm_width = state["key_table"].shape[-1]
+    width = state["key_table"].shape[-1]  # the language model may not be at hand
+    llm = DecoderShape(width=width, layers=1, heads=1, kv_heads=1, head_dim=width)
     with torch.device("meta"):
-        method = as_adem(run.method)
-        adapter = AdemAdapter(method, llm_width=llm_width, tower_width=shape.width)
-        named = dict(adapter.named_parameters())
-        if run.features.mode == "online":
-            adapters = build_clip_adapters(method.clip_adapter, shape)
-            named |= {f"clip_adapters.{name}": p for name, p in adapters.named_parameters()}
+        method = build_method(
+            run.method,
+            llm=llm,
+            tower=tower_shape(run.backbones),
+            trains_tower=run.features.mode == "online",
+        )
+    named = dict(method.named_parameters())
     expected = {name: tuple(parameter.shape) for name, parameter in named.items()}
     findings = [f"{name}: missing" for name in expected if name not in state]
     findings += [f"{name}: not part of this model" for name in state if name not in expected]

@@ -142,7 +142,7 @@ def build_trainer(
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
     """
-    from ademvl.model.vision_language import build_model
+    from ademvl.model.build import build_model
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
     from ademvl.training.order import StepPlan
@@ -158,7 +158,7 @@ def build_trainer(
     return Trainer(
         model,
         parameters,
-        build_optimizer(parameters.items(), run.optimization),
+        build_optimizer(model.method, run.optimization),
         rows=rows,
         visual_source=open_visual_source(
             run, images, tower=model.tower, device=model.device, progress=progress, training=True

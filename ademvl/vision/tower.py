@@ -1,10 +1,9 @@
-"""The frozen vision tower: the penultimate block's tokens of any CLIP that open_clip builds."""
+"""The frozen vision tower: states of the blocks of any CLIP that open_clip builds."""
 
 import hashlib
 import logging
 import pickle
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
@@ -14,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ademvl.config.method import ClipAdapterSettings
+from ademvl.config.method import TowerStates
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.methods.tower_adapters import AdaptedMlp, ClipAdapter, DropoutSeeds
 from ademvl.storage.files import read_json
 
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _ACTIVATIONS = {False: "GELU", True: "QuickGELU"}
+PENULTIMATE = TowerStates()
 MINI_CLIP_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_clip"
 
 
@@ -31,7 +30,7 @@ class TowerShape:
 
     Attributes:
         width: C, of each token.
-        num_blocks: residual blocks, the last one included, which never runs.
+        num_blocks: residual blocks, the last one included.
         image_size: pixels of the square input's side.
         num_grid_tokens: G, patches of an image.
     """
@@ -43,7 +42,7 @@ class TowerShape:
 
 
 class VisionTower(nn.Module):
-    """Encodes pixels: all blocks but the last, then ln_post over all tokens, no projection.
+    """Encodes pixels into the states of a vision transformer's blocks.
 
     Weights are frozen and stay in evaluation mode. LayerNorms run in fp32, under autocast too.
 
@@ -71,11 +70,6 @@ class VisionTower(nn.Module):
         if self.shape.num_blocks < 2:
             raise SettingsError(f"backbones.tower: {name} has fewer than two blocks")
         self.name = name
-        self.adapters = nn.ModuleDict()
-        self._dropout_seeds = DropoutSeeds()
-        # References, not copies: the tensors are frozen, and attached adapters must not change
-        # the fingerprint.
-        self._frozen_state = tuple(visual.state_dict(keep_vars=True).items())
 
     @property
     def width(self) -> int:
@@ -96,89 +90,62 @@ class VisionTower(nn.Module):
     def fingerprint(self) -> str:
         """Name, activation and SHA-256 of the vision weights; part of every feature's cache key."""
         digest = hashlib.sha256()
-        for key, tensor in self._frozen_state:
+        for key, tensor in self.visual.state_dict().items():
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(memoryview(raw.numpy()))
-        activation = self._frozen_activation()
+        activation = type(self.visual.transformer.resblocks[0].mlp.gelu).__name__
         return f"{self.name} {activation} sha256:{digest.hexdigest()}"
 
-    def _frozen_activation(self) -> str:
-        mlp = self.visual.transformer.resblocks[0].mlp
-        original = mlp.original if isinstance(mlp, AdaptedMlp) else mlp
-        return type(original.gelu).__name__
-
-    def encode(self, pixels: Tensor, *, dropout_seeds: Sequence[int] | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, states: TowerStates = PENULTIMATE) -> Tensor:
         """Return the features of images.
 
         Args:
             pixels: (B, 3, H, W), normalised, H = W = `image_size`.
-            dropout_seeds: one for each image, for the adapters in training; None in evaluation.
+            states: which blocks' states, of which tokens, and what is done to them. The default is
+                the reference's: all tokens of the last block but one, by ln_post.
 
         Returns:
-            (B, 1 + G, C): [cls] first, then the grid row by row.
+            (B, N, C): the chosen tokens of each chosen block, blocks in ascending order; of all
+            tokens [cls] comes first, then the grid row by row. C is that of the output projection
+            for projected states.
 
         Raises:
             ValueError: the pixels' size is not the tower's.
+            SettingsError: the tower has no such block.
         """
         if pixels.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"pixels of {tuple(pixels.shape[-2:])}, the tower wants {self.image_size} squared"
             )
-        self._dropout_seeds.rows = dropout_seeds
-        try:
-            output = self.visual.forward_intermediates(
-                pixels,
-                indices=[self.shape.num_blocks - 2],
-                stop_early=True,
-                normalize_intermediates=True,
-                intermediates_only=True,
-                output_fmt="NLC",
-                output_extra_tokens=True,
+        output = self.visual.forward_intermediates(
+            pixels,
+            indices=self._indices(states),
+            stop_early=True,
+            normalize_intermediates=states.normalized,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        prefixes, grids = output["image_intermediates_prefix"], output["image_intermediates"]
+        parts = []
+        for prefix, grid in zip(prefixes, grids, strict=True):
+            if states.tokens != "grid":
+                parts.append(prefix)
+            if states.tokens != "cls":
+                parts.append(grid)
+        features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # (B, N, C)
+        return features @ self.visual.proj if states.projected else features
+
+    def _indices(self, states: TowerStates) -> list[int]:
+        """Return the blocks' numbers, counted from 0."""
+        num_blocks = self.shape.num_blocks
+        if wrong := [block for block in states.blocks if not -num_blocks <= block < num_blocks]:
+            raise SettingsError(
+                f"backbones.tower: {self.name} has {num_blocks} blocks, and the method reads "
+                f"{', '.join(map(str, wrong))}, counted from 0 or from the end"
             )
-        finally:
-            self._dropout_seeds.rows = None
-        prefix, grid = output["image_intermediates_prefix"][0], output["image_intermediates"][0]
-        return torch.cat((prefix, grid), dim=1)  # (B, 1 + G, C)
-
-    def attach_adapters(self, settings: ClipAdapterSettings) -> nn.ModuleDict:
-        """Put a bottleneck adapter beside each block's MLP; return them by block number.
-
-        Paper: arXiv 2410.17779; reference implementation: the adapters of all blocks exist, that
-        of the last one never runs (`last_block` leaves it out).
-
-        Raises:
-            SettingsError: adapters are attached already.
-        """
-        if self.adapters:
-            raise SettingsError(f"backbones.tower: {self.name} has adapters attached already")
-        self.adapters = build_clip_adapters(settings, self.shape)
-        blocks = self.visual.transformer.resblocks
-        for number, adapter in enumerate(self.adapters.values()):
-            block = blocks[number]
-            block.mlp = AdaptedMlp(block.mlp, adapter, self._dropout_seeds, block=number)
-        return self.adapters
-
-    def initialize_adapters(self, seed: int) -> None:
-        """Draw the adapters anew; each depends on `seed` and its block only."""
-        for block, adapter in self.adapters.items():
-            if isinstance(adapter, ClipAdapter):
-                adapter.initialize(seed, block)
-
-    def detach_adapters(self) -> None:
-        """Put the blocks' own MLPs back: the tower is bit-identical to what it was."""
-        for block in self.visual.transformer.resblocks:
-            if isinstance(block.mlp, AdaptedMlp):
-                block.mlp = block.mlp.original
-        self.adapters = nn.ModuleDict()
-
-
-def build_clip_adapters(settings: ClipAdapterSettings, shape: TowerShape) -> nn.ModuleDict:
-    """Build uninitialised adapters for a tower's blocks, by block number."""
-    num_adapters = shape.num_blocks if settings.last_block else shape.num_blocks - 1
-    return nn.ModuleDict(
-        {str(i): ClipAdapter(settings, tower_width=shape.width) for i in range(num_adapters)}
-    )
+        return sorted(block % num_blocks for block in states.blocks)
 
 
 def load_tower(backbones: BackboneSettings) -> VisionTower:

@@ -14,8 +14,12 @@ from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.vision.tower import TowerShape
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16
+TOWER_SHAPE = TowerShape(
+    width=TOWER_WIDTH, num_blocks=2, image_size=8, num_grid_tokens=NUM_GRID_TOKENS
+)
 MAX_NEW_TOKENS = 7
 NEVER = VOCABULARY  # an end token that no row can give
 LENGTHS = (5, 9, 3, 9, 6)
@@ -41,7 +45,7 @@ def model():
             )
         )
         settings = AdemSettings(scales=(16, 4), projection_width=4, alpha=1.0, beta=1.0)
-        built = VisionLanguageModel(llm, settings, tower_width=TOWER_WIDTH)
+        built = VisionLanguageModel(llm, settings, tower_shape=TOWER_SHAPE)
         built.load_adapter_state_dict(
             {name: torch.randn(p.shape) * 0.3 for name, p in built.named_trainable_parameters()},
             source="random",
@@ -256,7 +260,8 @@ def test_impossible_decoding_is_refused(settings):
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, BEAM], ids=lambda d: d.strategy)
 def test_model_is_free_again_after_generation(model, decoding):
     _generate(model, _rows(), decoding, max_new_tokens=2)
-    assert model._context._current is None
+    with pytest.raises(RuntimeError, match="outside of an opened block"):
+        model.llm(torch.tensor([[1]]))
 
 
 def test_padding_moves_to_the_left():

@@ -13,7 +13,7 @@ from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import answer_benchmark
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.model.adapter_file import save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from tests.tiny import make_run, write_run
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "gray": (128, 128, 128)}

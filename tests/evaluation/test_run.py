@@ -16,7 +16,7 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from tests.tiny import make_run, make_scienceqa, write_run
 
 NUM_TEST = 10

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.llm.loading import fingerprint_llm, load_llm
-from ademvl.methods.sites import FusionContext, attach
+from ademvl.methods.sites import Attachment, attach_sites
 from tests import tiny
 
 
@@ -34,10 +34,10 @@ def test_the_shipped_model_loads_as_fp32():
     assert all(parameter.isfinite().all() for parameter in llm.parameters())
 
 
-def test_fingerprint_tells_models_apart_and_ignores_a_fusion(folder, tmp_path):
+def test_fingerprint_tells_models_apart_and_ignores_a_method(folder, tmp_path):
     llm = load_llm(BackboneSettings(llm=str(folder)))
     fingerprint = fingerprint_llm(llm)
-    attach(llm, FusionContext(query_from="mhsa_in", add_to="mlp_out"))
+    attach_sites(llm, Attachment(), {"mhsa_in": range(2), "mlp_out": range(2)})
     assert fingerprint_llm(llm) == fingerprint
     other = load_llm(BackboneSettings(llm=str(tiny.make_llm(tmp_path, seed=1))))
     assert fingerprint_llm(other).sampled_sha256 != fingerprint.sampled_sha256

@@ -15,8 +15,10 @@ from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
+from ademvl.vision.tower import TowerShape
 from tests import tiny
 
+TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=16)
 SETTINGS = AdemSettings(scales=(16, 4), projection_width=8, beta=1.0, alpha=1.0)
 
 
@@ -27,7 +29,7 @@ def folder(tmp_path_factory):
 
 def make_model(folder, quantization):
     backbones = BackboneSettings(llm=str(folder), quantization=quantization)
-    model = VisionLanguageModel(load_llm(backbones), SETTINGS, tower_width=16)
+    model = VisionLanguageModel(load_llm(backbones), SETTINGS, tower_shape=TOWER_SHAPE)
     model.initialize(0)
     return model
 
@@ -54,7 +56,7 @@ def loss_and_gradient(model):
     predictions = model(*make_batch())
     loss = torch.nn.functional.cross_entropy(predictions.logits.float(), predictions.targets)
     loss.backward()
-    return float(loss.detach()), model.adapter.key_table.grad
+    return float(loss.detach()), model.method.key_table.grad
 
 
 @pytest.mark.parametrize(("quantization", "tolerance"), [("int8", 0.02), ("int4", 0.2)])

@@ -1,4 +1,4 @@
-"""Protects attaching: where states are read and added, and that detaching leaves no trace."""
+"""Protects sites: where states are read and added, and that detaching leaves no trace."""
 
 from itertools import combinations_with_replacement
 
@@ -17,7 +17,7 @@ from transformers import (
 
 from ademvl.config.method import POSITIONS
 from ademvl.errors import SettingsError
-from ademvl.methods.sites import FusionContext, attach
+from ademvl.methods.sites import Attachment, Pass, attach_sites
 
 PLACES = list(combinations_with_replacement(POSITIONS, 2))  # all with add_to not before query_from
 SIZES = {
@@ -51,6 +51,26 @@ def _double_queries(queries, target, layer):
     return target + (layer + 1) * 0.5 * queries
 
 
+class _Fusing(Pass):
+    """Reads queries at one position and adds to the states at another."""
+
+    def __init__(self, query_from, add_to, fuse=_double_queries):
+        self.query_from, self.add_to, self.fuse, self.queries = query_from, add_to, fuse, {}
+
+    def visit(self, position, layer, states):
+        if position == self.query_from:
+            self.queries[layer] = states
+        if position == self.add_to:
+            return self.fuse(self.queries.pop(layer), states, layer)
+        return states
+
+
+def _attach(llm, *positions) -> Attachment:
+    attachment = Attachment()
+    attach_sites(llm, attachment, dict.fromkeys(positions, range(2)))
+    return attachment
+
+
 @torch.no_grad()
 def _by_hand(llm, token_ids, query_from, add_to):
     """Run a Llama layer by layer, fusing in plain sight."""
@@ -78,9 +98,7 @@ def _by_hand(llm, token_ids, query_from, add_to):
 @torch.no_grad()
 def test_states_are_read_and_added_where_asked(llm, token_ids, query_from, add_to):
     expected = _by_hand(llm, token_ids, query_from, add_to)
-    context = FusionContext(query_from=query_from, add_to=add_to)
-    attach(llm, context)
-    with context.active(_double_queries):
+    with _attach(llm, query_from, add_to).active(_Fusing(query_from, add_to)):
         logits = llm(token_ids).logits
     torch.testing.assert_close(logits, expected, atol=FP32_TOLERANCE, rtol=0)
 
@@ -90,9 +108,7 @@ def test_all_places_give_different_results(token_ids):
     results = []
     for query_from, add_to in PLACES:
         llm = _llm()
-        context = FusionContext(query_from=query_from, add_to=add_to)
-        attach(llm, context)
-        with context.active(_double_queries):
+        with _attach(llm, query_from, add_to).active(_Fusing(query_from, add_to)):
             results.append(llm(token_ids).logits)
     for one in range(len(results)):
         for other in range(one):
@@ -105,9 +121,8 @@ def test_detaching_leaves_the_base_model_untouched(llm, token_ids, query_from, a
     before = {name: tensor.clone() for name, tensor in llm.state_dict().items()}
     names = [name for name, _ in llm.named_modules()]
     logits = llm(token_ids).logits
-    context = FusionContext(query_from=query_from, add_to=add_to)
-    attachment = attach(llm, context)
-    with context.active(_double_queries):
+    attachment = _attach(llm, query_from, add_to)
+    with attachment.active(_Fusing(query_from, add_to)):
         assert not torch.equal(llm(token_ids).logits, logits)
     attachment.detach()
     assert [name for name, _ in llm.named_modules()] == names
@@ -120,17 +135,32 @@ def test_detaching_leaves_the_base_model_untouched(llm, token_ids, query_from, a
 @torch.no_grad()
 def test_a_fusion_that_adds_nothing_changes_nothing(llm, token_ids):
     logits = llm(token_ids).logits
-    context = FusionContext(query_from="mhsa_in", add_to="mlp_out")
-    attach(llm, context)
-    with context.active(lambda queries, target, layer: target):
+    nothing = _Fusing("mhsa_in", "mlp_out", lambda queries, target, layer: target)
+    with _attach(llm, "mhsa_in", "mlp_out").active(nothing):
         assert torch.equal(llm(token_ids).logits, logits)
 
 
-def test_only_the_needed_submodules_are_wrapped(llm):
-    attention = llm.model.layers[0].self_attn
-    attach(llm, FusionContext(query_from="mlp_in", add_to="mlp_out"))
-    assert llm.model.layers[0].self_attn is attention
-    assert llm.model.layers[0].mlp.gate_proj is llm.model.layers[0].mlp.original.gate_proj
+def test_module_tree_and_names_stay_as_they_are(llm):
+    names, modules = list(llm.state_dict()), dict(llm.named_modules())
+    _attach(llm, "layer_in", "mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
+    assert list(llm.state_dict()) == names
+    assert dict(llm.named_modules()) == modules
+
+
+@torch.no_grad()
+def test_only_the_layers_asked_for_are_visited(llm, token_ids):
+    seen = []
+
+    class Recording(Pass):
+        def visit(self, position, layer, states):
+            seen.append((position, layer, tuple(states.shape)))
+            return states
+
+    attachment = Attachment()
+    attach_sites(llm, attachment, {"layer_in": range(1, 2), "mlp_out": range(1)})
+    with attachment.active(Recording()):
+        llm(token_ids)
+    assert seen == [("mlp_out", 0, (2, 4, 16)), ("layer_in", 1, (2, 4, 16))]
 
 
 @pytest.mark.parametrize(
@@ -142,9 +172,8 @@ def test_only_the_needed_submodules_are_wrapped(llm):
 def test_other_decoders_work(model_class, config_class, query_from, add_to, token_ids):
     llm = _llm(model_class, config_class)
     logits = llm(token_ids).logits
-    context = FusionContext(query_from=query_from, add_to=add_to)
-    attachment = attach(llm, context)
-    with context.active(_double_queries):
+    attachment = _attach(llm, query_from, add_to)
+    with attachment.active(_Fusing(query_from, add_to)):
         assert not torch.allclose(llm(token_ids).logits, logits, atol=1e-3)
     attachment.detach()
     assert torch.equal(llm(token_ids).logits, logits)
@@ -153,22 +182,20 @@ def test_other_decoders_work(model_class, config_class, query_from, add_to, toke
 def test_another_layout_is_refused_by_name():
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
     with pytest.raises(SettingsError, match=r"GPT2LMHeadModel has no model\.layers"):
-        attach(gpt2, FusionContext(query_from="mlp_in", add_to="mlp_out"))
+        _attach(gpt2, "mlp_in", "mlp_out")
 
 
 def test_attaching_twice_is_refused(llm):
-    context = FusionContext(query_from="mlp_in", add_to="mlp_out")
-    attach(llm, context)
+    _attach(llm, "mlp_in")
     with pytest.raises(SettingsError, match="attached already"):
-        attach(llm, context)
+        _attach(llm, "mhsa_out")
 
 
-def test_a_call_outside_of_a_fused_block_is_refused(llm, token_ids):
-    context = FusionContext(query_from="mlp_in", add_to="mlp_out")
-    attach(llm, context)
-    with pytest.raises(RuntimeError, match="outside of a fused block"):
+def test_a_call_outside_of_an_opened_block_is_refused(llm, token_ids):
+    attachment = _attach(llm, "mlp_in", "mlp_out")
+    with pytest.raises(RuntimeError, match="outside of an opened block"):
         llm(token_ids)
-    with context.active(_double_queries):
+    with attachment.active(_Fusing("mlp_in", "mlp_out")):
         llm(token_ids)
-    with pytest.raises(RuntimeError, match="outside of a fused block"):
+    with pytest.raises(RuntimeError, match="outside of an opened block"):
         llm(token_ids)

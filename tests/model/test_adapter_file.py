@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
 from ademvl.model.adapter_file import load_adapter, save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from tests import tiny
 
@@ -31,7 +31,7 @@ def saved(run, tmp_path):
 def test_a_saved_adapter_loads_bit_for_bit(run, saved):
     folder, model = saved
     other = build_model(replace(run, seed=1))
-    assert not torch.equal(other.adapter.key_table, model.adapter.key_table)
+    assert not torch.equal(other.method.key_table, model.method.key_table)
     load_adapter(folder, other)
     state, loaded = model.adapter_state_dict(), other.adapter_state_dict()
     assert all(torch.equal(state[name], loaded[name]) for name in state)

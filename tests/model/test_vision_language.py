@@ -14,11 +14,13 @@ from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import TokenizedExample, collate
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.model.vision_language import VisionLanguageModel, build_model
-from ademvl.vision.tower import load_tower
+from ademvl.model.build import build_model
+from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.vision.tower import TowerShape, load_tower
 from tests import tiny
 
 VOCABULARY, WIDTH, TOWER_WIDTH, GRID = 40, 16, 16, 16
+TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=GRID)
 SETTINGS = AdemSettings(
     scales=(16, 4),
     projection_width=4,
@@ -59,7 +61,7 @@ def _fill(model: VisionLanguageModel) -> VisionLanguageModel:
 
 
 def _model(settings: AdemSettings = SETTINGS, tower=None) -> VisionLanguageModel:
-    return _fill(VisionLanguageModel(_llm(), settings, tower, tower_width=TOWER_WIDTH)).eval()
+    return _fill(VisionLanguageModel(_llm(), settings, tower, tower_shape=TOWER_SHAPE)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ def test_padding_has_no_influence():
 def test_text_only_question_still_gets_table_fusion():
     model, batch = _model(), _batch([1, 4])
     logits = model.next_token_logits(batch, None)
-    model.adapter.value_table.add_(0.5)
+    model.method.value_table.add_(0.5)
     assert not torch.allclose(model.next_token_logits(batch, None), logits, atol=1e-3)
 
 
@@ -190,7 +192,7 @@ def test_frozen_parts_get_no_gradient_and_do_not_move(backbones):
 def test_cached_features_equal_online_ones_with_a_frozen_tower(backbones):
     pixels = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     features = load_tower(backbones).encode(pixels)
-    cached = VisionLanguageModel(_llm(), SETTINGS, tower_width=TOWER_WIDTH).eval()
+    cached = VisionLanguageModel(_llm(), SETTINGS, tower_shape=TOWER_SHAPE).eval()
     online = VisionLanguageModel(_llm(), SETTINGS, load_tower(backbones)).eval()
     cached.initialize(0)
     online.initialize(0)  # the adapters inside the tower start without effect
@@ -285,12 +287,12 @@ def test_all_ablations_run_train_all_they_have_and_differ():
 def test_slots_are_filled_in_place_and_cut_with_the_row():
     model = _model(replace(SETTINGS, visual_tokens=4))
     batch, features = _batch([0, 1], num_slots=5), _features([0, 1])
-    with model.fused(features, batch.has_image) as prompt:
-        assert prompt.slots.shape == (1, 5, WIDTH)
-        embeddings = model.embed(batch.input_ids, batch.slot_start, prompt.slots)
-        narrow = model.embed(batch.input_ids[:, :4], batch.slot_start, prompt.slots)
+    with model.opened(features, batch.has_image) as opened:
+        assert opened.with_image.shape == (1, 5, WIDTH)
+        embeddings = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
+        narrow = model.embed(batch.input_ids[:, :4], batch.slot_start, opened.with_image)
     plain = model.llm.get_input_embeddings()(batch.input_ids)
-    assert torch.equal(embeddings[0, 2:7], prompt.slots[0])
+    assert torch.equal(embeddings[0, 2:7], opened.with_image[0])
     assert torch.equal(embeddings[0, :2], plain[0, :2])
     assert torch.equal(embeddings[0, 7:], plain[0, 7:])
     assert torch.equal(embeddings[1], plain[1])
@@ -303,7 +305,7 @@ def test_half_precision_language_model_with_fp32_adapters(autocast):
     settings, batch, features = replace(SETTINGS, gamma=0.0), _batch(), _features()
     exact = _model(settings).train()
     expected = _gradients(exact, batch, features)
-    half = VisionLanguageModel(_llm().bfloat16(), settings, tower_width=TOWER_WIDTH)
+    half = VisionLanguageModel(_llm().bfloat16(), settings, tower_shape=TOWER_SHAPE)
     half = _fill(half).train()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         logits = half.labelled_logits(batch, features).logits
@@ -341,7 +343,7 @@ def test_dropout_follows_item_and_seed_and_is_off_in_evaluation(backbones):
 def test_frozen_models_stay_in_evaluation_mode(backbones):
     model = _model(tower=load_tower(backbones)).train()
     assert model.training
-    assert model.adapter.training
+    assert model.method.training
     assert not any(module.training for module in model.llm.modules())
     assert not any(module.training for module in model.tower.modules())
 
@@ -392,12 +394,12 @@ def test_fusion_scores_show_what_each_token_keeps():
     assert scores.shape == is_kept.shape == (2, 8, batch.input_ids.shape[1], 20)
     assert is_kept.sum(dim=-1).eq(20 - int(0.3 * 20)).all()
     assert torch.where(is_kept, scores, torch.inf).amin() >= scores[~is_kept].min()
-    with pytest.raises(SettingsError, match="memvp has no scores"):
+    with pytest.raises(SettingsError, match="adem has no scores to show"):
         _model(replace(SETTINGS, fusion="memvp")).fusion_scores(batch, visual)
 
 
 def test_callers_mistakes_are_refused():
-    with pytest.raises(ValueError, match="tower_width"):
+    with pytest.raises(ValueError, match="tower_shape"):
         VisionLanguageModel(_llm(), SETTINGS)
     model, pixels = _model(), torch.zeros(5, 3, 8, 8)
     with pytest.raises(ValueError, match="has no tower"):
@@ -416,7 +418,7 @@ def test_a_run_is_built_from_its_settings(tmp_path, mode):
     state = model.adapter_state_dict()
     assert ("clip_adapters.2.up.weight" in state) == (mode == "online")
     assert all(torch.equal(state[n], t) for n, t in again.adapter_state_dict().items())
-    assert not torch.equal(state["key_table"], other.adapter.key_table)
+    assert not torch.equal(state["key_table"], other.method.key_table)
     too_fine = replace(run, method=replace(run.method, scales=(64,)))
     with pytest.raises(SettingsError, match="64 is not possible with a tower of 16"):
         build_model(too_fine)

@@ -8,7 +8,7 @@ from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
-from ademvl.planning.parameter_counts import count_parameters
+from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.trained import trained_parameters
 from ademvl.probing.measure import TensorMemory
@@ -117,9 +117,7 @@ def test_answering_takes_the_predicted_operations(online, new_tokens):
 def test_formula_counts_the_trained_parameters_of_real_modules(changes, online):
     settings = AdemSettings(**changes)
     vision = VisionShape(width=1024, blocks=24, image_size=224, patch_size=14)
-    real = count_parameters(
-        settings, llm_width=4096, tower_width=1024, tower_blocks=24, online=online
-    )
+    real = count_parameters(settings, llm=LLAMAS["LLaMA-7B"], tower=VIT_L, online=online)
     formula = trained_parameters(settings, llm_width=4096, vision=vision, online=online)
     assert formula == real
 

@@ -45,7 +45,7 @@ def test_longest_rows_of_the_training_data_decide(tmp_path):
         load_llm_tokenizer(run.backbones),
         training_examples(run),
         max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.num_slots,
+        num_slots=run.method.text_places.with_image,
         with_prefix=run.has_image_prefix,
     )
     found = memory_rows(rows)

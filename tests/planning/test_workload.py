@@ -32,7 +32,7 @@ def test_rows_of_data_that_is_there_are_those_of_training(tmp_path):
         load_llm_tokenizer(run.backbones),
         training_examples(run),
         max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.num_slots,
+        num_slots=run.method.text_places.with_image,
         with_prefix=run.has_image_prefix,
     )
     assert workload.assumptions == ()

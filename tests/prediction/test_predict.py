@@ -14,7 +14,7 @@ from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.evaluation.run import evaluate_run
 from ademvl.model.adapter_file import save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from ademvl.prediction import answering
 from tests.tiny import make_run, make_scienceqa, write_run
 

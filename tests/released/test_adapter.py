@@ -13,7 +13,7 @@ from ademvl.errors import SettingsError, WeightsError
 from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import load_adapter, save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from ademvl.released.adapter import export_adapter, import_adapter, read_for_run
 from ademvl.released.checkpoint import read_checkpoint, write_checkpoint
 from ademvl.runs.metrics import read_metrics

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from ademvl.config.optimization import OptimizationSettings
+from ademvl.methods.base import Method
 from ademvl.training.optimizer import build_optimizer, set_lr, zero_missing_gradients
+from tests.tiny import method_of
 
 
 def _module() -> nn.Module:
@@ -16,7 +18,7 @@ def _module() -> nn.Module:
 
 def test_vectors_come_first_and_are_not_decayed() -> None:
     module = _module()
-    optimizer = build_optimizer(module.named_parameters(), OptimizationSettings(weight_decay=0.02))
+    optimizer = build_optimizer(method_of(module), OptimizationSettings(weight_decay=0.02))
     vectors, matrices = optimizer.param_groups
     assert [p.ndim for p in vectors["params"]] == [1, 1, 1, 1]
     assert vectors["weight_decay"] == 0.0
@@ -28,7 +30,9 @@ def test_vectors_come_first_and_are_not_decayed() -> None:
 
 def test_parameter_without_gradient_is_not_decayed() -> None:
     used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    optimizer = build_optimizer([("used", used), ("unused", unused)], OptimizationSettings())
+    optimizer = build_optimizer(
+        method_of(nn.ParameterDict({"used": used, "unused": unused})), OptimizationSettings()
+    )
     set_lr(optimizer, 0.1)
     used.grad = torch.ones(2, 2)
     optimizer.step()
@@ -40,7 +44,7 @@ def test_fused_update_equals_adamw_written_out() -> None:
     settings = OptimizationSettings(weight_decay=0.02)
     parameter = nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float32).view(3, 4))
     expected = parameter.detach().double()
-    optimizer = build_optimizer([("p", parameter)], settings)
+    optimizer = build_optimizer(method_of(nn.ParameterDict({"p": parameter})), settings)
     mean, variance = torch.zeros_like(expected), torch.zeros_like(expected)
     for step in range(1, 6):
         lr = 1e-3 * step
@@ -57,12 +61,14 @@ def test_fused_update_equals_adamw_written_out() -> None:
 
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(ValueError, match="no parameter"):
-        build_optimizer([], OptimizationSettings())
+        build_optimizer(method_of(nn.Module()), OptimizationSettings())
 
 
 def test_missing_gradients_count_as_zeros_where_a_parameter_has_moved_before() -> None:
     moved, never = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    optimizer = build_optimizer([("moved", moved), ("never", never)], OptimizationSettings())
+    optimizer = build_optimizer(
+        method_of(nn.ParameterDict({"moved": moved, "never": never})), OptimizationSettings()
+    )
     set_lr(optimizer, 0.1)
     moved.grad = torch.ones(2, 2)
     optimizer.step()
@@ -75,3 +81,32 @@ def test_missing_gradients_count_as_zeros_where_a_parameter_has_moved_before() -
     mean, variance = 0.09 / (1 - 0.9**2), 0.05 * 0.95 / (1 - 0.95**2)
     expected = after_first * (1 - 0.1 * 0.02) - 0.1 * mean / (variance**0.5 + 1e-8)
     torch.testing.assert_close(moved.detach(), expected)
+
+
+class _OwnRules(Method):
+    """A gate of four dimensions that is not decayed, and a table that learns slower."""
+
+    def decays(self, name: str, parameter: torch.Tensor) -> bool:
+        return "gate" not in name
+
+    def lr_factor(self, name: str) -> float:
+        return 0.5 if "table" in name else 1.0
+
+
+def test_a_method_says_what_decays_and_how_fast_it_learns() -> None:
+    parts = {
+        "gate": nn.Parameter(torch.ones(1, 2, 1, 1)),
+        "table": nn.Parameter(torch.ones(2, 2)),
+        "vector": nn.Parameter(torch.ones(2)),
+    }
+    optimizer = build_optimizer(
+        method_of(nn.ParameterDict(parts), _OwnRules), OptimizationSettings(weight_decay=0.02)
+    )
+    set_lr(optimizer, 0.1)
+    found = {
+        name: (group["weight_decay"], group["lr"])
+        for group in optimizer.param_groups
+        for name, parameter in parts.items()
+        if any(parameter is p for p in group["params"])
+    }
+    assert found == {"gate": (0.0, 0.1), "table": (0.02, 0.05), "vector": (0.02, 0.1)}

@@ -11,6 +11,7 @@ from ademvl.config.optimization import OptimizationSettings
 from ademvl.errors import DataError
 from ademvl.training.optimizer import build_optimizer, set_lr
 from ademvl.training.state import StateStore, TrainingState, capture, restore
+from tests.tiny import method_of
 
 IDENTITY = {"settings": {"seed": 0, "optimization": {"base_lr": 0.1}}, "weights": {"llm": "a"}}
 
@@ -109,7 +110,9 @@ def _model() -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
         "unused": nn.Parameter(torch.randn(2, 2, generator=generator)),
         "vector": nn.Parameter(torch.randn(3, generator=generator)),
     }
-    return parameters, build_optimizer(parameters.items(), OptimizationSettings())
+    return parameters, build_optimizer(
+        method_of(nn.ParameterDict(parameters)), OptimizationSettings()
+    )
 
 
 def _steps(

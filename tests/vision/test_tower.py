@@ -1,10 +1,11 @@
-"""Protects the tower: which features it gives, adapters inside it, and what identifies it."""
+"""Protects the tower: which features it gives, and what identifies it."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from ademvl.config.method import ClipAdapterSettings
+from ademvl.config.method import TowerStates
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.vision.tower import load_openai_format, load_tower, tower_shape
@@ -30,12 +31,6 @@ def pixels(tower):
     return torch.randn(2, 3, tower.image_size, tower.image_size, generator=generator)
 
 
-def _open_adapters(tower):
-    generator = torch.Generator().manual_seed(1)
-    for adapter in tower.adapters.values():
-        torch.nn.init.normal_(adapter.up.weight, generator=generator)
-
-
 @torch.no_grad()
 def test_features_are_the_penultimate_blocks_behind_ln_post(tower, pixels):
     seen = []
@@ -50,75 +45,39 @@ def test_features_are_the_penultimate_blocks_behind_ln_post(tower, pixels):
     torch.testing.assert_close(features, expected, atol=FP32_TOLERANCE, rtol=0)
 
 
-def test_new_adapters_change_nothing_and_detach_without_a_trace(tower, pixels):
-    before = {name: tensor.clone() for name, tensor in tower.visual.state_dict().items()}
-    features = tower.encode(pixels)
-    tower.attach_adapters(ClipAdapterSettings(dim=2))
-    tower.initialize_adapters(0)
-    with torch.no_grad():  # with gradients torch takes another path through attention
-        assert torch.equal(tower.encode(pixels), features)
-    _open_adapters(tower)
-    assert not torch.allclose(tower.encode(pixels), features, atol=1e-3)
-    tower.detach_adapters()
-    after = tower.visual.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert torch.equal(tower.encode(pixels), features)
+@pytest.mark.parametrize("tokens", ["all", "cls", "grid"])
+@pytest.mark.parametrize("normalized", [True, False])
+@torch.no_grad()
+def test_states_are_those_that_are_asked_for(tower, pixels, tokens, normalized):
+    seen = []
+    hooks = [
+        block.register_forward_hook(lambda _, __, output: seen.append(output))
+        for block in tower.visual.transformer.resblocks
+    ]
+    tower.visual(pixels)
+    for hook in hooks:
+        hook.remove()
+    states = TowerStates(blocks=(0, -1), normalized=normalized, tokens=tokens)
+    chosen = {"all": slice(None), "cls": slice(1), "grid": slice(1, None)}[tokens]
+    expected = [
+        (tower.visual.ln_post(output) if normalized else output)[:, chosen]
+        for output in (seen[0], seen[2])
+    ]
+    features = tower.encode(pixels, states)
+    torch.testing.assert_close(features, torch.cat(expected, dim=1), atol=FP32_TOLERANCE, rtol=0)
+    projected = tower.encode(pixels, replace(states, projected=True))
+    torch.testing.assert_close(projected, features @ tower.visual.proj)
 
 
-def test_adapter_stands_beside_the_mlp(tower):
-    mlp = tower.visual.transformer.resblocks[0].mlp
-    adapter = tower.attach_adapters(ClipAdapterSettings(dim=2, scale=0.3))["0"]
-    tower.initialize_adapters(0)
-    _open_adapters(tower)
-    states = torch.randn(1, 5, tower.width, generator=torch.Generator().manual_seed(1))
-    expected = mlp(states) + 0.3 * F.linear(
-        F.gelu(F.linear(states, adapter.down.weight)), adapter.up.weight
-    )
-    adapted = tower.visual.transformer.resblocks[0].mlp(states)
-    torch.testing.assert_close(adapted, expected, atol=FP32_TOLERANCE, rtol=0)
+def test_blocks_that_the_tower_lacks_are_refused(tower, pixels):
+    with pytest.raises(SettingsError, match="has 3 blocks, and the method reads 3, -4"):
+        tower.encode(pixels, TowerStates(blocks=(3, 0, -4)))
 
 
-def test_the_last_blocks_adapter_never_runs(tower, pixels):
-    tower.attach_adapters(ClipAdapterSettings(dim=2))
-    tower.initialize_adapters(0)
-    _open_adapters(tower)
-    tower.encode(pixels).sum().backward()
-    has_gradient = {
-        block: adapter.up.weight.grad is not None for block, adapter in tower.adapters.items()
-    }
-    assert has_gradient == {"0": True, "1": True, "2": False}
-    assert all(
-        p.grad is None for name, p in tower.visual.named_parameters() if "adapter" not in name
-    )
-
-
-def test_the_unused_adapter_can_be_left_out(tower):
-    adapters = tower.attach_adapters(ClipAdapterSettings(dim=2, last_block=False))
-    assert list(adapters) == ["0", "1"]
-    with pytest.raises(SettingsError, match="attached already"):
-        tower.attach_adapters(ClipAdapterSettings(dim=2))
-
-
-def test_dropout_depends_on_each_images_seed_only(tower, pixels):
-    tower.attach_adapters(ClipAdapterSettings(dim=2, dropout=0.5))
-    tower.initialize_adapters(0)
-    _open_adapters(tower)
-    together = tower.encode(pixels, dropout_seeds=[3, 4])
-    swapped = tower.encode(pixels.flip(0), dropout_seeds=[4, 3]).flip(0)
-    alone = tower.encode(pixels[1:], dropout_seeds=[4])
-    torch.testing.assert_close(together, swapped, atol=FP32_TOLERANCE, rtol=0)
-    torch.testing.assert_close(together[1:], alone, atol=FP32_TOLERANCE, rtol=0)
-    assert not torch.allclose(together, tower.encode(pixels, dropout_seeds=[5, 6]), atol=1e-4)
-    assert not torch.allclose(together, tower.encode(pixels), atol=1e-4)
-
-
-def test_fingerprint_tells_weights_apart_and_ignores_adapters(tower, backbones, tmp_path):
+def test_fingerprint_tells_weights_apart(tower, backbones, tmp_path):
     fingerprint = tower.fingerprint
     assert "GELU" in fingerprint
-    again = load_tower(backbones)
-    again.attach_adapters(ClipAdapterSettings(dim=2))
-    assert again.fingerprint == fingerprint
+    assert load_tower(backbones).fingerprint == fingerprint
     other = tiny.make_tower(tmp_path, seed=1)
     changed = BackboneSettings(tower=tiny.TOWER, tower_weights=str(other))
     assert load_tower(changed).fingerprint != fingerprint

@@ -10,7 +10,7 @@ import yaml
 from ademvl.config.run import RunSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from ademvl.released.adapter import export_adapter
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end
@@ -30,7 +30,7 @@ def test_a_released_adapter_is_evaluated_and_stands_in_the_tables(tmp_path: Path
     )
     model = build_model(run)
     with torch.no_grad():
-        model.adapter.value_table.normal_(std=0.05)
+        model.method.value_table.normal_(std=0.05)
     save_adapter(tmp_path / "own", model, run)
     export_adapter(tmp_path / "own", tmp_path / "checkpoint.pth")
     smoke = yaml.safe_load((PROJECT_ROOT / "workflow/studies/smoke.yaml").read_text("utf-8"))

@@ -15,7 +15,7 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.schema import all_plain, to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.config.study_settings import RunTemplate
-from ademvl.planning.parameter_counts import VIT_L_BLOCKS, VIT_L_WIDTH, count_parameters
+from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.reporting.reported import REPORTED_DIR, ReportedRow, load_reported
 from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
@@ -31,7 +31,11 @@ ABLATIONS = (
     "ablation_downsampling",
     "ablation_visual_input",
 )
-LLM_WIDTHS = {"llama_7b": 4096, "llama2_7b": 4096, "llama_13b": 5120}
+SIZES = {
+    "llama_7b": LLAMAS["LLaMA-7B"],
+    "llama2_7b": LLAMAS["LLaMA-7B"],
+    "llama_13b": LLAMAS["LLaMA-13B"],
+}
 DRY_RUN_SECONDS = 10.0
 REPORTED = load_reported(REPORTED_DIR)
 
@@ -165,9 +169,8 @@ def test_trained_parameters_are_those_printed(everything: Study) -> None:
     for name, run in trained(everything).items():
         counts = count_parameters(
             run.method,
-            llm_width=LLM_WIDTHS[run.backbones.llm],
-            tower_width=VIT_L_WIDTH,
-            tower_blocks=VIT_L_BLOCKS,
+            llm=SIZES[run.backbones.llm],
+            tower=VIT_L,
             online=run.features.mode == "online",
         )
         for reference in run.reported:

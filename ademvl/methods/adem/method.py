@@ -1,101 +1,96 @@
-"""The trained part outside the backbones: tables, projections, and what they make of images."""
+"""ADEM-VL: tables, projections and tower adapters, and what they make of images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.rule import PHI, fuse_adem, fuse_memvp
+from ademvl.methods.adem.rule import PHI, fuse_adem, keep_mask, visual_scores
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.base import DecoderShape, FusionScores, Method, rows_with_image
+from ademvl.methods.fusing import FusingPass, Rule
+from ademvl.methods.memvp.method import fuse_memvp
 from ademvl.methods.multiscale import check_scales, pool_grid
-from ademvl.methods.sites import Fuse
-from ademvl.methods.tower_adapters import uninitialized_linear
+from ademvl.methods.projection import Projection
+from ademvl.methods.registry import implements
+from ademvl.methods.sites import Attachment, Pass, Position
+from ademvl.methods.tower_adapters import TowerAdapters
 from ademvl.randomness import derive_seed
+from ademvl.vision.tower import TowerShape, VisionTower
 
 KEY_TABLE_STD = 0.02  # reference implementation
 
 
-class Projection(nn.Module):
-    """Two-layer map from the tower's width to the language model's: up(silu(down(x))).
-
-    The paper (arXiv 2410.17779, section 3) calls it linear; the reference implementation has the
-    SiLU, which `is_linear` leaves out.
-    """
-
-    def __init__(
-        self, *, tower_width: int, hidden_width: int, llm_width: int, is_linear: bool
-    ) -> None:
-        super().__init__()
-        self._is_linear = is_linear
-        self.down = uninitialized_linear(tower_width, hidden_width)
-        self.up = uninitialized_linear(hidden_width, llm_width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (..., C) to (..., d)."""
-        hidden = self.down(features)
-        projected: Tensor = self.up(hidden if self._is_linear else F.silu(hidden))
-        return projected
-
-
-@dataclass(frozen=True)
-class VisualPrompt:
-    """What one batch's images give to the language model, the same in every layer.
-
-    Attributes:
-        keys: (B, N, d), mapped by phi for the ADEM rule; None with the fusion off.
-        values: (B, N, d); None with the fusion off.
-        slots: vectors put before the text, (B_img, S, d), image rows only; None without any.
-    """
-
-    keys: Tensor | None
-    values: Tensor | None
-    slots: Tensor | None
-
-    def repeated(self, times: int) -> "VisualPrompt":
-        """Repeat the keys and values of each row side by side; slots stay as they are."""
-        if times == 1 or self.keys is None or self.values is None:
-            return self
-        keys, values = (part.repeat_interleave(times, dim=0) for part in (self.keys, self.values))
-        return VisualPrompt(keys=keys, values=values, slots=self.slots)
-
-
-class AdemAdapter(nn.Module):
-    """Tables and projections of ADEM-VL (paper: arXiv 2410.17779), kept in fp32.
+@implements(AdemSettings)
+class AdemMethod(Method):
+    """ADEM-VL (paper: arXiv 2410.17779).
 
     Only what the settings use is created: no [cls] projection without [cls], no tables with the
-    fusion off. The tensors are uninitialised until `initialize` or a `load_state_dict`, so that a
-    model on the `meta` device costs nothing.
+    fusion off, no tower adapters with cached features.
 
     Args:
-        settings: of the method.
-        llm_width: d.
-        tower_width: C.
+        settings, llm, tower, trains_tower: see `Method`.
+
+    Raises:
+        SettingsError: the scales do not fit the tower's grid.
     """
 
-    def __init__(self, settings: AdemSettings, *, llm_width: int, tower_width: int) -> None:
-        super().__init__()
-        self.settings = settings
+    settings: AdemSettings
+
+    def __init__(
+        self,
+        settings: AdemSettings,
+        *,
+        llm: DecoderShape,
+        tower: TowerShape,
+        trains_tower: bool,
+    ) -> None:
+        super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
+        has_fusion = settings.fusion != "none"
+        scales = settings.scales if has_fusion else ()
+        tokens = (settings.visual_tokens,) if settings.visual_tokens else ()
+        check_scales((*scales, *tokens), num_grid_tokens=tower.num_grid_tokens)
         build_projection = partial(
             Projection,
-            tower_width=tower_width,
+            tower_width=tower.width,
             hidden_width=settings.projection_width,
-            llm_width=llm_width,
+            llm_width=llm.width,
             is_linear=settings.projection_activation == "none",
         )
-        has_fusion = settings.fusion != "none"
         self.key_table: nn.Parameter | None = None
         self.value_table: nn.Parameter | None = None
         if has_fusion:
-            shape = (settings.num_visual_tokens, llm_width)
+            shape = (settings.num_visual_tokens, llm.width)
             self.key_table = nn.Parameter(torch.empty(shape))
             self.value_table = nn.Parameter(torch.empty(shape))
-        uses_grid = has_fusion or settings.visual_tokens > 0
-        self.grid_projection = build_projection() if uses_grid else None
+        self.grid_projection = build_projection() if has_fusion or tokens else None
         self.cls_projection = build_projection() if settings.cls else None
+        self.clip_adapters = TowerAdapters(settings.clip_adapter, tower) if trains_tower else None
+
+    def places(self) -> Mapping[Position, range]:
+        """Return all layers, at the two positions of the settings."""
+        if self.settings.fusion == "none":
+            return {}
+        layers = range(self.llm_shape.layers)
+        return {self.settings.query_from: layers, self.settings.add_to: layers}
+
+    def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
+        """Hook the fusion into every layer, and adapters into the tower's blocks."""
+        attachment = super().attach(llm, tower)
+        if self.clip_adapters is not None and tower is not None:
+            self.clip_adapters.attach(tower, attachment)
+        return attachment
+
+    def encode(
+        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
+    ) -> Tensor:
+        """Return the features of images through the adapted tower, (B_img, 1 + G, C)."""
+        if self.clip_adapters is None:
+            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
+        with self.clip_adapters.seeded(dropout_seeds):
+            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -105,6 +100,8 @@ class AdemAdapter(nn.Module):
         setting which removes one leaves the others as they were.
         """
         for name, parameter in self.named_parameters():
+            if name.startswith("clip_adapters."):
+                continue
             generator = torch.Generator().manual_seed(derive_seed(seed, "adapter", name))
             values = torch.zeros(parameter.shape)
             if name == "key_table":
@@ -112,17 +109,22 @@ class AdemAdapter(nn.Module):
             elif name.endswith("weight"):
                 nn.init.xavier_uniform_(values, generator=generator)
             parameter.copy_(values)
+        if self.clip_adapters is not None:
+            self.clip_adapters.initialize(seed)
 
-    def check_grid(self, num_grid_tokens: int) -> None:
-        """Raise SettingsError unless the settings' scales fit a tower's grid."""
-        settings = self.settings
-        used = settings.scales if settings.fusion != "none" else ()
-        check_scales(
-            (*used, settings.visual_tokens) if settings.visual_tokens else used,
-            num_grid_tokens=num_grid_tokens,
-        )
+    def unused(self) -> frozenset[str]:
+        """Return the adapter of the tower's last block, which never runs."""
+        adapters = () if self.clip_adapters is None else self.clip_adapters.unused()
+        return frozenset(f"clip_adapters.{name}" for name in adapters)
 
-    def prompt(self, features: Tensor | None, has_image: Tensor) -> VisualPrompt:
+    def open(
+        self,
+        features: Tensor | None,
+        has_image: Tensor,
+        *,
+        dtype: torch.dtype,
+        dropout_seeds: Sequence[int] | None,
+    ) -> Pass:
         """Turn the features of a batch's images into keys, values and slot vectors.
 
         Rows without an image do no image work: their visual tokens are zero, so their keys and
@@ -131,41 +133,37 @@ class AdemAdapter(nn.Module):
         multiplies by zero and gets zero gradients (`optimization.imageless_steps`).
 
         Args:
-            features: (B_img, 1 + G, C), image rows only, in row order, any float dtype; None
-                without any image.
-            has_image: (B,) bool, best on the CPU, so that no device has to be waited for.
-
-        Raises:
-            ValueError: the number of features is not the number of image rows.
-            SettingsError: a scale does not fit the grid.
-        """
-        rows = has_image.nonzero().squeeze(1)
-        num_images = 0 if features is None else len(features)
-        if num_images != len(rows):
-            raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
-        shown = features.float() if features is not None and num_images else None
-        keys, values = self._keys_and_values(shown, rows, batch_size=len(has_image))
-        if values is not None and not self.settings.text_only_fusion:
-            values = values * has_image.to(values.device)[:, None, None]  # (B, N, d)
-        slots = None if shown is None else self._slots(shown)
-        return VisualPrompt(keys=keys, values=values, slots=slots)
-
-    def fuse_function(
-        self, prompt: VisualPrompt, *, dtype: torch.dtype, dropout_seeds: Sequence[int] | None
-    ) -> Fuse | None:
-        """Return what the decoder layers call to fuse, None with the fusion off.
-
-        Args:
-            prompt: of the batch.
+            features: (B_img, 1 + G, C), see `Method.open`.
+            has_image: (B,) bool.
             dtype: in which scores, their threshold and the fused states are computed.
             dropout_seeds: one for each row, in training; for MemVP's rule only.
         """
-        if prompt.keys is None or prompt.values is None:
-            return None
-        keys, values, settings = prompt.keys.to(dtype), prompt.values.to(dtype), self.settings
+        rows = rows_with_image(features, has_image)
+        shown = features.float() if features is not None and len(features) else None
+        slots = None if shown is None else self._slots(shown)
+        if self.key_table is None or self.value_table is None:
+            opened = Pass()
+            opened.with_image = slots
+            return opened
+        keys, values = self._keys_and_values(shown, rows, batch_size=len(has_image))
+        if not self.settings.text_only_fusion:
+            values = values * has_image.to(values.device)[:, None, None]  # (B, N, d)
+        return FusingPass(
+            keys.to(dtype),
+            values.to(dtype),
+            self._rule(dropout_seeds),
+            query_from=self.settings.query_from,
+            add_to=self.settings.add_to,
+            with_image=slots,
+        )
+
+    def _rule(self, dropout_seeds: Sequence[int] | None) -> Rule:
+        settings = self.settings
         gamma = settings.gamma if self.training else settings.gamma_in_evaluation
 
-        def fuse_by_adem(queries: Tensor, target: Tensor, layer: int) -> Tensor:
+        def fuse_by_adem(
+            queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
+        ) -> Tensor:
             return fuse_adem(
                 queries,
                 keys,
@@ -177,7 +175,9 @@ class AdemAdapter(nn.Module):
                 drop_by=settings.drop_by,
             )
 
-        def fuse_by_memvp(queries: Tensor, target: Tensor, layer: int) -> Tensor:
+        def fuse_by_memvp(
+            queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
+        ) -> Tensor:
             return fuse_memvp(
                 queries,
                 keys,
@@ -188,8 +188,25 @@ class AdemAdapter(nn.Module):
                 purpose=f"memvp.{layer}",
             )
 
-        rules: dict[str, Fuse] = {"adem": fuse_by_adem, "memvp": fuse_by_memvp}
-        return rules[settings.fusion]
+        return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
+
+    def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
+        """Return which visual tokens each text token keeps in evaluation, in every layer."""
+        if self.settings.fusion != "adem" or not isinstance(opened, FusingPass):
+            return None
+        found: list[Tensor] = []
+        plain_rule = opened.rule
+
+        def record(
+            queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
+        ) -> Tensor:
+            found.append(visual_scores(queries, keys, phi=self.settings.phi))
+            return plain_rule(queries, keys, values, target=target, layer=layer)
+
+        run(opened.with_rule(record))
+        scores = torch.stack(found).float()  # (L, B, T, N)
+        gamma, drop_by = self.settings.gamma_in_evaluation, self.settings.drop_by
+        return FusionScores(scores, keep_mask(scores, gamma=gamma, by=drop_by))
 
     def visual_tokens(self, features: Tensor) -> Tensor:
         """Return V = beta * projected multiscale grid: (B_img, N, d) of (B_img, 1 + G, C)."""
@@ -197,9 +214,9 @@ class AdemAdapter(nn.Module):
 
     def _keys_and_values(
         self, features: Tensor | None, rows: Tensor, *, batch_size: int
-    ) -> tuple[Tensor | None, Tensor | None]:
-        if self.key_table is None or self.value_table is None:
-            return None, None
+    ) -> tuple[Tensor, Tensor]:
+        assert self.key_table is not None
+        assert self.value_table is not None
         # MemVP's rule maps the scores instead of the keys.
         phi = PHI[self.settings.phi if self.settings.fusion == "adem" else "identity"]
         shape = (batch_size, *self.key_table.shape)

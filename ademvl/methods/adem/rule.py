@@ -1,10 +1,10 @@
-"""Parameter-free cross-attention: ADEM-VL's rule with adaptive fusion, and MemVP's beside it.
+"""Parameter-free cross-attention with adaptive fusion, ADEM-VL's rule: pure functions of tensors.
 
-Pure functions of tensors. What is trained, and how keys and values come about, is in `adapter.py`;
-where the result enters a language model is in `attach.py`.
+What is trained, and how keys and values come about, is in `method.py`; where the result enters a
+language model is in `ademvl/methods/sites.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ademvl.methods.adem.settings import DropBy, Phi
-from ademvl.methods.dropout import drop_rows
-
-MEMVP_DROPOUT = 0.1  # MemVP (arXiv 2405.05615), dropout on the scores
+from ademvl.methods.fusing import add_attended
 
 
 def _identity(states: Tensor) -> Tensor:
@@ -149,39 +147,4 @@ def fuse_adem(
     """
     scores = visual_scores(hidden_states, keys, phi=phi)
     scores = drop_low_scores(scores, gamma=gamma, by=drop_by)
-    return _add_attended(target, scores, values, alpha=alpha)
-
-
-def fuse_memvp(
-    hidden_states: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    *,
-    target: Tensor,
-    alpha: float,
-    dropout_seeds: Sequence[int] | None,
-    purpose: str,
-) -> Tensor:
-    """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(queries keys^T)) values.
-
-    Args:
-        hidden_states: queries, (B, T, d).
-        keys: not mapped, (B, N, d).
-        values: (B, N, d), dtype of `keys`.
-        target: what the fused states are added to, (B, T, d).
-        alpha: factor of the fused states.
-        dropout_seeds: one for each row; None in evaluation.
-        purpose: name of this place, for the dropout.
-
-    Returns:
-        (B, T, d), dtype of `target`.
-    """
-    scores = F.silu(torch.bmm(hidden_states.to(keys.dtype), keys.transpose(1, 2)))  # (B, T, N)
-    scores = drop_rows(scores, dropout_seeds, p=MEMVP_DROPOUT, purpose=purpose)
-    return _add_attended(target, scores, values, alpha=alpha)
-
-
-def _add_attended(target: Tensor, scores: Tensor, values: Tensor, *, alpha: float) -> Tensor:
-    if target.dtype == values.dtype:
-        return torch.baddbmm(target, scores, values, alpha=alpha)  # (B, T, d)
-    return target + alpha * torch.bmm(scores, values).to(target.dtype)  # (B, T, d)
+    return add_attended(target, scores, values, alpha=alpha)

@@ -89,7 +89,7 @@ def _load(
     run_dir: Path, run: RunSettings, images: Sequence[Path]
 ) -> tuple["VisionLanguageModel", "VisualSource"]:
     from ademvl.model.adapter_file import load_adapter
-    from ademvl.model.vision_language import build_model
+    from ademvl.model.build import build_model
     from ademvl.runs.adapter_folder import check_settings
     from ademvl.vision.features.source import open_visual_source
 

@@ -1,25 +1,40 @@
-"""Protects the trained part: what exists under which settings, how it starts, what it makes."""
+"""Protects ADEM-VL: what exists under which settings, how it starts, what it makes of images."""
 
 import pytest
 import torch
 
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.method import KEY_TABLE_STD, AdemAdapter
+from ademvl.methods.adem.method import KEY_TABLE_STD, AdemMethod
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.base import DecoderShape
 from ademvl.methods.multiscale import pool_grid
+from ademvl.vision.tower import TowerShape
 
 WIDTH, TOWER_WIDTH, GRID = 12, 6, 16
 
 
-def _adapter(seed: int = 0, **changes) -> AdemAdapter:
+def _build(settings: AdemSettings, *, width: int, tower_width: int, grid: int) -> AdemMethod:
+    return AdemMethod(
+        settings,
+        llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
+        tower=TowerShape(width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=grid),
+        trains_tower=False,
+    )
+
+
+def _adapter(seed: int = 0, *, grid: int = GRID, **changes) -> AdemMethod:
     settings = AdemSettings(**{"scales": (16, 4), "projection_width": 5, "beta": 0.5, **changes})
-    adapter = AdemAdapter(settings, llm_width=WIDTH, tower_width=TOWER_WIDTH)
+    adapter = _build(settings, width=WIDTH, tower_width=TOWER_WIDTH, grid=grid)
     adapter.initialize(seed)
     with torch.no_grad():
         for name, parameter in adapter.named_parameters():
             if "bias" in name or name == "value_table":
                 parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
     return adapter
+
+
+def _open(adapter: AdemMethod, features, has_image):
+    return adapter.open(features, has_image, dtype=torch.float32, dropout_seeds=None)
 
 
 def _features(num_images: int) -> torch.Tensor:
@@ -43,7 +58,8 @@ def test_only_what_the_settings_use_is_created(changes, parts):
 
 
 def test_initial_values_are_those_of_the_reference():
-    adapter = AdemAdapter(AdemSettings(scales=(256, 64)), llm_width=64, tower_width=48)
+    settings = AdemSettings(scales=(256, 64))
+    adapter = _build(settings, width=64, tower_width=48, grid=256)
     adapter.initialize(3)
     state = {name: parameter.detach() for name, parameter in adapter.named_parameters()}
     assert state["key_table"].shape == (320, 64)
@@ -69,39 +85,39 @@ def test_initial_values_depend_on_seed_and_name_only():
 
 def test_rows_without_an_image_have_the_tables_alone():
     adapter, has_image = _adapter(), torch.tensor([False, True, False])
-    prompt = adapter.prompt(_features(1), has_image)
+    opened = _open(adapter, _features(1), has_image)
     for row in (0, 2):
-        assert torch.equal(prompt.keys[row], torch.nn.functional.silu(adapter.key_table))
-        assert torch.equal(prompt.values[row], adapter.value_table)
-    assert not torch.equal(prompt.values[1], adapter.value_table)
-    nothing = adapter.prompt(None, torch.tensor([False, False]))
-    assert nothing.slots is None
-    assert torch.equal(nothing.keys[1], prompt.keys[0])
-    assert torch.equal(nothing.values[1], prompt.values[2])
+        assert torch.equal(opened.keys[row], torch.nn.functional.silu(adapter.key_table))
+        assert torch.equal(opened.values[row], adapter.value_table)
+    assert not torch.equal(opened.values[1], adapter.value_table)
+    nothing = _open(adapter, None, torch.tensor([False, False]))
+    assert nothing.with_image is None
+    assert torch.equal(nothing.keys[1], opened.keys[0])
+    assert torch.equal(nothing.values[1], opened.values[2])
 
 
-def test_a_rows_prompt_does_not_depend_on_other_rows():
+def test_a_rows_opened_does_not_depend_on_other_rows():
     adapter, features = _adapter(), _features(3)
-    together = adapter.prompt(features, torch.tensor([True, False, True, True]))
-    alone = adapter.prompt(features[1:2], torch.tensor([True]))
+    together = _open(adapter, features, torch.tensor([True, False, True, True]))
+    alone = _open(adapter, features[1:2], torch.tensor([True]))
     torch.testing.assert_close(together.keys[2], alone.keys[0])
     torch.testing.assert_close(together.values[2], alone.values[0])
-    torch.testing.assert_close(together.slots[1], alone.slots[0])
+    torch.testing.assert_close(together.with_image[1], alone.with_image[0])
 
 
 def test_values_are_the_scaled_projection_plus_the_table():
     adapter, features = _adapter(), _features(2)
     projected = adapter.grid_projection(pool_grid(features[:, 1:], (16, 4), pool="avg"))
-    prompt = adapter.prompt(features, torch.tensor([True, True]))
-    torch.testing.assert_close(prompt.values, 0.5 * projected + adapter.value_table)
+    opened = _open(adapter, features, torch.tensor([True, True]))
+    torch.testing.assert_close(opened.values, 0.5 * projected + adapter.value_table)
     torch.testing.assert_close(
-        prompt.keys, torch.nn.functional.silu(0.5 * projected + adapter.key_table)
+        opened.keys, torch.nn.functional.silu(0.5 * projected + adapter.key_table)
     )
 
 
 def test_slots_hold_cls_first_and_are_not_scaled():
     adapter, features = _adapter(visual_tokens=4), _features(2)
-    slots = adapter.prompt(features, torch.tensor([True, True])).slots
+    slots = _open(adapter, features, torch.tensor([True, True])).with_image
     assert slots.shape == (2, 5, WIDTH)
     torch.testing.assert_close(slots[:, 0], adapter.cls_projection(features[:, 0]))
     grid = adapter.grid_projection(pool_grid(features[:, 1:], (4,), pool="avg"))
@@ -110,40 +126,39 @@ def test_slots_hold_cls_first_and_are_not_scaled():
 
 def test_orders_of_pooling_and_projection_differ():
     features, has_image = _features(1), torch.tensor([True])
-    usual = _adapter().prompt(features, has_image).values
-    paper = _adapter(pool_order="project_then_pool").prompt(features, has_image).values
+    usual = _open(_adapter(), features, has_image).values
+    paper = _open(_adapter(pool_order="project_then_pool"), features, has_image).values
     torch.testing.assert_close(usual[:, :16], paper[:, :16])  # nothing is pooled at this scale
     assert not torch.allclose(usual[:, 16:], paper[:, 16:])
 
 
 def test_half_precision_features_are_computed_in_fp32():
     adapter, features = _adapter(), _features(1).half()
-    prompt = adapter.prompt(features, torch.tensor([True]))
-    assert prompt.keys.dtype == prompt.slots.dtype == torch.float32
-    assert torch.equal(prompt.keys, adapter.prompt(features.float(), torch.tensor([True])).keys)
+    opened = _open(adapter, features, torch.tensor([True]))
+    assert opened.keys.dtype == opened.with_image.dtype == torch.float32
+    assert torch.equal(opened.keys, _open(adapter, features.float(), torch.tensor([True])).keys)
 
 
 def test_wrong_number_of_images_is_refused():
     with pytest.raises(ValueError, match="features of 2 images for 1 rows"):
-        _adapter().prompt(_features(2), torch.tensor([True, False]))
+        _open(_adapter(), _features(2), torch.tensor([True, False]))
     with pytest.raises(ValueError, match="features of 0 images for 1 rows"):
-        _adapter().prompt(None, torch.tensor([True, False]))
+        _open(_adapter(), None, torch.tensor([True, False]))
 
 
 def test_scales_finer_than_the_grid_are_refused():
-    _adapter().check_grid(16)
     with pytest.raises(SettingsError, match="16 is not possible with a tower of 9"):
-        _adapter().check_grid(9)
+        _adapter(grid=9)
     with pytest.raises(SettingsError, match="64 is not possible"):
-        _adapter(visual_tokens=64).check_grid(16)
-    _adapter(fusion="none", scales=(256,)).check_grid(16)
+        _adapter(visual_tokens=64)
+    _adapter(fusion="none", scales=(256,))
 
 
-def _fused(adapter: AdemAdapter, has_image: torch.Tensor) -> torch.Tensor:
-    prompt = adapter.prompt(_features(int(has_image.sum())), has_image)
-    fuse = adapter.fuse_function(prompt, dtype=torch.float32, dropout_seeds=None)
+def _fused(adapter: AdemMethod, has_image: torch.Tensor) -> torch.Tensor:
+    opened = _open(adapter, _features(int(has_image.sum())), has_image)
     queries = torch.randn(len(has_image), 3, WIDTH, generator=torch.Generator().manual_seed(1))
-    return fuse(queries, torch.zeros_like(queries), 0).detach()
+    opened.visit("mlp_in", 0, queries)
+    return opened.visit("mlp_out", 0, torch.zeros_like(queries)).detach()
 
 
 @pytest.mark.parametrize("fusion", ["adem", "memvp"])
@@ -187,5 +202,5 @@ def test_linear_projection_is_the_papers():
     first = _adapter(projection_activation="none", pool_order="project_then_pool")
     shown = torch.tensor([True, True])
     torch.testing.assert_close(
-        linear.prompt(features, shown).keys, first.prompt(features, shown).keys
+        _open(linear, features, shown).keys, _open(first, features, shown).keys
     )

@@ -5,11 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from ademvl.methods.adem.rule import (
-    MEMVP_DROPOUT,
     PHI,
     drop_low_scores,
     fuse_adem,
-    fuse_memvp,
     keep_mask,
     smallest_at,
     visual_scores,
@@ -149,22 +147,6 @@ def test_scores_apply_the_map_to_queries_alone():
     states, keys = _random(1, 2, 3), _random(1, 4, 3, seed=1)
     scores = visual_scores(states, keys, phi="relu")
     torch.testing.assert_close(scores, states.relu() @ keys.transpose(1, 2))
-
-
-def test_memvp_maps_scores_and_drops_at_random_in_training_only():
-    states, keys, values = _random(2, 3, 4), _random(2, 50, 4, seed=2), _random(2, 50, 4, seed=3)
-    options = {"target": torch.zeros_like(states), "alpha": 1.0, "purpose": "memvp.0"}
-    evaluated = fuse_memvp(states, keys, values, dropout_seeds=None, **options)
-    expected = F.silu(states @ keys.transpose(1, 2)) @ values
-    torch.testing.assert_close(evaluated, expected, atol=FP32_TOLERANCE, rtol=0)
-    trained = [
-        fuse_memvp(states, keys, values, dropout_seeds=seeds, **options)
-        for seeds in ([1, 2], [1, 2], [1, 3])
-    ]
-    assert torch.equal(trained[0], trained[1])
-    assert torch.equal(trained[0][0], trained[2][0])
-    assert not torch.equal(trained[0][1], trained[2][1])
-    assert 0 < MEMVP_DROPOUT < 1
 
 
 def test_magnitude_drops_what_is_closest_to_zero():

@@ -118,7 +118,7 @@ def test_scores_are_relative_to_the_kept_ones() -> None:
 
 def _trained(folder: Path, **changes: Any) -> Path:
     from ademvl.model.adapter_file import save_adapter
-    from ademvl.model.vision_language import build_model
+    from ademvl.model.build import build_model
 
     run = make_run(folder, **changes)
     run_dir = write_run(folder / "runs" / "adem" / "seed0", run)

@@ -10,7 +10,7 @@ import torch
 from ademvl.config.run import FeatureSettings
 from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.errors import SettingsError
-from ademvl.model.vision_language import build_model
+from ademvl.model.build import build_model
 from ademvl.vision.features.source import (
     AugmentedPixels,
     NoImages,

@@ -1,0 +1,64 @@
+"""Adding to the attention of a decoder's layers, by the interface that transformers has for it.
+
+transformers looks an attention function up by its name, in a registry that all models share: each
+attachment registers one under a name of its own, and the mask function of the original beside it,
+because a name without one gets no mask.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ademvl.methods.sites import Attachment, decoder_layers
+
+_numbers = itertools.count()
+
+
+def attach_attention(llm: Any, attachment: Attachment, layers: range) -> None:
+    """Let `Pass.attend` add to the heads' outputs of some layers, before their output projection.
+
+    Args:
+        llm: model of transformers.
+        attachment: finds the passes.
+        layers: counted from 0; none leaves the model as it is.
+    """
+    if not layers:
+        return
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    original_name = llm.config._attn_implementation
+    original = _attention_function(llm, original_name, ALL_ATTENTION_FUNCTIONS)
+
+    def attend(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
+    ) -> tuple[Tensor, Any]:
+        output, weights = original(module, query, key, value, mask, **options)
+        if module.layer_idx not in layers:
+            return output, weights
+        added = attachment.current.attend(module.layer_idx, module, query)  # (B, T, H, h)
+        return (output if added is None else output + added), weights
+
+    name = f"ademvl_{next(_numbers)}"
+    ALL_ATTENTION_FUNCTIONS[name] = attend
+    ALL_MASK_ATTENTION_FUNCTIONS[name] = ALL_MASK_ATTENTION_FUNCTIONS[original_name]
+    llm.config._attn_implementation = name
+
+    def undo() -> None:
+        llm.config._attn_implementation = original_name
+        del ALL_ATTENTION_FUNCTIONS[name], ALL_MASK_ATTENTION_FUNCTIONS[name]
+
+    attachment.on_detach(undo)
+
+
+def _attention_function(llm: nn.Module, name: str, registry: Any) -> Callable[..., Any]:
+    """Return the function that a model's attention calls; that of `eager` is in its own module."""
+    if name in registry:
+        function: Callable[..., Any] = registry[name]
+        return function
+    attention = decoder_layers(llm)[0].self_attn
+    eager: Callable[..., Any] = sys.modules[type(attention).__module__].eager_attention_forward
+    return eager

@@ -1,0 +1,182 @@
+"""What a method is: the trained modules, and how a batch's images reach the frozen models by them.
+
+A method is a folder `ademvl/methods/<name>/` with `settings.py`, which needs no torch, and
+`method.py`; CONTRIBUTING.md walks through both. Nothing outside of that folder knows the method.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ademvl.config.method import MethodSettings
+from ademvl.methods.attending import attach_attention
+from ademvl.methods.begin_places import attach_begin_places
+from ademvl.methods.sites import Attachment, Pass, Position, attach_sites, decoder_layers
+from ademvl.vision.tower import TowerShape, VisionTower
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderShape:
+    """Sizes of a language model that a method may depend on.
+
+    Attributes:
+        width: d, of its states.
+        layers: L.
+        heads, kv_heads, head_dim: H, of keys and values, and h, of its attention.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @classmethod
+    def of(cls, config: Any) -> "DecoderShape":
+        """Read the sizes off a configuration of transformers."""
+        config = config.get_text_config()
+        width, heads = config.hidden_size, config.num_attention_heads
+        return cls(
+            width=width,
+            layers=config.num_hidden_layers,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or width // heads,
+        )
+
+
+class FusionScores(NamedTuple):
+    """What every text token saw of the image in each layer.
+
+    Attributes:
+        scores: similarities before dropping, (L, B, T, N).
+        is_kept: (L, B, T, N) bool.
+    """
+
+    scores: Tensor
+    is_kept: Tensor
+
+
+class Method(nn.Module):
+    """Owns every trained module of a run, those that work inside the tower too; kept in fp32.
+
+    Modules are uninitialised until `initialize` or a state is loaded, so that a method on the
+    `meta` device costs nothing. Parameter names are those of the adapter file.
+
+    Args:
+        settings: of the method.
+        llm: sizes of the language model.
+        tower: sizes of the vision tower.
+        trains_tower: whether the run encodes pixels in every step, so that modules inside the tower
+            can be trained; false with cached features.
+    """
+
+    def __init__(
+        self,
+        settings: MethodSettings,
+        *,
+        llm: DecoderShape,
+        tower: TowerShape,
+        trains_tower: bool,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.llm_shape = llm
+        self.tower_shape = tower
+        self.trains_tower = trains_tower
+
+    def places(self) -> Mapping[Position, range]:
+        """Return the layers that `Pass.visit` is called in, by position."""
+        return {}
+
+    def attending_layers(self) -> range:
+        """Return the layers that `Pass.attend` is called in."""
+        return range(0)
+
+    def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
+        """Hook the method into the frozen models.
+
+        Raises:
+            SettingsError: a model has another layout, or a method is attached already.
+        """
+        decoder_layers(llm)
+        attachment = Attachment()
+        attach_sites(llm, attachment, self.places())
+        attach_attention(llm, attachment, self.attending_layers())
+        attach_begin_places(llm, attachment, self.settings.text_places.before_begin)
+        return attachment
+
+    def encode(
+        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
+    ) -> Tensor:
+        """Return the features of images, see `VisionTower.encode`.
+
+        Args:
+            tower: that the method is attached to.
+            pixels: (B_img, 3, H, W).
+            dropout_seeds: one for each image in training, for modules inside the tower.
+        """
+        return tower.encode(pixels, self.settings.tower_states)
+
+    def open(
+        self,
+        features: Tensor | None,
+        has_image: Tensor,
+        *,
+        dtype: torch.dtype,
+        dropout_seeds: Sequence[int] | None,
+    ) -> Pass:
+        """Turn the features of a batch's images into what the language model sees of them.
+
+        Args:
+            features: (B_img, N, C) as `settings.tower_states` asks, of the rows with an image, in
+                row order, any float dtype; None without any image.
+            has_image: (B,) bool, best on the CPU, so that no device has to be waited for.
+            dtype: in which the language model computes.
+            dropout_seeds: one for each row, in training.
+
+        Raises:
+            ValueError: the number of features is not the number of image rows.
+        """
+        raise NotImplementedError
+
+    def initialize(self, seed: int) -> None:
+        """Draw all trained parameters anew; each depends on `seed` and its own name only."""
+        raise NotImplementedError
+
+    def unused(self) -> frozenset[str]:
+        """Return names of parameters that exist and are counted, but that no output depends on."""
+        return frozenset()
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Say whether weight decay applies to a parameter; here to matrices and tables."""
+        return parameter.ndim >= 2
+
+    def lr_factor(self, name: str) -> float:
+        """Return the factor of the learning rate for a parameter."""
+        return 1.0
+
+    def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
+        """Return what fusion maps draw of a batch; None where there is nothing to draw.
+
+        Args:
+            opened: the batch's pass.
+            run: sends the batch through the language model with a pass in place of that one.
+        """
+        return None
+
+
+def rows_with_image(features: Tensor | None, has_image: Tensor) -> Tensor:
+    """Return the numbers of the rows with an image, (B_img,), after counting them.
+
+    Raises:
+        ValueError: the number of features is not the number of image rows.
+    """
+    rows = has_image.nonzero().squeeze(1)
+    num_images = 0 if features is None else len(features)
+    if num_images != len(rows):
+        raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
+    return rows
