@@ -55,7 +55,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     for number, path in enumerate(images):
         path.write_bytes(b"%d" % number)
         torch.save(features[number].clone(), path.with_suffix(".pt"))
-    cache = FeatureCache(folder / "cache", FeatureKey("bench", "bench", "fp16"))
+    cache = FeatureCache(folder / "cache", FeatureKey("bench", "bench", "fp16", "penultimate"))
     started = time.perf_counter()
     cache.ensure(
         images,

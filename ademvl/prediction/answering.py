@@ -243,10 +243,11 @@ class _FrozenFeatures:
         self._preprocessing = preprocessing_for(
             run.task, tower.image_size, run.features.normalization
         )
+        self._states = run.method.tower_states
         self._dtype = DTYPES[run.features.precision]
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> torch.Tensor | None:
-        """Return features (B_img, 1 + G, C) in the precision of the run's cache."""
+        """Return features (B_img, N, C) in the precision of the run's cache."""
         paths: list[Path] = [path for path in batch.images if path is not None]
         if not paths:
             return None
@@ -254,5 +255,5 @@ class _FrozenFeatures:
         weights = next(self._tower.parameters())
         device_type = weights.device.type
         with torch.inference_mode(), torch.autocast(device_type, enabled=False):
-            features = self._tower.encode(pixels.to(weights.device, weights.dtype))
+            features = self._tower.encode(pixels.to(weights.device, weights.dtype), self._states)
         return features.to(self._dtype)

@@ -8,10 +8,12 @@ in it; neither has the number of threads, which only moves the rounding.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ademvl
+from ademvl.config.method import TowerStates
 from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
 from ademvl.config.schema import to_plain
 from ademvl.config.settings_files import run_to_plain
@@ -82,7 +84,10 @@ def feature_settings(run: RunSettings) -> dict[str, Any]:
     plain = to_plain(run)
     read = ("data_dir", "evaluation_data_dir", "task", "features")
     tower = {key: plain["backbones"][key] for key in ("tower", "tower_weights")}
-    return {key: plain[key] for key in read if key in plain} | tower
+    found = {key: plain[key] for key in read if key in plain} | tower
+    if run.method.tower_states != TowerStates():  # cached features had no others once
+        found["tower_states"] = asdict(run.method.tower_states)
+    return found
 
 
 def training_identity(run: RunSettings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isqrt
 from pathlib import Path
@@ -21,6 +21,8 @@ from ademvl.storage.files import read_json
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _ACTIVATIONS = {False: "GELU", True: "QuickGELU"}
 PENULTIMATE = TowerStates()
+FEATURES = "all blocks but the last, then ln_post; class token first"
+"""What `describe` says of the penultimate states: stands in keys of features that are there."""
 MINI_CLIP_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_clip"
 
 
@@ -137,6 +139,25 @@ class VisionTower(nn.Module):
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # (B, N, C)
         return features @ self.visual.proj if states.projected else features
 
+    def features_shape(self, states: TowerStates) -> tuple[int, int]:
+        """Return the number of tokens that `encode` gives for an image, and their width."""
+        tokens = {"all": 1 + self.num_grid_tokens, "cls": 1, "grid": self.num_grid_tokens}
+        width = self.visual.proj.shape[1] if states.projected else self.width
+        return len(self._indices(states)) * tokens[states.tokens], width
+
+    def describe(self, states: TowerStates) -> str:
+        """Say in words which states these are; part of the key of cached features."""
+        blocks = self._indices(states)
+        is_penultimate = blocks == self._indices(PENULTIMATE)
+        if is_penultimate and replace(states, blocks=PENULTIMATE.blocks) == PENULTIMATE:
+            return FEATURES
+        norm = "then ln_post" if states.normalized else "before ln_post"
+        projection = ", projected" if states.projected else ""
+        tokens = {"all": "class token first", "cls": "class token alone", "grid": "grid alone"}
+        numbers = ", ".join(str(block + 1) for block in blocks)
+        of = self.shape.num_blocks
+        return f"blocks {numbers} of {of}, {norm}{projection}; {tokens[states.tokens]}"
+
     def _indices(self, states: TowerStates) -> list[int]:
         """Return the blocks' numbers, counted from 0."""
         num_blocks = self.shape.num_blocks
@@ -145,7 +166,7 @@ class VisionTower(nn.Module):
                 f"backbones.tower: {self.name} has {num_blocks} blocks, and the method reads "
                 f"{', '.join(map(str, wrong))}, counted from 0 or from the end"
             )
-        return sorted(block % num_blocks for block in states.blocks)
+        return sorted({block % num_blocks for block in states.blocks})
 
 
 def load_tower(backbones: BackboneSettings) -> VisionTower:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ademvl.config.method import TowerStates
 from ademvl.config.run import Precision, RunSettings
 from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
@@ -18,6 +19,7 @@ from ademvl.machine.devices import compute_device
 from ademvl.vision.features.cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
 from ademvl.vision.features.image_digests import THREADS
 from ademvl.vision.features.shards import torch_dtype
+from ademvl.vision.tower import PENULTIMATE
 
 BATCH_SIZE = 32
 
@@ -29,8 +31,11 @@ class FeatureTower(Protocol):
     def fingerprint(self) -> str:
         """Architecture, activation and checksum of the weights."""
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Return features (B, 1+G, C) of pixels (B, 3, H, W)."""
+    def encode(self, pixels: Tensor, states: TowerStates) -> Tensor:
+        """Return features (B, N, C) of pixels (B, 3, H, W)."""
+
+    def describe(self, states: TowerStates) -> str:
+        """Say in words which states these are."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the weights, whose device and dtype pixels are brought to."""
@@ -49,6 +54,7 @@ def extract_features(
     precision: Precision,
     preprocessing: Preprocessing,
     *,
+    states: TowerStates = PENULTIMATE,
     batch_size: int = BATCH_SIZE,
     progress: bool,
 ) -> EnsureReport:
@@ -63,6 +69,7 @@ def extract_features(
         cache_dir: folder of the cache.
         precision: dtype in which features are stored.
         preprocessing: from file to pixels.
+        states: of the tower that are kept.
         batch_size: images that go through the tower at once.
         progress: show progress bars on a terminal, else a line in the log now and then.
 
@@ -70,10 +77,9 @@ def extract_features(
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache = FeatureCache(
-        cache_dir, FeatureKey(preprocessing.identity(), tower.fingerprint, precision)
-    )
-    return _fill(cache, tower, images, preprocessing, batch_size=batch_size, progress=progress)
+    key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, tower.describe(states))
+    parts = _Parts(FeatureCache(cache_dir, key), tower, states, preprocessing)
+    return parts.fill(images, batch_size=batch_size, progress=progress)
 
 
 def extract_run_features(
@@ -112,25 +118,33 @@ class _Parts:
     """What encodes a run's images, and where to.
 
     Attributes:
-        cache, tower, preprocessing: of the run.
-        image_bytes: size of an image's features.
+        cache, tower, states, preprocessing: of the run.
+        image_bytes: size of an image's features; 0 where it is not known.
     """
 
     cache: FeatureCache
     tower: FeatureTower
+    states: TowerStates
     preprocessing: Preprocessing
-    image_bytes: int
+    image_bytes: int = 0
 
-    def fill(self, images: Sequence[Path], *, progress: bool) -> EnsureReport:
-        return _fill(
-            self.cache,
-            self.tower,
-            images,
-            self.preprocessing,
-            batch_size=BATCH_SIZE,
-            progress=progress,
-            image_bytes=self.image_bytes,
-        )
+    def fill(
+        self, images: Sequence[Path], *, batch_size: int = BATCH_SIZE, progress: bool
+    ) -> EnsureReport:
+        """Encode the images that the cache lacks."""
+        with _evaluation_mode(self.tower), ThreadPoolExecutor(THREADS) as pool:
+            encoder = _Encoder(self, images, pool, batch_size)
+            try:
+                return self.cache.ensure(
+                    images,
+                    encoder.encode,
+                    batch_size=batch_size,
+                    progress=progress,
+                    announce=encoder.decode_ahead,
+                    image_bytes=self.image_bytes,
+                )
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
@@ -138,36 +152,12 @@ def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
 
     tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
     preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
-    key = FeatureKey(preprocessing.identity(), tower.fingerprint, run.features.precision)
-    a_token = tower.width * torch_dtype(run.features.precision).itemsize
-    image_bytes = (1 + tower.num_grid_tokens) * a_token
+    states, precision = run.method.tower_states, run.features.precision
+    key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, tower.describe(states))
+    num_tokens, width = tower.features_shape(states)
+    image_bytes = num_tokens * width * torch_dtype(precision).itemsize
     cache = FeatureCache(Path(run.features.cache_dir), key)
-    return _Parts(cache, tower, preprocessing, image_bytes)
-
-
-def _fill(
-    cache: FeatureCache,
-    tower: FeatureTower,
-    images: Sequence[Path],
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    progress: bool,
-    image_bytes: int = 0,
-) -> EnsureReport:
-    with _evaluation_mode(tower), ThreadPoolExecutor(THREADS) as pool:
-        encoder = _Encoder(tower, images, preprocessing, pool, batch_size)
-        try:
-            return cache.ensure(
-                images,
-                encoder.encode,
-                batch_size=batch_size,
-                progress=progress,
-                announce=encoder.decode_ahead,
-                image_bytes=image_bytes,
-            )
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return _Parts(cache, tower, states, preprocessing, image_bytes)
 
 
 class _Encoder:
@@ -175,15 +165,13 @@ class _Encoder:
 
     def __init__(
         self,
-        tower: FeatureTower,
+        parts: _Parts,
         images: Sequence[Path],
-        preprocessing: Preprocessing,
         pool: ThreadPoolExecutor,
         batch_size: int,
     ) -> None:
-        self._tower = tower
+        self._parts = parts
         self._images = images
-        self._preprocessing = preprocessing
         self._pool = pool
         self._batch_size = batch_size
         self._decoded: dict[Path, Future[Tensor]] = {}
@@ -191,10 +179,10 @@ class _Encoder:
     def decode_ahead(self, paths: Sequence[Path]) -> None:
         """Start decoding images that `encode` will be asked for."""
         for path in paths:
-            self._decoded[path] = self._pool.submit(load_pixels, path, self._preprocessing)
+            self._decoded[path] = self._pool.submit(load_pixels, path, self._parts.preprocessing)
 
     def encode(self, paths: Sequence[Path]) -> Tensor:
-        """Return features (n, 1+G, C) of images that were announced.
+        """Return features (n, N, C) of images that were announced.
 
         Raises:
             DataError: one does not decode; lists all of the data set that do not.
@@ -204,11 +192,12 @@ class _Encoder:
         except DataError:
             check_decodable(dict.fromkeys(self._images))
             raise
-        weights = next(self._tower.parameters())
+        weights = next(self._parts.tower.parameters())
         filled = pixels.new_zeros((self._batch_size, *pixels.shape[1:]))
         filled[: len(paths)] = pixels
         with torch.inference_mode():
-            features = self._tower.encode(filled.to(weights.device, weights.dtype))
+            pixels = filled.to(weights.device, weights.dtype)
+            features = self._parts.tower.encode(pixels, self._parts.states)
         return features[: len(paths)]
 
 

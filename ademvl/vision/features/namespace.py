@@ -39,7 +39,6 @@ from ademvl.vision.features.shards import (
 
 _log = logging.getLogger(__name__)
 
-FEATURES = "all blocks but the last, then ln_post; class token first"
 NAMESPACE_FILE = "namespace.json"
 USE_LOCK = "use.lock"
 CLAIM_SUFFIX = ".claim"
@@ -56,13 +55,13 @@ class FeatureKey:
         preprocessing: identity of the way from file to pixels.
         tower: fingerprint of architecture, activation and weights.
         precision: dtype in which features are stored.
-        features: which of the tower's states are kept.
+        features: which of the tower's states are kept, in words.
     """
 
     preprocessing: str
     tower: str
     precision: Precision
-    features: str = FEATURES
+    features: str
 
     @property
     def digest(self) -> str:

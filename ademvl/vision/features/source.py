@@ -38,7 +38,7 @@ class VisualSource(Protocol):
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return one entry for each image of the batch, in row order; None without any image.
 
-        Features are (B_img, 1 + G, C), pixels (B_img, 3, H, W). Only randomly changed pixels
+        Features are (B_img, N, C), pixels (B_img, 3, H, W). Only randomly changed pixels
         depend on the epoch, counted from 0.
         """
 
@@ -57,7 +57,7 @@ class CachedFeatures:
         self._reader = reader
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
-        """Return features (B_img, 1 + G, C) in the cache's precision."""
+        """Return features (B_img, N, C) in the cache's precision."""
         paths = [path for path in batch.images if path is not None]
         return self._reader.read(paths) if paths else None
 

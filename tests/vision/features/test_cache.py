@@ -24,7 +24,12 @@ from tests.vision.features.feature_fakes import (
     make_images,
 )
 
-KEY = FeatureKey(preprocessing="squash-64", tower="mini GELU sha256:abc", precision="fp16")
+KEY = FeatureKey(
+    preprocessing="squash-64",
+    tower="mini GELU sha256:abc",
+    precision="fp16",
+    features="penultimate",
+)
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 

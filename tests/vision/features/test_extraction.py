@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ademvl.config.method import TowerStates
 from ademvl.data.images import Preprocessing, load_pixels
 from ademvl.errors import DataError
 from ademvl.vision.features.cache import FeatureCache, FeatureKey
 from ademvl.vision.features.extraction import extract_features
+from ademvl.vision.tower import PENULTIMATE
 
 PREPROCESSING = Preprocessing(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -29,7 +31,10 @@ class TinyTower(nn.Module):
         self.weight = nn.Parameter(weight.to(dtype))
         self.batch_sizes: list[int] = []
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def describe(self, states: TowerStates) -> str:
+        return f"patches {states.tokens}"
+
+    def encode(self, pixels: Tensor, states: TowerStates = PENULTIMATE) -> Tensor:
         assert not self.training
         assert not torch.is_grad_enabled()
         self.batch_sizes.append(len(pixels))
@@ -49,7 +54,7 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 def read(tmp_path: Path, images: list[Path], precision: str = "fp32") -> Tensor:
-    key = FeatureKey(PREPROCESSING.identity(), TinyTower.fingerprint, precision)
+    key = FeatureKey(PREPROCESSING.identity(), "tiny", precision, "patches all")
     with FeatureCache(tmp_path / "cache", key).open(images) as reader:
         return reader.read(images)
 

@@ -23,7 +23,7 @@ from tests.vision.features.feature_fakes import (
     make_images,
 )
 
-KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32")
+KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32", features="penultimate")
 SHARD_IMAGES = 8
 NUM_IMAGES = 120
 PROCESSES = multiprocessing.get_context("fork")

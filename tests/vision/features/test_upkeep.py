@@ -18,7 +18,7 @@ from ademvl.vision.features.upkeep import (
 )
 from tests.vision.features.feature_fakes import expected, make_images
 
-KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp16")
+KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp16", features="penultimate")
 OTHER = replace(KEY, precision="fp32")
 DAY_SECONDS = 86400
 
