@@ -7,6 +7,7 @@ because a name without one gets no mask.
 
 import itertools
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,29 +28,32 @@ def attach_attention(llm: Any, attachment: Attachment, layers: range) -> None:
     """
     if not layers:
         return
+    from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     original_name = llm.config._attn_implementation
     original = _attention_function(llm, original_name, ALL_ATTENTION_FUNCTIONS)
+    attached = weakref.ref(attachment)  # a name stays registered longer than a model lives
 
     def attend(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Any]:
         output, weights = original(module, query, key, value, mask, **options)
-        if module.layer_idx not in layers:
+        here = attached()
+        if here is None or module.layer_idx not in layers:
             return output, weights
-        added = attachment.current.attend(module.layer_idx, module, query)  # (B, T, H, h)
+        added = here.current.attend(module.layer_idx, module, query)  # (B, T, H, h)
         return (output if added is None else output + added), weights
 
     name = f"ademvl_{next(_numbers)}"
-    ALL_ATTENTION_FUNCTIONS[name] = attend
-    ALL_MASK_ATTENTION_FUNCTIONS[name] = ALL_MASK_ATTENTION_FUNCTIONS[original_name]
+    # By `register`: masks are not made for names that one object of the registry alone knows.
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original_name])
     llm.config._attn_implementation = name
 
     def undo() -> None:
         llm.config._attn_implementation = original_name
-        del ALL_ATTENTION_FUNCTIONS[name], ALL_MASK_ATTENTION_FUNCTIONS[name]
 
     attachment.on_detach(undo)
 

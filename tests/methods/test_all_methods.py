@@ -1,0 +1,170 @@
+"""Protects what every method must do: add nothing where it is zero, train, batch, cache, detach.
+
+A new built-in method needs a line in `METHODS`; nothing else here knows any method.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_methods
+from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.model.vision_language import VisionLanguageModel
+from tests.methods.tiny_models import (
+    ALL,
+    make_backbones,
+    make_batch,
+    make_llm,
+    make_model,
+    make_pixels,
+)
+
+FP32_TOLERANCE = 2e-5  # other order of sums, after two layers
+IN_TOWER = ClipAdapterSettings(dim=2, dropout=0.0)
+ADEM = {"scales": (16, 4), "projection_width": 4, "alpha": 0.5, "beta": 0.5, "gamma": 0.3}
+
+
+class Case(NamedTuple):
+    """Settings of a method, and the tensors that it adds nothing without."""
+
+    settings: MethodSettings
+    output_maps: Sequence[str]
+
+
+_FUSED = ("value_table", "grid_projection.up.*", "clip_adapters.*.up.weight")
+METHODS: Mapping[str, Case] = {
+    "adem": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER), _FUSED),
+    "adem, memvp's rule": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER, fusion="memvp"), _FUSED),
+    "adem, attention": Case(
+        AdemSettings(**ADEM, clip_adapter=IN_TOWER, query_from="mhsa_in", add_to="mhsa_out"),
+        _FUSED,
+    ),
+    "memvp": Case(
+        MemvpSettings(
+            table_rows=20,
+            projection_width=4,
+            alpha=0.5,
+            beta=0.5,
+            dropout=0.0,
+            clip_adapter=IN_TOWER,
+        ),
+        _FUSED,
+    ),
+}
+
+pytestmark = pytest.mark.parametrize("case", METHODS.values(), ids=METHODS.keys())
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    return make_backbones(tmp_path_factory.mktemp("tower"))
+
+
+@pytest.fixture
+def model(case, backbones):
+    return make_model(case.settings, backbones)
+
+
+def _gradients(model: VisionLanguageModel, numbers: Sequence[int] = ALL):
+    model.zero_grad(set_to_none=True)
+    batch = make_batch(model.method.settings, numbers)
+    logits, targets, _ = model.labelled_logits(batch, make_pixels(numbers))
+    F.cross_entropy(logits, targets).backward()
+    return {name: p.grad for name, p in model.named_trainable_parameters()}
+
+
+def test_every_built_in_method_is_here(case):
+    assert {each.settings.name for each in METHODS.values()} == set(built_in_methods())
+
+
+@torch.no_grad()
+def test_without_its_output_maps_the_model_is_the_bare_one(case, model):
+    zeroed = [
+        parameter.zero_()
+        for name, parameter in model.named_trainable_parameters()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in case.output_maps)
+    ]
+    assert len(zeroed) >= len(case.output_maps)
+    batch, pixels = make_batch(case.settings), make_pixels()
+    states = model.hidden_states(batch, pixels)
+    with model.opened(pixels, batch.has_image) as opened:
+        embeddings = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
+    bare = make_llm().model(inputs_embeds=embeddings).last_hidden_state
+    torch.testing.assert_close(states, bare, atol=FP32_TOLERANCE, rtol=0)
+
+
+def test_three_steps_move_everything_but_what_is_unused(model):
+    before = model.adapter_state_dict()
+    optimizer = torch.optim.AdamW(model.method.parameters(), lr=0.01)
+    model.train()
+    for _ in range(3):
+        _gradients(model)
+        optimizer.step()
+    unmoved = {
+        name for name, now in model.adapter_state_dict().items() if torch.equal(now, before[name])
+    }
+    assert unmoved == set(model.method.unused())
+
+
+def test_fresh_values_depend_on_seed_and_name_only(case, backbones):
+    states = []
+    for seed in (1, 1, 2):
+        model = make_model(case.settings, backbones)
+        model.initialize(seed)
+        states.append(model.adapter_state_dict())
+    first, again, other = states
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_checkpointing_changes_nothing(case, model, backbones):
+    expected = _gradients(model.train())
+    checkpointed = make_model(case.settings, backbones).train()
+    checkpointed.enable_checkpointing()
+    found = _gradients(checkpointed)
+    for name, gradient in expected.items():
+        assert (gradient is None) == (found[name] is None), name
+        if gradient is not None:
+            torch.testing.assert_close(found[name], gradient, atol=FP32_TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_steps_with_a_cache_equal_the_whole_pass(model):
+    numbers = (0, 1, 3)
+    batch, pixels = make_batch(model.method.settings, numbers), make_pixels(numbers)
+    whole = model.hidden_states(batch, pixels)
+    with model.opened(pixels, batch.has_image) as opened:
+        embeddings = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
+        parts, cache = [], None
+        for part in embeddings.split((6, 1, embeddings.shape[1] - 7), dim=1):
+            states, cache = model.decode(part, past_key_values=cache, use_cache=True)
+            parts.append(states)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=FP32_TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_a_batch_of_eight_equals_eight_of_one(model):
+    settings = model.method.settings
+    together = model.next_token_logits(make_batch(settings), make_pixels())
+    for number in ALL:
+        alone = model.next_token_logits(make_batch(settings, [number]), make_pixels([number]))
+        torch.testing.assert_close(together[number], alone[0], atol=FP32_TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_detaching_gives_the_frozen_models_back(case, model):
+    pixels, token_ids = make_pixels(), torch.tensor([[1, 4, 7]])
+    frozen = model.tower.visual.state_dict()
+    model.detach()
+    bare = make_llm()
+    assert torch.equal(model.llm(token_ids).logits, bare(token_ids).logits)
+    assert list(model.llm.state_dict()) == list(bare.state_dict())
+    assert [name for name, _ in model.llm.named_modules()] == [n for n, _ in bare.named_modules()]
+    assert list(model.tower.visual.state_dict()) == list(frozen)
+    features = model.tower.encode(pixels, case.settings.tower_states)
+    assert torch.equal(features, model.tower.encode(pixels, case.settings.tower_states))

@@ -1,0 +1,81 @@
+"""A two-layer Llama and the tiny tower, joined by any method, and batches of eight rows for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ademvl.config.method import MethodSettings
+from ademvl.config.run import BackboneSettings
+from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.vision.tower import load_tower
+from tests import tiny
+
+VOCABULARY, WIDTH = 40, 16
+LENGTHS = (7, 12, 5, 9, 12, 6, 8, 10)
+HAS_IMAGE = (True, False, True, True, False, True, False, True)
+ALL = tuple(range(8))
+
+
+def make_llm() -> LlamaForCausalLM:
+    """Return a random Llama of two layers with grouped heads, the same at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=WIDTH,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.2,
+        )
+        return LlamaForCausalLM(config).eval()
+
+
+def make_backbones(folder: Path) -> BackboneSettings:
+    """Write the tiny tower and return settings that name it."""
+    return BackboneSettings(tower=tiny.TOWER, tower_weights=str(tiny.make_tower(folder)))
+
+
+def make_model(settings: MethodSettings, backbones: BackboneSettings) -> VisionLanguageModel:
+    """Join the models by a method that trains inside the tower too; every tensor matters."""
+    model = VisionLanguageModel(make_llm(), settings, load_tower(backbones))
+    state = {
+        name: 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name)))
+        for name, p in model.named_trainable_parameters()
+    }
+    model.load_adapter_state_dict(state, source="test")
+    return model.eval()
+
+
+def make_batch(settings: MethodSettings, numbers: Sequence[int] = ALL) -> Batch:
+    """Return some of the eight rows, with the places that a method puts vectors into."""
+    return collate([_row(number, settings) for number in numbers], trim_after_labels=False)
+
+
+def _row(number: int, settings: MethodSettings) -> TokenizedExample:
+    length, num_slots = LENGTHS[number], settings.text_places.with_image
+    slots = num_slots if HAS_IMAGE[number] else 0
+    ids = (np.arange(length) * (number + 3) % (VOCABULARY - 1) + 1).astype(np.int32)
+    labels = np.where(np.arange(length) >= length - 2, ids, -100).astype(np.int32)
+    return TokenizedExample(
+        item_id=str(number),
+        ids=np.insert(ids, 2, [0] * slots).astype(np.int32),
+        labels=np.insert(labels, 2, [-100] * slots).astype(np.int32),
+        slot_start=2 if slots else -1,
+        num_slots=num_slots,
+        image=Path(str(number)) if HAS_IMAGE[number] else None,
+        is_shortened=False,
+    )
+
+
+def make_pixels(numbers: Sequence[int] = ALL) -> Tensor | None:
+    """Return the pixels of the rows with an image, (B_img, 3, 8, 8)."""
+    shown = [number for number in numbers if HAS_IMAGE[number]]
+    everything = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    return everything[shown] if shown else None
