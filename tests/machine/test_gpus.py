@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -156,19 +155,20 @@ def test_one_of_several_processes_has_what_its_launcher_took(monkeypatch):
             assert taken == ("0", "1")
 
 
-SLEEPER = """
-import sys, time
+HOLDER = """
+import logging, sys
 from pathlib import Path
 from ademvl.machine.gpus import reserved_gpus
-with reserved_gpus(1, limit=int(sys.argv[1]), job=Path(sys.argv[2])) as taken:
-    print(*taken, flush=True)
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+with reserved_gpus(1, limit=int(sys.argv[1]), job=Path(sys.argv[2])):
     sys.stdin.readline()
 """
 
 
-def sleeper(limit: int, run: str) -> subprocess.Popen[str]:
+def holder(limit: int, run: str) -> subprocess.Popen[str]:
+    """Start a job that says what it waits for and what it has, and ends when it is told to."""
     return subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, str(limit), run],
+        [sys.executable, "-c", HOLDER, str(limit), run],
         cwd=PROJECT_ROOT,
         env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
         stdin=subprocess.PIPE,
@@ -177,18 +177,16 @@ def sleeper(limit: int, run: str) -> subprocess.Popen[str]:
     )
 
 
-def test_number_limits_a_study_and_leaves_the_rest_to_others(monkeypatch, tmp_path):
+def test_number_limits_a_study_and_leaves_the_rest_to_others(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    first = sleeper(1, "results/mini/runs/adem/seed0")
-    assert first.stdout.readline() == "0\n"
-    second = sleeper(1, "results/mini/runs/adem/seed1")
-    other = sleeper(1, "results/other/runs/adem/seed0")
-    assert other.stdout.readline() == "1\n"
-    tickets = tmp_path / "locks"
-    while not list(tickets.glob("*.ticket")):
-        time.sleep(0.01)
-    first.communicate("\n", timeout=10)
-    assert second.stdout.readline() == "0\n"
+    first = holder(1, "results/mini/runs/adem/seed0")
+    assert first.stdout.readline().endswith("/adem/seed0: on GPU 0\n")
+    second = holder(1, "results/mini/runs/adem/seed1")
+    assert second.stdout.readline().startswith("waiting for 1 of the 1 GPUs that ")
+    other = holder(1, "results/other/runs/adem/seed0")
+    assert other.stdout.readline().endswith("/other/runs/adem/seed0: on GPU 1\n")
+    first.communicate("\n")
+    assert second.stdout.readline().endswith("/adem/seed1: on GPU 0\n")
     for process in (second, other):
-        process.communicate("\n", timeout=10)
+        process.communicate("\n")
         assert process.returncode == 0

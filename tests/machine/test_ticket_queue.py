@@ -3,47 +3,69 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from ademvl.errors import ToolError
 from ademvl.machine.ticket_queue import TicketQueue
+from tests.waiting import DEADLINE_SECONDS, finish
 
 PROCESSES = multiprocessing.get_context("fork")
-SOON = 10.0  # seconds, far more than anything here takes
 
 
-def job(folder: Path, names, count, events, release, *, name: str) -> None:
+def _take_when_told(
+    folder: Path, names: Sequence[str], count: int, name: str, line: Connection
+) -> None:
+    def wait_to_be_told(_seconds: float) -> None:
+        line.send(None)
+        line.recv()
+
+    time.sleep = wait_to_be_told
     with TicketQueue(folder).taken(names, count=count, job=name, kind="things") as taken:
-        events.put((name, taken))
-        if release is not None:
-            release.wait(60)
-    events.put((name, None))
+        line.send(taken)
+        line.recv()
 
 
-def start(folder: Path, events, names, count=1, *, name: str, release=None):
-    """Start a job, and return when it has a ticket or what it wants."""
-    before = len(list(folder.glob("*.ticket")))
-    process = PROCESSES.Process(
-        target=job, args=(folder, names, count, events, release), kwargs={"name": name}
-    )
-    process.start()
-    deadline = time.monotonic() + SOON
-    while len(list(folder.glob("*.ticket"))) == before and events.empty():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return process
+class Job:
+    """A job in a process of its own, which looks whether it is its turn only when it is told to.
 
+    Attributes:
+        has: what it got; None while it waits.
+    """
 
-def is_waiting(events) -> bool:
-    time.sleep(0.15)
-    return events.empty()
+    def __init__(
+        self, folder: Path, names: Sequence[str], count: int = 1, *, name: str = "job"
+    ) -> None:
+        self._line, its_end = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(
+            target=_take_when_told, args=(folder, names, count, name, its_end), daemon=True
+        )
+        self.process.start()
+        its_end.close()
+        self.has = self._hear()
 
+    def look(self) -> tuple[str, ...] | None:
+        """Let it look once more; return what it has then."""
+        self._line.send("look")
+        self.has = self._hear()
+        return self.has
 
-@pytest.fixture
-def events():
-    return PROCESSES.Queue()
+    def end(self) -> None:
+        """Let it release what it has."""
+        assert self.has
+        self._line.send("end")
+        assert finish(self.process) == [0]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def _hear(self) -> tuple[str, ...] | None:
+        assert self._line.poll(DEADLINE_SECONDS), "the job is silent"
+        return self._line.recv()
 
 
 def test_things_are_taken_in_order_of_preference(tmp_path):
@@ -57,83 +79,87 @@ def test_things_are_taken_in_order_of_preference(tmp_path):
         assert nothing == ()
 
 
-def test_waiting_jobs_get_their_turn_in_the_order_of_asking(tmp_path, events):
+def test_waiting_jobs_get_their_turn_in_the_order_of_asking(tmp_path):
     with TicketQueue(tmp_path).taken(["a", "b"], count=2, job="x", kind="things"):
-        waiting = [start(tmp_path, events, ["a", "b"], name=str(n)) for n in range(3)]
-        assert is_waiting(events)
-    got = [name for name, taken in (events.get(timeout=SOON) for _ in range(6)) if taken]
-    assert sorted(got) == ["0", "1", "2"]
-    assert got[2] == "2"
-    for process in waiting:
-        process.join(SOON)
+        first, second, third = jobs = [Job(tmp_path, ["a", "b"]) for _ in range(3)]
+        assert [job.has for job in jobs] == [None] * 3
+    assert third.look() is None
+    assert second.look() is None
+    assert first.look() == ("a",)
+    assert third.look() is None
+    assert second.look() == ("b",)
+    assert third.look() is None
+    second.end()
+    assert third.look() == ("b",)
+    first.end()
+    third.end()
 
 
-def test_job_that_wants_two_is_not_starved_by_jobs_that_want_one(tmp_path, events):
-    release = PROCESSES.Event()
+def test_job_that_wants_two_is_not_starved_by_jobs_that_want_one(tmp_path):
     with TicketQueue(tmp_path).taken(["a"], count=1, job="x", kind="things"):
-        both = start(tmp_path, events, ["a", "b"], 2, name="both", release=release)
-        one = start(tmp_path, events, ["a", "b"], name="one")  # b is free, but not for those behind
-        assert is_waiting(events)
-    assert events.get(timeout=SOON) == ("both", ("a", "b"))
-    assert is_waiting(events)
-    release.set()
-    assert {events.get(timeout=SOON)[0] for _ in range(3)} == {"both", "one"}
-    both.join(SOON)
-    one.join(SOON)
+        both = Job(tmp_path, ["a", "b"], 2)
+        one = Job(tmp_path, ["a", "b"])
+        assert both.has is None
+        assert one.has is None  # b is free, but not for those behind
+    assert one.look() is None
+    assert both.look() == ("a", "b")
+    assert one.look() is None
+    both.end()
+    assert one.look() == ("a",)
+    one.end()
 
 
-def test_job_that_wants_other_things_passes_by(tmp_path, events):
+def test_job_that_wants_other_things_passes_by(tmp_path):
     with TicketQueue(tmp_path).taken(["a"], count=1, job="x", kind="things"):
-        waiting = start(tmp_path, events, ["a"], name="a")
-        start(tmp_path, events, ["b"], name="b").join(SOON)
-        assert events.get(timeout=SOON) == ("b", ("b",))
-        assert events.get(timeout=SOON) == ("b", None)
-        assert is_waiting(events)
-    waiting.join(SOON)
+        waiting = Job(tmp_path, ["a"])
+        passing = Job(tmp_path, ["b"])
+        assert passing.has == ("b",)
+        passing.end()
+        assert waiting.look() is None
+    assert waiting.look() == ("a",)
+    waiting.end()
 
 
-def test_killed_holder_frees_its_thing_and_a_killed_waiter_its_place(tmp_path, events):
-    holder = start(tmp_path, events, ["a"], name="holder", release=PROCESSES.Event())
-    assert events.get(timeout=SOON) == ("holder", ("a",))
-    waiter = start(tmp_path, events, ["a"], name="waiter")
-    last = start(tmp_path, events, ["a"], name="last")
-    for process in (waiter, holder):
-        process.kill()
-        process.join(SOON)
-    killed_at = time.monotonic()
-    assert events.get(timeout=SOON) == ("last", ("a",))
-    assert time.monotonic() - killed_at < 2.0
-    last.join(SOON)
+def test_killed_holder_frees_its_thing_and_a_killed_waiter_its_place(tmp_path):
+    holder, waiter, last = (Job(tmp_path, ["a"]) for _ in range(3))
+    assert [holder.has, waiter.has, last.has] == [("a",), None, None]
+    waiter.kill()
+    assert last.look() is None
+    holder.kill()
+    assert last.look() == ("a",)
+    last.end()
     assert not list(tmp_path.glob("*.ticket"))
 
 
-def test_waiting_job_says_who_has_what_it_wants(tmp_path, caplog):
+def test_waiting_job_says_who_has_what_it_wants(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
-    queue = TicketQueue(tmp_path)
-    release = PROCESSES.Event()
-    events = PROCESSES.Queue()
-    holder = start(tmp_path, events, ["a"], name="runs/adem/seed0", release=release)
-    events.get(timeout=SOON)
-    PROCESSES.Process(target=lambda: (time.sleep(0.3), release.set())).start()
-    with queue.taken(["a"], count=1, job="y", kind="things"):
-        pass
-    holder.join(SOON)
+    holder = Job(tmp_path, ["a"], name="runs/adem/seed0")
+    monkeypatch.setattr(time, "sleep", lambda _: holder.end())
+    with TicketQueue(tmp_path).taken(["a"], count=1, job="y", kind="things") as taken:
+        assert taken == ("a",)
     said = [record.getMessage() for record in caplog.records]
-    expected = f"waiting for 1 of things a: a is used by runs/adem/seed0 (process {holder.pid}, "
+    pid = holder.process.pid
+    expected = f"waiting for 1 of things a: a is used by runs/adem/seed0 (process {pid}, "
     assert said[0].startswith(expected)
 
 
-def test_three_jobs_of_two_things_each_all_end(tmp_path, events):
+def _take_alone(folder: Path, names: Sequence[str]) -> None:
+    with TicketQueue(folder).taken(names, count=len(names), job="x", kind="things"):
+        used = [folder / f"{name}.used" for name in names]
+        for path in used:
+            path.mkdir()  # which fails where another job has made it
+        for path in used:
+            path.rmdir()
+
+
+def test_three_jobs_of_two_things_each_all_end(tmp_path):
     jobs = [
-        PROCESSES.Process(
-            target=job, args=(tmp_path, names, 2, events, None), kwargs={"name": "".join(names)}
-        )
+        PROCESSES.Process(target=_take_alone, args=(tmp_path, names))
         for names in (["a", "b"], ["b", "c"], ["c", "a"]) * 4
     ]
-    for process in jobs:
-        process.start()
-    got = [events.get(timeout=SOON) for _ in range(2 * len(jobs))]
-    assert sum(taken is not None for _, taken in got) == len(jobs)
+    for job in jobs:
+        job.start()
+    assert finish(*jobs) == [0] * len(jobs)
 
 
 def test_lock_files_are_open_to_all_users_whatever_the_umask(tmp_path):
