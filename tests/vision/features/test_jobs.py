@@ -16,12 +16,8 @@ from ademvl.storage.locks import lock_file
 from ademvl.vision.features.cache import FeatureCache, FeatureKey
 from ademvl.vision.features.namespace import Namespace
 from ademvl.vision.features.shards import signature
-from tests.vision.features.feature_fakes import (
-    encoded_names,
-    expected,
-    logging_encoder,
-    make_images,
-)
+from tests.vision.features.feature_fakes import encoded_names, expected, logging_encoder, make_images
+from tests.waiting import finish, wait_until
 
 KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32", features="penultimate")
 SHARD_IMAGES = 8
@@ -36,17 +32,39 @@ def fill(root: Path, images: list[Path], log: Path, seconds_per_image: float) ->
 
 
 def start(root: Path, images: list[Path], log: Path, seconds_per_image: float = 0.0):
-    process = PROCESSES.Process(target=fill, args=(root, images, log, seconds_per_image))
+    process = PROCESSES.Process(
+        target=fill, args=(root, images, log, seconds_per_image), daemon=True
+    )
     process.start()
     return process
 
 
 def start_stuck(root: Path, images: list[Path], log: Path):
     """Start a job that holds a claim on the first images until it is killed."""
-    process = start(root, images, log, seconds_per_image=60.0)
-    while not list((root / KEY.folder_name / "shards").glob("*.claim")):
-        time.sleep(0.01)
+    process = start(root, images, log, seconds_per_image=600.0)
+    shards = root / KEY.folder_name / "shards"
+    wait_until(lambda: list(shards.glob("*.claim")), "images are claimed", processes=[process])
     lock_file(root / KEY.folder_name / "index.lock").release()  # waits until the claim is whole
+    return process
+
+
+def fill_telling(root: Path, images: list[Path], log: Path, num_pauses) -> None:
+    def counted_pause(_seconds: float) -> None:
+        num_pauses.value += 1
+        sleep(0.01)
+
+    sleep, time.sleep = time.sleep, counted_pause
+    fill(root, images, log, 0.0)
+
+
+def start_waiting(root: Path, images: list[Path], log: Path):
+    """Start a job that finds all images claimed; return when it has looked again, in vain."""
+    num_pauses = PROCESSES.Value("i", 0, lock=False)
+    process = PROCESSES.Process(
+        target=fill_telling, args=(root, images, log, num_pauses), daemon=True
+    )
+    process.start()
+    wait_until(lambda: num_pauses.value >= 2, "the job waits", processes=[process])
     return process
 
 
@@ -83,9 +101,7 @@ def test_jobs_at_once_share_the_work_without_doubling_any(tmp_path, overlap):
         "partial": [images[:80], shuffled[:70], images[40:]],
     }[overlap]
     jobs = [start(root, part, log, seconds_per_image=0.002) for part in lists]
-    for job in jobs:
-        job.join(timeout=30)
-    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert finish(*jobs) == [0, 0, 0]
     assert max(Counter(encoded_names(log)).values()) == 1
     for part in lists:
         assert_whole(root, part)
@@ -95,13 +111,10 @@ def test_claim_of_a_killed_job_is_taken_over_by_one_that_waits(tmp_path):
     images = make_images(tmp_path / "images", SHARD_IMAGES)
     root, log = tmp_path / "cache", tmp_path / "encoded.log"
     slow = start_stuck(root, images, log)
-    waiting = start(root, images, log)
-    time.sleep(0.3)
-    assert waiting.is_alive()
+    waiting = start_waiting(root, images, log)
     slow.kill()
     slow.join()
-    waiting.join(timeout=10)
-    assert waiting.exitcode == 0
+    assert finish(waiting) == [0]
     assert_whole(root, images)
 
 
@@ -126,9 +139,7 @@ def test_two_jobs_that_both_find_a_shard_damaged_rebuild_it_once(tmp_path):
     content[-1] ^= 255
     shard.write_bytes(content)
     jobs = [start(root, images, log) for _ in range(3)]
-    for job in jobs:
-        job.join(timeout=30)
-    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert finish(*jobs) == [0, 0, 0]
     assert_whole(root, images)
     assert len(encoded_names(log)) == NUM_IMAGES + SHARD_IMAGES
 
@@ -167,10 +178,7 @@ def test_claim_whose_content_has_not_arrived_is_waited_for(tmp_path):
     shards = root / KEY.folder_name / "shards"
     shards.mkdir(parents=True)
     claim = lock_file(shards / "abc.claim")
-    job = start(root, images, log)
-    job.join(timeout=1.0)
-    assert job.is_alive()
+    job = start_waiting(root, images, log)
     claim.release()
-    job.join(timeout=30)
-    assert job.exitcode == 0
+    assert finish(job) == [0]
     assert_whole(root, images)
