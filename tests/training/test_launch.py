@@ -18,13 +18,18 @@ from ademvl.runs.metrics import read_metrics
 from ademvl.training.launch import run_as_one_of_several, run_processes, train
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
+from tests.waiting import wait_until
 
-QUICKLY_SECONDS = 20  # torchrun kills a process that does not end within 30
 _PRELUDE = """
 import os, signal, sys, time
+from pathlib import Path
 from ademvl.errors import DataError, PeerLostError
 from ademvl.training.launch import run_as_one_of_several
+from tests.waiting import wait_until
 rank = int(os.environ["RANK"])
+def end_when_told(*_):
+    Path(f"{rank}-told").touch()
+    sys.exit(9)
 def work():
 """
 
@@ -36,15 +41,37 @@ def _run(work: str) -> int:
     return run_processes([sys.executable, "-c", program], count=2)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that processes work in, where files tell what they have done."""
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
+    return folder
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_all_succeed() -> None:
     assert _run('return 0 if os.environ["WORLD_SIZE"] == "2" else 9') == 0
 
 
-def test_message_of_the_failing_process_ends_the_others_quickly() -> None:
-    started = time.monotonic()
+def test_process_that_fails_gives_its_message_and_ends_the_others_by_a_signal(
+    folder: Path,
+) -> None:
     with pytest.raises(TrainingError, match=r"^image 7 is missing$"):
-        _run('if rank: raise DataError("image 7 is missing")\ntime.sleep(600)')
-    assert time.monotonic() - started < QUICKLY_SECONDS
+        _run(
+            "if rank:\n"
+            '    wait_until(Path("0").exists, "process 0 is at work")\n'
+            '    raise DataError("image 7 is missing")\n'
+            "signal.signal(signal.SIGTERM, end_when_told)\n"
+            'Path("0").touch()\n'
+            "time.sleep(600)"
+        )
+    assert _names(folder) == {"0", "0-told"}  # and not killed, which torchrun does after 30 s
 
 
 def test_same_message_of_all_processes_is_told_once() -> None:
@@ -52,11 +79,16 @@ def test_same_message_of_all_processes_is_told_once() -> None:
         _run('raise DataError("no data")')
 
 
-def test_process_that_only_lost_the_other_does_not_hide_the_cause() -> None:
+@pytest.mark.usefixtures("folder")
+def test_process_that_only_lost_the_other_leaves_it_time_to_tell_the_cause() -> None:
     with pytest.raises(TrainingError, match=r"^image 7 is missing$"):
         _run(
-            'if not rank: raise PeerLostError("gone")\n'
-            'time.sleep(0.05)\nraise DataError("image 7 is missing")'
+            "if rank:\n"
+            '    wait_until(Path("waits").exists, "process 0 waits before it ends")\n'
+            '    raise DataError("image 7 is missing")\n'
+            "sleep = time.sleep\n"
+            'time.sleep = lambda seconds: (Path("waits").touch(), sleep(600))\n'
+            'raise PeerLostError("gone")'
         )
 
 
@@ -75,31 +107,22 @@ def test_exit_code_for_a_retry_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_signal_reaches_all_processes(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_signal_reaches_all_processes(folder: Path, number: signal.Signals, code: int) -> None:
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    mark = f'{str(tmp_path)!r} + "/" + str(rank)'
-    sender = threading.Thread(target=_send_when, args=(lambda: _num_files(tmp_path) == 2, number))
+    sender = threading.Thread(
+        target=_send_when, args=(lambda: _names(folder) == {"0", "1"}, number), daemon=True
+    )
     sender.start()
     found = _run(
-        "def end(*_):\n"
-        f'    open({mark} + "-told", "w"); sys.exit(9)\n'
-        f"signal.signal({int(number)}, end)\n"
-        f'open({mark}, "w")\n'
-        "time.sleep(600)"
+        f"signal.signal({int(number)}, end_when_told)\nPath(str(rank)).touch()\ntime.sleep(600)"
     )
-    sender.join()
     assert found == code
-    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "0-told", "1-told"}
+    assert _names(folder) == {"0", "1", "0-told", "1-told"}
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
 
-def _num_files(folder: Path) -> int:
-    return len(list(folder.iterdir()))
-
-
 def _send_when(is_time: Callable[[], bool], number: signal.Signals) -> None:
-    while not is_time():
-        time.sleep(0.01)
+    wait_until(is_time, "both processes are at work")
     os.kill(os.getpid(), number)
 
 

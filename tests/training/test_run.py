@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import math
-import os
 import random
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from ademvl.training.metrics import StepResult
 from ademvl.training.run import build_trainer, train_run
 from tests import tiny
 from tests.training import children
+from tests.waiting import finish
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +36,11 @@ def _run(world: Path, *, mode: str = "cached", **changes: object) -> RunSettings
     return tiny.make_run(world, **{**defaults, **changes})
 
 
-def _kill(run_dir: Path, *, wait_seconds: float) -> bool:
-    """Train until a while after a new state, then kill; False if it finished before."""
-    child = children.start(run_dir)
+def _kill(run_dir: Path, *, wait_seconds: float) -> None:
+    """Train until a while after a new state, then kill."""
+    child = children.start(run_dir, most_steps=14)
     codes = children.interrupt(run_dir, [child], signal.SIGKILL, wait_seconds=wait_seconds)
-    return codes == [-signal.SIGKILL]
+    assert codes == [-signal.SIGKILL]
 
 
 @pytest.fixture(scope="module", params=["cached", "online", "augmented"])
@@ -63,29 +62,23 @@ def test_kill_at_random_moments_ends_bit_identically(
     run, expected_dir = undisturbed
     run_dir = tiny.write_run(tmp_path / "run", run)
     moments = random.Random(run.features.mode)
-    waits = [moments.uniform(0.0, 0.1) for _ in range(4)]
-    assert sum(_kill(run_dir, wait_seconds=wait) for wait in waits) >= 2
+    for _ in range(4):  # of 14 steps at most, out of 60
+        _kill(run_dir, wait_seconds=moments.uniform(0.0, 0.1))
     children.train(run_dir)
     assert children.results(run_dir) == children.results(expected_dir)
     assert not (run_dir / "state").exists()
 
 
 def test_sigterm_writes_a_state_and_asks_for_a_retry(world: Path, tmp_path: Path) -> None:
-    # No state in between: the one that SIGTERM leaves is all there is.
-    run = _run(world, epochs=400.0, state_interval_seconds=1e9, effective_batch_size=12)
-    run = dataclasses.replace(
-        run, optimization=dataclasses.replace(run.optimization, per_device_batch_size=12)
-    )
+    # No state in between, as no epoch of 6 steps ends: the one that SIGTERM leaves is all there is.
+    run = _run(world, state_interval_seconds=1e9, effective_batch_size=2, per_device_batch_size=2)
     run_dir = tiny.write_run(tmp_path / "run", run)
-    child = children.start(run_dir)
-    deadline = time.monotonic() + children.TIMEOUT_SECONDS
-    while not (run_dir / "metrics.csv").is_file() or len(read_metrics(run_dir / "metrics.csv")) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(child.pid, signal.SIGTERM)
-    assert children.finish(child) == [75]
-    newest = max(run_dir.glob("state/step-*.json"))
-    assert json.loads(newest.read_text(encoding="utf-8"))["step"] >= 4
+    child = children.start(run_dir, most_steps=4)
+    children.wait_until_held(run_dir, child)
+    assert not children.newest_state(run_dir)
+    children.signal_all(run_dir, [child], signal.SIGTERM)
+    assert finish(child) == [75]
+    assert children.newest_state(run_dir) == "step-00000005.json"
     assert not (run_dir / "adapter").exists()
 
 
@@ -93,7 +86,7 @@ def test_second_process_waits_for_the_first_and_changes_nothing(
     world: Path, tmp_path: Path
 ) -> None:
     run_dir = tiny.write_run(tmp_path / "run", _run(world, epochs=5.0))
-    assert children.finish(*[children.start(run_dir) for _ in range(2)]) == [0, 0]
+    assert finish(*[children.start(run_dir) for _ in range(2)]) == [0, 0]
     provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["usage"]["processes"] == 1
     assert [row.step for row in read_metrics(run_dir / "metrics.csv")] == [
@@ -113,7 +106,7 @@ def test_damaged_newest_state_still_ends_bit_identically(
 ) -> None:
     run, expected_dir = undisturbed
     run_dir = tiny.write_run(tmp_path / "run", run)
-    assert _kill(run_dir, wait_seconds=0.05)
+    _kill(run_dir, wait_seconds=0.05)
     newest = max(run_dir.glob("state/step-*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:100])
     children.train(run_dir)

@@ -1,6 +1,5 @@
 """Protects that the number of processes changes nothing, also where it changes on the way."""
 
-import dataclasses
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from ademvl.training.run import build_trainer, training_rows
 from ademvl.training.session import Session
 from tests import tiny
 from tests.training import children
+from tests.waiting import finish
 
 # Asked for is 1e-6. Gradients are added up in fp64, so that most often there is no difference.
 LOSS_TOLERANCE = 1e-6
@@ -87,7 +87,11 @@ def test_resume_on_another_number_of_processes(
     run = _run(world, mode=mode, steps=STEPS)
     undisturbed = _train(tmp_path, run, processes=1)
     run_dir = tiny.write_run(tmp_path / "moved", run)
-    started = children.start_several(run_dir, before) if before > 1 else [children.start(run_dir)]
+    started = (
+        children.start_several(run_dir, before, most_steps=20)
+        if before > 1
+        else [children.start(run_dir, most_steps=20)]
+    )
     codes = children.interrupt(run_dir, started, signal.SIGTERM, wait_seconds=0.1)
     assert codes == [75] * before
     assert 0 < int(children.newest_state(run_dir)[5:13]) < STEPS
@@ -108,7 +112,7 @@ def test_two_processes_stopped_at_random_steps_end_bit_identically(
     for _ in range(3):
         codes = children.interrupt(
             run_dir,
-            children.start_several(run_dir, 2),
+            children.start_several(run_dir, 2, most_steps=14),
             number,
             wait_seconds=moments.uniform(0.0, 0.2),
         )
@@ -132,7 +136,7 @@ def test_tasks_of_srun_train_together(world: Path, tmp_path: Path) -> None:
         children.start(run_dir, {**step, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
         for rank in ("0", "1")
     ]
-    assert children.finish(*tasks) == [0, 0]
+    assert finish(*tasks) == [0, 0]
     provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["parallel_processes"] == 2
 
@@ -170,26 +174,23 @@ def test_rounding_of_another_processor_is_no_fault(world: Path, tmp_path: Path) 
 def test_signal_to_one_process_ends_all_with_a_state(world: Path, tmp_path: Path) -> None:
     run = _run(world, mode="cached", steps=400, state_interval_seconds=0.0)
     run_dir = tiny.write_run(tmp_path / "run", run)
-    first, second = children.start_several(run_dir, 2)
+    first, second = children.start_several(run_dir, 2, most_steps=100)
     children.wait_for_new_state(run_dir, "", first, second)
-    second.terminate()
-    assert children.finish(first, second) == [75, 75]
+    children.signal_all(run_dir, [second], signal.SIGTERM)
+    assert finish(first, second) == [75, 75]
     assert children.newest_state(run_dir)
 
 
 def test_lost_process_ends_the_other_which_keeps_what_was_done(world: Path, tmp_path: Path) -> None:
-    run = _run(world, mode="cached", steps=400)
-    run_dir = tiny.write_run(
-        tmp_path / "run",
-        dataclasses.replace(
-            run, optimization=dataclasses.replace(run.optimization, state_interval_seconds=1e9)
-        ),
-    )
-    first, second = children.start_several(run_dir, 2)
-    children.wait_for_new_state(run_dir, "", first, second)
-    second.kill()
-    codes = children.finish(first, second)
+    small = {"effective_batch_size": 2, "per_device_batch_size": 1, "state_interval_seconds": 1e9}
+    run = _run(world, mode="cached", steps=5, **small)  # 5 epochs of 6 steps each
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    first, second = children.start_several(run_dir, 2, most_steps=9)
+    children.wait_until_held(run_dir, first, second)
+    assert children.newest_state(run_dir) == "step-00000006.json"
+    children.signal_all(run_dir, [second], signal.SIGKILL)
+    codes = finish(first, second)
     assert codes[1] == -signal.SIGKILL
     assert codes[0] != 0
-    last_row = read_metrics(run_dir / "metrics.csv")[-1]
-    assert int(children.newest_state(run_dir)[5:13]) == last_row.step
+    assert read_metrics(run_dir / "metrics.csv")[-1].step == 9
+    assert children.newest_state(run_dir) == "step-00000009.json"
