@@ -20,7 +20,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
 @pytest.fixture
 def transfers() -> Transfers:
     """Transfers that retry at once and give up soon."""
-    return Transfers(retries=3, stall_seconds=0.5, first_delay_seconds=0.001)
+    return Transfers(retries=3, first_delay_seconds=0.001)
 
 
 def random_bytes(size: int, *, seed: int = 0) -> bytes:

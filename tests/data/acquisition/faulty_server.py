@@ -40,7 +40,10 @@ class Fault:
 
 @dataclass
 class Served:
-    """A file, the faults of its first answers in order, and how it is served."""
+    """A file, the faults of its first answers in order, and how it is served.
+
+    The second half is sent when `go_on` is set.
+    """
 
     content: bytes
     faults: list[Fault] = field(default_factory=list)
@@ -49,7 +52,7 @@ class Served:
     content_type: str = "application/octet-stream"
     forever: Fault | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    delay_seconds: float = 0.0
+    go_on: threading.Event | None = None
     requests: list[dict[str, str]] = field(default_factory=list)
 
     @cached_property
@@ -131,7 +134,7 @@ class FaultyServer:
         headers |= dict(fault.headers)
         headers["Content-Length"] = str(len(content) - start + fault.length_offset)
         self._send_head(handler, status, headers)
-        self._send_body(handler, content, start, fault, served.delay_seconds)
+        self._send_body(handler, content, start, fault, served.go_on)
 
     def _send_body(
         self,
@@ -139,7 +142,7 @@ class FaultyServer:
         content: bytes,
         start: int,
         fault: Fault,
-        delay_seconds: float,
+        go_on: threading.Event | None,
     ) -> None:
         if fault.flip_at is not None and fault.flip_at >= start:
             flipped = bytearray(content)
@@ -147,13 +150,13 @@ class FaultyServer:
             content = bytes(flipped)
         ends = [end for end in (fault.cut_at, fault.stall_at) if end is not None]
         end = max(min([*ends, len(content)]), start)
-        for place in range(start, end, 1 << 16):
-            handler.wfile.write(content[place : min(place + (1 << 16), end)])
-            handler.wfile.flush()
-            if delay_seconds and self.released.wait(delay_seconds):
-                break
+        middle = (start + end) // 2
+        handler.wfile.write(content[start:middle])
+        if go_on:
+            go_on.wait()
+        handler.wfile.write(content[middle:end])
         if fault.stall_at is not None:
-            self.released.wait(30)
+            self.released.wait()
         if ends or fault.length_offset:
             handler.close_connection = True
 

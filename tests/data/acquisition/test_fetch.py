@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from tests.data.acquisition.studies import (
     write_registry,
     zipped,
 )
+from tests.waiting import wait_until
 
 IMAGES = {f"train/{number}.png": random_bytes(3000, seed=number) for number in range(200)}
 TEXT = {"annotations/a.json": b"[1]"}
@@ -193,33 +193,35 @@ def test_disk_that_fills_up_while_unpacking_leaves_a_state_to_go_on_from(
 
 
 SCRIPT = """
-import sys
+import itertools, sys, time
 from pathlib import Path
+from ademvl.data.acquisition import unpack
 from ademvl.data.acquisition.fetch import fetch_study
 from ademvl.data.acquisition.registry import load_registry
 from tests.data.acquisition.studies import study_of
-study = study_of(Path(sys.argv[2]), downloads={"extra_sources": ["things"]})
-fetch_study(study, registry=load_registry(Path(sys.argv[1])))
+registry, shared, most_entries = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+unpack_entry, entries = unpack._unpack_entry, itertools.count()
+def unpack_until_enough(*arguments):
+    if next(entries) >= most_entries:
+        time.sleep(600)  # until it is killed
+    unpack_entry(*arguments)
+unpack._unpack_entry = unpack_until_enough
+study = study_of(shared, downloads={"extra_sources": ["things"]})
+fetch_study(study, registry=load_registry(registry))
 """
 
 
-def start(registry: Path, shared: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(registry), str(shared)]
+def start(registry: Path, shared: Path, *, most_entries: int = 10**6) -> subprocess.Popen[bytes]:
+    """Start fetching; after so many entries of archives it stands still."""
+    command = [sys.executable, "-c", SCRIPT, str(registry), str(shared), str(most_entries)]
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
     return subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment)
 
 
-def kill_when(process: subprocess.Popen[bytes], folder: Path, pattern: str, *, count: int) -> None:
-    """Kill -9 as soon as so many files (or kilobytes of a part) are there."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = [path for path in folder.rglob(pattern) if path.is_file()]
-        size = sum(path.stat().st_size for path in found if path.exists())
-        if (len(found) if pattern == "*.png" else size // 1000) >= count:
-            break
-        assert process.poll() is None, "ended before it could be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+def kill_when(process: subprocess.Popen[bytes], is_time: Callable[[], bool], what: str) -> None:
+    """Kill -9 as soon as `is_time`, which must be before it ends."""
+    wait_until(is_time, what, processes=[process])
+    process.kill()
     process.wait()
 
 
@@ -228,15 +230,24 @@ def test_killed_download_and_killed_unpacking_complete_by_the_same_command(
 ) -> None:
     images = {f"train/{number}.png": random_bytes(2000, seed=number) for number in range(2000)}
     content = zipped(images)
-    url = server.serve("train.zip", content, delay_seconds=0.02)
+    stalls = (300_000, 1_000_000)
+    url = server.serve("train.zip", content, [Fault(stall_at=place) for place in stalls])
     entry = file_entry("train.zip", url, content, unpack_to="images", images=True)
     registry, shared = write_registry(tmp_path, {"things": [entry]}), tmp_path / "shared"
-    for kilobytes in (300, 1000):
-        kill_when(start(registry, shared), shared, "*.part", count=kilobytes)
+    part = shared / "downloads/things/train.zip.part"
+    for place in stalls:
+        kill_when(
+            start(registry, shared),
+            lambda place=place: part.exists() and part.stat().st_size == place,
+            f"{place} bytes have come",
+        )
         assert not (shared / "downloads/things/train.zip").exists()
-    server.files["/train.zip"].delay_seconds = 0.0
     for count in (100, 700):
-        kill_when(start(registry, shared), shared, "*.png", count=count)
+        kill_when(
+            start(registry, shared, most_entries=count),
+            lambda count=count: len(list(shared.rglob("*.png"))) == count,
+            f"{count} files are unpacked",
+        )
         assert not (shared / "unpacked/things/.complete.json").exists()
     assert start(registry, shared).wait() == 0
     unpacked = shared / "unpacked/things/images"
