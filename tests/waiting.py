@@ -7,6 +7,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
+Watched = BaseProcess | subprocess.Popen[str] | subprocess.Popen[bytes]
 DEADLINE_SECONDS = 300.0
 """Nothing here takes nearly as long, on however busy a machine: only what hangs meets it."""
 _LOOK_SECONDS = 0.005
@@ -16,7 +17,7 @@ def wait_until(
     is_so: Callable[[], object],
     what: str,
     *,
-    processes: Iterable["BaseProcess | subprocess.Popen[str] | subprocess.Popen[bytes]"] = (),
+    processes: Iterable[Watched] = (),
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> None:
     """Return as soon as `is_so` holds; fail with what never happened.
@@ -49,5 +50,5 @@ def finish(*processes: BaseProcess, deadline_seconds: float = DEADLINE_SECONDS) 
     return [process.exitcode for process in processes if process.exitcode is not None]
 
 
-def _exit_code(process: "BaseProcess | subprocess.Popen[str] | subprocess.Popen[bytes]") -> object:
+def _exit_code(process: Watched) -> object:
     return process.poll() if isinstance(process, subprocess.Popen) else process.exitcode

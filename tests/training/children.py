@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ademvl.training.metrics import StepResult, read_metrics
 from tests import tiny
-from tests.waiting import finish, wait_until
+from tests.waiting import Watched, finish, wait_until
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -107,9 +107,9 @@ def newest_state(run_dir: Path) -> str:
     return max((path.name for path in run_dir.glob("state/step-*.json")), default="")
 
 
-def wait_for_new_state(run_dir: Path, before: str, *children: BaseProcess) -> None:
+def wait_for_new_state(run_dir: Path, before: str, *processes: Watched) -> None:
     """Wait until there is a state after `before`."""
-    wait_until(lambda: newest_state(run_dir) > before, "a state was written", processes=children)
+    wait_until(lambda: newest_state(run_dir) > before, "a state was written", processes=processes)
 
 
 def signal_all(run_dir: Path, children: list[BaseProcess], number: signal.Signals) -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ademvl.runs.metrics import read_metrics
 from ademvl.training.launch import run_as_one_of_several, run_processes, train
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
+from tests.training.children import newest_state, wait_for_new_state
 from tests.waiting import wait_until
 
 _PRELUDE = """
@@ -191,10 +191,9 @@ def test_stopped_command_goes_on_bit_identically(tmp_path: Path, number: signal.
     expected = _mini_run(tmp_path / "expected", **settings)
     assert train(expected, threads=1) == 0
     run_dir = _mini_run(tmp_path, **settings)
-    for wanted in (3, 9, 17):
+    for _ in range(3):
         process = _start_command(run_dir)
-        while not list(run_dir.glob(f"state/step-{wanted:08d}.json")) and process.poll() is None:
-            time.sleep(0.01)
+        wait_for_new_state(run_dir, newest_state(run_dir), process)
         os.kill(process.pid, number)
         _, printed = process.communicate()
         assert process.returncode == (75 if number == signal.SIGTERM else -number), printed
