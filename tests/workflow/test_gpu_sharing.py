@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import signal
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT_ROOT
+from tests.waiting import wait_until
 from tests.workflow.killing import outcome, run_to_end, snakemake
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
@@ -44,6 +44,18 @@ def logs(folder: Path) -> str:
     return "".join(path.read_text(encoding="utf-8") for path in paths)
 
 
+def states(folder: Path) -> list[Path]:
+    return list(folder.glob("results/shared/runs/*/seed0/state/*.json"))
+
+
+def holder_of_device(locks: Path, run_dir: Path) -> int:
+    """Process that trains a run, as the lock of its device says."""
+    said = [path.read_text(encoding="utf-8") for path in locks.glob("gpu-*.lock")]
+    holders = [json.loads(text) for text in said if text]  # none where one is just being taken
+    [pid] = [holder["pid"] for holder in holders if holder["job"] == str(run_dir)]
+    return pid
+
+
 @pytest.mark.slow
 def test_four_trainings_share_two_devices_and_a_killed_one_frees_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -55,16 +67,12 @@ def test_four_trainings_share_two_devices_and_a_killed_one_frees_its_own(
     study = write_study(tmp_path / "shared")
     options = ("--cores", "4", "--retries", "1", "--set-resources", "train_run:gpu=1")
     process = snakemake(study.parent, *options, "--", "train", configfile=study)
-    while process.poll() is None:
-        if list(study.parent.glob("results/shared/runs/*/seed0/state/*.json")):
-            held = [
-                json.loads(path.read_text())["pid"] for path in tmp_path.glob("locks/gpu-*.lock")
-            ]
-            os.kill(held[0], signal.SIGKILL)
-            break
-        time.sleep(0.1)
+    wait_until(lambda: states(study.parent), "a training has saved a state", processes=[process])
+    run_dir = states(study.parent)[0].parents[1].relative_to(study.parent)
+    os.kill(holder_of_device(tmp_path / "locks", run_dir), signal.SIGKILL)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
+    assert "Trying to restart job" in printed
     assert "waiting for 1 of the GPUs gpu-4, gpu-6: gpu-4 is used by results/shared/runs/" in logs(
         study.parent
     )

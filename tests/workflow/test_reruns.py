@@ -3,12 +3,12 @@
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.waiting import wait_until
 from tests.workflow.killing import SMOKE, run_to_end, snakemake
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
@@ -55,14 +55,10 @@ def test_only_settings_that_matter_train_or_evaluate_again(tmp_path: Path, study
 def test_training_that_outlived_its_workflow_is_kept(tmp_path: Path, study: Path) -> None:
     adapter = tmp_path / RUN_DIR / "adapter/adapter.json"
     process = snakemake(tmp_path, "train", configfile=study)
-    while not (tmp_path / RUN_DIR / "metrics.csv").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    metrics = tmp_path / RUN_DIR / "metrics.csv"
+    wait_until(metrics.exists, "the training has begun", processes=[process])
     os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60.0
-    while not adapter.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(adapter.exists, "the training has ended by itself")
     process.communicate()
     trained = adapter.stat().st_ino
     run_to_end(tmp_path, "train", configfile=study)

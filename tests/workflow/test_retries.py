@@ -2,12 +2,12 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import wait_until
 from tests.workflow.killing import snakemake
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
@@ -19,9 +19,8 @@ def test_ended_training_is_retried_and_goes_on(tmp_path: Path) -> None:
     target = "results/smoke/runs/text_only/seed0/adapter/adapter.json"
     workflow = snakemake(tmp_path, "--retries", "1", "--", target)
     try:
-        while not (run_dir / "metrics.csv").is_file():
-            assert workflow.poll() is None
-            time.sleep(0.01)
+        metrics = run_dir / "metrics.csv"
+        wait_until(metrics.is_file, "the training has begun", processes=[workflow])
         for process in psutil.Process(workflow.pid).children(recursive=True):
             if "train" in process.cmdline()[:4] and "ademvl" in " ".join(process.cmdline()[:3]):
                 process.send_signal(signal.SIGTERM)

@@ -15,6 +15,7 @@ import yaml
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.layout import make_dataset
 from tests.conftest import PROJECT_ROOT
+from tests.waiting import wait_until
 from tests.workflow.killing import snakemake
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
@@ -63,6 +64,11 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def shards(shared: Path) -> list[Path]:
     return sorted(shared.glob("features/*/shards/*"))
+
+
+def claims(shared: Path) -> list[Path]:
+    """Claims of jobs that encode images, or were killed while they did."""
+    return list(shared.glob("features/*/shards/*.claim"))
 
 
 def stored_images(shared: Path) -> list[str]:
@@ -139,14 +145,17 @@ def test_random_kills_of_two_workflows_leave_nothing_damaged_or_doubled(tmp_path
         shared = folder / "shared"
         studies = [write_study(folder, name, shared) for name in ("one", "two")]
         processes = [start(study) for study in studies]
-        time.sleep(generator.uniform(3.0, 20.0))
+        if repetition % 2:  # falls into encoding, however long what comes before takes
+            wait_until(lambda shared=shared: claims(shared), "images are encoded")
+        else:
+            time.sleep(generator.uniform(3.0, 20.0))
         kill(generator.choice(processes))
+        num_interrupted += bool(claims(shared))
         time.sleep(generator.uniform(0.0, 5.0))
         kill(generator.choice(processes))
         for process in processes:
             if process.poll() is None:
                 finish(process)
-        num_interrupted += bool(list(shared.glob("features/*/shards/*.claim")))
         for process in [start(study) for study in studies]:
             finish(process)
         check_shared(shared, num_images_of(studies[0]))
