@@ -4,10 +4,8 @@ import importlib.util
 import json
 import logging
 import multiprocessing
-import os
 import signal
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from ademvl.methods.adem.settings import AdemSettings
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.run import train_run
 from tests import tiny
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -104,11 +103,12 @@ def test_a_short_training_lowers_the_loss_and_survives_a_kill(smollm2, real_dir,
         target=train_run, args=(run_dir,), kwargs={"progress": False}
     )
     child.start()
-    deadline = time.monotonic() + 600
-    while child.is_alive() and time.monotonic() < deadline and num_rows(run_dir) < 4:
-        time.sleep(0.2)
-    os.kill(child.pid, signal.SIGKILL)
+    wait_until(
+        lambda: num_rows(run_dir) >= 4, "4 steps are done", processes=[child], deadline_seconds=3600
+    )
+    child.kill()
     child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert not (run_dir / "adapter/adapter.json").exists()
 
     with caplog.at_level(logging.INFO):

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 QUESTIONS = "#scienceqa-shapes-test"
 CAPTIONS = "#coco-caption-shapes-test"
+PLACE_AT_REST = """async (id) => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const top = () => document.getElementById(id).getBoundingClientRect().top;
+    let [place, framesAtRest] = [NaN, 0];
+    while (framesAtRest < 10) {
+        await frame();
+        framesAtRest = top() === place ? framesAtRest + 1 : 0;
+        place = top();
+    }
+    return place;
+}"""
+"""Gives the place of an element in the window once it has not moved for ten frames."""
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +93,7 @@ def test_links_lead_to_the_top_of_their_section(
     places = {}
     for section in ("answers", "provenance", "figures", "deviations", "overview"):
         page.click(f"nav a[href='#{section}']")
-        page.wait_for_timeout(100)
-        places[section] = page.evaluate(
-            f"document.getElementById('{section}').getBoundingClientRect().top"
-        )
+        places[section] = page.evaluate(PLACE_AT_REST, section)
     page.close()
     assert all(0 <= place <= 100 for place in places.values()), places
 
