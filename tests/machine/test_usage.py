@@ -9,6 +9,7 @@ from ademvl.machine import usage
 from ademvl.machine.hardware import gpu_names
 from ademvl.machine.usage import Usage, UsageMeter
 from tests.machine.nvidia import fake_nvidia_smi
+from tests.waiting import wait_until
 
 
 def test_usage_of_several_processes_adds_up() -> None:
@@ -38,9 +39,8 @@ def test_energy_is_the_sum_of_sampled_power(
     gpu_names.cache_clear()
     try:
         with UsageMeter() as meter:
-            while not meter.read().energy_joules:
-                pass
-            found = meter.read()
+            wait_until(lambda: meter.read().energy_joules, "the power was asked for")
+            found, later = meter.read(), meter.read()
     finally:
         gpu_names.cache_clear()
-    assert 0 < found.energy_joules <= 150 * found.wall_seconds * 1.01
+    assert 0 < found.energy_joules <= 150 * later.wall_seconds * 1.01

@@ -1,4 +1,4 @@
-"""Protects vectors before the begin token: no text sees them, at the first positions, cached too."""
+"""Protects vectors before the begin token: first in every row, and seen by no text."""
 
 import pytest
 import torch

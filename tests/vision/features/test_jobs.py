@@ -16,7 +16,12 @@ from ademvl.storage.locks import lock_file
 from ademvl.vision.features.cache import FeatureCache, FeatureKey
 from ademvl.vision.features.namespace import Namespace
 from ademvl.vision.features.shards import signature
-from tests.vision.features.feature_fakes import encoded_names, expected, logging_encoder, make_images
+from tests.vision.features.feature_fakes import (
+    encoded_names,
+    expected,
+    logging_encoder,
+    make_images,
+)
 from tests.waiting import finish, wait_until
 
 KEY = FeatureKey(preprocessing="squash-64", tower="mini", precision="fp32", features="penultimate")
