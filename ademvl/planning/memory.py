@@ -29,7 +29,7 @@ PROCESS_BYTES = 900 << 20
 """Interpreter, torch, transformers and open_clip of a process on the CPU, and a small data set's
 rows: resident memory before the first step, with torch 2.15 (benchmarks/plan_predictions.py)."""
 KEPT_PIXELS_BYTES = 512 << 20
-"""Decoded images that training keeps at most (`visual_source.MAX_PIXEL_BYTES`)."""
+"""Decoded images that training keeps at most (`vision.features.source.MAX_PIXEL_BYTES`)."""
 FRAGMENTATION = 0.08
 """Part of what comes and goes with a batch that torch's allocator holds without using it: an
 assumption, as it depends on the order of sizes."""
@@ -183,7 +183,7 @@ def training_memory(
 
 
 def _kept_pixels(sizes: ModelSizes, kept_images: int) -> int:
-    an_image = 4 * 3 * sizes.vision.image_size**2
+    an_image = 3 * sizes.vision.image_size**2  # uint8: normalised only when a batch asks
     return min(KEPT_PIXELS_BYTES, kept_images * an_image) if sizes.online else 0
 
 

@@ -1,19 +1,30 @@
 """Protects the formulas: memory, operations and counts beside those of real models and steps."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from ademvl.config.method import ClipAdapterSettings
+from ademvl.data.images import preprocessing_for
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.planning.flops import evaluation_flops, training_flops
-from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
+from ademvl.planning.memory import (
+    KEPT_PIXELS_BYTES,
+    MicroBatch,
+    ModelSizes,
+    Numerics,
+    training_memory,
+)
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.trained import trained_parameters
 from ademvl.probing.measure import TensorMemory
 from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.training.loss import token_losses
+from ademvl.vision.features.source import MAX_PIXEL_BYTES, online_pixels
 
 LLM = LlmShape(width=96, ffn_width=256, layers=3, heads=6, kv_heads=6, head_dim=16, vocabulary=300)
 VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width=16)
@@ -123,7 +134,19 @@ def test_formula_counts_the_trained_parameters_of_real_modules(changes, online):
 
 
 def test_pixels_that_are_kept_are_those_of_training():
-    from ademvl.planning.memory import KEPT_PIXELS_BYTES
-    from ademvl.vision.features.source import MAX_PIXEL_BYTES
-
     assert KEPT_PIXELS_BYTES == MAX_PIXEL_BYTES
+
+
+def test_kept_images_take_what_online_training_keeps_of_them(tmp_path):
+    images = tuple(tmp_path / f"{number}.png" for number in range(5))
+    for path in images:
+        Image.new("RGB", (50, 40)).save(path)
+    source = online_pixels(preprocessing_for("scienceqa", VISION.image_size))
+    source.for_batch(SimpleNamespace(images=images))
+    kept = sum(image.nbytes for image in source._kept.values())
+
+    batch = MicroBatch(rows=1, image_rows=1, width=8, scored=1)
+    memory = training_memory(
+        _sizes(online=True), Numerics(), batch, device="cpu", kept_images=len(images)
+    )
+    assert memory.kept_pixels == kept
