@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
 from ademvl.config.schema import build, check, schema_of
+from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import SettingsError, list_findings
 
 REGISTRY_PATH = Path(__file__).parents[1] / "sources.yaml"
@@ -153,7 +153,8 @@ def load_registry(path: Path = REGISTRY_PATH) -> Registry:
 
     Raises:
         SettingsError: lists all that is malformed: unknown keys, unknown licences, checksums that
-            are none, names that leave their folder, URLs of an unknown kind.
+            are none, names that leave their folder, URLs of an unknown kind. Or a name stands
+            twice, of which a plain reader would drop the first; with its line.
     """
     return _load(path)
 
@@ -161,9 +162,14 @@ def load_registry(path: Path = REGISTRY_PATH) -> Registry:
 @cache
 def _load(path: Path) -> Registry:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read as a registry of sources: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            f"{path}: cannot be read as a registry of sources: {error}\n"
+            "Correct that place; of two entries with one name, rename or remove one."
+        ) from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys licenses and sources")
     remedy = "The keys are explained at the head of ademvl/data/sources.yaml."
@@ -177,11 +183,6 @@ def _load(path: Path) -> Registry:
     if findings:
         raise SettingsError(list_findings(f"{path}: malformed registry", findings, remedy))
     return registry
-
-
-def _yaml_loader() -> Any:
-    """Return the fast loader where PyYAML was built with it."""
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _findings(source: Source, registry: Registry) -> list[str]:

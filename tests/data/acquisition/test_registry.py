@@ -82,3 +82,17 @@ def test_malformed_registry_is_refused(tmp_path: Path, old: str, new: str, expec
 def test_unknown_source_names_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="'coco' is no source of data or weights; known: scie"):
         load_registry().source("coco")
+
+
+@pytest.mark.parametrize("name", ["things", "free", "title"])
+def test_name_that_stands_twice_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    lines = GOOD.splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if line.lstrip().startswith(f"{name}:"))
+    end = len(lines) if name == "things" else place + 1
+    text = "".join([*lines[:end], *lines[place:]])
+
+    message = refusal(tmp_path, text)
+    assert message.startswith(str(tmp_path / "sources.yaml"))
+    assert f"key {name!r} occurs twice" in message
+    assert f"line {end + 1}, column" in message
+    assert "rename or remove one" in message
