@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache
+from ademvl.vision.features.namespace import FeatureKey
 
 PATCH_PIXELS = 14
 

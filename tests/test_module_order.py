@@ -1,6 +1,10 @@
-"""Protects the order of the package's parts: none imports what builds on it, even in a function."""
+"""Protects how modules import: nothing that builds on them, and each name from where it is defined.
+
+Imports inside functions count too.
+"""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -14,13 +18,25 @@ def part_of(module: str) -> str:
     return module.split(".")[1]
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported_modules(path: Path) -> set[str]:
     """Modules of ademvl that a file imports when it runs; imports for types alone do not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    for_types = {
+        inner
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in node.body
+    }
+    imports = [
+        node
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and node not in for_types
+    ]
     names = {node.module or "" for node in imports}
     for node in imports:
         if node.module == "ademvl":
@@ -38,3 +54,39 @@ def test_parts_of_the_package_depend_on_each_other_one_way() -> None:
         needed.discard(part)
     order = list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
     assert order.index("config") < order.index("model") < order.index("cli")
+
+
+def names_by_origin(path: Path) -> tuple[set[str], dict[str, str]]:
+    """Names that a file defines, and the modules of those that it imports."""
+    defined: set[str] = set()
+    imported: dict[str, str] = {}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {alias.asname or alias.name: node.module or "" for alias in node.names}
+    return defined, imported
+
+
+def test_names_are_imported_from_the_module_that_defines_them() -> None:
+    project = ROOT.parent
+    files = [path for part in (ROOT, project / "tests") for path in part.rglob("*.py")]
+    names = {
+        ".".join(path.relative_to(project).with_suffix("").parts): names_by_origin(path)
+        for path in files
+        if path.name != "__init__.py"
+    }
+    findings = []
+    for path in files:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ImportFrom) and node.module in names:
+                defined, imported = names[node.module]
+                findings += [
+                    f"{path.relative_to(project)}:{node.lineno}: {alias.name} is of "
+                    f"{imported[alias.name]}, not of {node.module}"
+                    for alias in node.names
+                    if alias.name in imported and alias.name not in defined
+                ]
+    assert findings == []

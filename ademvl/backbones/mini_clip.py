@@ -31,26 +31,16 @@ from ademvl.backbones.mini_clip_data import (
 )
 from ademvl.backbones.mini_clip_model import (
     CONFIG_FILE,
-    MINI_CLIP_DIR,
     RECIPE_FILE,
     WEIGHTS_FILE,
     MiniClipSettings,
     build_model,
     encode_images,
-    load_mini_clip,
     open_clip_config,
 )
 from ademvl.backbones.mini_clip_scores import evaluate_mini_clip
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import atomic_path, sha256_file, write_json
-
-__all__ = [
-    "MINI_CLIP_DIR",
-    "MiniClipSettings",
-    "evaluate_mini_clip",
-    "load_mini_clip",
-    "train_mini_clip",
-]
 
 _MAX_LOGIT_SCALE = math.log(100)  # as CLIP clips it
 _DEFAULTS = MiniClipSettings()

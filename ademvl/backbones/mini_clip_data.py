@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ademvl.data.easy_vqa import COLORS, SHAPES
 from ademvl.data.image_files import open_rgb
 from ademvl.data.images import CLIP_MEAN_STD, IMAGENET_MEAN_STD
-from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES
+from ademvl.data.mini import CAPTION_TEMPLATES
 from ademvl.errors import DataError
 from ademvl.storage.files import read_json, sha256_file
 

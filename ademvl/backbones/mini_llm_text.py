@@ -16,8 +16,16 @@ from typing import Literal
 
 import sentencepiece
 
-from ademvl.data.easy_vqa import YES_NO, is_negated, mentioned, true_answer
-from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES, draw_choices, question_type
+from ademvl.data.easy_vqa import (
+    COLORS,
+    SHAPES,
+    YES_NO,
+    is_negated,
+    mentioned,
+    question_type,
+    true_answer,
+)
+from ademvl.data.mini import CAPTION_TEMPLATES, draw_choices
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.errors import DataError
 

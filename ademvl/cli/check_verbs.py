@@ -54,12 +54,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from ademvl.vision.features import cache as feature_cache
+    from ademvl.vision.features.upkeep import print_findings, print_garbage, print_namespaces
 
     if options.action == "ls":
-        return feature_cache.print_namespaces(options.folder)
+        return print_namespaces(options.folder)
     if options.action == "verify":
-        return feature_cache.print_findings(options.folder)
-    return feature_cache.print_garbage(
-        options.folder, unused_days=options.unused_days, dry_run=options.dry_run
-    )
+        return print_findings(options.folder)
+    return print_garbage(options.folder, unused_days=options.unused_days, dry_run=options.dry_run)

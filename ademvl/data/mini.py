@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.config.dataset import DatasetSettings as MiniDataSettings
+from ademvl.config.dataset import DatasetSettings
 from ademvl.data.easy_vqa import (
     COLORS,
     SHAPES,
@@ -37,17 +37,6 @@ from ademvl.errors import SettingsError
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_json
 from ademvl.storage.folders import folder_built_aside
-
-__all__ = [
-    "CAPTION_TEMPLATES",
-    "COLORS",
-    "SHAPES",
-    "MiniDataSettings",
-    "caption_references",
-    "convert_easy_vqa",
-    "draw_choices",
-    "question_type",
-]
 
 CAPTION_TEMPLATES = (
     "a {color} {shape} on a light background",
@@ -105,7 +94,7 @@ def draw_choices(kind: QuestionType, answer: str, generator: random.Random) -> t
 
 
 def convert_easy_vqa(
-    output_dir: Path, settings: MiniDataSettings, *, source: Path | None = None
+    output_dir: Path, settings: DatasetSettings, *, source: Path | None = None
 ) -> None:
     """Write `scienceqa/`, `coco_caption/` and `manifest.json` under `output_dir`.
 
@@ -134,7 +123,7 @@ def convert_easy_vqa(
         write_json(folder / "manifest.json", _manifest(folder, settings, selections, version))
 
 
-def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:
+def _select(source: Path, settings: DatasetSettings) -> dict[str, _Selection]:
     package_train = load_questions(source, "train")
     package_test = load_questions(source, "test")
     train_images = _shuffled_images(package_train, settings)
@@ -164,7 +153,7 @@ def _select(source: Path, settings: MiniDataSettings) -> dict[str, _Selection]:
 
 
 def _shuffled_images(
-    questions: Sequence[SourceQuestion], settings: MiniDataSettings
+    questions: Sequence[SourceQuestion], settings: DatasetSettings
 ) -> list[SourceImage]:
     images = sorted({question.image for question in questions}, key=lambda image: image.number)
     random.Random(derive_seed(settings.seed, "images", images[0].split)).shuffle(images)
@@ -174,7 +163,7 @@ def _shuffled_images(
 def _draw_questions(
     split: str,
     pool: Sequence[SourceQuestion],
-    settings: MiniDataSettings,
+    settings: DatasetSettings,
 ) -> tuple[MiniQuestion, ...]:
     """Fill each stratum's quota in shuffled order."""
     generator = random.Random(derive_seed(settings.seed, "questions", split))
@@ -232,7 +221,7 @@ def _quotas(wanted: int) -> Counter[tuple[object, ...]]:
 
 
 def _manifest(
-    folder: Path, settings: MiniDataSettings, selections: Mapping[str, _Selection], version: str
+    folder: Path, settings: DatasetSettings, selections: Mapping[str, _Selection], version: str
 ) -> dict[str, object]:
     counts = {
         name: {

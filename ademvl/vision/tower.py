@@ -177,7 +177,7 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
         WeightsError: the weights are missing or damaged.
     """
     if backbones.tower == "mini":
-        from ademvl.backbones.mini_clip import load_mini_clip
+        from ademvl.backbones.mini_clip_model import load_mini_clip
 
         return VisionTower(load_mini_clip(MINI_CLIP_DIR), name="mini")
     import open_clip

@@ -6,12 +6,7 @@ import shutil
 import pytest
 import torch
 
-from ademvl.backbones.mini_clip import (
-    MINI_CLIP_DIR,
-    MiniClipSettings,
-    load_mini_clip,
-    train_mini_clip,
-)
+from ademvl.backbones.mini_clip import train_mini_clip
 from ademvl.backbones.mini_clip_data import (
     CLASSES,
     NORMALIZATIONS,
@@ -23,9 +18,17 @@ from ademvl.backbones.mini_clip_data import (
     shape_boxes,
     vocabulary,
 )
-from ademvl.backbones.mini_clip_model import encode_images, load_tokenizer, open_clip_config
+from ademvl.backbones.mini_clip_model import (
+    MINI_CLIP_DIR,
+    MiniClipSettings,
+    encode_images,
+    load_mini_clip,
+    load_tokenizer,
+    open_clip_config,
+)
 from ademvl.backbones.mini_clip_scores import embed_classes, evaluate_mini_clip
-from ademvl.data.mini import MiniDataSettings, convert_easy_vqa
+from ademvl.config.dataset import DatasetSettings
+from ademvl.data.mini import convert_easy_vqa
 from ademvl.errors import DataError, SettingsError, WeightsError
 from ademvl.storage.files import sha256_file
 
@@ -39,7 +42,7 @@ TINY = MiniClipSettings(
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini") / "data"
-    settings = MiniDataSettings(
+    settings = DatasetSettings(
         train_questions=40,
         val_questions=40,
         test_questions=40,

@@ -15,8 +15,9 @@ from ademvl.backbones.mini_llm import (
     train_mini_llm,
 )
 from ademvl.backbones.mini_llm_text import LETTERS, RowMaker, draw_question, read_wordings
-from ademvl.data.easy_vqa import YES_NO, is_negated, true_answer
-from ademvl.data.mini import COLORS, SHAPES, MiniDataSettings, convert_easy_vqa
+from ademvl.config.dataset import DatasetSettings
+from ademvl.data.easy_vqa import COLORS, SHAPES, YES_NO, is_negated, true_answer
+from ademvl.data.mini import convert_easy_vqa
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.storage.files import sha256_file
@@ -34,7 +35,7 @@ SMOKE = MiniLlmSettings(
 def data_dir(tmp_path_factory):
     pytest.importorskip("easy_vqa", reason="easy_vqa is missing: pip install easy-vqa==1.0")
     folder = tmp_path_factory.mktemp("mini") / "data"
-    settings = MiniDataSettings(
+    settings = DatasetSettings(
         train_questions=400,
         val_questions=8,
         test_questions=280,

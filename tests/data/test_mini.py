@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.config.dataset import DatasetSettings
 from ademvl.data import mini_layout
-from ademvl.data.easy_vqa import find_source, load_questions
-from ademvl.data.mini import CAPTION_TEMPLATES, COLORS, SHAPES, MiniDataSettings, convert_easy_vqa
+from ademvl.data.easy_vqa import COLORS, SHAPES, find_source, load_questions
+from ademvl.data.mini import CAPTION_TEMPLATES, convert_easy_vqa
 from ademvl.errors import DataError, SettingsError, ToolError
 from ademvl.storage.folders import folder_built_aside
 
-SMALL = MiniDataSettings(
+SMALL = DatasetSettings(
     train_questions=800,
     val_questions=160,
     test_questions=320,
@@ -370,4 +371,4 @@ def test_too_many_questions_are_refused_with_the_largest_number_that_works(sourc
 
 def test_empty_splits_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="val_questions: 0"):
-        convert_easy_vqa(tmp_path / "data", MiniDataSettings(val_questions=0))
+        convert_easy_vqa(tmp_path / "data", DatasetSettings(val_questions=0))

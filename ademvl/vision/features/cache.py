@@ -33,20 +33,9 @@ from ademvl.vision.features.shards import (
     torch_dtype,
     write_shard,
 )
-from ademvl.vision.features.upkeep import print_findings, print_garbage, print_namespaces
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "EnsureReport",
-    "FeatureCache",
-    "FeatureKey",
-    "FeatureReader",
-    "print_findings",
-    "print_garbage",
-    "print_namespaces",
-]
 
 _log = logging.getLogger(__name__)
 

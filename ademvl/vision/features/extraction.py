@@ -16,8 +16,10 @@ from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
 from ademvl.errors import DataError
 from ademvl.machine.devices import compute_device
-from ademvl.vision.features.cache import EnsureReport, FeatureCache, FeatureKey, FeatureReader
+from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.image_digests import THREADS
+from ademvl.vision.features.namespace import FeatureKey
+from ademvl.vision.features.reader import FeatureReader
 from ademvl.vision.features.shards import torch_dtype
 from ademvl.vision.tower import PENULTIMATE
 

@@ -23,7 +23,7 @@ from ademvl.storage.files import write_json
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.images import Preprocessing
-    from ademvl.vision.features.cache import FeatureReader
+    from ademvl.vision.features.reader import FeatureReader
     from ademvl.vision.tower import VisionTower
 
 MAX_PIXEL_BYTES = 512 << 20

@@ -14,7 +14,8 @@ import torch
 
 from ademvl.errors import CacheError, DataError
 from ademvl.storage.files import read_json
-from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache
+from ademvl.vision.features.namespace import FeatureKey
 from tests.vision.features.feature_fakes import (
     SHAPE,
     encoded_names,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ademvl.config.method import TowerStates
 from ademvl.data.images import Preprocessing, load_pixels
 from ademvl.errors import DataError
-from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache
 from ademvl.vision.features.extraction import extract_features
+from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.tower import PENULTIMATE
 
 PREPROCESSING = Preprocessing(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

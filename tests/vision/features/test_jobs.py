@@ -13,8 +13,8 @@ import torch
 
 from ademvl.storage.files import write_bytes
 from ademvl.storage.locks import lock_file
-from ademvl.vision.features.cache import FeatureCache, FeatureKey
-from ademvl.vision.features.namespace import Namespace
+from ademvl.vision.features.cache import FeatureCache
+from ademvl.vision.features.namespace import FeatureKey, Namespace
 from ademvl.vision.features.shards import signature
 from tests.vision.features.feature_fakes import (
     encoded_names,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.vision.features.cache import FeatureCache, FeatureKey
+from ademvl.vision.features.cache import FeatureCache
+from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.features.upkeep import (
     gc,
     list_namespaces,
