@@ -25,7 +25,7 @@ from ademvl.backbones.mini_llm_text import Row, RowMaker, read_wordings, train_t
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_bytes, write_json
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.model")
 
@@ -183,7 +183,7 @@ class _Learner:
 
     def _report(self, stage: str, step: int, accuracy: float) -> None:
         if self._progress and step % 100 == 0:
-            logger.info("mini LLM, %s, step %d: accuracy %.3f", stage, step, accuracy)
+            _log.info("mini LLM, %s, step %d: accuracy %.3f", stage, step, accuracy)
 
     def _rows(self, step: int, negated_share: float) -> Iterator[Row]:
         settings = self._settings

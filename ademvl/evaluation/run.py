@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.model.vision_language import VisionLanguageModel
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def evaluate_run(run_dir: Path, *, progress: bool = True) -> None:
@@ -56,7 +56,7 @@ def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
     if predictions.read_complete() is not None and _is_current(scores_path, predictions.header):
-        logger.info("%s: already evaluated with this adapter", run_dir)
+        _log.info("%s: already evaluated with this adapter", run_dir)
         return
     tokenized = predictions.tokenize()
     rows = predictions.make(tokenized, progress=progress)

@@ -32,7 +32,7 @@ _PARTS = 10
 _MAX_PART_BYTES = 4 << 30
 _REMEDY = "Get the folder again from where the weights were released."
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def convert_meta(
@@ -63,7 +63,7 @@ def convert_meta(
     with lock_file(output / _LOCK_FILE):
         source = _describe(paths, known_sha256 or {})
         if (done := _read_done(output, source)) is not None:
-            logger.info("%s: converted already", output)
+            _log.info("%s: converted already", output)
             return done
         checkpoint = MetaCheckpoint.open(folder)
         _check_vocabulary(tokenizer, checkpoint)
@@ -89,7 +89,7 @@ def _describe(paths: list[Path], known_sha256: Mapping[str, str]) -> dict[str, A
     """Return the checksums of the source's files, after comparing them with those known."""
     found = {}
     for path in paths:
-        logger.info("reading %s", path)
+        _log.info("reading %s", path)
         found[path.name] = sha256_file(path)
     findings = [
         f"{name}: sha256 is {found[name]}, expected {expected}"
@@ -138,7 +138,7 @@ def _write_parts(
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
         if file in progress and (output / file).is_file():
             continue
-        logger.info("writing %s", output / file)
+        _log.info("writing %s", output / file)
         progress[file] = _write_part(output / file, dict(checkpoint.tensors(names)))
         write_json(output / _PROGRESS_FILE, {"source": source["sha256"], "files": progress})
     return progress

@@ -20,7 +20,7 @@ from ademvl.config.gpu_limit import GpuLimit, is_device
 from ademvl.errors import SettingsError, ToolError
 from ademvl.machine.ticket_queue import TicketQueue
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
@@ -78,9 +78,7 @@ def _machine_gpus() -> list[tuple[str, str]]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "nvidia-smi does not answer, so this machine counts as one without: %s", error
-        )
+        _log.warning("nvidia-smi does not answer, so this machine counts as one without: %s", error)
         return []
     rows = [line.partition(",") for line in finished.stdout.splitlines() if "," in line]
     return [(index.strip(), uuid.strip()) for index, _, uuid in rows]
@@ -154,7 +152,7 @@ def reserved_gpus(
             taken = tuple(gpu.id for gpu in gpus if gpu.lock in locks)
             with _environment({VISIBLE: ",".join(taken), ORDER: "PCI_BUS_ID"}):
                 if taken:
-                    logger.info("%s: on GPU %s", job, ", ".join(taken))
+                    _log.info("%s: on GPU %s", job, ", ".join(taken))
                 yield taken
 
 
@@ -177,7 +175,7 @@ def _checked_count(count: int | None, gpus: Sequence[Gpu], limit: GpuLimit) -> i
     if count is None:
         return min(1, len(gpus))
     if count and not gpus:
-        logger.warning("%d GPU(s) wanted, none there: running on the CPU", count)
+        _log.warning("%d GPU(s) wanted, none there: running on the CPU", count)
         return 0
     if isinstance(limit, int) and count > limit:
         raise SettingsError(f"gpus: {limit}, but this job is to run on {count}")

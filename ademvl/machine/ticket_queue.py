@@ -22,7 +22,7 @@ from pathlib import Path
 from ademvl.errors import ToolError
 from ademvl.storage.locks import FileLock, lock_file, try_lock_file
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _TICKET = ".ticket"
 _POLL_SECONDS = (0.05, 0.5)
@@ -140,7 +140,7 @@ class TicketQueue:
             if not reason:
                 return
             if reason != said and time.monotonic() >= say_at:
-                logger.info(
+                _log.info(
                     "waiting for %d of %s %s: %s",
                     wish.count,
                     wish.kind,

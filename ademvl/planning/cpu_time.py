@@ -15,7 +15,7 @@ from ademvl.config.schema import build, check, schema_of
 from ademvl.errors import AdemvlError
 from ademvl.machine.devices import usable_gpus, wants_gpu
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SIZE = 1024
 _MEASURED_SECONDS = 0.3
@@ -36,7 +36,7 @@ def warn_of_cpu(run: RunSettings) -> None:
         expected = f"expected to take {time_needed}, within a factor of about three"
     except (AdemvlError, OSError, ValueError, KeyError) as error:
         expected = f"for how long is not known ({error})"
-    logger.warning(
+    _log.warning(
         "no GPU is usable: training on the processor, %s; `ademvl plan --probe` measures it",
         expected,
     )

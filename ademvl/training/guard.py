@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ademvl.errors import MAX_LISTED, TrainingError, list_findings
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Outcome = Literal["updated", "overflow", "not_finite"]
 """Of a step: the parameters moved, or it was left out because of the loss scale, or otherwise."""
@@ -71,7 +71,7 @@ class NonFiniteGuard:
         self._in_a_row += 1
         shown = ", ".join(item_ids[:MAX_LISTED])
         more = f" and {len(item_ids) - MAX_LISTED} more" if len(item_ids) > MAX_LISTED else ""
-        logger.warning(
+        _log.warning(
             "step %d left out: the %s is not finite; items concerned: %s%s", step, what, shown, more
         )
 

@@ -27,7 +27,7 @@ from ademvl.machine.devices import usable_gpus
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
 from ademvl.training.place import find_place
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 _TIME_FOR_THE_CAUSE_SECONDS = 2.0
@@ -160,7 +160,7 @@ def run_processes(command: Sequence[str], *, count: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _silence_torchrun()
-    logger.info("training on %d processes", count)
+    _log.info("training on %d processes", count)
     with _signal_handlers_kept(), tempfile.TemporaryDirectory(prefix="ademvl-") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -222,12 +222,12 @@ def _verdict(failures: Sequence[_Failure]) -> int:
             raise TrainingError(failure.message)
     bugs = [failure for failure in failures if failure.exit_code == 1]
     if bugs:
-        logger.error("process %d failed: %s", bugs[0].rank, bugs[0].message or "see above")
+        _log.error("process %d failed: %s", bugs[0].rank, bugs[0].message or "see above")
         return 1
     ended = (-signal.SIGTERM, *EXIT_CODES.values())
     for failure in failures:
         if failure.exit_code not in ended:
-            logger.error(
+            _log.error(
                 "process %d was ended by %s; the same command goes on from the last state",
                 failure.rank,
                 signal.Signals(-failure.exit_code).name

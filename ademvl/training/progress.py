@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 LINE_INTERVAL_SECONDS = 10.0
 
@@ -62,7 +62,7 @@ class TrainingProgress:
         ):
             self._last_line = now
             left = (self._total_steps - step) * seconds / (step - self._first_step)
-            logger.info(
+            _log.info(
                 "step %d of %d, loss %.4f, %.0f items/s, %.0f s left",
                 step,
                 self._total_steps,

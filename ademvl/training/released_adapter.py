@@ -14,7 +14,7 @@ from ademvl.runs.provenance import write_provenance
 if TYPE_CHECKING:
     from ademvl.runs.run_files import RunFiles
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
     from ademvl.training.session import checksums_of, count_by_part
 
     if files.is_complete(identity):
-        logger.info("%s: imported already", files.run_dir)
+        _log.info("%s: imported already", files.run_dir)
         return
     files.mark_incomplete()
     started = datetime.now(UTC)
@@ -52,4 +52,4 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
         },
     )
     write_adapter(files.adapter, state, run, fingerprints={}, origin=origin)
-    logger.info("%s: imported %s", files.run_dir, origin["file"])
+    _log.info("%s: imported %s", files.run_dir, origin["file"])

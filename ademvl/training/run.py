@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
     from ademvl.training.loop import Trainer
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def train_run(
@@ -115,7 +115,7 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
         take_adapter(files.of_run(run.adapter), files, identity)
         return True
     if files.is_complete(identity):
-        logger.info("%s: already trained with these settings", files.run_dir)
+        _log.info("%s: already trained with these settings", files.run_dir)
         StateStore(files.state, identity).clear()
         return True
     files.mark_incomplete()

@@ -27,7 +27,7 @@ from ademvl.training.metrics import MetricsLog, StepResult
 from ademvl.training.progress import TrainingProgress
 from ademvl.training.state import StateStore, TrainingState, capture, restore
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _NORM_TOLERANCE = 1e-5  # sums of fp32 squares on processors of two kinds differ by 2e-7
 
@@ -64,7 +64,7 @@ class Session:
             trainer.guard = NonFiniteGuard(
                 limit=run.optimization.max_nonfinite_steps, record=record["guard"]
             )
-            logger.info("going on after step %d", state.step)
+            _log.info("going on after step %d", state.step)
         self._metrics: MetricsLog | None = None
         if self._processes.is_first:
             self._metrics = MetricsLog(
@@ -92,7 +92,7 @@ class Session:
                 if exit_code:
                     self._processes.wait()  # until process 0 has saved it
                     if self._processes.is_first:
-                        logger.warning("stopped by a signal; step %d is saved", result.step)
+                        _log.warning("stopped by a signal; step %d is saved", result.step)
                     return exit_code
             self._confer(interruption, meter)
             if self._processes.is_first:
@@ -121,7 +121,7 @@ class Session:
         try:
             self._save()
         except Exception:  # what is raised already says more
-            logger.exception("step %d could not be saved", self._steps_done)
+            _log.exception("step %d could not be saved", self._steps_done)
 
     def _confer(
         self, interruption: Interruption, meter: UsageMeter, *, grad_norm: float = 0.0

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ademvl.errors import DataError
 from ademvl.storage.files import atomic_path, dump_json, read_json, sha256_file, write_json
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FORMAT = 2
 KEPT = 2
@@ -84,7 +84,7 @@ class StateStore:
             try:
                 state = self._load(path)
             except DataError as error:
-                logger.warning("state not used: %s", error)
+                _log.warning("state not used: %s", error)
                 continue
             if state is not None:
                 return state
@@ -107,7 +107,7 @@ class StateStore:
             raise DataError(f"{path}: format {content['format']}, this version reads {FORMAT}")
         differences = list(_differences(content["identity"], self._identity))
         if differences:
-            logger.warning(
+            _log.warning(
                 "state not used: %s was written under other settings: %s",
                 path,
                 "; ".join(differences),

@@ -15,7 +15,7 @@ from ademvl.storage.files import atomic_path, read_json, write_json
 if TYPE_CHECKING:
     from ademvl.runs.run_files import RunFiles
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def take_adapter(owner: "RunFiles", files: "RunFiles", identity: Mapping[str, Any]) -> None:
@@ -41,4 +41,4 @@ def take_adapter(owner: "RunFiles", files: "RunFiles", identity: Mapping[str, An
     provenance = read_json(owner.provenance, remedy="Train that run again.")
     write_json(files.provenance, {**provenance, "adapter_of": owner.run_dir.parent.name})
     write_json(files.adapter_json, read_json(owner.adapter_json, remedy="Train that run again."))
-    logger.info("%s: took the adapter of %s", files.run_dir, owner.run_dir)
+    _log.info("%s: took the adapter of %s", files.run_dir, owner.run_dir)

@@ -21,7 +21,7 @@ from ademvl.data.acquisition.transfer import TransferError, Transfers, transfer
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.locks import lock_file
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _TRIES_PER_ADDRESS = 2  # where all bytes came, and were not the right ones
 PLACED_BY_HAND = "placed by hand"
@@ -80,7 +80,7 @@ def fetch_file(
                     break
                 except _WrongBytes as error:
                     reasons.append(f"{url}: {error}")
-            logger.warning("%s", reasons[-1])
+            _log.warning("%s", reasons[-1])
         remedy = (
             "Try again later, or get the file another way and put it there: it is then verified "
             "as a download is."
@@ -107,7 +107,7 @@ def is_ready(target: FileTarget) -> bool:
         return True
     if not target.path.is_file():
         return False
-    logger.info("%s: verifying the file that is there", target.path)
+    _log.info("%s: verifying the file that is there", target.path)
     record = records.of(target.file.name)
     try:
         sha256 = check_file(

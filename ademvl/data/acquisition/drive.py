@@ -1,13 +1,10 @@
 """Files of Google Drive, through gdown, which knows its confirmation pages and folders."""
 
-import logging
 from functools import cache
 from pathlib import Path
 
 from ademvl.data.acquisition.registry import DRIVE_FILE, DRIVE_FOLDER
 from ademvl.data.acquisition.transfer import Stopped, TransferError, Transfers
-
-logger = logging.getLogger(__name__)
 
 _FILE_URL = "https://drive.google.com/uc?id="
 

@@ -13,7 +13,7 @@ from ademvl.data.acquisition.registry import Registry, Source
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.files import sha256_file
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _HF_FILE = "config.json"
 _TOKENIZER = "tokenizer.model"
@@ -66,7 +66,7 @@ def verify_copies(study: Study, registry: Registry) -> None:
 
 def _differences(path: Path, source: Source) -> Iterator[str]:
     for file, expected in _known_files(path, source):
-        logger.info("verifying %s", file)
+        _log.info("verifying %s", file)
         found = sha256_file(file)
         if found != expected:
             yield f"{file}: sha256 is {found}, expected {expected}"

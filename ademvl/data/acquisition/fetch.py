@@ -1,6 +1,5 @@
 """Fetches, verifies and unpacks what a study needs of data and weights."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -24,8 +23,6 @@ from ademvl.data.acquisition.transfer import Stopped, Transfers
 from ademvl.data.acquisition.unpack import unpack_archives
 from ademvl.errors import AdemvlError, DataError, SettingsError, list_findings
 from ademvl.storage.files import write_json
-
-logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 

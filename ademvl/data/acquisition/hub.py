@@ -17,7 +17,7 @@ from ademvl.storage.locks import lock_file
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _LIST = "hub.json"
 _REMEDY = "Delete it: the repository is then looked at anew."
@@ -95,7 +95,7 @@ def _download(
         )
         if not files:
             raise DataError(f"{hub.repository}: has no file that matches {list(hub.patterns)}")
-        logger.info("fetching %s at %s into %s", hub.repository, commit, folder)
+        _log.info("fetching %s at %s into %s", hub.repository, commit, folder)
         api.snapshot_download(
             hub.repository,
             revision=commit,

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 LINE_INTERVAL_SECONDS = 10.0
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -74,7 +74,7 @@ class ByteProgress:
             now = time.monotonic()
             if now - self._last_line >= LINE_INTERVAL_SECONDS:
                 self._last_line = now
-                logger.info("%s", self._line(now))
+                _log.info("%s", self._line(now))
 
     def _line(self, now: float) -> str:
         rate = self._moved / max(now - self._started, 1e-9)

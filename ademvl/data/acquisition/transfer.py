@@ -24,7 +24,7 @@ from ademvl.data.acquisition.progress import format_bytes
 if TYPE_CHECKING:
     import requests
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 18
 _CONNECT_SECONDS = 20.0
@@ -109,7 +109,7 @@ def transfer(
                 if failures > transfers.retries:
                     raise TransferError(f"{error}; given up after {failures} attempts") from error
                 delay = _delay(error, failures, transfers)
-                logger.info("%s: %s; next attempt in %.1f s", url, error, delay)
+                _log.info("%s: %s; next attempt in %.1f s", url, error, delay)
             if transfers.stop.wait(delay):
                 raise Stopped
 
@@ -197,7 +197,7 @@ def _accept(response: "requests.Response", part: PartFile) -> int | None:
         raise TransferError(f"sends the file encoded as {encoding}, which was not asked for")
     if status == 200:
         if part.size:
-            logger.info("%s: the server starts from the beginning", response.url)
+            _log.info("%s: the server starts from the beginning", response.url)
             part.restart()
         return int(response.headers.get("Content-Length") or 0)
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
