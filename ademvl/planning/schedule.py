@@ -97,7 +97,7 @@ def optimizer_steps(run: RunSettings, items: int) -> int:
 def simulated_passes(run: RunSettings, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Draw effective batches without end, and give the rows of their passes, sorted by length.
 
-    Source: `training/loop.py`, which puts rows of like length into one pass.
+    Source: `ademvl/training/loop.py`, which puts rows of like length into one pass.
     """
     optimization, generator = run.optimization, random.Random(0)
     size = optimization.per_device_batch_size

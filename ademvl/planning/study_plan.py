@@ -199,7 +199,7 @@ def plan_study(
     Args:
         study: its settings.
         target: what it is planned for.
-        rates: measured by `probe.probe_study`, by name of the run; they decide about time.
+        rates: measured by `ademvl.probing.probe`, by name of the run; they decide about time.
     """
     measured = rates or {}
     seeds = Counter(run.name for run in study.runs)

@@ -10,7 +10,7 @@ from ademvl.planning.shapes import VisionShape
 def trained_parameters(
     settings: AdemSettings, *, llm_width: int, vision: VisionShape, online: bool
 ) -> dict[str, int]:
-    """Count the trained parameters of each part (paper: arXiv 2410.17779; `fusion/adapter.py`).
+    """Count the trained parameters of each part (paper: arXiv 2410.17779; `AdemAdapter`).
 
     Args:
         settings: of the method.

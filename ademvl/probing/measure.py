@@ -1,4 +1,4 @@
-"""Measures what tensors take: the judge of what `memory.py` predicts.
+"""Measures what tensors take: the judge of what `ademvl/planning/memory.py` predicts.
 
 Only memory of tensors is seen, as `torch.cuda.max_memory_allocated` does: not the interpreter,
 libraries, or what an operator allocates inside itself.

@@ -1,6 +1,6 @@
 """Protects the feature cache: right features for the right bytes, and never damaged or stale ones.
 
-What several jobs do at once stands in test_feature_jobs.py, the upkeep in test_feature_upkeep.py.
+What several jobs do at once stands in test_jobs.py, the upkeep in test_upkeep.py.
 """
 
 import errno
