@@ -46,7 +46,8 @@ class TransformersTokenizer:
         """Load the tokenizer of a language model.
 
         Raises:
-            WeightsError: it has none that transformers can read, or one without end token.
+            WeightsError: it has none that transformers can read, or one without end token, or
+                without any other, as the first releases of transformers 5 make of no file.
         """
         from transformers import AutoTokenizer
 
@@ -58,6 +59,11 @@ class TransformersTokenizer:
                 f"backbones.llm: {name} has no {TOKENIZER_FILE}, and transformers finds no other "
                 f"tokenizer: {error}"
             ) from error
+        if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
+            raise WeightsError(
+                f"backbones.llm: {name} has no {TOKENIZER_FILE}, and transformers finds no other "
+                "tokenizer: the one it gives has control tokens alone"
+            )
         return cls(tokenizer, name=name)
 
     def encode(self, text: str) -> list[int]:

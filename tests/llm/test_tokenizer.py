@@ -1,6 +1,7 @@
 """Protects which tokenizer a model gets, and what stands for missing control tokens."""
 
 import pytest
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from ademvl.config.run import BackboneSettings
@@ -64,5 +65,15 @@ def test_a_tokenizer_model_of_another_kind_is_passed_over(byte_level, tmp_path):
 def test_a_model_without_any_tokenizer_is_named(tmp_path):
     folder = tiny.make_llm(tmp_path)
     (folder / "tokenizer.model").unlink()
+    with pytest.raises(WeightsError, match=r"has no tokenizer\.model, and transformers finds no"):
+        load_llm_tokenizer(BackboneSettings(llm=str(folder)))
+
+
+def test_a_tokenizer_of_control_tokens_alone_is_refused(tmp_path):
+    folder = tiny.make_llm(tmp_path)
+    (folder / "tokenizer.model").unlink()
+    nothing = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokens = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=nothing, **tokens).save_pretrained(folder)
     with pytest.raises(WeightsError, match=r"has no tokenizer\.model, and transformers finds no"):
         load_llm_tokenizer(BackboneSettings(llm=str(folder)))
