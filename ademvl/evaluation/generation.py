@@ -120,7 +120,7 @@ def decoding_steps(
                 embeddings,
                 attention_mask=mask,
                 position_ids=position_ids,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
             )
             logits = model.last_logits(hidden_states)

@@ -17,6 +17,7 @@ from ademvl.config.method import MethodSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
+from ademvl.llm.kv_cache import cache_name
 from ademvl.machine.cpu_kernels import present_arithmetic
 from ademvl.methods.base import DecoderShape, FusionScores
 from ademvl.methods.registry import build_method
@@ -82,6 +83,7 @@ class VisionLanguageModel(nn.Module):
             trains_tower=tower is not None,
         )
         self._attachment = self.method.attach(llm, tower)
+        self._cache_name = cache_name(llm.model)
         self._has_checkpointing = False
         self.dropout_seed = 0
 
@@ -181,7 +183,7 @@ class VisionLanguageModel(nn.Module):
         *,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         use_cache: bool = False,
     ) -> tuple[Tensor, Any]:
         """Run the language model without its output layer, inside an `opened` block.
@@ -192,7 +194,7 @@ class VisionLanguageModel(nn.Module):
                 attention over all.
             position_ids: (B, T); None counts from the cache's length. With padding on the left
                 they must be given.
-            past_key_values: cache that an earlier call returned.
+            cache: that an earlier call returned.
             use_cache: whether to return a cache.
 
         Returns:
@@ -202,10 +204,10 @@ class VisionLanguageModel(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
+            **{self._cache_name: cache},
         )
-        return output.last_hidden_state, output.past_key_values
+        return output.last_hidden_state, getattr(output, self._cache_name)
 
     def last_logits(self, hidden_states: Tensor) -> Tensor:
         """Predict the token behind the last position of each row: (B, V) of (B, T, d)."""

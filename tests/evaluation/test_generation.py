@@ -1,11 +1,14 @@
 """Protects generation: cache, padding and other rows change nothing; searches and draws right."""
 
+import warnings
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.evaluation import DecodingSettings
@@ -112,6 +115,54 @@ def test_cached_generation_equals_token_by_token(model):
     expected = [_without_cache(model, row) for row in rows]
     assert len({tuple(ids) for ids in expected}) > 1
     assert _generate(model, rows) == expected
+
+
+class _Decoder(nn.Module):
+    """Sums up what it has seen, by way of a cache under one of its two names."""
+
+    def __init__(self, embeddings, name):
+        super().__init__()
+        self.layers, self.embed_tokens, self.name = nn.ModuleList(), embeddings, name
+        self.forward = {"cache": self._new, "past_key_values": self._old}[name]
+
+    def _new(self, *, inputs_embeds, attention_mask, position_ids, cache, use_cache):
+        seen = torch.cat([inputs_embeds] if cache is None else [cache, inputs_embeds], dim=1)
+        assert seen.shape[1] == attention_mask.shape[1]
+        states = (seen * attention_mask[..., None]).cumsum(dim=1)[:, -inputs_embeds.shape[1] :]
+        return SimpleNamespace(last_hidden_state=states, **{self.name: seen})
+
+    def _old(self, *, inputs_embeds, attention_mask, position_ids, past_key_values, use_cache):
+        return self._new(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            cache=past_key_values,
+            use_cache=use_cache,
+        )
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_cache_goes_by_the_name_that_the_decoder_takes(name):
+    """Releases of transformers 5 call it by two names, in arguments and in outputs."""
+    vocabulary, ids = 5, [1, 2, 4]
+    embeddings, output = nn.Embedding(vocabulary, 4), nn.Linear(4, vocabulary)
+    llm = nn.Module()
+    llm.config = LlamaConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
+    llm.model = _Decoder(embeddings, name)
+    llm.get_input_embeddings, llm.get_output_embeddings = lambda: embeddings, lambda: output
+    model = VisionLanguageModel(llm, AdemSettings(fusion="none"), tower_shape=TOWER_SHAPE).eval()
+    row = replace(_rows()[1], ids=np.array(ids, dtype=np.int32), labels=np.full(3, -100))
+
+    found = _generate(model, [row], eos_id=vocabulary)[0]
+    for _ in range(MAX_NEW_TOKENS):
+        ids.append(int(output(embeddings(torch.tensor(ids)).sum(dim=0)).argmax()))
+    assert found == ids[3:]
+
+
+def test_installed_release_calls_nothing_deprecated(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        _generate(model, _rows())
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, BEAM], ids=lambda d: d.strategy)

@@ -14,6 +14,7 @@ from ademvl.config.run import BackboneSettings
 from ademvl.errors import WeightsError
 from ademvl.llm import convert
 from ademvl.llm.convert import convert_meta
+from ademvl.llm.kv_cache import cache_name
 from ademvl.llm.loading import load_llm
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.storage.files import sha256_file
@@ -149,11 +150,11 @@ def test_stories_model_tells_its_story_to_the_letter(real_dir, tmp_path):
     llm, tokenizer = load_llm(backbones), load_llm_tokenizer(backbones)
     assert (llm.config.num_attention_heads, llm.config.num_key_value_heads) == (8, 4)
     ids = [tokenizer.bos_id]
-    cache, new = None, torch.tensor([ids])
+    cache, new, name = None, torch.tensor([ids]), cache_name(llm.model)
     with torch.inference_mode():
         for _ in range(256):
-            output = llm(input_ids=new, past_key_values=cache, use_cache=True)
-            cache, new = output.past_key_values, output.logits[:, -1:].argmax(dim=-1)
+            output = llm(input_ids=new, use_cache=True, **{name: cache})
+            cache, new = output[name], output.logits[:, -1:].argmax(dim=-1)
             ids.append(int(new))
     expected = (stories / "expected_greedy.txt").read_text(encoding="utf-8")
     assert tokenizer.decode(ids).strip() == expected.strip()
