@@ -128,7 +128,7 @@ def test_verb_prints_json_without_importing_torch():
     plain = json.loads(done.stdout)
     assert plain["target"]["gpu"]["name"] == "T4"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert not imported & {"torch", "transformers", "open_clip"}
+    assert not imported & {"torch", "transformers", "open_clip", "pandas"}
 
 
 def test_documented_plan_is_what_the_verb_prints(tmp_path, pytestconfig):

@@ -1,8 +1,5 @@
 """Tables as tidy CSV: one line for each number, with everything that belongs to it."""
 
-import csv
-import io
-
 from ademvl.reporting.tables.layout import LEAD_KEYS, Block, Column, Row, Table, printable
 
 CSV_COLUMNS = (
@@ -37,21 +34,22 @@ _DIGITS = 6
 
 def to_csv(table: Table) -> str:
     """Render a table."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for block in table.blocks:
-        for row in block.rows:
-            for column in block.columns:
-                writer.writerow(_line(table, block, row, column))
-    return stream.getvalue()
+    from pandas import DataFrame
+
+    lines = [
+        _line(table, block, row, column)
+        for block in table.blocks
+        for row in block.rows
+        for column in block.columns
+    ]
+    return DataFrame(lines, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
 
 
-def _line(table: Table, block: Block, row: Row, column: Column) -> list[str]:
+def _line(table: Table, block: Block, row: Row, column: Column) -> dict[str, str]:
     cell, judgement = row.cell(column), row.cell(column).judgement
     texts = {key: printable(row.texts.get(key, "")) for key in LEAD_KEYS}
     varied = [f"{key}: {value}" for key, value in row.texts.items() if key not in LEAD_KEYS]
-    values: dict[str, str] = {
+    return {
         **texts,
         "table": table.key,
         "block": printable(block.title),
@@ -73,7 +71,6 @@ def _line(table: Table, block: Block, row: Row, column: Column) -> list[str]:
         "verdict": judgement.outcome if judgement else "",
         "unit": table.unit,
     }
-    return [values[key] for key in CSV_COLUMNS]
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ademvl.reporting.tables.latex import escape_latex, to_latex
 from ademvl.reporting.tables.layout import Table
 from ademvl.reporting.tables.markdown import to_markdown
 from ademvl.reporting.tables.scores import accuracy_table, captions_table
-from ademvl.reporting.tables.tidy_csv import to_csv
+from ademvl.reporting.tables.tidy_csv import CSV_COLUMNS, to_csv
 from ademvl.statistics.intervals import wilson_interval
 from tests.reporting.synthetic import SyntheticStudy
 
@@ -88,6 +89,20 @@ def test_rendered_table_is_the_golden_text(
     if pytestconfig.getoption("--update-golden"):
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+def test_texts_stand_in_csv_as_they_are(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    table = captions_table(read_results(finished.study), reported)
+    lines = _lines(replace(table, key="nan", unit='a "b", c\nd'))
+    assert {(line["table"], line["unit"]) for line in lines} == {("nan", 'a "b", c\nd')}
+    expected = io.StringIO()
+    writer = csv.DictWriter(expected, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_lines(table))
+    assert to_csv(table) == expected.getvalue()
+    assert to_csv(replace(table, blocks=())) == ",".join(CSV_COLUMNS) + "\n"
 
 
 def test_mini_numbers_never_share_a_block_with_paper_scale(
