@@ -142,7 +142,7 @@ def test_steps_with_a_cache_equal_the_whole_pass(model):
         embeddings = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
         parts, cache = [], None
         for part in embeddings.split((6, 1, embeddings.shape[1] - 7), dim=1):
-            states, cache = model.decode(part, past_key_values=cache, use_cache=True)
+            states, cache = model.decode(part, cache=cache, use_cache=True)
             parts.append(states)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=FP32_TOLERANCE, rtol=0)
 
