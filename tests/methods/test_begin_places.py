@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from ademvl.llm.kv_cache import cache_name
 from ademvl.methods.begin_places import attach_begin_places
 from ademvl.methods.sites import Attachment, Pass, attach_sites
 from tests.methods.tiny_models import WIDTH, make_llm
@@ -84,17 +85,17 @@ def test_padding_on_the_left_changes_nothing():
 def test_steps_with_a_cache_equal_the_whole_pass():
     llm, opened = make_llm(), _Places(strength=0.5)
     whole = _decode(make_llm(), _Places(strength=0.5), attention_mask=MASK, position_ids=POSITIONS)
-    parts, cache = [], None
+    parts, cache, name = [], None, cache_name(llm.model)
     with _attached(llm).active(opened):
         for start, end in ((0, 3), (3, 4), (4, 5)):
             output = llm.model(
                 input_ids=TOKEN_IDS[:, start:end],
                 attention_mask=MASK[:, :end],
                 position_ids=POSITIONS[:, start:end],
-                past_key_values=cache,
                 use_cache=True,
+                **{name: cache},
             )
-            cache = output.past_key_values
+            cache = output[name]
             parts.append(output.last_hidden_state)
     assert opened.lengths == [PLACES + 3, 1, 1]
     found = torch.cat(parts, dim=1)
