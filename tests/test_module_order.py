@@ -56,37 +56,28 @@ def test_parts_of_the_package_depend_on_each_other_one_way() -> None:
     assert order.index("config") < order.index("model") < order.index("cli")
 
 
-def names_by_origin(path: Path) -> tuple[set[str], dict[str, str]]:
-    """Names that a file defines, and the modules of those that it imports."""
-    defined: set[str] = set()
-    imported: dict[str, str] = {}
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            defined.add(node.id)
-        elif isinstance(node, ast.ImportFrom):
-            imported |= {alias.asname or alias.name: node.module or "" for alias in node.names}
-    return defined, imported
+def names_defined_in(path: Path) -> set[str]:
+    """Names that a file defines, of which none is imported."""
+    nodes = list(ast.walk(tree_of(path)))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def test_names_are_imported_from_the_module_that_defines_them() -> None:
     project = ROOT.parent
     files = [path for part in (ROOT, project / "tests") for path in part.rglob("*.py")]
     names = {
-        ".".join(path.relative_to(project).with_suffix("").parts): names_by_origin(path)
+        ".".join(path.relative_to(project).with_suffix("").parts): names_defined_in(path)
         for path in files
         if path.name != "__init__.py"
     }
-    findings = []
-    for path in files:
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.ImportFrom) and node.module in names:
-                defined, imported = names[node.module]
-                findings += [
-                    f"{path.relative_to(project)}:{node.lineno}: {alias.name} is of "
-                    f"{imported[alias.name]}, not of {node.module}"
-                    for alias in node.names
-                    if alias.name in imported and alias.name not in defined
-                ]
+    findings = [
+        f"{path.relative_to(project)}:{node.lineno}: {alias.name} is not defined in {node.module}"
+        for path in files
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and node.module in names
+        for alias in node.names
+        if alias.name not in names[node.module]
+    ]
     assert findings == []

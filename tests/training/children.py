@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ademvl.training.metrics import StepResult, read_metrics
+from ademvl.runs.metrics import read_metrics
+from ademvl.training.metrics import StepResult
 from tests import tiny
 from tests.waiting import Watched, finish, wait_until
 
