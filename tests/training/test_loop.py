@@ -240,8 +240,8 @@ def test_questions_without_image_bring_no_pixels(world: Path) -> None:
     trainer = _trainer(world, per_device_batch_size=1)
     encoded: list[int] = []
     encode = trainer.model.tower.encode
-    trainer.model.tower.encode = lambda pixels, **kwargs: (
-        encoded.append(len(pixels)) or encode(pixels, **kwargs)
+    trainer.model.tower.encode = lambda pixels, states: (
+        encoded.append(len(pixels)) or encode(pixels, states)
     )
     trainer.step(0)
     with_image = sum(trainer._rows[item].image is not None for item in trainer.plan.items_of(0))
