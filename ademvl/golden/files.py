@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ademvl.config.method import ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings, MethodSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import DataError
 from ademvl.methods.adem.settings import AdemSettings
@@ -112,15 +112,19 @@ class GoldenSet:
 
     def model(self, settings: AdemSettings) -> VisionLanguageModel:
         """Build the model in training mode, with the initial trained tensors."""
-        from ademvl.llm.loading import load_llm
-
-        llm = load_llm(BackboneSettings(llm=str(self.llm_dirs()[0])))
-        model = VisionLanguageModel(llm, settings, self.tower())
+        model = self.untrained(settings)
         state = self.adapter()
         if not settings.cls:
             state = {k: v for k, v in state.items() if not k.startswith("cls_projection")}
         model.load_adapter_state_dict(state, source="adapter_init.safetensors")
-        return model.train()
+        return model
+
+    def untrained(self, settings: MethodSettings) -> VisionLanguageModel:
+        """Build any method on the frozen models, in training mode; trained tensors are not set."""
+        from ademvl.llm.loading import load_llm
+
+        llm = load_llm(BackboneSettings(llm=str(self.llm_dirs()[0])))
+        return VisionLanguageModel(llm, settings, self.tower()).train()
 
     def llm_dirs(self) -> list[Path]:
         """Return the folders of the language model: the same weights in one or several shards."""

@@ -10,22 +10,18 @@ reference put it.
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ademvl.data.collate import Batch, TokenizedExample, collate, tokenize_examples
+from ademvl.data.collate import TokenizedExample, collate, tokenize_examples
 from ademvl.data.examples import Example
-from ademvl.data.tokenizer import IGNORED_LABEL, Tokenizer, load_tokenizer
-from ademvl.evaluation.generation import cut_at, decoding_steps, pad_left
+from ademvl.data.tokenizer import Tokenizer, load_tokenizer
+from ademvl.evaluation.generation import cut_at, pad_left
 from ademvl.golden.checks import Check
+from ademvl.golden.decoding import GreedyCall
 from ademvl.golden.files import GoldenSet, largest_difference
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
@@ -73,11 +69,11 @@ def _check_call(
     rows, width = _rows(call, tokenizer), call["start_pos"]
     batch = collate(rows, trim_after_labels=False)
     expected_ids = expected["tokens_padded"][:, :width]
-    case = _Call(model, rows, _slots_of_the_reference(call), call["pixel_index"], pixels)
+    case = GreedyCall(model, rows, call["pixel_index"], pixels, _slots_of_the_reference(call))
     num_steps = len(call["steps"])
     with torch.inference_mode():
         logits, next_tokens = case.cached(range(len(rows)), num_steps)
-        alone = [case.cached([row], num_steps)[0] for row in range(len(rows))]
+        alone = case.alone(num_steps)
         uncached = case.uncached(expected["next_token"])
     decoded = [tokenizer.decode(cut_at(row, tokenizer.eos_id)) for row in next_tokens.T.tolist()]
     slot_places = pad_left(batch).slot_start.tolist()
@@ -88,60 +84,13 @@ def _check_call(
             Check(_CASE, f"{name}.{what}", largest_difference(t, expected["logits"]), tolerance)
             for what, t, tolerance in (
                 ("logits", logits, LOGITS_TOLERANCE),
-                ("logits of rows alone", torch.cat(alone, dim=1), LOGITS_TOLERANCE),
+                ("logits of rows alone", alone, LOGITS_TOLERANCE),
                 ("logits without cache", uncached, LOGITS_TOLERANCE),
             )
         ),
         _exact(name, "next tokens", next_tokens, expected["next_token"]),
         _count(name, "decoded", decoded, call["decoded"]),
     ]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """Rows of one call with their images, and the places where the reference put the slots."""
-
-    model: VisionLanguageModel
-    rows: Sequence[TokenizedExample]
-    slots: Tensor
-    pixel_index: Sequence[int]
-    pixels: Tensor
-
-    def cached(self, chosen: Sequence[int], num_steps: int) -> tuple[Tensor, Tensor]:
-        """Generate some rows together: logits (steps, B, V) and next tokens (steps, B)."""
-        batch, pixels = self._batch([self.rows[row] for row in chosen], chosen)
-        with closing(decoding_steps(self.model, batch, pixels)) as steps:
-            found = list(islice(steps, num_steps))
-        return torch.stack([step[0] for step in found]), torch.stack([step[1] for step in found])
-
-    def uncached(self, next_tokens: Tensor) -> Tensor:
-        """Compute each step anew from all tokens before it: logits (steps, B, V)."""
-        logits = []
-        for step in range(len(next_tokens)):
-            longer = [
-                _extended(row, next_tokens[:step, number].numpy())
-                for number, row in enumerate(self.rows)
-            ]
-            batch, pixels = self._batch(longer, range(len(longer)))
-            logits.append(self.model.next_token_logits(batch, pixels))
-        return torch.stack(logits)
-
-    def _batch(
-        self, rows: Sequence[TokenizedExample], chosen: Sequence[int]
-    ) -> tuple[Batch, Tensor | None]:
-        batch = replace(collate(rows, trim_after_labels=False), slot_start=self.slots[list(chosen)])
-        shown = [self.pixel_index[row] for row in chosen if self.pixel_index[row] >= 0]
-        return batch, self.pixels[shown] if shown else None
-
-
-def _extended(row: TokenizedExample, ids: npt.NDArray[np.int64]) -> TokenizedExample:
-    """Append generated tokens to a row."""
-    unscored = np.full(len(ids), IGNORED_LABEL, dtype=row.labels.dtype)
-    return replace(
-        row,
-        ids=np.concatenate([row.ids, ids.astype(row.ids.dtype)]),
-        labels=np.concatenate([row.labels, unscored]),
-    )
 
 
 def _rows(call: Mapping[str, Any], tokenizer: Tokenizer) -> list[TokenizedExample]:

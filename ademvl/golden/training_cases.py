@@ -16,6 +16,7 @@ from ademvl.data.collate import Batch, RowLayout, TokenizedExample, build_row, c
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference
+from ademvl.golden.recording import record_states
 from ademvl.llm.loading import load_llm
 from ademvl.methods.adem.method import AdemMethod
 from ademvl.model.vision_language import VisionLanguageModel
@@ -166,29 +167,15 @@ def _used(name: str, case: Mapping[str, Tensor], batch: Batch) -> Tensor:
 @torch.no_grad()
 def _states(model: VisionLanguageModel, batch: Batch, pixels: Tensor | None) -> dict[str, Tensor]:
     """Return everything that the forward pass goes through, by the names of the golden file."""
-    states: dict[str, Tensor] = {}
-    hooks = [
-        layer.register_forward_hook(
-            lambda _, __, output, n=number: states.__setitem__(
-                f"layer_out_{n}", output[0] if isinstance(output, tuple) else output
-            )
-        )
-        for number, layer in enumerate(model.llm.model.layers, start=1)
-    ]
+    states, opened = record_states(model, batch, pixels)
+    if opened.with_image is not None:
+        states["cls_tokens"] = opened.with_image
     if model.tower is not None and pixels is not None:
         states["features"] = model.method.encode(model.tower, pixels, dropout_seeds=None)
         assert isinstance(model.method, AdemMethod)
         visual = model.method.visual_tokens(states["features"])
         states["image_embeds"] = visual.new_zeros(len(batch.has_image), *visual.shape[1:])
         states["image_embeds"][batch.has_image] = visual
-    with model.opened(pixels, batch.has_image) as opened:
-        if opened.with_image is not None:
-            states["cls_tokens"] = opened.with_image
-        states["inputs_embeds"] = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
-        hidden_states, _ = model.decode(states["inputs_embeds"])
-    for hook in hooks:
-        hook.remove()
-    states["logits"] = model.llm.get_output_embeddings()(hidden_states)
     return states
 
 
