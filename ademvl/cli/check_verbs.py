@@ -14,7 +14,14 @@ def add_verbs(verbs: Verbs) -> None:
     params.add_argument("--study", type=Path, help="count a study's runs, not the paper's models")
     verify = add_verb(verbs, "verify", _verify, "Recompute golden tensors of the reference.")
     verify.add_argument("what", choices=["golden"], help="what is recomputed")
-    verify.add_argument("folder", type=Path, help="of the golden files")
+    verify.add_argument("folder", type=Path, help="of the golden files, of one method")
+    verify.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="folder of the reference's golden files, where other methods' cases find the frozen "
+        "models (default: `golden`, two folders up from theirs)",
+    )
     cache = add_verb(verbs, "cache", _cache, "List, verify or clean the feature cache.")
     cache.add_argument(
         "action",
@@ -50,7 +57,7 @@ def _params(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from ademvl.golden.verify import verify_golden
 
-    return verify_golden(options.folder)
+    return verify_golden(options.folder, models=options.models)
 
 
 def _cache(options: argparse.Namespace) -> int:

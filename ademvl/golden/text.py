@@ -42,7 +42,7 @@ def check_prompts(golden_dir: Path) -> list[Check]:
     content = _read_case(golden_dir, "G_prompts")
     if content is None:
         return []
-    problems = _problems(content)
+    problems = problems_of(content)
     prompts: list[tuple[str, str]] = []
     answers: list[tuple[str, str]] = []
     for question_id, expected in content["expected"].items():
@@ -73,7 +73,7 @@ def check_tokens(golden_dir: Path) -> list[Check]:
         raise DataError(f"{golden_dir}: G_tokens needs the problems of G_prompts.json. {_REMEDY}")
     tensors = _read_tensors(golden_dir, "G_tokens")
     tokenizer = _tokenizer(golden_dir)
-    problems = _problems(prompts)
+    problems = problems_of(prompts)
     prompt_format = content["prompt_format"]
     checks = []
     for name, settings in content["arrays"].items():
@@ -153,6 +153,23 @@ def check_images(golden_dir: Path) -> list[Check]:
     return checks
 
 
+def problems_of(content: Mapping[str, Any]) -> dict[str, Problem]:
+    """Return the questions that case G holds, by id; what prompts do not read is left empty."""
+    names = ("task", "grade", "subject", "topic", "category", "skill", "split")
+    labels = dict.fromkeys(names, "")
+    texts = ("question", "hint", "image", "caption", "lecture", "solution")
+    return {
+        question_id: Problem(
+            question_id=question_id,
+            choices=tuple(raw["choices"]),
+            answer_index=raw["answer"],
+            **{name: raw[name] for name in texts},
+            **labels,
+        )
+        for question_id, raw in content.get("problems", {}).items()
+    }
+
+
 def _read_case(golden_dir: Path, name: str) -> dict[str, Any] | None:
     path = golden_dir / f"{name}.json"
     if not path.exists():
@@ -175,22 +192,6 @@ def _read_tensors(golden_dir: Path, name: str) -> dict[str, Tensor]:
 
 def _tokenizer(golden_dir: Path) -> SentencePieceTokenizer:
     return load_tokenizer(golden_dir / "models" / "weights")
-
-
-def _problems(content: Mapping[str, Any]) -> dict[str, Problem]:
-    names = ("task", "grade", "subject", "topic", "category", "skill", "split")
-    labels = dict.fromkeys(names, "")
-    texts = ("question", "hint", "image", "caption", "lecture", "solution")
-    return {
-        question_id: Problem(
-            question_id=question_id,
-            choices=tuple(raw["choices"]),
-            answer_index=raw["answer"],
-            **{name: raw[name] for name in texts},
-            **labels,
-        )
-        for question_id, raw in content.get("problems", {}).items()
-    }
 
 
 def _compare_rows(

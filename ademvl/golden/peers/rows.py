@@ -1,0 +1,117 @@
+"""Text of the golden cases on LLaMA: questions by id, rendered and tokenized by this package.
+
+Which rows have an image is the case's own choice (`pixel_index`), whatever the questions say.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ademvl.config.method import MethodSettings
+from ademvl.data.collate import TokenizedExample, tokenize_examples
+from ademvl.data.examples import Example
+from ademvl.data.prompts import ANSWER_CUE, build_answer, build_prompt
+from ademvl.data.scienceqa import Problem
+from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL, encode_example
+from ademvl.golden.peers.cases import Comparison, PeerSet
+
+EVALUATION_FORMAT = "QCM-A"
+MAX_SEQ_LEN = 512
+"""Of evaluation, in all released programs."""
+
+
+def training_rows(
+    peers: PeerSet, case: Comparison, settings: MethodSettings, pixel_index: Sequence[int]
+) -> list[TokenizedExample]:
+    """Build the rows of a training case, and compare their text with the recorded ids and labels.
+
+    The recorded ids are of prompt and answer alone, before vectors are inserted.
+    """
+    details = case.details
+    width = details["settings"]["max_seq_len"]
+    examples = [
+        _example(problem, place, details["prompt_format"], use_caption=details["use_caption"])
+        for problem, place in zip(_problems(peers, details), pixel_index, strict=True)
+    ]
+    texts = [
+        encode_example(peers.tokenizer, example.prompt, example.answer or "", max_tokens=width)
+        for example in examples
+    ]
+    labels = [
+        [FILLER_ID if label == IGNORED_LABEL else label for label in text.labels] for text in texts
+    ]
+    for name, ours in (("examples", [text.ids for text in texts]), ("labels", labels)):
+        expected = case.input(name)
+        case.same(name, _padded(ours, width).flatten().tolist(), expected.flatten().tolist())
+    shown = [int(example.image is not None) for example in examples]
+    case.same("indicators", shown, case.input("indicators").tolist())
+    return _tokenized(peers, examples, settings, max_seq_len=width)
+
+
+def evaluation_rows(
+    peers: PeerSet,
+    case: Comparison,
+    name: str,
+    settings: MethodSettings,
+    pixel_index: Sequence[int],
+) -> list[TokenizedExample]:
+    """Build the rows of a call, and compare prompts and their lengths with the recorded ones."""
+    call = case.details["calls"][name]
+    problems = _problems(peers, case.details)
+    examples = [
+        _example(
+            problems[row],
+            place,
+            EVALUATION_FORMAT,
+            use_caption=call["use_caption"],
+            is_asked=True,
+        )
+        for row, place in zip(call["rows"], pixel_index, strict=True)
+    ]
+    rows = _tokenized(peers, examples, settings, max_seq_len=MAX_SEQ_LEN)
+    case.same(f"{name}.prompts", [example.prompt for example in examples], call["prompts"])
+    lengths = [len(row.ids) for row in rows]
+    case.same(f"{name}.prompt_lengths", lengths, call["prompt_lengths"])
+    return rows
+
+
+def _problems(peers: PeerSet, details: Mapping[str, Any]) -> list[Problem]:
+    return [peers.problems[question_id] for question_id in details["qids"]]
+
+
+def _example(
+    problem: Problem,
+    pixel_place: int,
+    prompt_format: str,
+    *,
+    use_caption: bool,
+    is_asked: bool = False,
+) -> Example:
+    prompt = build_prompt(problem, prompt_format, use_caption=use_caption)
+    return Example(
+        item_id=problem.question_id,
+        prompt=prompt + ANSWER_CUE if is_asked else prompt,
+        answer=None if is_asked else build_answer(problem, prompt_format),
+        image=Path(str(pixel_place)) if pixel_place >= 0 else None,
+    )
+
+
+def _tokenized(
+    peers: PeerSet, examples: Sequence[Example], settings: MethodSettings, *, max_seq_len: int
+) -> list[TokenizedExample]:
+    num_slots = settings.text_places.with_image
+    return tokenize_examples(
+        peers.tokenizer,
+        examples,
+        max_seq_len=max_seq_len,
+        num_slots=num_slots,
+        with_prefix=num_slots > 0,
+        overflow="cut_end",
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int) -> Tensor:
+    return torch.tensor([[*row, *[FILLER_ID] * (width - len(row))] for row in rows])
