@@ -10,12 +10,11 @@ from typing import Any
 import yaml
 
 from ademvl.bundle.collection import STUDY_FILE, Collection, answers_name
+from ademvl.config.influence import told_settings
+from ademvl.config.nested import flat
+from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
-from ademvl.config.schema import all_plain, build, check, schema_of
 from ademvl.errors import DataError, SettingsError
-
-_OF_PLACE = ("study", "name", "seed", "data_dir", "evaluation_data_dir", "features.cache_dir")
-"""Settings of a run that say where it lies or what it is called, and decide nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class SeedRecord:
         run: key under `runs`.
         seed: of the run.
         task: name of the score file.
-        settings: by dotted path, without what only names or places the run.
+        settings: by dotted path, those that results depend on.
         provenance: content of provenance.json; empty where the run takes another run's adapter.
         scores: content of the score file.
         predictions: row by item id; empty without any.
@@ -81,7 +80,7 @@ class Results:
             run=run,
             seed=seed,
             task=task,
-            settings={k: v for k, v in flattened(_complete(raw)).items() if k not in _OF_PLACE},
+            settings=_told(raw),
             provenance=self._json(f"{prefix}/provenance.json", optional=True),
             scores=self._json(f"{prefix}/scores/{task}.json"),
             predictions=self._lines(f"{prefix}/predictions/{task}.jsonl"),
@@ -134,22 +133,9 @@ class Results:
         return raw
 
 
-def _complete(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fill in settings that are written only where they are not at their default."""
+def _told(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings by which results are told apart, those at their default too."""
     try:
-        checked = check(raw, schema_of(RunSettings), source="run.yaml")
-        plain: Mapping[str, Any] = all_plain(build(RunSettings, checked))
-        return plain
+        return told_settings(read(RunSettings, raw, source="run.yaml"))
     except SettingsError:
-        return raw  # of another version of ademvl: compared as written
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted path."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(flattened(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+        return flat(raw)  # of another version of ademvl: compared as written

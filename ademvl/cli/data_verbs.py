@@ -107,15 +107,13 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _dataset_of(text: str | None) -> "DatasetSettings":
-    from ademvl.config.dataset import DatasetSettings, check_sources
-    from ademvl.config.schema import build, check, schema_of
+    from ademvl.config.dataset import DatasetSettings
+    from ademvl.config.reading import read
     from ademvl.storage.files import parse_json
 
     source = "settings of the data set"
     given = parse_json(text or "", place=source, remedy="'{}' takes the defaults.")
-    raw = check(given, schema_of(DatasetSettings), source=source)
-    check_sources({source: raw}, source=source)
-    return build(DatasetSettings, raw)
+    return read(DatasetSettings, given, source=source)
 
 
 def _verify(options: argparse.Namespace) -> int:

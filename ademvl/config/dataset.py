@@ -1,11 +1,13 @@
 """Settings of data sets: where a data set comes from and how much of it is used."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
-from ademvl.config.ranges import check_ranges
-from ademvl.errors import SettingsError, list_findings
+from pydantic import ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ademvl.config.setting import REFUSED, setting, settings_class
 
 Source = Literal["easy_vqa", "scienceqa", "coco_caption", "lavin_instruct", "mme"]
 Damaged = Literal["stop", "leave_out"]
@@ -34,7 +36,13 @@ _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+def _of_others(key: str, source: Source) -> PydanticCustomError:
+    owners = [name for name in SOURCES if key in _KEYS_OF_SOURCE[name]]
+    text = f"only with source {' or '.join(owners)}, not {source}"
+    return PydanticCustomError(REFUSED, "{text}", {"text": text})
+
+
+@settings_class
 class DatasetSettings:
     """A data set; which keys it may have depends on its source.
 
@@ -65,29 +73,37 @@ class DatasetSettings:
         seed: of the choice of questions, options and captions.
     """
 
-    source: Source = "easy_vqa"
-    existing: str = ""
-    subset: bool = False
-    take: Mapping[str, int] = field(default_factory=dict)
-    damaged: Damaged = "stop"
-    caption_splits: CaptionSplits = "karpathy"
-    coco: str = ""
-    train_questions: int = 12_000
-    val_questions: int = 600
-    test_questions: int = 1_500
-    text_only_fraction: float = 0.25
-    caption_train_images: int = 3_600
-    caption_val_images: int = 200
-    caption_test_images: int = 300
-    seed: int = 0
+    source: Source = setting(changes="results", default="easy_vqa")
+    existing: str = setting(changes="results", default="", by_content=True)
+    subset: bool = setting(changes="nothing", default=False)
+    take: Mapping[str, int] = setting(changes="results", default_factory=dict, ge=0)
+    damaged: Damaged = setting(changes="training", default="stop")
+    caption_splits: CaptionSplits = setting(changes="results", default="karpathy")
+    coco: str = setting(changes="results", default="", by_content=True)
+    train_questions: int = setting(changes="results", default=12_000, ge=1)
+    val_questions: int = setting(changes="results", default=600, ge=1)
+    test_questions: int = setting(changes="results", default=1_500, ge=1)
+    text_only_fraction: float = setting(changes="results", default=0.25, ge=0, lt=1)
+    caption_train_images: int = setting(changes="results", default=3_600, ge=1)
+    caption_val_images: int = setting(changes="results", default=200, ge=1)
+    caption_test_images: int = setting(changes="results", default=300, ge=1)
+    seed: int = setting(changes="results", default=0)
 
-    def __post_init__(self) -> None:
-        sizes = [key for key in vars(self) if key.endswith(("_questions", "_images"))]
-        ranges = {">= 1": sizes, ">= 0 and < 1": ["text_only_fraction"]}
-        check_ranges("datasets.<name>", self, ranges)
-        for split, number in self.take.items():
-            if number < 0:
-                raise SettingsError(f"take.{split}: {number}, expected >= 0")
+    @model_validator(mode="before")
+    @classmethod
+    def _has_keys_of_its_source(cls, raw: Any) -> Any:
+        """Refuse keys that belong to other sources; what is built in code has them all."""
+        source = raw.get("source", "easy_vqa") if isinstance(raw, dict) else None
+        if source not in SOURCES:
+            return raw
+        errors = [
+            InitErrorDetails(type=_of_others(key, source), loc=(key,), input=value)
+            for key, value in raw.items()
+            if key in vars(DatasetSettings()) and key not in ("source", *_KEYS_OF_SOURCE[source])
+        ]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return raw
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -110,27 +126,3 @@ def share_coco(datasets: Mapping[str, DatasetSettings]) -> dict[str, DatasetSett
         else dataset
         for name, dataset in datasets.items()
     }
-
-
-def check_sources(datasets: Mapping[str, Mapping[str, Any]], *, source: str) -> None:
-    """Refuse keys that do not belong to the source of their data set.
-
-    Args:
-        datasets: raw settings by path, such as `datasets.easy_vqa`; already checked by schema.
-        source: file or place they come from.
-
-    Raises:
-        SettingsError: lists all such keys with their path and what they belong to.
-    """
-    findings = [text for path, raw in datasets.items() for text in _foreign_keys(path, raw)]
-    if findings:
-        headline = f"{source}: settings that do not fit the source of their data set"
-        raise SettingsError(list_findings(headline, findings, "All keys: docs/settings.md."))
-
-
-def _foreign_keys(path: str, raw: Mapping[str, Any]) -> Iterator[str]:
-    chosen: Source = raw.get("source", DatasetSettings.source)
-    for key in raw:
-        if key != "source" and key not in _KEYS_OF_SOURCE[chosen]:
-            owners = [name for name in SOURCES if key in _KEYS_OF_SOURCE[name]]
-            yield f"{path}.{key}: only with source {' or '.join(owners)}, not {chosen}"

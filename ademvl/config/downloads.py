@@ -1,17 +1,15 @@
 """Settings of downloads: what may be fetched, how, and which copies of weights are used instead."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
-from ademvl.config.ranges import check_ranges
-from ademvl.config.schema import OMITTED_AT_DEFAULT
-from ademvl.errors import SettingsError
+from ademvl.config.setting import relation, setting, settings_class
 
 META_PARAMS_FILE = "params.json"
 """Tells a folder in the layout of Meta's releases from others."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class DownloadSettings:
     """How data and weights reach this machine; has no influence on results.
 
@@ -28,20 +26,16 @@ class DownloadSettings:
         stall_seconds: a connection that delivers nothing for so long is made anew.
     """
 
-    offline: bool = False
-    accepted_licenses: tuple[str, ...] = ()
-    extra_sources: tuple[str, ...] = ()
-    unpack: bool = True
-    connections: int = 4
-    retries: int = 8
-    stall_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        ranges = {">= 1": ("connections",), ">= 0": ("retries",), "> 0": ("stall_seconds",)}
-        check_ranges("downloads", self, ranges)
+    offline: bool = setting(changes="nothing", default=False)
+    accepted_licenses: tuple[str, ...] = setting(changes="nothing", default=())
+    extra_sources: tuple[str, ...] = setting(changes="nothing", default=())
+    unpack: bool = setting(changes="speed", default=True)
+    connections: int = setting(changes="speed", default=4, ge=1)
+    retries: int = setting(changes="nothing", default=8, ge=0)
+    stall_seconds: float = setting(changes="speed", default=60.0, gt=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class WeightsSource:
     """Weights under the name of a source, which runs then use as `llm` or `tower_weights`.
 
@@ -55,18 +49,16 @@ class WeightsSource:
         revision: branch, tag or commit of `repository`.
     """
 
-    existing: str = ""
-    file: str = ""
-    member: str = field(default="", metadata=OMITTED_AT_DEFAULT)
-    repository: str = ""
-    revision: str = "main"
+    existing: str = setting(changes="results", default="", by_content=True)
+    file: str = setting(changes="results", default="", by_content=True)
+    member: str = setting(changes="results", default="", by_content=True, omitted_at_default=True)
+    repository: str = setting(changes="results", default="", by_content=True)
+    revision: str = setting(changes="results", default="main", by_content=True)
 
-    def __post_init__(self) -> None:
+    @relation("existing", "repository")
+    def _have_one_origin(self) -> Iterator[str]:
         if self.existing and self.repository:
-            raise SettingsError(
-                f"backbones: existing {self.existing} and repository {self.repository} "
-                "exclude each other"
-            )
+            yield f"{self.existing} and repository {self.repository} exclude each other"
 
     @property
     def is_meta(self) -> bool:

@@ -1,15 +1,11 @@
 """Runs of a study that differ from a base run in exactly one setting: one factor at a time."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ademvl.config.schema import all_plain
+from ademvl.config.influence import told_differences
 from ademvl.config.study import Study
-from ademvl.config.study_settings import RunTemplate
 
-_NO_FACTORS = ("label", "seeds", "reported", "adapter")
-"""Keys of a run that are not compared: its seeds, and what no result depends on."""
 _NOT_COMPARABLE = ("task", "dataset", "evaluation.split")
 
 
@@ -40,42 +36,22 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
 
     Runs come in the order of the study file, each with the first base that it fits. Base runs are
     compared with the base runs before them. Another task, data set or split is no factor: what is
-    asked must be the same, so that runs can be compared item by item.
+    asked must be the same, so that runs can be compared item by item. Settings that change no
+    results do not count.
     """
     runs, bases = study.settings.runs, study.settings.base_runs
-    settings = {name: dict(_settings_of(template)) for name, template in runs.items()}
     found = []
     for name in runs:
         candidates = bases[: bases.index(name)] if name in bases else bases
         for base in candidates:
-            paths = _differing(settings[name], settings[base])
-            if len(paths) == 1 and paths[0] not in _NOT_COMPARABLE:
-                values = settings[name][paths[0]], settings[base][paths[0]]
+            differences = told_differences(runs[name], runs[base])
+            if len(differences) == 1 and differences[0][0] not in _NOT_COMPARABLE:
+                path, value, base_value = differences[0]
                 found.append(
-                    OneFactorRun(
-                        run=name, base=base, path=paths[0], value=values[0], base_value=values[1]
-                    )
+                    OneFactorRun(run=name, base=base, path=path, value=value, base_value=base_value)
                 )
                 break
     return tuple(found)
-
-
-def _settings_of(template: RunTemplate) -> Iterator[tuple[str, Any]]:
-    plain = all_plain(template)
-    return _leaves({key: value for key, value in plain.items() if key not in _NO_FACTORS})
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path, value
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    return [path for path in first if first[path] != second[path]]
 
 
 def _text(value: Any) -> str:

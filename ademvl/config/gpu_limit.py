@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
+from pydantic import PlainValidator, WithJsonSchema
 
 from ademvl.errors import SettingsError
 
 GpuLimit: TypeAlias = "str | int | Sequence[int | str]"
+_EXPECTED = (
+    "expected `all`, a number of GPUs (0: CPU only), or a list of different indices or UUIDs such "
+    "as [0, 3], as nvidia-smi -L shows them"
+)
 
 
 def check_gpu_limit(limit: GpuLimit, *, key: str = "gpus") -> None:
@@ -17,18 +22,37 @@ def check_gpu_limit(limit: GpuLimit, *, key: str = "gpus") -> None:
     Raises:
         SettingsError: names the key and the allowed values.
     """
-    if isinstance(limit, bool):
-        good = False
-    elif isinstance(limit, str | int):
-        good = limit == "all" or (isinstance(limit, int) and limit >= 0)
-    else:
-        names = [str(entry) for entry in limit]
-        good = len(set(names)) == len(names) and all(map(is_device, names))
-    if not good:
-        raise SettingsError(
-            f"{key}: {limit!r}, expected `all`, a number of GPUs (0: CPU only), or a list of "
-            "different indices or UUIDs such as [0, 3], as nvidia-smi -L shows them"
-        )
+    if not _is_limit(limit):
+        raise SettingsError(f"{key}: {limit!r}, {_EXPECTED}")
+
+
+def _is_limit(limit: Any) -> bool:
+    if isinstance(limit, str | int):
+        return limit == "all" or (type(limit) is int and limit >= 0)
+    if not isinstance(limit, list | tuple) or not all(type(one) in (int, str) for one in limit):
+        return False
+    names = [str(entry) for entry in limit]
+    return len(set(names)) == len(names) and all(map(is_device, names))
+
+
+def _read(limit: Any) -> Any:
+    if not _is_limit(limit):
+        raise ValueError(f"{limit!r}, {_EXPECTED}")
+    return tuple(limit) if isinstance(limit, list) else limit
+
+
+_DEVICE = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"const": "all"},
+        {"type": "integer", "minimum": 0},
+        {"type": "array", "items": _DEVICE},
+    ]
+}
+GpuSetting: TypeAlias = Annotated[
+    Literal["all"] | int | tuple[int | str, ...], PlainValidator(_read), WithJsonSchema(_SCHEMA)
+]
+"""Type of a setting that is a limit."""
 
 
 def parse_gpu_limit(text: str) -> GpuLimit:

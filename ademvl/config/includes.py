@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
-from ademvl.config.inheritance import merge
-from ademvl.config.strict_yaml import load_yaml
+from ademvl.config.inheritance import merge_settings
+from ademvl.config.nested import leaves
+from ademvl.config.places import Places
+from ademvl.config.strict_yaml import load_with_lines
 from ademvl.errors import SettingsError, list_findings
 
 _PROJECT_DIR = Path(__file__).parents[2]
@@ -21,26 +23,40 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     Raises:
         SettingsError: it cannot be read, is something else, or has a key twice.
     """
+    return read_with_places(path, name=str(path))[0]
+
+
+def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Places]:
+    """Read a YAML file of keys and values; return also the line of each.
+
+    Args:
+        path: of the file.
+        name: by which the places name it.
+
+    Raises:
+        SettingsError: it cannot be read, is something else, or has a key twice.
+    """
     try:
-        raw = load_yaml(path.read_text(encoding="utf-8"))
+        raw, lines = load_with_lines(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
-    return raw
+    return raw, Places({key: f"{name}:{line}" for key, line in lines.items()})
 
 
 def expand_includes(
-    raw: Mapping[str, Any], *, source: str, above: tuple[Path, ...] = ()
-) -> dict[str, Any]:
+    raw: Mapping[str, Any], places: Places, *, source: str, above: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], Places]:
     """Put the content of included files in place of the key `include`.
 
     What the including file says itself stands above what is included.
 
     Args:
         raw: a study as read.
+        places: of its keys.
         source: file or place it comes from.
         above: files that include this one.
 
@@ -50,24 +66,27 @@ def expand_includes(
     """
     own = {key: value for key, value in raw.items() if key != "include"}
     merged: dict[str, Any] = {}
+    included = Places()
     seen: list[tuple[str, Mapping[str, Any]]] = []
     findings: list[str] = []
     for name in _names(raw, source):
         path = _find(name, source)
         if path in above:
             raise SettingsError(f"{source}: include: {name} includes itself")
-        content = expand_includes(read_yaml(path), source=name, above=(*above, path))
+        read, lines = read_with_places(path, name=name)
+        content, lines = expand_includes(read, lines, source=name, above=(*above, path))
         content = {key: value for key, value in content.items() if key not in _IGNORED}
         for earlier, other in seen:
             findings += [
                 f"{key} differs in {earlier} and {name}" for key in _clashes(other, content, own)
             ]
         seen.append((name, content))
-        merged = merge(merged, content)
+        merged = merge_settings(merged, content)
+        included = lines.over(included)
     if findings:
         remedy = "Give runs that differ different names, or set the key in the including file."
         raise SettingsError(list_findings(f"{source}: included files disagree", findings, remedy))
-    return merge(merged, own)
+    return merge_settings(merged, own), places.over(included)
 
 
 def _names(raw: Mapping[str, Any], source: str) -> list[str]:
@@ -96,7 +115,7 @@ def _clashes(
     Defaults, and a run that both have, must be the same as a whole; of all else, only keys that
     both have can disagree.
     """
-    ours, theirs, decided = (dict(_leaves(raw)) for raw in (first, second, own))
+    ours, theirs, decided = (dict(leaves(raw)) for raw in (first, second, own))
     for path in dict.fromkeys((*ours, *theirs)):
         is_whole = (path[0] == "defaults" and "defaults" in first and "defaults" in second) or (
             path[0] == "runs"
@@ -106,14 +125,3 @@ def _clashes(
         in_both = path in ours and path in theirs
         if path not in decided and (in_both or is_whole) and ours.get(path) != theirs.get(path):
             yield ".".join(path)
-
-
-def _leaves(
-    raw: Mapping[str, Any], prefix: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in raw.items():
-        path = (*prefix, str(key))
-        if isinstance(value, Mapping):
-            yield from _leaves(value, path)
-        else:
-            yield path, value

@@ -14,10 +14,13 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 import ademvl
-from ademvl.config.ranges import check_ranges
+from ademvl.config.setting import REFUSED, setting, settings_class
 from ademvl.errors import SettingsError
 
 DEFAULT_METHOD = "adem"
@@ -64,7 +67,7 @@ class TextPlaces:
     with_image: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class MethodSettings:
     """Settings of a method; each method has a class of its own derived from this one.
 
@@ -72,7 +75,7 @@ class MethodSettings:
         name: of the method, by which a study chooses it.
     """
 
-    name: str
+    name: str = setting(changes="results")
 
     @property
     def tower_states(self) -> TowerStates:
@@ -90,7 +93,7 @@ class MethodSettings:
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ClipAdapterSettings:
     """Bottleneck adapters inside the vision tower's blocks (used with online features only).
 
@@ -102,14 +105,10 @@ class ClipAdapterSettings:
             in the published numbers of parameters.
     """
 
-    dim: int = 12
-    scale: float = 0.1
-    dropout: float = 0.1
-    last_block: bool = True
-
-    def __post_init__(self) -> None:
-        ranges = {">= 1": ("dim",), ">= 0 and < 1": ("dropout",)}
-        check_ranges("method.clip_adapter", self, ranges)
+    dim: int = setting(changes="results", default=12, ge=1)
+    scale: float = setting(changes="results", default=0.1)
+    dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
+    last_block: bool = setting(changes="results", default=True)
 
 
 def register_method(settings_class: Settings) -> Settings:
@@ -152,15 +151,51 @@ def settings_class_of(name: str) -> "type[MethodSettings]":
     if name in (others := _entry_points()):
         return _class_of_entry_point(others[name])
     known = known_methods()
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise SettingsError(f"method.name: {name!r} is no method (known: {', '.join(known)}){hint}")
+    raise SettingsError(f"{name!r} is no method (known: {', '.join(known)}){hint}")
 
 
 def default_method() -> MethodSettings:
     """Return the default method with its default settings."""
     build: Callable[[], MethodSettings] = settings_class_of(DEFAULT_METHOD)
     return build()
+
+
+class _ChosenByName:
+    """Lets pydantic read the settings of whatever method is named, known when it is read."""
+
+    def __get_pydantic_core_schema__(
+        self, source: type, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_choose)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        classes = [settings_class_of(name) for name in built_in_methods()]
+        schemas: list[Any] = [cls.__pydantic_core_schema__ for cls in classes]  # type: ignore[attr-defined]
+        return {"anyOf": [handler(schema) for schema in schemas]}
+
+
+AnyMethod: TypeAlias = Annotated[MethodSettings, _ChosenByName()]
+"""Type of a setting that holds the settings of any method."""
+
+
+def _choose(raw: Any) -> MethodSettings:
+    if isinstance(raw, MethodSettings):
+        return raw
+    if not isinstance(raw, dict):
+        raise PydanticCustomError("dict_type", "expected keys and values")
+    name = raw.get("name", DEFAULT_METHOD)
+    try:
+        chosen: Any = settings_class_of(name)
+    except SettingsError as error:
+        kind = PydanticCustomError(REFUSED, "{text}", {"text": str(error)})
+        line = InitErrorDetails(type=kind, loc=("name",), input=name)
+        raise ValidationError.from_exception_data("method", [line]) from None
+    settings: MethodSettings = chosen.__pydantic_validator__.validate_python(raw)
+    return settings
 
 
 def trained_module(settings: MethodSettings) -> str:
@@ -184,9 +219,9 @@ def _class_of_entry_point(point: EntryPoint) -> "type[MethodSettings]":
 
 
 def _class_in(module: str, name: str) -> "type[MethodSettings]":
-    for settings_class in _classes(module):
-        if _name_of(settings_class) == name:
-            return settings_class
+    for found in _classes(module):
+        if _name_of(found) == name:
+            return found
     raise TypeError(f"{module}: holds no settings class whose name is {name!r}")
 
 
@@ -197,8 +232,10 @@ def _classes(module: str) -> Iterator["type[MethodSettings]"]:
             yield value
 
 
-def _name_of(settings_class: "type[MethodSettings]") -> str:
-    name = next(field.default for field in fields(settings_class) if field.name == "name")
+def _name_of(found: "type[MethodSettings]") -> str:
+    if "__pydantic_validator__" not in vars(found):
+        raise TypeError(f"{found.__qualname__}: put @settings_class on it")
+    name = next(field.default for field in fields(found) if field.name == "name")
     if not isinstance(name, str):
-        raise TypeError(f"{settings_class.__qualname__}: give its field `name` a default")
+        raise TypeError(f"{found.__qualname__}: give its field `name` a default")
     return name

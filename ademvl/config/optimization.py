@@ -1,14 +1,13 @@
 """Settings of the optimiser, its schedule and its steps."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Literal
 
-from ademvl.config.ranges import check_ranges
-from ademvl.config.schema import OMITTED_AT_DEFAULT
+from ademvl.config.setting import relation, setting, settings_class
 from ademvl.errors import SettingsError
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class OptimizationSettings:
     """AdamW and its schedule; defaults are the paper's ScienceQA recipe.
 
@@ -31,53 +30,47 @@ class OptimizationSettings:
             `skip` leaves them as they are, `zero_gradient` lets momentum and decay move them, as
             the torch release that the reference pins does.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite, each left out and
-            counted, that end the training, >= 1.
+            counted, that end the training.
         state_interval_seconds: time between two resumable states.
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
     """
 
-    epochs: float = 20.0
-    warmup_epochs: float = 2.0
-    base_lr: float = 9e-3
-    min_lr: float = 0.0
-    effective_batch_size: int = 32
-    per_device_batch_size: int = 4
-    gradient_checkpointing: bool = field(default=False, metadata=OMITTED_AT_DEFAULT)
-    loss_group_size: int = 2
-    weight_decay: float = 0.02
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    lr_evaluated_at: Literal["start", "middle"] = field(
-        default="start", metadata=OMITTED_AT_DEFAULT
+    epochs: float = setting(changes="training", default=20.0, gt=0)
+    warmup_epochs: float = setting(changes="training", default=2.0, ge=0)
+    base_lr: float = setting(changes="training", default=9e-3, ge=0)
+    min_lr: float = setting(changes="training", default=0.0, ge=0)
+    effective_batch_size: int = setting(changes="training", default=32, ge=1)
+    per_device_batch_size: int = setting(changes="speed", default=4, ge=1)
+    gradient_checkpointing: bool = setting(changes="speed", default=False, omitted_at_default=True)
+    loss_group_size: int = setting(changes="training", default=2, ge=0)
+    weight_decay: float = setting(changes="training", default=0.02, ge=0)
+    beta1: float = setting(changes="training", default=0.9, ge=0, lt=1)
+    beta2: float = setting(changes="training", default=0.95, ge=0, lt=1)
+    eps: float = setting(changes="training", default=1e-8, ge=0)
+    lr_evaluated_at: Literal["start", "middle"] = setting(
+        changes="training", default="start", omitted_at_default=True
     )
-    imageless_steps: Literal["skip", "zero_gradient"] = field(
-        default="skip", metadata=OMITTED_AT_DEFAULT
+    imageless_steps: Literal["skip", "zero_gradient"] = setting(
+        changes="training", default="skip", omitted_at_default=True
     )
-    max_nonfinite_steps: int = field(default=10, metadata=OMITTED_AT_DEFAULT)
-    state_interval_seconds: float = 60.0
-    log_interval_steps: int = 10
+    max_nonfinite_steps: int = setting(changes="nothing", default=10, ge=1, omitted_at_default=True)
+    state_interval_seconds: float = setting(changes="speed", default=60.0, ge=0)
+    log_interval_steps: int = setting(changes="nothing", default=10, ge=1)
 
-    def __post_init__(self) -> None:
-        batches = ("effective_batch_size", "per_device_batch_size")
-        rates = ("base_lr", "min_lr", "weight_decay", "eps")
-        ranges = {
-            "> 0": ("epochs",),
-            ">= 0": (*rates, "warmup_epochs", "loss_group_size", "state_interval_seconds"),
-            ">= 1": (*batches, "max_nonfinite_steps", "log_interval_steps"),
-            ">= 0 and < 1": ("beta1", "beta2"),
-        }
-        check_ranges("optimization", self, ranges)
+    @relation("per_device_batch_size", "effective_batch_size")
+    def _batches_divide(self) -> Iterator[str]:
         if self.effective_batch_size % self.per_device_batch_size:
-            raise SettingsError(
-                f"optimization.per_device_batch_size: {self.per_device_batch_size} does not divide "
-                f"effective_batch_size {self.effective_batch_size}; possible: "
-                f"{_divisors(self.effective_batch_size)}"
+            yield (
+                f"{self.per_device_batch_size} does not divide effective_batch_size "
+                f"{self.effective_batch_size}; possible: {_divisors(self.effective_batch_size)}"
             )
+
+    @relation("loss_group_size", "effective_batch_size")
+    def _groups_divide(self) -> Iterator[str]:
         if self.loss_group_size and self.effective_batch_size % self.loss_group_size:
-            raise SettingsError(
-                f"optimization.loss_group_size: {self.loss_group_size} does not divide "
-                f"effective_batch_size {self.effective_batch_size}"
+            yield (
+                f"{self.loss_group_size} does not divide effective_batch_size "
+                f"{self.effective_batch_size}"
             )
 
     @property

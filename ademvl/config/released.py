@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from ademvl.config.run import (
-    RELEASED,
-    TRAINED,
-)
+from ademvl.config.places import Places
+from ademvl.config.run import RELEASED, TRAINED
+from ademvl.config.study_settings import RunTemplate
 from ademvl.errors import SettingsError, WeightsError, list_findings
 
 _SOURCE_NAME = re.compile(r"[a-z0-9_]+")
@@ -26,16 +24,17 @@ def checkpoint_path(released_from: str, shared_dir: str) -> str:
     return released_from
 
 
-def check_released(runs: Mapping[str, Mapping[str, Any]]) -> None:
+def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
     """Refuse runs that evaluate a released adapter but do not say which, or are to be trained too.
 
     Args:
-        runs: complete plain settings by name.
+        runs: complete settings by name.
+        places: file and line of the keys.
 
     Raises:
         SettingsError: lists all such runs.
     """
-    findings = [text for name, run in runs.items() for text in _findings(name, run)]
+    findings = [places.mark(text) for name, run in runs.items() for text in _findings(name, run)]
     if findings:
         remedy = (
             f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a file, "
@@ -44,15 +43,15 @@ def check_released(runs: Mapping[str, Mapping[str, Any]]) -> None:
         raise SettingsError(list_findings("Released adapters", findings, remedy))
 
 
-def _findings(name: str, run: Mapping[str, Any]) -> Iterator[str]:
-    if run["adapter"] == TRAINED and run["released_from"]:
-        yield f"runs.{name}.released_from: {run['released_from']!r}, but the run trains an adapter"
-    if run["adapter"] != RELEASED:
+def _findings(name: str, run: RunTemplate) -> Iterator[str]:
+    if run.adapter == TRAINED and run.released_from:
+        yield f"runs.{name}.released_from: {run.released_from!r}, but the run trains an adapter"
+    if run.adapter != RELEASED:
         return
-    if not run["released_from"]:
+    if not run.released_from:
         yield f"runs.{name}.released_from: empty, expected a file or a source"
-    if len(run["seeds"]) != 1:
-        yield f"runs.{name}.seeds: {list(run['seeds'])}, but nothing is trained; give one"
+    if len(run.seeds) != 1:
+        yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
 
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pt")

@@ -4,23 +4,18 @@
 them from there.
 """
 
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.config.method import MethodSettings, default_method
+from ademvl.config.method import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
-from ademvl.config.ranges import check_ranges
-from ademvl.config.schema import OMITTED_AT_DEFAULT
-from ademvl.errors import SettingsError
+from ademvl.config.setting import group, setting, settings_class
 
 Task = Literal["scienceqa", "coco_caption", "instruction"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Normalization = Literal["by_task", "clip", "imagenet"]
 LabelMask = Literal["reference", "exact"]
-EVALUATION_PROMPTS = ("evaluation", "overflow", "evaluation_window", "caption_cue")
-"""Keys of `prompts` that no training depends on."""
 REFERENCE_WINDOW = 512
 """Positions of a sequence in the reference implementation's evaluation, whatever training had."""
 Quantization = Literal["none", "int8", "int4"]
@@ -36,7 +31,7 @@ ANSWER_PARTS = ("A", "AL", "AE", "ALE", "AEL", "LA", "EA", "LEA", "ELA")
 PROMPT_FORMATS = tuple(f"{prompt}-{answer}" for prompt in PROMPT_PARTS for answer in ANSWER_PARTS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class BackboneSettings:
     """The frozen models.
 
@@ -50,14 +45,16 @@ class BackboneSettings:
             save memory; needs the extra `quantized`. `none` keeps them in `precision`.
     """
 
-    llm: str = "mini"
-    tower: str = "mini"
-    tower_weights: str = ""
-    precision: Precision = "fp32"
-    quantization: Quantization = field(default="none", metadata=OMITTED_AT_DEFAULT)
+    llm: str = setting(changes="results", default="mini", portable=True)
+    tower: str = setting(changes="results", default="mini")
+    tower_weights: str = setting(changes="results", default="", portable=True)
+    precision: Precision = setting(changes="results", default="fp32", portable=True)
+    quantization: Quantization = setting(
+        changes="results", default="none", portable=True, omitted_at_default=True
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class FeatureTemplate:
     """How images reach the method, as a study says it.
 
@@ -72,13 +69,15 @@ class FeatureTemplate:
             CLIP for captions and of ImageNet for all else, though the tower is CLIP's in both.
     """
 
-    mode: Literal["cached", "online"] = "online"
-    precision: Precision = "fp16"
-    augmentation: Literal["reference", "none"] = "reference"
-    normalization: Normalization = field(default="by_task", metadata=OMITTED_AT_DEFAULT)
+    mode: Literal["cached", "online"] = setting(changes="results", default="online")
+    precision: Precision = setting(changes="results", default="fp16")
+    augmentation: Literal["reference", "none"] = setting(changes="training", default="reference")
+    normalization: Normalization = setting(
+        changes="results", default="by_task", omitted_at_default=True
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class FeatureSettings(FeatureTemplate):
     """How images reach the method, and where cached features lie.
 
@@ -87,10 +86,19 @@ class FeatureSettings(FeatureTemplate):
             study's `shared_dir`.
     """
 
-    cache_dir: str = "results/shared/features"
+    cache_dir: str = setting(changes="nothing", default="results/shared/features")
 
 
-@dataclass(frozen=True, kw_only=True)
+def _check_format(train_format: str) -> None:
+    if train_format not in PROMPT_FORMATS:
+        nearest = get_close_matches(train_format.upper(), PROMPT_FORMATS, n=1, cutoff=0.0)
+        raise ValueError(
+            f"{train_format!r}, expected one of {'|'.join(PROMPT_PARTS)}, a dash, one of "
+            f"{'|'.join(ANSWER_PARTS)}; nearest: {nearest[0]}"
+        )
+
+
+@settings_class
 class PromptSettings:
     """Text of ScienceQA prompts.
 
@@ -115,34 +123,25 @@ class PromptSettings:
             `as_trained` with the space behind it.
     """
 
-    train_format: str = "CQM-A"
-    evaluation: Literal["matched", "reference"] = "matched"
-    max_seq_len: int = 512
-    overflow: Literal["by_evaluation", "keep_cue", "cut_end"] = field(
-        default="by_evaluation", metadata=OMITTED_AT_DEFAULT
+    train_format: str = setting(changes="results", default="CQM-A", check=_check_format)
+    evaluation: Literal["matched", "reference"] = setting(changes="evaluation", default="matched")
+    max_seq_len: int = setting(changes="results", default=512, ge=1)
+    overflow: Literal["by_evaluation", "keep_cue", "cut_end"] = setting(
+        changes="evaluation", default="by_evaluation", omitted_at_default=True
     )
-    evaluation_window: int = field(default=0, metadata=OMITTED_AT_DEFAULT)
-    label_mask: LabelMask = field(default="reference", metadata=OMITTED_AT_DEFAULT)
-    image_prefix: Literal["with_slots", "always"] = field(
-        default="with_slots", metadata=OMITTED_AT_DEFAULT
+    evaluation_window: int = setting(changes="evaluation", default=0, ge=0, omitted_at_default=True)
+    label_mask: LabelMask = setting(
+        changes="training", default="reference", omitted_at_default=True
     )
-    caption_answer: Literal["doubled", "plain"] = field(
-        default="doubled", metadata=OMITTED_AT_DEFAULT
+    image_prefix: Literal["with_slots", "always"] = setting(
+        changes="results", default="with_slots", omitted_at_default=True
     )
-    caption_cue: Literal["stripped", "as_trained"] = field(
-        default="stripped", metadata=OMITTED_AT_DEFAULT
+    caption_answer: Literal["doubled", "plain"] = setting(
+        changes="training", default="doubled", omitted_at_default=True
     )
-
-    def __post_init__(self) -> None:
-        if self.train_format not in PROMPT_FORMATS:
-            nearest = get_close_matches(self.train_format.upper(), PROMPT_FORMATS, n=1, cutoff=0.0)
-            raise SettingsError(
-                f"prompts.train_format: {self.train_format!r}, expected one of "
-                f"{'|'.join(PROMPT_PARTS)}, a dash, one of {'|'.join(ANSWER_PARTS)}; "
-                f"nearest: {nearest[0]}"
-            )
-        ranges = {">= 1": ("max_seq_len",), ">= 0": ("evaluation_window",)}
-        check_ranges("prompts", self, ranges)
+    caption_cue: Literal["stripped", "as_trained"] = setting(
+        changes="evaluation", default="stripped", omitted_at_default=True
+    )
 
     @property
     def cuts_end(self) -> bool:
@@ -158,12 +157,13 @@ class PromptSettings:
         return self.evaluation_window or standard
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class RunSettings:
     """Everything that determines one run's results, with where its data lies.
 
     Attributes:
-        study, name, seed: identity; the run's directory is results/<study>/runs/<name>/seed<seed>.
+        study, name: the run's directory is results/<study>/runs/<name>/seed<seed>.
+        seed: of the training, and of sampling in its evaluation.
         task: what is trained and evaluated.
         data_dir: folder of the task's data set in the project's layout.
         evaluation_data_dir: folder of MME, on which task instruction is evaluated; empty for tasks
@@ -172,23 +172,32 @@ class RunSettings:
             whose adapter this one evaluates.
         released_from: checkpoint of a released adapter, or the folder that holds it.
         images: `withheld` gives the text-only control: same training, no question has an image.
+        method, backbones, features, prompts, optimization, evaluation: groups of settings.
     """
 
-    study: str
-    name: str
-    seed: int
-    task: Task
-    data_dir: str
-    evaluation_data_dir: str = field(default="", metadata=OMITTED_AT_DEFAULT)
-    adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
-    released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
-    images: Literal["shown", "withheld"] = "shown"
-    method: MethodSettings = field(default_factory=default_method)
-    backbones: BackboneSettings = BackboneSettings()
-    features: FeatureSettings = FeatureSettings()
-    prompts: PromptSettings = PromptSettings()
-    optimization: OptimizationSettings = OptimizationSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    study: str = setting(changes="nothing")
+    name: str = setting(changes="nothing")
+    seed: int = setting(changes="training")
+    task: Task = setting(changes="results")
+    data_dir: str = setting(changes="results", by_content=True)
+    evaluation_data_dir: str = setting(
+        changes="evaluation", default="", by_content=True, omitted_at_default=True
+    )
+    adapter: str = setting(
+        changes="results", default=TRAINED, by_content=True, omitted_at_default=True
+    )
+    released_from: str = setting(
+        changes="results", default="", by_content=True, omitted_at_default=True
+    )
+    images: Literal["shown", "withheld"] = setting(
+        changes="results", default="shown", portable=True
+    )
+    method: AnyMethod = group(default_factory=default_method)
+    backbones: BackboneSettings = group(default_factory=BackboneSettings)
+    features: FeatureSettings = group(default_factory=FeatureSettings)
+    prompts: PromptSettings = group(default_factory=PromptSettings)
+    optimization: OptimizationSettings = group(default_factory=OptimizationSettings)
+    evaluation: EvaluationSettings = group(default_factory=EvaluationSettings)
 
     @property
     def evaluation_task(self) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from ademvl.config.downloads import DownloadSettings
-from ademvl.config.includes import read_yaml
+from ademvl.config.includes import read_with_places
+from ademvl.config.plain import all_plain, to_plain
+from ademvl.config.reading import read
 from ademvl.config.run import TRAINED, RunSettings
-from ademvl.config.schema import all_plain, build, check, schema_of, to_plain
 from ademvl.config.study import Study
 from ademvl.config.study_settings import StudySettings
 from ademvl.storage.files import parse_json, write_text
@@ -55,7 +56,7 @@ def write_settings(path: Path, settings_json: str) -> None:
     raw = parse_json(settings_json, place="settings", remedy="The workflow passes them as JSON.")
     is_study = isinstance(raw, Mapping) and "runs" in raw
     settings_class = StudySettings if is_study else RunSettings
-    build(settings_class, check(raw, schema_of(settings_class), source=str(path)))
+    read(settings_class, raw, source=str(path))
     write_text(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
 
 
@@ -66,4 +67,5 @@ def read_run(run_dir: Path) -> RunSettings:
         SettingsError: missing or malformed file, or wrong settings.
     """
     path = run_dir / "run.yaml"
-    return build(RunSettings, check(read_yaml(path), schema_of(RunSettings), source=str(path)))
+    raw, places = read_with_places(path, name=str(path))
+    return read(RunSettings, raw, source=str(path), places=places)

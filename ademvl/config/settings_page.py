@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from ademvl.config.schema import schema_of
+from ademvl.config.json_schema import schema_of
 from ademvl.config.study_settings import StudySettings
 
 _INTRODUCTION = """\
@@ -13,14 +13,25 @@ _INTRODUCTION = """\
 
 Every key of a study file (`config.yaml`, `workflow/studies/*.yaml`). This page and
 `workflow/schemas/config.schema.yaml` are printed from the settings classes in `ademvl/config/`,
-where each default has its source.
+and `ademvl/methods/*/settings.py`, where each default has its source.
 
 `snakemake --configfile FILE` runs another study in place of `config.yaml`. Single keys can be
 changed on the command line, nested ones as one argument:
 `snakemake --cores all --config 'datasets={"easy_vqa": {"train_questions": 2000}}'`; for more than
-one or two, copy the file. An unknown key or a wrong value is refused with its path, what is
-allowed, and the nearest right spelling.
+one or two, copy the file. An unknown key or a wrong value is refused with its path, file and line,
+what is allowed, and the nearest right spelling; all that are wrong at once.
+
+`changes` says what depends on a key:
+
+- results: the trained adapter and what is computed with it. Runs are trained and evaluated anew.
+- training: the adapter only. Runs are trained anew, so their evaluation is computed anew too.
+- evaluation: only what is computed with the adapter. Runs that evaluate another run's adapter may
+  change it; nothing is trained anew.
+- speed: time and memory.
+- nothing: names, labels, places.
 """
+_CHANGES = "x-changes"
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -37,43 +48,70 @@ def schema_yaml() -> str:
 
 
 def settings_page() -> str:
-    """Render all keys as Markdown tables, one a group."""
+    """Render all keys as Markdown tables, one a group and method."""
     lines = [_INTRODUCTION]
-    for title, schema in _groups("", schema_of(StudySettings)):
+    for title, group in _Groups(schema_of(StudySettings)):
         lines.append(f"## {title or 'Study'}\n")
-        lines += ["| key | values | default | meaning |", "|---|---|---|---|"]
+        lines += ["| key | values | default | changes | meaning |", "|---|---|---|---|---|"]
         lines += [
-            f"| `{key}` | {_values(entry)} | {_default(entry)} | {entry.get('description', '')} |"
-            for key, entry in schema["properties"].items()
-            if not _is_group(entry)
+            f"| `{key}` | {_values(entry)} | {_default(entry)} | {entry[_CHANGES]} "
+            f"| {entry.get('description', '')} |"
+            for key, entry in group["properties"].items()
+            if _CHANGES in entry
         ]
         lines.append("")
     return "\n".join(lines)
 
 
-def _groups(prefix: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield prefix, schema
-    for key, entry in schema["properties"].items():
-        if key == "runs":
-            continue  # the same keys as `defaults`
-        name = f"{prefix}.{key}" if prefix else key
-        if _is_group(entry):
-            nested = entry.get("additionalProperties") or {}
-            is_map = isinstance(nested, Mapping) and "properties" in nested
-            yield from _groups(f"{name}.<name>" if is_map else name, nested if is_map else entry)
+class _Groups:
+    """Title and schema of each group of keys, from the outermost in.
 
+    Args:
+        schema: of a study.
+    """
 
-def _is_group(entry: Mapping[str, Any]) -> bool:
-    nested = entry.get("additionalProperties")
-    return "properties" in entry or (isinstance(nested, Mapping) and "properties" in nested)
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+
+    def __iter__(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        yield from self._of("", self._schema)
+
+    def _of(
+        self, path: str, group: Mapping[str, Any], method: str = ""
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        yield f"{path} of method {method}" if method else path, group
+        for key, entry in group["properties"].items():
+            if _CHANGES in entry or key == "runs":  # a setting; or the same keys as `defaults`
+                continue
+            name = f"{path}.{key}" if path else key
+            if "additionalProperties" in entry:
+                name, entry = f"{name}.<name>", entry["additionalProperties"]
+            for one in entry.get("anyOf", ()):
+                found = self._found(one)
+                yield from self._of(name, found, method=found["properties"]["name"]["const"])
+            if "anyOf" not in entry:
+                yield from self._of(name, self._found(entry), method)
+
+    def _found(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what an entry refers to, or the entry."""
+        reference = entry.get("$ref", "").rpartition("/")[2]
+        found: Mapping[str, Any] = self._schema["$defs"][reference] if reference else entry
+        return found
 
 
 def _values(entry: Mapping[str, Any]) -> str:
-    if "enum" in entry:
-        return ", ".join(f"`{value}`" for value in entry["enum"])
-    if entry.get("type") == "array":
-        return f"list of {entry['items'].get('type', 'value')}"
-    return str(entry.get("type", "any"))
+    if "enum" in entry or "const" in entry:
+        return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    if "anyOf" in entry:
+        return " or ".join(_values(option) for option in entry["anyOf"])
+    if entry["type"] == "array":
+        return f"list of {_item(entry['items'])}"
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in _BOUNDS.items() if key in entry]
+    return f"{entry['type']}{' ' * bool(bounds)}{' and '.join(bounds)}"
+
+
+def _item(entry: Mapping[str, Any]) -> str:
+    return "object" if "$ref" in entry else _values(entry)
 
 
 def _default(entry: Mapping[str, Any]) -> str:

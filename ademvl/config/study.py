@@ -1,22 +1,26 @@
 """A study: data sets, defaults and a list of runs, resolved into the settings of every run."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ademvl.config.dataset import check_sources, share_coco
-from ademvl.config.includes import expand_includes, read_yaml
-from ademvl.config.inheritance import check_shared_adapters, merge_runs
+from ademvl.config.dataset import share_coco
+from ademvl.config.findings import Finding
+from ademvl.config.includes import expand_includes, read_with_places
+from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
 from ademvl.config.names import check_names
+from ademvl.config.nested import holds
+from ademvl.config.places import Places
+from ademvl.config.plain import all_plain
+from ademvl.config.reading import refusal, try_reading
 from ademvl.config.released import check_released, checkpoint_path
 from ademvl.config.run import (
     BackboneSettings,
     FeatureSettings,
     RunSettings,
 )
-from ademvl.config.schema import all_plain, build, check, schema_of
 from ademvl.config.study_settings import ReportedReference, RunTemplate, StudySettings
 from ademvl.errors import SettingsError, list_findings
 
@@ -76,20 +80,18 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
         SettingsError: lists all wrong keys and values with path, allowed values and nearest
             spelling; or a combination that cannot work.
     """
-    raw = read_yaml(source) if isinstance(source, Path) else source
     name = str(source) if isinstance(source, Path) else "config"
-    raw = expand_includes(raw, source=name)
-    checked = check(raw, schema_of(StudySettings), source=name)
-    datasets = checked.get("datasets", {})
-    check_sources({f"datasets.{key}": dataset for key, dataset in datasets.items()}, source=name)
-    checked["runs"] = merge_runs(checked.get("defaults", {}), checked.get("runs", {}), source=name)
-    settings = build(StudySettings, checked)
-    check_names(settings, source=name)
+    if isinstance(source, Path):
+        raw, places = read_with_places(source, name=name)
+    else:
+        raw, places = source, Places()
+    raw, places = expand_includes(raw, places, source=name)
+    settings, places = _build(raw, places, source=name)
+    check_names(settings, places, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
-    _refuse_mini_as_paper(settings, source=name)
-    plain_runs = {run: all_plain(template) for run, template in settings.runs.items()}
-    check_shared_adapters(plain_runs)
-    check_released(plain_runs)
+    _refuse_mini_as_paper(settings, places, source=name)
+    check_shared_adapters(settings.runs, places)
+    check_released(settings.runs, places)
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
@@ -105,7 +107,44 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     return Study(settings, runs)
 
 
-def _refuse_mini_as_paper(settings: StudySettings, *, source: str) -> None:
+def _build(raw: Mapping[str, Any], places: Places, *, source: str) -> tuple[StudySettings, Places]:
+    """Let runs inherit, and check and build everything; return also where inherited keys stand."""
+    own = all_plain(raw.get("runs", {}))
+    can_inherit = isinstance(own, dict) and all(
+        isinstance(group, Mapping) for group in (raw.get("defaults", {}), *own.values())
+    )
+    if can_inherit:
+        merged = merge_runs(raw.get("defaults", {}), own, source=source, places=places)
+        raw = {**raw, "runs": merged}
+        places = dataclasses.replace(places, bases=bases_of_runs(own))
+    settings, findings = try_reading(StudySettings, raw)
+    if settings is None:
+        if can_inherit:
+            findings = _without_inherited(findings, own, places)
+        raise refusal(findings, source=source, places=places)
+    return settings, places
+
+
+def _without_inherited(
+    findings: Sequence[Finding], runs: Mapping[str, Any], places: Places
+) -> list[Finding]:
+    """Leave out what is wrong with a run only because it is wrong where the run has it from."""
+    known = {(finding.path, finding.text) for finding in findings}
+    return [
+        finding
+        for finding in findings
+        if any(
+            holds({"runs": runs}, path)
+            for path in (finding.about if finding.is_relation else (finding.path,))
+        )
+        or not any(
+            ((*base, *finding.path[2:]), finding.text) in known
+            for base in places.bases.get(finding.path[:2], ())
+        )
+    ]
+
+
+def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: str) -> None:
     if settings.scale == "mini":
         return
     findings = [
@@ -121,7 +160,8 @@ def _refuse_mini_as_paper(settings: StudySettings, *, source: str) -> None:
     ]
     if findings:
         headline = f"{source}: scale is paper, which these are not of"
-        raise SettingsError(list_findings(headline, findings, "Write `scale: mini`."))
+        marked = [places.mark(text) for text in findings]
+        raise SettingsError(list_findings(headline, marked, "Write `scale: mini`."))
 
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:

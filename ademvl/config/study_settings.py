@@ -1,14 +1,13 @@
 """The keys of a study file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.config.gpu_limit import check_gpu_limit
-from ademvl.config.method import MethodSettings, default_method
+from ademvl.config.gpu_limit import GpuSetting
+from ademvl.config.method import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
@@ -18,10 +17,10 @@ from ademvl.config.run import (
     PromptSettings,
     Task,
 )
-from ademvl.config.schema import OMITTED_AT_DEFAULT
+from ademvl.config.setting import group, setting, settings_class
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ReportedReference:
     """Names a number that others reported, which a run sets out to reproduce.
 
@@ -31,11 +30,11 @@ class ReportedReference:
             ablations what the row varies, such as "phi: silu".
     """
 
-    table: str
-    row: str
+    table: str = setting(changes="nothing")
+    row: str = setting(changes="nothing")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class RunTemplate:
     """What a study says about a run; `defaults` has the same keys and each run overrides them.
 
@@ -47,41 +46,44 @@ class RunTemplate:
         evaluation_dataset: key under `datasets` of MME, on which task instruction is evaluated;
             not for other tasks.
         adapter: `trained` trains one; the name of another run evaluates that run's adapter in
-            another way: such a run starts from the other's settings, and changes nothing but
-            `evaluation`, `prompts.evaluation`, `label`, `seeds` and `reported`. `released`
-            evaluates an adapter of the method's authors.
+            another way: such a run starts from the other's settings, and changes nothing that the
+            adapter depends on. `released` evaluates an adapter of the method's authors.
         released_from: with `adapter: released`, the authors' checkpoint: a file, or the name of a
             source of downloads such as `adem_released_scienceqa`.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
-        method: what is trained between the frozen models, and its settings.
+        method: what is trained between the frozen models, and its settings; `name` chooses it.
         backbones: the frozen models.
         features: how images reach the method.
         prompts: text of the ScienceQA prompts.
         optimization: AdamW and its schedule.
         evaluation: how a trained run is scored.
         reported: rows of workflow/reported that this run reproduces; it stands beside them in
-            the tables. Has no influence on training.
+            the tables.
     """
 
-    label: str = ""
-    task: Task = "scienceqa"
-    dataset: str = ""
-    evaluation_dataset: str = field(default="", metadata=OMITTED_AT_DEFAULT)
-    adapter: str = field(default=TRAINED, metadata=OMITTED_AT_DEFAULT)
-    released_from: str = field(default="", metadata=OMITTED_AT_DEFAULT)
-    seeds: tuple[int, ...] = (0,)
-    images: Literal["shown", "withheld"] = "shown"
-    method: MethodSettings = field(default_factory=default_method)
-    backbones: BackboneSettings = BackboneSettings()
-    features: FeatureTemplate = FeatureTemplate()
-    prompts: PromptSettings = PromptSettings()
-    optimization: OptimizationSettings = OptimizationSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    reported: tuple[ReportedReference, ...] = ()
+    label: str = setting(changes="nothing", default="")
+    task: Task = setting(changes="results", default="scienceqa")
+    dataset: str = setting(changes="results", default="")
+    evaluation_dataset: str = setting(changes="evaluation", default="", omitted_at_default=True)
+    adapter: str = setting(
+        changes="results", default=TRAINED, by_content=True, omitted_at_default=True
+    )
+    released_from: str = setting(changes="results", default="", omitted_at_default=True)
+    seeds: tuple[int, ...] = setting(changes="training", default=(0,))
+    images: Literal["shown", "withheld"] = setting(
+        changes="results", default="shown", portable=True
+    )
+    method: AnyMethod = group(default_factory=default_method)
+    backbones: BackboneSettings = group(default_factory=BackboneSettings)
+    features: FeatureTemplate = group(default_factory=FeatureTemplate)
+    prompts: PromptSettings = group(default_factory=PromptSettings)
+    optimization: OptimizationSettings = group(default_factory=OptimizationSettings)
+    evaluation: EvaluationSettings = group(default_factory=EvaluationSettings)
+    reported: tuple[ReportedReference, ...] = setting(changes="nothing", default=())
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class StudySettings:
     """The keys of a study file.
 
@@ -96,7 +98,7 @@ class StudySettings:
         shared_dir: folder of data and feature cache, may be shared by studies and users.
         gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),
             or a list of indices or UUIDs. CUDA_VISIBLE_DEVICES limits them further; in a job of a
-            cluster the scheduler decides instead. Has no influence on results.
+            cluster the scheduler decides instead.
         column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
         datasets: data sets by name.
         downloads: how data and weights reach this machine.
@@ -106,24 +108,20 @@ class StudySettings:
         runs: runs by name; each names only what it changes.
         report: what the report shows.
         base_runs: runs that others are compared with, one factor at a time: every run that differs
-            in exactly one setting from one of them shows that setting's effect. Has no influence
-            on training.
+            in exactly one setting from one of them shows that setting's effect.
     """
 
-    study: str
-    include: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
-    scale: Literal["mini", "paper"] = "mini"
-    results_dir: str = "results"
-    shared_dir: str = "results/shared"
-    gpus: Literal["all"] | int | tuple[int | str, ...] = "all"
-    column_notes: Mapping[str, str] = field(default_factory=dict)
-    datasets: Mapping[str, DatasetSettings] = field(default_factory=dict)
-    downloads: DownloadSettings = DownloadSettings()
-    backbones: Mapping[str, WeightsSource] = field(default_factory=dict)
-    defaults: RunTemplate = RunTemplate()
-    runs: Mapping[str, RunTemplate] = field(default_factory=dict)
-    report: ReportSettings = field(default=ReportSettings(), metadata=OMITTED_AT_DEFAULT)
-    base_runs: tuple[str, ...] = field(default=(), metadata=OMITTED_AT_DEFAULT)
-
-    def __post_init__(self) -> None:
-        check_gpu_limit(self.gpus)
+    study: str = setting(changes="nothing")
+    include: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
+    scale: Literal["mini", "paper"] = setting(changes="nothing", default="mini")
+    results_dir: str = setting(changes="nothing", default="results")
+    shared_dir: str = setting(changes="nothing", default="results/shared")
+    gpus: GpuSetting = setting(changes="speed", default="all")
+    column_notes: Mapping[str, str] = setting(changes="nothing", default_factory=dict)
+    datasets: Mapping[str, DatasetSettings] = group(default_factory=dict)
+    downloads: DownloadSettings = group(default_factory=DownloadSettings)
+    backbones: Mapping[str, WeightsSource] = group(default_factory=dict)
+    defaults: RunTemplate = group(default_factory=RunTemplate)
+    runs: Mapping[str, RunTemplate] = group(default_factory=dict)
+    report: ReportSettings = group(default_factory=ReportSettings, omitted_at_default=True)
+    base_runs: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.dataset import Damaged, DatasetSettings
-from ademvl.config.schema import build, check, schema_of
+from ademvl.config.reading import read
 from ademvl.data.findings import PASSED_FILE, REPORT_FILE, Finding, Level
 from ademvl.data.image_checks import check_image_files
 from ademvl.data.inspection import Inspection, inspect_task
@@ -166,7 +166,7 @@ def _read_manifest(dataset_dir: Path) -> tuple[DatasetSettings, Mapping[str, str
     manifest = read_json(path, remedy=_REMEDY)
     try:
         raw, checksums = manifest["settings"], manifest["sha256"]
-        settings = build(DatasetSettings, check(raw, schema_of(DatasetSettings), source=str(path)))
+        settings = read(DatasetSettings, raw, source=str(path))
         return settings, dict(checksums)
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: no manifest of a data set ({error!r}). {_REMEDY}") from error

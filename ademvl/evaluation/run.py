@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ademvl.config.plain import to_plain
 from ademvl.config.run import RunSettings
-from ademvl.config.schema import to_plain
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import extract_caption, load_caption_images
 from ademvl.data.choices import NO_ANSWER

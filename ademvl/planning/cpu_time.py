@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
+from ademvl.config.reading import read
 from ademvl.config.run import TRAINED, RunSettings
-from ademvl.config.schema import build, check, schema_of
 from ademvl.errors import AdemvlError
 from ademvl.machine.devices import usable_gpus, wants_gpu
 
@@ -55,7 +55,7 @@ def training_seconds(run: RunSettings, flops_per_second: float) -> float:
 
     manifest = Path(run.data_dir).parent / "manifest.json"
     raw = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
-    dataset = build(DatasetSettings, check(raw, schema_of(DatasetSettings), source=str(manifest)))
+    dataset = read(DatasetSettings, raw, source=str(manifest))
     flops = run_flops(
         run, model_sizes(run), numerics_of(run), workload_of(run, dataset), trains=True
     )

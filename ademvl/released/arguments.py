@@ -1,15 +1,14 @@
 """The authors' command line arguments as our settings, and the other way round."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from ademvl.config.inheritance import differences
+from ademvl.config import influence
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import PromptSettings, RunSettings, Task
-from ademvl.config.schema import all_plain
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.methods.adem.settings import AdemSettings, as_adem
 
@@ -24,14 +23,6 @@ _DATASETS: Mapping[Task, str] = {
     "coco_caption": "coco_caption",
     "instruction": "instruction",
 }
-
-_NOT_OF_THE_ADAPTER = frozenset(
-    {
-        *("method.clip_adapter.dropout", "method.clip_adapter.last_block"),
-        "method.drop_in_evaluation",
-    }
-)
-"""Settings that change training, counting or evaluation only."""
 
 
 def method_of(args: Mapping[str, Any], state: Mapping[str, Tensor], *, source: str) -> AdemSettings:
@@ -125,12 +116,8 @@ def check_fits(
         compared["prompts.train_format"] = (train_format, args["prompt_format"])
     if args.get("dataset") in _TASKS:
         compared["task"] = (run.task, _TASKS[args["dataset"]])
-    allowed = _NOT_OF_THE_ADAPTER
-    if run.features.mode == "cached":
-        allowed |= {"method.clip_adapter"}
-    ours, theirs = all_plain(run.method), all_plain(method)
     differing = [
-        *differences(ours, theirs, allowed=allowed, prefix="method."),
+        *_differing_methods(run, method),
         *((key, mine, its) for key, (mine, its) in compared.items() if mine != its),
     ]
     findings = [
@@ -144,6 +131,21 @@ def check_fits(
                 "Set these keys to what it was trained with.",
             )
         )
+
+
+def _differing_methods(run: RunSettings, method: AdemSettings) -> Iterator[tuple[str, Any, Any]]:
+    """Yield path and both values of what a run's method has otherwise than an adapter's.
+
+    Whether a tower's last block has an adapter is not told by a checkpoint's arguments; cached
+    features are read without these adapters.
+    """
+    ours = as_adem(run.method)
+    adapters = ours.clip_adapter
+    if run.features.mode == "online":
+        adapters = replace(method.clip_adapter, last_block=adapters.last_block)
+    theirs = replace(method, clip_adapter=adapters)
+    for key, mine, its in influence.differing(ours, theirs, influence.binds_adapter):
+        yield f"method.{key}", mine, its
 
 
 def args_of(run: RunSettings) -> dict[str, Any]:
@@ -162,21 +164,11 @@ def args_of(run: RunSettings) -> dict[str, Any]:
         projection_width=method.projection_width,
         clip_adapter=ClipAdapterSettings(dim=method.clip_adapter.dim),
     )
-    # These two change training or counting only.
-    compared = replace(
-        method,
-        clip_adapter=replace(
-            method.clip_adapter,
-            dropout=known.clip_adapter.dropout,
-            last_block=known.clip_adapter.last_block,
-        ),
-    )
-    if compared != known:
-        findings = [
-            f"method.{key}: {value!r}, there {getattr(known, key)!r}"
-            for key, value in vars(compared).items()
-            if value != getattr(known, key)
-        ]
+    adapters = replace(known.clip_adapter, last_block=method.clip_adapter.last_block)
+    known = replace(known, clip_adapter=adapters)
+    differing = influence.differing(method, known, influence.evaluates_anew)
+    findings = [f"method.{key}: {mine!r}, there {its!r}" for key, mine, its in differing]
+    if findings:
         headline = "An adapter that the authors' code cannot use"
         raise SettingsError(list_findings(headline, findings, "Such adapters are for ademvl only."))
     return {

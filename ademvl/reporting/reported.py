@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ademvl.config.schema import build, check, schema_of
+from ademvl.config.reading import read
+from ademvl.config.setting import record_class
 from ademvl.config.strict_yaml import load_yaml
 from ademvl.config.study import Study
 from ademvl.config.study_settings import ReportedReference
@@ -23,7 +24,7 @@ REPORTED_DIR = Path(__file__).parents[2] / "workflow" / "reported"
 _REMEDY = "Restore the file from the project's repository."
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class Source:
     """Where reported numbers come from.
 
@@ -59,7 +60,7 @@ class Source:
         return ", ".join(part for part in parts if part)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class ReportedRow:
     """One printed row.
 
@@ -102,7 +103,7 @@ class ReportedRow:
         return f"{self.label}, {self.llm}" if self.llm else self.label
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class ReportedTable:
     """One printed table.
 
@@ -135,7 +136,7 @@ class ReportedTable:
         return (row.decimals or self.decimals)[self.columns.index(column)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class RowReference:
     """Names rows of a table: those of a method, or of a method with one language model."""
 
@@ -147,7 +148,7 @@ class RowReference:
         return row.method == self.method and self.llm in ("", row.llm)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class Discrepancy:
     """A place where a text and its source disagree, printed as a footnote.
 
@@ -317,19 +318,18 @@ def _check_discrepancies(numbers: ReportedNumbers) -> list[str]:
     return findings
 
 
-def _read_records(path: Path, record_class: type[Record]) -> dict[str, Record]:
+def _read_records(path: Path, kind: type[Record]) -> dict[str, Record]:
     raw = _read_yaml(path)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: expected keys and values. {_REMEDY}")
-    return {str(key): _build(record_class, value, f"{path}, {key}") for key, value in raw.items()}
+    return {str(key): _build(kind, value, f"{path}, {key}") for key, value in raw.items()}
 
 
-def _build(record_class: type[Record], raw: object, where: str) -> Record:
+def _build(kind: type[Record], raw: object, where: str) -> Record:
     if not isinstance(raw, dict):
         raise DataError(f"{where}: expected keys and values, found {type(raw).__name__}. {_REMEDY}")
-    schema = schema_of(record_class)  # type: ignore[arg-type]  # takes __hash__ for the class's
     try:
-        return build(record_class, check(raw, schema, source=where, remedy=_REMEDY))
+        return read(kind, raw, source=where, remedy=_REMEDY)
     except SettingsError as error:
         raise DataError(str(error)) from error
 

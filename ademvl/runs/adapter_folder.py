@@ -1,31 +1,17 @@
 """The folder of a trained adapter: whether it is whole, and with which settings it was trained."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ademvl.config.inheritance import differences
-from ademvl.config.run import EVALUATION_PROMPTS, RunSettings
-from ademvl.config.schema import all_plain, build, check, schema_of
+from ademvl.config.influence import binds_adapter, differing
+from ademvl.config.reading import read
+from ademvl.config.run import RunSettings
 from ademvl.errors import DataError, WeightsError, list_findings
 from ademvl.storage.files import read_json, sha256_file
-
-if TYPE_CHECKING:
-    pass
 
 WEIGHTS_FILE = "adapter.safetensors"
 DESCRIPTION_FILE = "adapter.json"
 REMEDY = "Train the run again, or copy the adapter folder anew."
 NEEDED_SETTINGS = ("task", "method", "backbones", "features", "prompts")
-_MAY_DIFFER = frozenset(
-    {
-        # Where models lie and in which precision: what they are is compared by their fingerprints.
-        *("backbones.llm", "backbones.tower_weights"),
-        *("backbones.precision", "backbones.quantization"),
-        *("features.cache_dir", "features.augmentation", "method.drop_in_evaluation"),
-        *(f"prompts.{key}" for key in EVALUATION_PROMPTS),
-    }
-)
-"""Settings that an adapter may be used with in other values than it was trained with."""
 
 
 def adapter_checksum(folder: Path) -> str:
@@ -60,22 +46,23 @@ def trained_settings(folder: Path) -> RunSettings:
         raw = {"study": "", "name": folder.name, "seed": 0, "data_dir": "", **settings}
     except (DataError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: holds no settings ({error}). {REMEDY}") from error
-    return build(RunSettings, check(raw, schema_of(RunSettings), source=str(path)))
+    return read(RunSettings, raw, source=str(path))
 
 
 def check_settings(folder: Path, run: RunSettings) -> None:
     """Make sure that a run uses an adapter as it was trained.
 
+    Where models lie and how their numbers are held may differ: what they are is compared by their
+    fingerprints when the adapter is loaded.
+
     Raises:
         WeightsError: lists settings that differ.
     """
-    ours, theirs = (
-        {key: value for key, value in all_plain(settings).items() if key in NEEDED_SETTINGS}
-        for settings in (run, trained_settings(folder))
-    )
+    trained = trained_settings(folder)
     findings = [
         f"{key}: {value!r}, but the adapter was trained with {its!r}"
-        for key, value, its in differences(ours, theirs, allowed=_MAY_DIFFER)
+        for key, value, its in differing(run, trained, binds_adapter)
+        if key.partition(".")[0] in NEEDED_SETTINGS
     ]
     if findings:
         headline = f"{folder}: trained with other settings than the run has"

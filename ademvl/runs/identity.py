@@ -2,45 +2,32 @@
 
 Trainings of another identity are not resumed, and a finished adapter of the same one is not trained
 again; the workflow runs a job again when the settings change that its verb's results depend on.
-Where files lie, how often states are written and how many items a device holds at once have no part
-in it; neither has the number of threads, which only moves the rounding.
+What each setting changes stands at its field; where files lie, how often states are written and how
+many items a device holds at once have no part in it; neither has the number of threads, which only
+moves the rounding.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import ademvl
+from ademvl.config.influence import evaluates_anew, fields_of, trains_anew
 from ademvl.config.method import TowerStates
-from ademvl.config.run import EVALUATION_PROMPTS, BackboneSettings, RunSettings
-from ademvl.config.schema import to_plain
+from ademvl.config.nested import without
+from ademvl.config.plain import default_of, to_plain
+from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.checksums import checksum_file, checksum_files
 from ademvl.storage.files import dump_json
 
-_IRRELEVANT = {
-    "": (
-        "study",
-        "name",
-        "data_dir",
-        "evaluation_data_dir",
-        "adapter",
-        "released_from",
-        "evaluation",
-    ),
-    "features": ("cache_dir",),
-    "prompts": EVALUATION_PROMPTS,
-    "optimization": (
-        "per_device_batch_size",
-        "gradient_checkpointing",
-        "max_nonfinite_steps",
-        "state_interval_seconds",
-    ),
-}
+_COUNTED_ONCE = ("optimization.log_interval_steps",)
+"""Settings that no result depends on, but which stand in what present results are compared by: they
+go on to stand there, at their default whatever they are."""
 _UNUSED_IN_EVALUATION = {
     "scienceqa": ("decoding",),
     "coco_caption": ("answer_by",),
@@ -51,16 +38,19 @@ _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 
 def training_settings(run: RunSettings) -> dict[str, Any]:
     """Return the settings that a trained adapter depends on, as plain JSON."""
-    settings = run_to_plain(run)
-    for section, keys in _IRRELEVANT.items():
-        part = settings[section] if section else settings
-        for key in keys:
-            part.pop(key, None)  # idle keys are absent
+    settings = run_to_plain(_with_defaults(run, _COUNTED_ONCE))
+    for path, said, _ in fields_of(run):
+        name = ".".join(path)
+        if name not in _COUNTED_ONCE and (said.by_content or not trains_anew(said)):
+            settings = without(settings, path)
     return settings
 
 
 def evaluation_settings(run: RunSettings, *, task: str = "") -> dict[str, Any]:
     """Return the settings that predictions depend on, beside the adapter, as plain JSON.
+
+    Of method, backbones and prompts, those that only the adapter depends on stand there as well:
+    they always did, and with them the adapter is another one anyway.
 
     Args:
         run: its settings.
@@ -68,15 +58,13 @@ def evaluation_settings(run: RunSettings, *, task: str = "") -> dict[str, Any]:
     """
     unused = _UNUSED_IN_EVALUATION[task or run.evaluation_task]
     plain = to_plain(run)
+    for path, said, _ in fields_of(run):
+        is_whole = path[0] in ("method", "backbones", "prompts") and trains_anew(said)
+        if not (is_whole or evaluates_anew(said)):
+            plain = without(plain, path)
     kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
-    evaluation = {
-        key: value
-        for key, value in plain["evaluation"].items()
-        if key not in ("batch_size", *unused)
-    }
-    shown = ("mode", "precision", "normalization")
-    features = {key: value for key, value in plain["features"].items() if key in shown}
-    return kept | {"evaluation": evaluation, "features": features}
+    evaluation = {key: value for key, value in plain["evaluation"].items() if key not in unused}
+    return kept | {"evaluation": evaluation, "features": plain["features"]}
 
 
 def feature_settings(run: RunSettings) -> dict[str, Any]:
@@ -88,6 +76,16 @@ def feature_settings(run: RunSettings) -> dict[str, Any]:
     if run.method.tower_states != TowerStates():  # cached features had no others once
         found["tower_states"] = asdict(run.method.tower_states)
     return found
+
+
+def _with_defaults(run: RunSettings, names: Sequence[str]) -> RunSettings:
+    """Put defaults in place of settings of a run's groups."""
+    for name in names:
+        group, _, key = name.partition(".")
+        settings = getattr(run, group)
+        defaults = {field.name: default_of(field) for field in fields(settings)}
+        run = replace(run, **{group: replace(settings, **{key: defaults[key]})})
+    return run
 
 
 def training_identity(run: RunSettings) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and holds the checksum of the first, so a pair is either whole or recognisably n
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ademvl.config.nested import differences
 from ademvl.errors import DataError
 from ademvl.storage.files import atomic_path, dump_json, read_json, sha256_file, write_json
 
@@ -105,12 +106,13 @@ class StateStore:
             raise DataError(f"{path}: damaged (checksum differs)")
         if content["format"] != FORMAT:
             raise DataError(f"{path}: format {content['format']}, this version reads {FORMAT}")
-        differences = list(_differences(content["identity"], self._identity))
-        if differences:
+        found = [
+            f"{key}: {theirs} -> {ours}"
+            for key, theirs, ours in differences(content["identity"], self._identity)
+        ]
+        if found:
             _log.warning(
-                "state not used: %s was written under other settings: %s",
-                path,
-                "; ".join(differences),
+                "state not used: %s was written under other settings: %s", path, "; ".join(found)
             )
             return None
         tensors_path = path.with_suffix(".safetensors")
@@ -136,16 +138,6 @@ class StateStore:
 
 def _content_sha256(content: object) -> str:
     return hashlib.sha256(dump_json(content).encode()).hexdigest()
-
-
-def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
-    """Yield each key whose value differs, as `path: found -> expected`."""
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        for key in sorted({*found, *expected}):
-            inner = f"{path}.{key}" if path else key
-            yield from _differences(found.get(key), expected.get(key), inner)
-    elif found != expected:
-        yield f"{path}: {found} -> {expected}"
 
 
 def capture(

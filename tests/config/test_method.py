@@ -1,5 +1,6 @@
 """Protects what general code may know of a method, and how methods are found."""
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,10 +19,29 @@ from ademvl.config.method import (
     settings_class_of,
     trained_module,
 )
-from ademvl.config.schema import all_plain, to_plain
+from ademvl.config.plain import all_plain, to_plain
+from ademvl.config.setting import settings_class
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.settings import AdemSettings, as_adem
 from tests.config.methods_of_tests import Blind
+from tests.conftest import PROJECT_ROOT
+
+PLAIN_BLIND = {"name": "blind", "width": 8, "shuffle": True, "temperature": 1.0, "chunk": 4}
+
+
+def test_settings_of_everything_are_there_without_torch() -> None:
+    code = """
+import importlib, pkgutil, sys
+import ademvl.config, ademvl.runs
+from ademvl.config.method import built_in_methods, settings_class_of
+for package in (ademvl.config, ademvl.runs):
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+for name in built_in_methods():
+    settings_class_of(name)
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)
 
 
 def test_method_of_a_run_that_names_none_is_adem() -> None:
@@ -33,7 +53,7 @@ def test_method_of_a_run_that_names_none_is_adem() -> None:
 def test_name_of_the_default_method_is_never_written() -> None:
     assert "name" not in all_plain(AdemSettings())
     assert "name" not in to_plain(AdemSettings())
-    assert to_plain(Blind()) == all_plain(Blind()) == {"name": "blind", "width": 8}
+    assert to_plain(Blind()) == all_plain(Blind()) == PLAIN_BLIND
 
 
 def test_adem_reads_what_the_feature_cache_has_always_held() -> None:
@@ -60,8 +80,9 @@ def test_registered_class_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_second_method_of_a_name_is_refused() -> None:
+    @settings_class
     class Other(AdemSettings):
-        pass
+        """Another one."""
 
     with pytest.raises(TypeError, match="a method 'adem' exists already"):
         register_method(Other)
@@ -91,7 +112,7 @@ def test_other_packages_are_found_by_their_entry_point(
 def test_unknown_method_names_the_known_ones_and_the_nearest() -> None:
     with pytest.raises(SettingsError) as caught:
         settings_class_of("adam")
-    assert "method.name: 'adam' is no method (known: adem" in str(caught.value)
+    assert "'adam' is no method (known: adem" in str(caught.value)
     assert "did you mean adem?" in str(caught.value)
 
 
@@ -99,6 +120,14 @@ def test_what_is_for_adem_only_refuses_others() -> None:
     assert as_adem(AdemSettings()) == AdemSettings()
     with pytest.raises(SettingsError, match=r"method\.name: 'blind', but only adem"):
         as_adem(Blind())
+
+
+def test_class_that_is_not_checked_is_refused() -> None:
+    class Unchecked(MethodSettings):
+        pass
+
+    with pytest.raises(TypeError, match="put @settings_class on it"):
+        register_method(Unchecked)
 
 
 def test_base_class_is_no_method() -> None:

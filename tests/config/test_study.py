@@ -4,18 +4,24 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # comes with Snakemake
 import pytest
 import yaml
 
 from ademvl.config.includes import read_yaml
+from ademvl.config.json_schema import schema_of
 from ademvl.config.names import NAME
-from ademvl.config.schema import schema_of
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.settings_page import schema_yaml, settings_page
 from ademvl.config.study import load_study
-from ademvl.config.study_settings import StudySettings
+from ademvl.config.study_settings import RunTemplate, StudySettings
 from ademvl.errors import SettingsError
 from tests.conftest import PROJECT_ROOT
+
+STUDIES = [
+    PROJECT_ROOT / "config.yaml",
+    *sorted((PROJECT_ROOT / "workflow" / "studies").glob("*.yaml")),
+]
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_all_findings_are_listed_at_once(raw: dict[str, Any]) -> None:
         ("optimization", "loss_group_size", -2, "loss_group_size: -2, expected >= 0"),
         ("optimization", "log_interval_steps", 0, "log_interval_steps: 0, expected >= 1"),
         ("optimization", "epochs", "inf", "optimization.epochs: inf, expected finite number"),
-        ("optimization", "epochs", 0, "optimization.epochs: 0.0, expected > 0"),
+        ("optimization", "epochs", 0, "optimization.epochs: 0, expected > 0"),
         ("optimization", "base_lr", -1e-3, "base_lr: -0.001, expected >= 0"),
         ("optimization", "beta1", 1.5, "beta1: 1.5, expected >= 0 and < 1"),
         ("optimization", "log_interval_steps", 10.0, "log_interval_steps: 10.0, expected integer"),
@@ -107,7 +113,7 @@ def test_impossible_values_are_refused(
         ("runs", {"a": {"seeds": [-1]}}, "runs.a.seeds: [-1], expected different numbers >= 0"),
         ("runs", {"a": {"seeds": [1.0]}}, "runs.a.seeds.0: 1.0, expected integer"),
         ("runs", {"a": {"features": {"cache_dir": "/x"}}}, "features.cache_dir: unknown key"),
-        ("gpus", 1.0, "gpus: 1.0, expected one of"),
+        ("gpus", 1.0, "gpus: 1.0, expected `all`, a number of GPUs"),
     ],
 )
 def test_what_rules_cannot_take_is_refused(
@@ -204,23 +210,22 @@ def test_malformed_yaml_names_the_file(tmp_path: Path) -> None:
 
 
 def test_colon_in_a_description_does_not_end_it() -> None:
-    adapter = schema_of(StudySettings)["properties"]["defaults"]["properties"]["adapter"]
+    adapter = schema_of(RunTemplate)["properties"]["adapter"]
     assert "another way: such a run starts from" in adapter["description"]
 
 
 def test_every_setting_is_described() -> None:
-    def undescribed(schema: dict[str, Any], prefix: str) -> list[str]:
-        found = []
-        for key, entry in schema["properties"].items():
-            nested = entry.get("additionalProperties")
-            inner = entry if "properties" in entry else nested if isinstance(nested, dict) else {}
-            if "description" not in entry:
-                found.append(f"{prefix}{key}")
-            if "properties" in inner:
-                found += undescribed(inner, f"{prefix}{key}.")
-        return found
+    schema = schema_of(StudySettings)
+    method = schema["$defs"]["RunTemplate"]["properties"]["method"]["anyOf"][0]
+    for part in (schema, method, *schema["$defs"].values()):
+        assert [k for k, entry in part["properties"].items() if "description" not in entry] == []
 
-    assert undescribed(schema_of(StudySettings), "") == []
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_present_studies_fit_the_schema_that_editors_read(path: Path) -> None:
+    validator = jsonschema.Draft202012Validator(schema_of(StudySettings))
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert [error.message for error in validator.iter_errors(raw)] == []
 
 
 def test_printed_schema_and_page_are_current() -> None:

@@ -61,10 +61,10 @@ def test_every_allowed_format_renders():
 def test_unknown_format_is_refused(name):
     with pytest.raises(ValueError, match="prompt format"):
         build_prompt(problem(), name, use_caption=False) + build_answer(problem(), name)
-    with pytest.raises(SettingsError, match=r"prompts\.train_format.*expected one of.*nearest"):
+    with pytest.raises(SettingsError, match=r"train_format: .*expected one of.*nearest"):
         PromptSettings(train_format=name)
 
 
 def test_nearest_format_is_offered():
-    with pytest.raises(SettingsError, match=r"nearest: CQM-A$"):
+    with pytest.raises(SettingsError, match=r"nearest: CQM-A\n"):
         PromptSettings(train_format="CQMA")

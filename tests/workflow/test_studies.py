@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.schema import all_plain, to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.config.study_settings import RunTemplate
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters

@@ -5,13 +5,14 @@ The data stands in ademvl/data/sources.yaml; this module reads it strictly.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 import yaml
 
-from ademvl.config.schema import build, check, schema_of
+from ademvl.config.reading import read
+from ademvl.config.setting import record_class
 from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import SettingsError, list_findings
 
@@ -24,7 +25,7 @@ _URL = re.compile(r"https?://.+|gdrive:[\w-]+|gdrive-folder:[\w-]+/.+|pip:[\w.-]
 _HEX_LENGTHS = {"md5": 32, "sha256": 64, "git_blob": 40}
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class License:
     """Terms under which sources are given.
 
@@ -39,7 +40,7 @@ class License:
     must_accept: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class SourceFile:
     """One file of a source.
 
@@ -78,7 +79,7 @@ class SourceFile:
         return bool(self.unpack_to)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class HubRepository:
     """Files of a repository on the Hugging Face hub.
 
@@ -97,7 +98,7 @@ class HubRepository:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class Source:
     """A data set or a set of weights.
 
@@ -120,7 +121,7 @@ class Source:
     meta_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record_class
 class Registry:
     """All sources and licences by name.
 
@@ -173,8 +174,7 @@ def _load(path: Path) -> Registry:
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys licenses and sources")
     remedy = "The keys are explained at the head of ademvl/data/sources.yaml."
-    checked = check(raw, schema_of(Registry), source=str(path), remedy=remedy)
-    registry = build(Registry, checked)
+    registry = read(Registry, raw, source=str(path), remedy=remedy)
     findings = [
         f"sources.{name}{finding}"
         for name, source in registry.sources.items()

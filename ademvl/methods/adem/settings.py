@@ -1,6 +1,6 @@
 """Settings of ADEM-VL: every hyper-parameter with its default and the source of the default."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from math import isqrt
 from typing import Literal
 
@@ -11,8 +11,7 @@ from ademvl.config.method import (
     Position,
     TextPlaces,
 )
-from ademvl.config.ranges import check_ranges
-from ademvl.config.schema import OMITTED_AT_DEFAULT, UNWRITTEN_AT_DEFAULT
+from ademvl.config.setting import group, relation, setting, settings_class
 from ademvl.errors import SettingsError
 
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
@@ -20,7 +19,19 @@ Fusion = Literal["adem", "memvp", "none"]
 DropBy = Literal["value", "magnitude"]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _check_scales(scales: Sequence[int]) -> None:
+    if min(scales, default=0) < 1:
+        raise ValueError(f"{list(scales)}, expected one or more numbers of tokens >= 1")
+    for scale in scales:
+        _check_square(scale)
+
+
+def _check_square(number: int) -> None:
+    if number < 0 or isqrt(number) ** 2 != number:
+        raise ValueError(f"{number} is no square number")
+
+
+@settings_class
 class AdemSettings(MethodSettings):
     """ADEM-VL (arXiv 2410.17779); defaults are the paper's best setting.
 
@@ -49,44 +60,36 @@ class AdemSettings(MethodSettings):
         clip_adapter: adapters inside the tower, with online features.
     """
 
-    name: Literal["adem"] = field(default="adem", metadata=UNWRITTEN_AT_DEFAULT)
-    alpha: float = 0.1
-    beta: float = 0.01
-    gamma: float = 0.1
-    scales: tuple[int, ...] = (256, 64)
-    pool: Literal["avg", "max"] = "avg"
-    pool_order: Literal["pool_then_project", "project_then_pool"] = "pool_then_project"
-    phi: Phi = "silu"
-    query_from: Position = "mlp_in"
-    add_to: Position = "mlp_out"
-    fusion: Fusion = "adem"
-    cls: bool = True
-    visual_tokens: int = 0
-    projection_width: int = 128
-    clip_adapter: ClipAdapterSettings = ClipAdapterSettings()
-    drop_by: DropBy = field(default="value", metadata=OMITTED_AT_DEFAULT)
-    drop_in_evaluation: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
-    projection_activation: Literal["silu", "none"] = field(
-        default="silu", metadata=OMITTED_AT_DEFAULT
+    name: Literal["adem"] = setting(changes="results", default="adem", unwritten_at_default=True)
+    alpha: float = setting(changes="results", default=0.1)
+    beta: float = setting(changes="results", default=0.01)
+    gamma: float = setting(changes="results", default=0.1, ge=0, lt=1)
+    scales: tuple[int, ...] = setting(changes="results", default=(256, 64), check=_check_scales)
+    pool: Literal["avg", "max"] = setting(changes="results", default="avg")
+    pool_order: Literal["pool_then_project", "project_then_pool"] = setting(
+        changes="results", default="pool_then_project"
     )
-    text_only_fusion: bool = field(default=True, metadata=OMITTED_AT_DEFAULT)
+    phi: Phi = setting(changes="results", default="silu")
+    query_from: Position = setting(changes="results", default="mlp_in")
+    add_to: Position = setting(changes="results", default="mlp_out")
+    fusion: Fusion = setting(changes="results", default="adem")
+    cls: bool = setting(changes="results", default=True)
+    visual_tokens: int = setting(changes="results", default=0, check=_check_square)
+    projection_width: int = setting(changes="results", default=128, ge=1)
+    clip_adapter: ClipAdapterSettings = group(default_factory=ClipAdapterSettings)
+    drop_by: DropBy = setting(changes="results", default="value", omitted_at_default=True)
+    drop_in_evaluation: bool = setting(changes="evaluation", default=True, omitted_at_default=True)
+    projection_activation: Literal["silu", "none"] = setting(
+        changes="results", default="silu", omitted_at_default=True
+    )
+    text_only_fusion: bool = setting(changes="results", default=True, omitted_at_default=True)
 
-    def __post_init__(self) -> None:
-        ranges = {">= 1": ("projection_width",), ">= 0 and < 1": ("gamma",)}
-        check_ranges("method", self, ranges)
-        if min(self.scales, default=0) < 1:
-            raise SettingsError(
-                f"method.scales: {list(self.scales)}, expected one or more numbers of tokens >= 1"
-            )
-        for scale in (*self.scales, self.visual_tokens):
-            if scale < 0 or isqrt(scale) ** 2 != scale:
-                raise SettingsError(
-                    f"method.scales, method.visual_tokens: {scale} is no square number"
-                )
+    @relation("add_to", "query_from")
+    def _adds_where_it_can(self) -> Iterator[str]:
         if POSITIONS.index(self.add_to) < POSITIONS.index(self.query_from):
-            raise SettingsError(
-                f"method.add_to: {self.add_to} comes before query_from: {self.query_from}; "
-                "choose a position at or after it"
+            yield (
+                f"{self.add_to} comes before query_from: {self.query_from}; choose a position at "
+                "or after it"
             )
 
     @property

@@ -1,13 +1,12 @@
 """Settings of MemVP, with the source of each default."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from ademvl.config.method import ClipAdapterSettings, MethodSettings
-from ademvl.config.ranges import check_ranges
+from ademvl.config.setting import group, setting, settings_class
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class MemvpSettings(MethodSettings):
     """MemVP (arXiv 2405.05615); defaults are those of its released scripts for LLaMA-7B.
 
@@ -22,14 +21,10 @@ class MemvpSettings(MethodSettings):
         clip_adapter: adapters inside the tower, with online features.
     """
 
-    name: Literal["memvp"] = "memvp"
-    alpha: float = 0.1
-    beta: float = 0.01
-    dropout: float = 0.1
-    table_rows: int = 320
-    projection_width: int = 128
-    clip_adapter: ClipAdapterSettings = ClipAdapterSettings()
-
-    def __post_init__(self) -> None:
-        ranges = {">= 1": ("table_rows", "projection_width"), ">= 0 and < 1": ("dropout",)}
-        check_ranges("method", self, ranges)
+    name: Literal["memvp"] = setting(changes="results", default="memvp")
+    alpha: float = setting(changes="results", default=0.1)
+    beta: float = setting(changes="results", default=0.01)
+    dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
+    table_rows: int = setting(changes="results", default=320, ge=1)
+    projection_width: int = setting(changes="results", default=128, ge=1)
+    clip_adapter: ClipAdapterSettings = group(default_factory=ClipAdapterSettings)

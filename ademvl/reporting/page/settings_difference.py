@@ -6,21 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ademvl.config.influence import told_settings
+from ademvl.config.nested import leaves
+from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.reporting.results import RunResult, StudyResults
 
 PAPER_STUDY = Path(__file__).parents[3] / "workflow" / "studies" / "paper-7b.yaml"
-_IDENTITY = (
-    *("study", "name", "seed", "adapter", "released_from"),
-    *("data_dir", "evaluation_data_dir", "features.cache_dir"),
-)
-_WITHOUT_INFLUENCE = (
-    "evaluation.batch_size",
-    "optimization.per_device_batch_size",
-    "optimization.log_interval_steps",
-    "optimization.state_interval_seconds",
-)
 _MAX_LABELS = 3
 _Values: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 _PATHS = ("backbones.llm", "backbones.tower_weights")
@@ -53,7 +46,7 @@ def differences_to_paper(results: StudyResults, paper: Path = PAPER_STUDY) -> li
     tasks_of: dict[tuple[str, str, _Values], list[str]] = {}
     for task, reference in theirs.items():
         runs = results.of_task(task)
-        settings = [(run, _settings(run_to_plain(run.settings))) for run in runs]
+        settings = [(run, _settings(run.settings)) for run in runs]
         names = dict.fromkeys([*reference, *(name for _, own in settings for name in own)])
         for name in names:
             values: dict[str, list[RunResult]] = {}
@@ -81,23 +74,20 @@ def _labelled(values: Mapping[str, list[RunResult]]) -> _Values:
 def _first_runs(study: Study) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for run in study.runs:
-        found.setdefault(run.task, _settings(run_to_plain(run)))
+        found.setdefault(run.task, _settings(run))
     return found
 
 
-def _settings(plain: Mapping[str, Any]) -> dict[str, str]:
-    left_out = (*_IDENTITY, *_WITHOUT_INFLUENCE)
-    flat = {name: text for name, text in flatten(plain) if name not in left_out}
+def _settings(run: RunSettings) -> dict[str, str]:
+    written, told = flatten(run_to_plain(run)), told_settings(run)
+    texts = {name: text for name, text in written if name in told}
     for name in _PATHS:
-        flat[name] = Path(flat.get(name, "")).name
-    return flat
+        texts[name] = Path(texts.get(name, "")).name
+    return texts
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield nested content as dotted keys and texts."""
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    for path, value in leaves(content):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield ".".join(path), text

@@ -1,0 +1,62 @@
+"""Nested mappings of plain values: compared, cut, and laid flat by path."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Path = tuple[str, ...]
+
+
+def leaves(nested: Mapping[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield path and value of all that is no mapping, in order."""
+    for key, value in nested.items():
+        path = (*prefix, str(key))
+        if isinstance(value, Mapping):
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves by dotted path."""
+    return {".".join(path): value for path, value in leaves(nested)}
+
+
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted path and both values of each leaf that differs; None where there is none."""
+    ours, theirs = flat(first), flat(second)
+    for path in dict.fromkeys((*ours, *theirs)):
+        if ours.get(path) != theirs.get(path):
+            yield path, ours.get(path), theirs.get(path)
+
+
+def holds(nested: Any, path: Path) -> bool:
+    """Whether there is a value at a path of keys and indices of lists."""
+    return not path or (_has(nested, path[0]) and holds(nested[_key(nested, path[0])], path[1:]))
+
+
+def without(nested: Any, path: Path) -> Any:
+    """Return a copy without the key at a path, or without the list that the path leads into.
+
+    A mapping in which nothing is left goes, too.
+    """
+    if not isinstance(nested, Mapping) or not path or not _has(nested, path[0]):
+        return nested
+    key = _key(nested, path[0])
+    rest = without(nested[key], path[1:]) if len(path) > 1 else None
+    if isinstance(rest, Mapping) and rest:
+        return {**nested, key: rest}
+    return {other: value for other, value in nested.items() if other != key}
+
+
+def _has(nested: Any, key: str) -> bool:
+    if isinstance(nested, Mapping):
+        return any(str(own) == key for own in nested)
+    return isinstance(nested, list) and key.isdecimal() and int(key) < len(nested)
+
+
+def _key(nested: Any, key: str) -> Any:
+    if isinstance(nested, Mapping):
+        return next(own for own in nested if str(own) == key)
+    return int(key)
