@@ -9,6 +9,7 @@ import yaml
 from ademvl.config.settings_files import study_to_json
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
+from tests.config.methods_of_tests import Blind
 
 COMMON = {"defaults": {"dataset": "questions"}, "datasets": {"questions": {"source": "scienceqa"}}}
 
@@ -67,6 +68,17 @@ def test_what_the_including_file_decides_is_no_disagreement() -> None:
     own = {"runs": {"shared": {"seeds": [2]}}}
     study = load_study({"study": "all", "include": ["first.yaml", "other.yaml"], **own})
     assert [run.seed for run in study.runs] == [2]
+
+
+def test_another_method_in_the_including_file_starts_from_its_own_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ademvl.config.method._registered", {"blind": Blind})
+    base = {"include": ["common.yaml"], "runs": {"shared": {}}}
+    write("base.yaml", base | {"defaults": {"method": {"gamma": 0.3}}})
+    own = {"defaults": {"method": {"name": "blind", "width": 3}}}
+    study = load_study({"study": "all", "include": ["base.yaml"], **own})
+    assert [run.method for run in study.runs] == [Blind(width=3)]
 
 
 def test_missing_and_circular_files_are_named() -> None:

@@ -1,0 +1,123 @@
+"""Protects how settings are declared: marks that cannot be forgotten, strict and plain values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ademvl.config.places import Places
+from ademvl.config.plain import all_plain, to_plain
+from ademvl.config.setting import group, record_class, setting, settings_class
+from ademvl.config.strict_yaml import load_with_lines
+from ademvl.errors import SettingsError
+
+
+@settings_class
+class Numbers:
+    """Numbers.
+
+    Attributes:
+        whole: one.
+        parts: some.
+        sizes: by name.
+        late: came later.
+    """
+
+    whole: int = setting(changes="results", default=1, ge=1)
+    parts: tuple[float, ...] = setting(changes="results", default=(), ge=0, lt=1)
+    sizes: Mapping[str, int] = setting(changes="results", default_factory=dict, ge=0)
+    late: bool = setting(changes="training", default=False, omitted_at_default=True)
+
+
+def test_field_that_does_not_say_what_it_changes_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Silent\.width: does not say what it changes"):
+
+        @settings_class
+        class Silent:
+            """Says nothing."""
+
+            width: int = 3
+
+
+def test_group_that_is_none_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Silent\.width: does not say what it changes"):
+
+        @settings_class
+        class Silent:
+            """Says nothing."""
+
+            width: int = group(default_factory=int)
+
+
+def test_records_of_data_files_say_nothing_but_are_as_strict() -> None:
+    @record_class
+    class Record:
+        """A record."""
+
+        width: int
+
+    assert Record(width="3").width == 3
+    with pytest.raises(SettingsError, match=r"width: 3\.0, expected integer"):
+        Record(width=3.0)
+    with pytest.raises(SettingsError, match="missing width"):
+        Record()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"whole": 0}, "whole: 0, expected >= 1"),
+        ({"parts": [0.5, 1]}, "parts.1: 1, expected >= 0 and < 1"),
+        ({"sizes": {"train": -1}}, "sizes.train: -1, expected >= 0"),
+        ({"late": "perhaps"}, "late: 'perhaps', expected boolean"),
+    ],
+)
+def test_ranges_hold_for_the_numbers_inside_lists_and_mappings(
+    values: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Numbers(**values)
+    assert expected in str(caught.value)
+
+
+def test_text_is_read_as_what_is_expected() -> None:
+    found = Numbers(whole="7", parts=["9e-3", 0], sizes={"train": "3"}, late="True")  # type: ignore[arg-type]
+    assert (found.whole, found.parts, found.sizes) == (7, (0.009, 0.0), {"train": 3})
+    assert found.late is True
+    assert all(type(part) is float for part in found.parts)
+
+
+def test_setting_that_came_later_is_written_where_it_is_used_only() -> None:
+    assert to_plain(Numbers()) == {"whole": 1, "parts": [], "sizes": {}}
+    assert to_plain(Numbers(late=True))["late"] is True
+    assert all_plain(Numbers())["late"] is False
+
+
+def test_lines_are_those_of_keys_and_entries_of_lists() -> None:
+    text = "a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\ne: &e {f: 3}\ng:\n  <<: *e\n  h: 4\n"
+    value, lines = load_with_lines(text)
+    assert value["g"] == {"f": 3, "h": 4}
+    expected = {("a", "b"): 2, ("a", "c"): 3, ("a", "c", "1"): 5, ("a", "c", "1", "d"): 5}
+    assert expected.items() <= lines.items()
+    assert (lines["g", "h"], lines["g", "f"]) == (9, 6)
+
+
+def test_place_of_a_key_is_where_it_is_inherited_from() -> None:
+    lines = {("defaults", "a"): "f:2", ("runs", "x"): "f:5", ("runs", "y", "a"): "f:7"}
+    bases = {("runs", "x"): (("runs", "y"), ("defaults",)), ("runs", "y"): (("defaults",),)}
+    places = Places(lines, bases)
+    assert places.find(("runs", "y", "a")) == "f:7"
+    assert places.find(("runs", "x", "a", "0")) == "f:7"
+    assert places.find(("runs", "x", "b")) == "f:5"
+    assert places.mark("runs.x.a: wrong") == "f:7: runs.x.a: wrong"
+    assert places.mark("other: wrong") == "other: wrong"
+
+
+def test_alias_of_a_node_that_holds_it_ends() -> None:
+    _, lines = load_with_lines("a: &a [*a]\n")
+    assert lines[("a",)] == 1
+
+
+def test_empty_file_has_no_lines(tmp_path: Path) -> None:
+    assert load_with_lines("") == (None, {})
