@@ -1,4 +1,4 @@
-"""Protects methods of a user's own: one file is enough to train, evaluate, plan and tabulate one."""
+"""Protects methods of a user's own: one file is enough to train, evaluate and plan one."""
 
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from ademvl.model.build import build_model
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.planning.study_plan import Target, plan_study
 from ademvl.reporting.tables.build import write_tables
+from ademvl.runs.adapter_folder import check_settings
 from ademvl.training.run import train_run
 from tests import tiny
 
@@ -122,8 +123,6 @@ def test_it_trains_saves_and_loads(finished):
     load_adapter(_adapter(finished, "weak"), model)
     assert model.method.vector.any()
     with pytest.raises(WeightsError, match=r"method\.strength"):
-        from ademvl.runs.adapter_folder import check_settings
-
         check_settings(_adapter(finished, "weak"), strong)
 
 
