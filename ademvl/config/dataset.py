@@ -34,6 +34,7 @@ _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
     "lavin_instruct": (*_REAL, "coco"),
     "mme": _REAL,
 }
+_KEYS_OF_ANY = {key for keys in _KEYS_OF_SOURCE.values() for key in keys}
 
 
 def _of_others(key: str, source: Source) -> PydanticCustomError:
@@ -99,7 +100,7 @@ class DatasetSettings:
         errors = [
             InitErrorDetails(type=_of_others(key, source), loc=(key,), input=value)
             for key, value in raw.items()
-            if key in vars(DatasetSettings()) and key not in ("source", *_KEYS_OF_SOURCE[source])
+            if key in _KEYS_OF_ANY and key not in _KEYS_OF_SOURCE[source]
         ]
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)

@@ -144,6 +144,8 @@ def settings_class_of(name: str) -> "type[MethodSettings]":
         SettingsError: there is no such method; names the nearest.
         TypeError: what is found under this name holds no such settings class.
     """
+    if not isinstance(name, str):
+        raise SettingsError(f"{name!r} is no name of a method")
     if name in _registered:
         return _registered[name]
     if name in built_in_methods():
@@ -151,7 +153,7 @@ def settings_class_of(name: str) -> "type[MethodSettings]":
     if name in (others := _entry_points()):
         return _class_of_entry_point(others[name])
     known = known_methods()
-    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise SettingsError(f"{name!r} is no method (known: {', '.join(known)}){hint}")
 
