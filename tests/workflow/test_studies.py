@@ -3,7 +3,6 @@ of the paper have the settings that paper, report and their sources print."""
 
 import json
 import re
-import resource
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +35,6 @@ SIZES = {
     "llama2_7b": LLAMAS["LLaMA-7B"],
     "llama_13b": LLAMAS["LLaMA-13B"],
 }
-DRY_RUN_SECONDS = 10.0
 REPORTED = load_reported(REPORTED_DIR)
 
 
@@ -70,16 +68,11 @@ def test_study_loads_and_its_sources_and_targets_are_known(path: Path) -> None:
     assert len(plan.scores()) == len(plan.study.runs)
 
 
-def test_dry_run_of_all_paper_studies_together_is_fast(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_dry_run_plans_all_paper_studies_together(tmp_path: Path) -> None:
     output = run_to_end(tmp_path, "--dry-run", configfile=FOLDER / "all-paper.yaml")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of the processor: the machine may be busy with other things.
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     total = re.search(r"^total\s+(\d+)$", output, flags=re.MULTILINE)
     assert total is not None
     assert int(total[1]) > 300
-    assert seconds < DRY_RUN_SECONDS
 
 
 @pytest.mark.slow
