@@ -2,10 +2,12 @@
 # transformers 5.0.0: AutoTokenizer reads a folder that holds a Llama's config.json and no tokenizer at all.
 #
 # No file of a tokenizer is there (no tokenizer.json, no tokenizer.model), and from_pretrained gives no
-# error: it returns a LlamaTokenizer of a few control tokens, to which every text is unknown. A model that
-# is trained or evaluated with it sees the same ids for every question.
+# error: it returns a CodeLlamaTokenizer of eight control tokens, to which every text is one unknown token.
+# A model that is trained or evaluated with it sees the same ids for every question.
 #
-# Seen on 2026-11-29: see the last lines that the script prints.
+# Seen on 2026-11-29:
+#   CodeLlamaTokenizer of 8 tokens: ['</s>', '<FILL_ME>', '<s>', '<unk>', ...]
+#   two questions: [1, 0] and [1, 0]
 # Exits with 0 while this is so, and with 1 when it changes.
 set -euo pipefail
 folder=$(mktemp -d)
