@@ -32,21 +32,22 @@ from ademvl.config.study import load_study
 from ademvl.llm.loading import load_llm
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.planning.costs import sizes_with
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops
-from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
-from ademvl.planning.shapes import LlmShape, VisionShape, known_models, llm_shape, vision_shape
-from ademvl.planning.study_plan import Target, plan_study
-from ademvl.planning.trained import trained_parameters
-from ademvl.planning.workload import workload_of
-from ademvl.probing.measure import TensorMemory, values_unknown
-from ademvl.probing.probe import probe_run
-from ademvl.probing.random_model import (
+from ademvl.planning.memory import training_memory
+from ademvl.planning.random_model import (
     build_random_model,
     random_batch,
     random_images,
     tower_shape_of,
 )
+from ademvl.planning.shapes import LlmShape, VisionShape, known_models, llm_shape, vision_shape
+from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
+from ademvl.planning.study_plan import Target, plan_study
+from ademvl.planning.workload import workload_of
+from ademvl.probing.measure import TensorMemory, values_unknown
+from ademvl.probing.probe import probe_run
 from ademvl.reporting.reported import load_reported
 from ademvl.training.loss import token_losses
 
@@ -97,7 +98,7 @@ def small() -> Iterator[str]:
     yield _row(*_HEADERS, "MiB", "predicted", "", "GFLOP", "predicted", "")
     for name, (llm, vision, method) in models.items():
         for mode, precision, checkpointing, rows, width, image_rows in _cases():
-            sizes = _sizes(llm, vision, method, online=mode == "online")
+            sizes = sizes_with(method, llm=llm, vision=vision, online=mode == "online")
             numerics = Numerics(precision=precision, checkpointing=checkpointing)
             batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
             peak, flops = measure_step(sizes, numerics, batch, device="cpu")
@@ -141,7 +142,7 @@ def quantized() -> Iterator[str]:
         LlamaForCausalLM(config).save_pretrained(folder)
         for quantization in QUANTIZATIONS:
             backbones = BackboneSettings(llm=folder, precision="bf16", quantization=quantization)
-            sizes = _sizes(llm_shape(backbones), vision, MINI_METHOD, online=False)
+            sizes = sizes_with(MINI_METHOD, llm=llm_shape(backbones), vision=vision, online=False)
             numerics = Numerics(precision="bf16", quantization=quantization)
             for rows, width in ((1, 16), (4, 100)):
                 batch = MicroBatch(rows=rows, image_rows=rows, width=width, scored=rows * SCORED)
@@ -207,7 +208,9 @@ def full() -> Iterator[str]:
     yield _row(*_HEADERS, "GiB", "predicted", "", "TFLOP", "predicted", "")
     for name in ("llama_7b", "llama_13b"):
         for mode, precision, checkpointing in _FULL_CASES:
-            sizes = _sizes(known_models()[name], vision, method, online=mode == "online")
+            sizes = sizes_with(
+                method, llm=known_models()[name], vision=vision, online=mode == "online"
+            )
             numerics = Numerics(precision=precision, checkpointing=checkpointing)
             batch = MicroBatch(rows=4, image_rows=2, width=256, scored=4 * SCORED)
             peak, flops = measure_step(sizes, numerics, batch, device="meta")
@@ -343,14 +346,9 @@ def published() -> Iterator[str]:
 def _forward_of_text(name: str, *, width: int = 256) -> float:
     """Count the forward pass of one item with an image, in TFLOPs, output layer at one place."""
     vision = vision_shape(BackboneSettings(tower="ViT-L-14-quickgelu"))
-    sizes = _sizes(known_models()[name], vision, AdemSettings(), online=True)
+    sizes = sizes_with(AdemSettings(), llm=known_models()[name], vision=vision, online=True)
     batch = MicroBatch(rows=1, image_rows=1, width=width, scored=1)
     return evaluation_flops(sizes, batch, new_tokens=1) / 1e12
-
-
-def _sizes(llm: LlmShape, vision: VisionShape, method: AdemSettings, *, online: bool) -> ModelSizes:
-    trained = trained_parameters(method, llm_width=llm.width, vision=vision, online=online)
-    return ModelSizes(llm, vision, method, sum(trained.values()), online)
 
 
 def _compared(

@@ -42,20 +42,20 @@ from ademvl.machine.precision import DTYPES
 from ademvl.machine.usage import peak_memory_mib
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.planning.costs import sizes_with
 from ademvl.planning.devices import gpu_by_name, present_gpu
 from ademvl.planning.flops import training_flops
-from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics
 from ademvl.planning.out_of_memory import is_out_of_memory
-from ademvl.planning.rows import Row
-from ademvl.planning.shapes import LlmShape, llm_shape, vision_shape
-from ademvl.planning.trained import trained_parameters
-from ademvl.probing.random_model import (
+from ademvl.planning.random_model import (
     random_example,
     random_images,
     random_llama,
     random_tower,
     tower_shape_of,
 )
+from ademvl.planning.rows import Row
+from ademvl.planning.shapes import LlmShape, llm_shape, vision_shape
+from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 from ademvl.runs.provenance import package_versions
 from ademvl.storage.files import write_json
 from ademvl.training.loop import Trainer
@@ -217,8 +217,7 @@ def _sizes(case: Case) -> ModelSizes:
         llm = llm_shape(dataclasses.replace(backbones, llm=case.llm))
         vision = vision_shape(backbones)
     online = case.mode == "online"
-    trained = trained_parameters(method, llm_width=llm.width, vision=vision, online=online)
-    return ModelSizes(llm, vision, method, sum(trained.values()), online)
+    return sizes_with(method, llm=llm, vision=vision, online=online)
 
 
 def _trainer(case: Case, sizes: ModelSizes, device: torch.device, folder: Path) -> Trainer:

@@ -45,11 +45,13 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _params(options: argparse.Namespace) -> int:
-    from ademvl.planning.parameter_counts import print_paper_counts, print_study_counts
-
     if options.study:
+        from ademvl.planning.parameter_counts import print_study_counts
+
         print_study_counts(options.study)
     else:
+        from ademvl.planning.paper_counts import print_paper_counts
+
         print_paper_counts()
     return 0
 

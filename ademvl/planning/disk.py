@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study
-from ademvl.planning.memory import ModelSizes
 from ademvl.planning.schedule import feature_cache_bytes
+from ademvl.planning.sizes import ModelSizes
 from ademvl.planning.workload import Workload
 
 _STATES_KEPT = 2

@@ -13,18 +13,11 @@ from ademvl.errors import SettingsError
 from ademvl.llm.source import find_llm
 from ademvl.machine.devices import DeviceType
 from ademvl.machine.free_memory import FreeMemory
-from ademvl.methods.adem.settings import as_adem
-from ademvl.planning.memory import (
-    CUDA_CONTEXT_BYTES,
-    Memory,
-    MicroBatch,
-    ModelSizes,
-    Numerics,
-    training_memory,
-)
+from ademvl.planning.costs import sizes_with
+from ademvl.planning.memory import CUDA_CONTEXT_BYTES, Memory, training_memory
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import llm_shape, vision_shape
-from ademvl.planning.trained import trained_parameters
+from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 
 if TYPE_CHECKING:
     from ademvl.data.collate import TokenizedExample
@@ -123,11 +116,12 @@ def model_sizes(run: RunSettings) -> ModelSizes:
     Raises:
         SettingsError: they are not known.
     """
-    llm, vision = llm_shape(run.backbones), vision_shape(run.backbones)
-    online = run.features.mode == "online"
-    method = as_adem(run.method)
-    trained = trained_parameters(method, llm_width=llm.width, vision=vision, online=online)
-    return ModelSizes(llm, vision, method, sum(trained.values()), online)
+    return sizes_with(
+        run.method,
+        llm=llm_shape(run.backbones),
+        vision=vision_shape(run.backbones),
+        online=run.features.mode == "online",
+    )
 
 
 def numerics_of(run: RunSettings) -> Numerics:
@@ -191,7 +185,9 @@ def _bases(run: RunSettings, device: DeviceType) -> Iterator[Alternative]:
             }
             yield Alternative(both, 0, f"{note}; takes longer")
     if run.features.mode == "online":
-        note = "another method: no adapters inside the tower"
+        cached = with_changes(run, {"features.mode": "cached"})
+        is_another = model_sizes(cached).trained != model_sizes(run).trained
+        note = "another method: no adapters inside the tower" if is_another else "features are kept"
         yield Alternative({"features.mode": "cached"}, 0, note)
 
 

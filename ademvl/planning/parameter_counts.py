@@ -6,9 +6,7 @@ from pathlib import Path
 import torch
 
 from ademvl.config.method import MethodSettings
-from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.base import DecoderShape
-from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.methods.registry import build_method
 from ademvl.vision.tower import TowerShape
 
@@ -43,22 +41,6 @@ def count_parameters(
     return parts
 
 
-def print_paper_counts() -> None:
-    """Print the counts of the paper's models, of its component ablation, and of other methods."""
-    single = AdemSettings(scales=(256,), cls=False)
-    rows: list[tuple[str, str, MethodSettings, bool]] = [
-        ("LLaMA-7B", "LLaMA-7B", AdemSettings(), True),
-        ("LLaMA-13B", "LLaMA-13B", AdemSettings(), True),
-        ("LLaMA-7B, one scale, no [cls]", "LLaMA-7B", single, True),
-        ("LLaMA-7B, one scale", "LLaMA-7B", AdemSettings(scales=(256,)), True),
-        ("LLaMA-7B, cached features", "LLaMA-7B", AdemSettings(), False),
-        ("MemVP, LLaMA-7B", "LLaMA-7B", MemvpSettings(), True),
-        ("MemVP, LLaMA-13B", "LLaMA-13B", MemvpSettings(table_rows=400), True),
-    ]
-    for label, llm, settings, online in rows:
-        _print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))
-
-
 def print_study_counts(study_file: Path) -> None:
     """Print the counts of every run of a study.
 
@@ -78,10 +60,11 @@ def print_study_counts(study_file: Path) -> None:
             tower=tower_shape(run.backbones),
             online=run.features.mode == "online",
         )
-        _print_row(run.name, parts)
+        print_row(run.name, parts)
 
 
-def _print_row(label: str, parts: Mapping[str, int]) -> None:
+def print_row(label: str, parts: Mapping[str, int]) -> None:
+    """Print a sum and its parts."""
     print(f"{label:32} {sum(parts.values()):>10,}")
     for part, count in parts.items():
         print(f"    {part:28} {count:>10,}")

@@ -4,23 +4,14 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
 from ademvl.planning.devices import Gpu
-from ademvl.planning.flops import evaluation_flops, tower_flops, training_flops
-from ademvl.planning.memory import (
-    BYTES,
-    MicroBatch,
-    ModelSizes,
-    Numerics,
-    llm_weight_bytes,
-)
+from ademvl.planning.flops import evaluation_flops, training_flops
+from ademvl.planning.frozen_costs import feature_shape, llm_weight_bytes, tower_forward_flops
 from ademvl.planning.rows import Row
+from ademvl.planning.sizes import BYTES, MicroBatch, ModelSizes, Numerics
 from ademvl.planning.workload import Workload
-
-if TYPE_CHECKING:
-    pass
 
 UTILIZATION = 0.3
 UTILIZATION_RANGE = (0.15, 0.45)
@@ -195,13 +186,13 @@ def generation_seconds(
 
 def feature_flops(sizes: ModelSizes, num_images: int) -> int:
     """Count encoding images once with the frozen tower."""
-    return tower_flops(sizes, num_images, training=False)
+    return tower_forward_flops(sizes.vision, sizes.method.tower_states, num_images)
 
 
 def feature_cache_bytes(run: RunSettings, sizes: ModelSizes, num_images: int) -> int:
     """Return what the features of images take on disk, images that occur twice counted twice."""
-    a_token = sizes.vision.width * BYTES[run.features.precision]
-    return num_images * sizes.vision.tokens * a_token
+    tokens, width = feature_shape(sizes.vision, sizes.method.tower_states)
+    return num_images * tokens * width * BYTES[run.features.precision]
 
 
 @dataclass(frozen=True)

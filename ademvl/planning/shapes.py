@@ -97,6 +97,7 @@ class VisionShape:
         head_width: of an attention head.
         has_quick_gelu: x * sigmoid(1.702 x), which keeps twice as much as GELU for the backward
             pass.
+        output_width: of the output projection; 512 in CLIP ViT-B.
         source: where the sizes come from.
     """
 
@@ -107,6 +108,7 @@ class VisionShape:
     mlp_ratio: float = 4.0
     head_width: int = 64
     has_quick_gelu: bool = True
+    output_width: int = 512
     source: str = ""
 
     @property
@@ -269,6 +271,7 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
         mlp_ratio=vision.get("mlp_ratio", 4.0),
         head_width=vision.get("head_width", 64),
         has_quick_gelu=bool(config.get("quick_gelu", False)),
+        output_width=config["embed_dim"],
         source="mini" if backbones.tower == "mini" else f"open_clip's {backbones.tower}",
     )
 

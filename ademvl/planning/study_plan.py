@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
-from ademvl.methods.adem.settings import as_adem
+from ademvl.planning.costs import costs_of
 from ademvl.planning.devices import Gpu
 from ademvl.planning.disk import (
     DiskUse,
@@ -23,14 +22,13 @@ from ademvl.planning.disk import (
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
 from ademvl.planning.memory import (
     Memory,
-    MicroBatch,
-    ModelSizes,
-    Numerics,
     evaluation_memory,
     training_memory,
 )
+from ademvl.planning.method_costs import UnmeasurableError
 from ademvl.planning.schedule import (
     UTILIZATION,
+    Rate,
     RunFlops,
     Seconds,
     feature_flops,
@@ -40,11 +38,8 @@ from ademvl.planning.schedule import (
     seconds_at,
     seconds_on,
 )
-from ademvl.planning.trained import trained_parameters
+from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 from ademvl.planning.workload import Workload, workload_of
-
-if TYPE_CHECKING:
-    from ademvl.planning.schedule import Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +125,7 @@ class RunPlan:
     evaluation_rows: int
     flops: RunFlops
     seconds: RunSeconds | None
-    rate: "Rate | None"
+    rate: Rate | None
     alternatives: tuple[str, ...] = ()
 
     @property
@@ -191,9 +186,7 @@ class StudyPlan:
         return sum(part.bytes for part in self.disk)
 
 
-def plan_study(
-    study: Study, target: Target, rates: "Mapping[str, Rate] | None" = None
-) -> StudyPlan:
+def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = None) -> StudyPlan:
     """Predict what a study takes; nothing is loaded or written.
 
     Args:
@@ -216,11 +209,15 @@ def plan_study(
             unknown[name] = str(error)
             continue
         workload = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
+        rate = measured.get(name)
+        try:
+            plan = _plan_run(run, sizes, workload, target, seeds=seeds[name], rate=rate)
+        except UnmeasurableError as error:
+            unknown[name] = str(error)
+            continue
+        plans.append(plan)
         assumptions += workload.assumptions
         done[name] = (run, sizes, workload)
-        plans.append(
-            _plan_run(run, sizes, workload, target, seeds=seeds[name], rate=measured.get(name))
-        )
     every_run = [done[run.name] for run in study.runs if run.name in done]
     features = {_feature_key(run): (sizes, load) for run, sizes, load in every_run}
     return StudyPlan(
@@ -256,7 +253,7 @@ def _plan_run(
     target: Target,
     *,
     seeds: int,
-    rate: "Rate | None",
+    rate: Rate | None,
 ) -> RunPlan:
     device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     trains, numerics = run.adapter == TRAINED, numerics_of(run)
@@ -278,9 +275,7 @@ def _plan_run(
         name=run.name,
         seeds=seeds,
         trains=trains,
-        trained=trained_parameters(
-            as_adem(run.method), llm_width=sizes.llm.width, vision=sizes.vision, online=sizes.online
-        ),
+        trained=costs_of(sizes).trained(),
         frozen=sizes.llm.parameters + sizes.online * sizes.vision.parameters,
         device=device,
         batch=batch,

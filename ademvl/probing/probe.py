@@ -21,9 +21,10 @@ from ademvl.machine.free_memory import free_memory
 from ademvl.machine.gpus import reserved_gpus
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
-from ademvl.planning.memory import ModelSizes, Numerics, training_memory
+from ademvl.planning.memory import training_memory
 from ademvl.planning.rows import Row
 from ademvl.planning.schedule import Rate, as_batch, simulated_passes
+from ademvl.planning.sizes import ModelSizes, Numerics
 from ademvl.planning.workload import workload_of
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _build_trainer(
     passes: Sequence[Sequence[Row]],
     device: "torch.device",
 ) -> "Trainer":
-    from ademvl.probing.random_model import build_random_model, random_example
+    from ademvl.planning.random_model import build_random_model, random_example
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
     from ademvl.training.order import StepPlan
@@ -237,7 +238,7 @@ class _RandomImages:
         self._sizes = sizes
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> "Tensor | None":
-        from ademvl.probing.random_model import random_images
+        from ademvl.planning.random_model import random_images
 
         return random_images(self._sizes, sum(image is not None for image in batch.images))
 

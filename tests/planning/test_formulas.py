@@ -10,19 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.data.images import preprocessing_for
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.planning.costs import sizes_with, trained_parameters
 from ademvl.planning.flops import evaluation_flops, training_flops
-from ademvl.planning.memory import (
-    KEPT_PIXELS_BYTES,
-    MicroBatch,
-    ModelSizes,
-    Numerics,
-    training_memory,
-)
+from ademvl.planning.memory import KEPT_PIXELS_BYTES, training_memory
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
-from ademvl.planning.shapes import LlmShape, VisionShape
-from ademvl.planning.trained import trained_parameters
+from ademvl.planning.random_model import build_random_model, random_batch, random_images
+from ademvl.planning.shapes import LlmShape, VisionShape, known_models
+from ademvl.planning.sizes import MicroBatch, Numerics
 from ademvl.probing.measure import TensorMemory
-from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.training.loss import token_losses
 from ademvl.vision.features.source import MAX_PIXEL_BYTES, online_pixels
 
@@ -34,8 +29,7 @@ MEMORY_TOLERANCE, FLOPS_TOLERANCE = 0.15, 0.05  # what the documentation promise
 
 
 def _sizes(*, online, method=METHOD, llm=LLM):
-    trained = trained_parameters(method, llm_width=llm.width, vision=VISION, online=online)
-    return ModelSizes(llm, VISION, method, sum(trained.values()), online)
+    return sizes_with(method, llm=llm, vision=VISION, online=online)
 
 
 def _step(model, batch, images, numerics):
@@ -129,7 +123,8 @@ def test_formula_counts_the_trained_parameters_of_real_modules(changes, online):
     settings = AdemSettings(**changes)
     vision = VisionShape(width=1024, blocks=24, image_size=224, patch_size=14)
     real = count_parameters(settings, llm=LLAMAS["LLaMA-7B"], tower=VIT_L, online=online)
-    formula = trained_parameters(settings, llm_width=4096, vision=vision, online=online)
+    llm = known_models()["llama_7b"]
+    formula = trained_parameters(settings, llm=llm, vision=vision, online=online)
     assert formula == real
 
 

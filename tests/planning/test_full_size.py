@@ -7,12 +7,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.planning.costs import sizes_with
 from ademvl.planning.flops import training_flops
-from ademvl.planning.memory import MicroBatch, ModelSizes, Numerics, training_memory
+from ademvl.planning.memory import training_memory
+from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import known_models, vision_shape
-from ademvl.planning.trained import trained_parameters
+from ademvl.planning.sizes import MicroBatch, Numerics
 from ademvl.probing.measure import TensorMemory, values_unknown
-from ademvl.probing.random_model import build_random_model, random_batch, random_images
 from ademvl.training.loss import token_losses
 
 # Dropout draws from generators, which `meta` has not.
@@ -24,8 +25,7 @@ MEMORY_TOLERANCE, FLOPS_TOLERANCE = 0.15, 0.05
 def _sizes(name, *, online):
     llm = known_models()[name]
     vision = vision_shape(BackboneSettings(tower="ViT-L-14-quickgelu"))
-    trained = trained_parameters(METHOD, llm_width=llm.width, vision=vision, online=online)
-    return ModelSizes(llm, vision, METHOD, sum(trained.values()), online)
+    return sizes_with(METHOD, llm=llm, vision=vision, online=online)
 
 
 # Trained parameters as the paper prints them: 4.5 M and 5.5 M (arXiv 2410.17779, table 1).

@@ -5,7 +5,8 @@ import pytest
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.memvp.settings import MemvpSettings
-from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters, print_paper_counts
+from ademvl.planning.paper_counts import print_paper_counts
+from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 
 
 @pytest.mark.parametrize(

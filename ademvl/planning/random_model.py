@@ -14,9 +14,10 @@ from ademvl.data.collate import Batch, TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import DTYPES
 from ademvl.model.vision_language import VisionLanguageModel
-from ademvl.planning.memory import ModelSizes, Numerics
+from ademvl.planning.frozen_costs import feature_shape
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, VisionShape
+from ademvl.planning.sizes import ModelSizes, Numerics
 from ademvl.vision.tower import TowerShape, VisionTower
 
 _FIRST_WORD_ID = 3  # behind unknown, begin and end
@@ -104,7 +105,10 @@ def random_tower(shape: VisionShape, device: str) -> VisionTower:
     text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
     with torch.device(device):
         clip = open_clip.CLIP(
-            embed_dim=16, vision_cfg=vision, text_cfg=text, quick_gelu=shape.has_quick_gelu
+            embed_dim=shape.output_width,
+            vision_cfg=vision,
+            text_cfg=text,
+            quick_gelu=shape.has_quick_gelu,
         )
     return VisionTower(clip, name="random")
 
@@ -170,4 +174,5 @@ def random_images(sizes: ModelSizes, num_images: int) -> Tensor | None:
     if sizes.online:
         side = vision.image_size
         return torch.randn(num_images, 3, side, side, generator=generator)
-    return torch.randn(num_images, vision.tokens, vision.width, generator=generator).half()
+    tokens, width = feature_shape(vision, sizes.method.tower_states)
+    return torch.randn(num_images, tokens, width, generator=generator).half()

@@ -1,0 +1,22 @@
+"""Numbers of trained parameters that papers print, from the modules themselves."""
+
+from ademvl.config.method import MethodSettings
+from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters, print_row
+
+
+def print_paper_counts() -> None:
+    """Print the counts of the paper's models, of its component ablation, and of other methods."""
+    single = AdemSettings(scales=(256,), cls=False)
+    rows: list[tuple[str, str, MethodSettings, bool]] = [
+        ("LLaMA-7B", "LLaMA-7B", AdemSettings(), True),
+        ("LLaMA-13B", "LLaMA-13B", AdemSettings(), True),
+        ("LLaMA-7B, one scale, no [cls]", "LLaMA-7B", single, True),
+        ("LLaMA-7B, one scale", "LLaMA-7B", AdemSettings(scales=(256,)), True),
+        ("LLaMA-7B, cached features", "LLaMA-7B", AdemSettings(), False),
+        ("MemVP, LLaMA-7B", "LLaMA-7B", MemvpSettings(), True),
+        ("MemVP, LLaMA-13B", "LLaMA-13B", MemvpSettings(table_rows=400), True),
+    ]
+    for label, llm, settings, online in rows:
+        print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))

@@ -1,0 +1,67 @@
+"""What predictions are made from: the models, how numbers are held, and the batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ademvl.config.method import MethodSettings
+from ademvl.config.run import Precision, Quantization
+from ademvl.planning.shapes import LlmShape, VisionShape
+
+BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """The largest batch that goes through the models at once.
+
+    Attributes:
+        rows: B.
+        image_rows: rows with an image.
+        width: T, tokens of the longest row.
+        scored: M, positions that go through the output layer.
+    """
+
+    rows: int
+    image_rows: int
+    width: int
+    scored: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """How numbers are held.
+
+    Attributes:
+        precision: of the frozen language model, and of computation.
+        quantization: of the matrices in its layers.
+        checkpointing: a layer's activations are computed again in the backward pass.
+        accumulates: gradients of several passes are added up.
+    """
+
+    precision: Precision = "fp32"
+    quantization: Quantization = "none"
+    checkpointing: bool = False
+    accumulates: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of an activation."""
+        return BYTES[self.precision]
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """The models that are in memory.
+
+    Attributes:
+        llm, vision: sizes.
+        method: settings of the method.
+        trained: number of trained parameters.
+        online: the tower is in memory and part of every step.
+    """
+
+    llm: LlmShape
+    vision: VisionShape
+    method: MethodSettings
+    trained: int
+    online: bool
