@@ -9,6 +9,8 @@ quantized   the same with a Llama in 8 and 4 bits, through bitsandbytes on the C
             optimiser's first step
 full        LLaMA-7B and 13B at full size on the `meta` device, which has shapes but no memory; it
             has no fused attention either, so the T x T scores are kept there and not on a GPU
+methods     MemVP, whose costs are measured: real steps of small models, as in `small`; at full
+            size what its layers keep, from few of them and from all, and what measuring takes
 seconds     training steps on real data of a small easy-VQA set, beside the probe
 published   the efficiency table of the paper (arXiv 2410.17779), beside the formulas
 """
@@ -19,22 +21,26 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from ademvl.config.method import ClipAdapterSettings
+from ademvl.config.method import ClipAdapterSettings, MethodSettings
 from ademvl.config.run import BackboneSettings, Precision, Quantization
 from ademvl.config.study import load_study
 from ademvl.llm.loading import load_llm
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.model.vision_language import VisionLanguageModel
-from ademvl.planning.costs import sizes_with
+from ademvl.planning import measured, measured_steps
+from ademvl.planning.costs import costs_of, sizes_with
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops
+from ademvl.planning.layer_kinds import LayerKind
 from ademvl.planning.memory import training_memory
 from ademvl.planning.random_model import (
     build_random_model,
@@ -75,6 +81,7 @@ def main() -> None:
         "small": small,
         "quantized": quantized,
         "full": full,
+        "methods": methods,
         "seconds": seconds,
         "published": published,
     }
@@ -94,7 +101,12 @@ def main() -> None:
 def small() -> Iterator[str]:
     """Compare memory and operations of real steps."""
     mini = llm_shape(BackboneSettings()), vision_shape(BackboneSettings()), MINI_METHOD
-    models = {"tiny": (TINY, TINY_TOWER, TINY_METHOD), "mini": mini}
+    yield from _real_steps({"tiny": (TINY, TINY_TOWER, TINY_METHOD), "mini": mini})
+
+
+def _real_steps(
+    models: Mapping[str, tuple[LlmShape, VisionShape, MethodSettings]],
+) -> Iterator[str]:
     yield _row(*_HEADERS, "MiB", "predicted", "", "GFLOP", "predicted", "")
     for name, (llm, vision, method) in models.items():
         for mode, precision, checkpointing, rows, width, image_rows in _cases():
@@ -216,6 +228,50 @@ def full() -> Iterator[str]:
             peak, flops = measure_step(sizes, numerics, batch, device="meta")
             label = f"{name}, {mode}, {precision}" + (", checkpointing" if checkpointing else "")
             yield _compared(sizes, numerics, batch, label, peak=peak, flops=flops, unit=2**30)
+
+
+def methods() -> Iterator[str]:
+    """Compare what is measured of MemVP with real steps, and few layers with all of them."""
+    method = MemvpSettings(table_rows=64, projection_width=16)
+    mini = llm_shape(BackboneSettings()), vision_shape(BackboneSettings()), method
+    yield from _real_steps({"tiny": (TINY, TINY_TOWER, method), "mini": mini})
+    vision = vision_shape(BackboneSettings(tower="ViT-L-14-quickgelu"))
+    batch = MicroBatch(rows=4, image_rows=2, width=256, scored=4 * SCORED)
+    heads = f"{'first run':>9} {'others':>7} {'GiB kept':>9} {'all layers':>11}"
+    yield f"{'processor seconds':34} {heads}"
+    for name, rows in (("llama_7b", 320), ("llama_13b", 400)):
+        for online in (False, True):
+            seconds: list[float] = []
+            for _ in range(2):  # imports and first calls of each operator count once
+                sizes = sizes_with(
+                    MemvpSettings(table_rows=rows),
+                    llm=known_models()[name],
+                    vision=vision,
+                    online=online,
+                )
+                measured._measured.clear()
+                started = time.process_time()
+                few = _kept_of_layers(sizes, batch)
+                evaluation_flops(sizes, batch, new_tokens=4)
+                seconds.append(time.process_time() - started)
+            yield (
+                f"{name + (', online' if online else ', cached'):34} {seconds[0]:9.1f} "
+                f"{seconds[1]:7.1f} {few / 2**30:9.4f} {_kept_of_all_layers(sizes, batch):11.4f}"
+            )
+
+
+def _kept_of_layers(sizes: ModelSizes, batch: MicroBatch) -> int:
+    return costs_of(sizes).kept(Numerics(precision="bf16"), batch, device="cpu").layers
+
+
+def _kept_of_all_layers(sizes: ModelSizes, batch: MicroBatch) -> float:
+    """Measure with all layers, none of which stands for another; in GiB."""
+    measured._measured.clear()
+    each = [LayerKind(n, False, (n,)) for n in range(sizes.llm.layers)]
+    with patch.object(measured_steps, "layer_kinds", lambda method, llm: each):
+        kept = _kept_of_layers(sizes, batch)
+    measured._measured.clear()
+    return kept / 2**30
 
 
 def measure_step(

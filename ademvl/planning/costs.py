@@ -1,10 +1,10 @@
-"""Chooses how the costs of a run's method are known."""
+"""Chooses how the costs of a run's method are known: by its formula, or by measuring it."""
 
 from collections.abc import Mapping
 
 from ademvl.config.method import MethodSettings
 from ademvl.planning.adem_formula import formula_of
-from ademvl.planning.method_costs import MethodCosts, UnmeasurableError
+from ademvl.planning.method_costs import MethodCosts
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.sizes import ModelSizes
 
@@ -48,4 +48,6 @@ def _costs(
 ) -> MethodCosts:
     if (formula := formula_of(settings, llm, vision, online=online)) is not None:
         return formula
-    raise UnmeasurableError(f"method.name: the costs of {settings.name} are not known")
+    from ademvl.planning.measured import measured_costs  # needs torch
+
+    return measured_costs(settings, llm, vision, online=online)

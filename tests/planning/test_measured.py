@@ -1,0 +1,235 @@
+"""Protects costs that are measured on methods themselves: beside formulas, real steps, all layers.
+
+Fewer layers than there are stand for all; no value is ever computed, so nothing takes memory.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ademvl.config.method import ClipAdapterSettings
+from ademvl.config.run import BackboneSettings
+from ademvl.evaluation.generation import generate
+from ademvl.methods.adem import rule
+from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.planning import measured_steps
+from ademvl.planning.adem_formula import formula_of
+from ademvl.planning.costs import costs_of, sizes_with
+from ademvl.planning.flops import evaluation_flops, training_flops
+from ademvl.planning.layer_kinds import LayerKind, layer_kinds
+from ademvl.planning.measured import MeasuredCosts, measured_costs
+from ademvl.planning.measured_steps import Decoder, StepShape
+from ademvl.planning.memory import training_memory
+from ademvl.planning.random_model import build_random_model, random_batch, random_images
+from ademvl.planning.shapes import LlmShape, VisionShape, known_models, vision_shape
+from ademvl.planning.sizes import MicroBatch, Numerics
+from ademvl.probing.measure import TensorMemory
+from ademvl.training.loss import token_losses
+from tests.planning.methods_of_tests import Attending, Fourth
+
+LLM = LlmShape(width=96, ffn_width=256, layers=7, heads=6, kv_heads=2, head_dim=16, vocabulary=300)
+VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width=16)
+IN_TOWER = ClipAdapterSettings(dim=4)
+ADEM = AdemSettings(scales=(16, 4), projection_width=16, clip_adapter=IN_TOWER)
+MEMVP = MemvpSettings(table_rows=20, projection_width=16, clip_adapter=IN_TOWER)
+METHODS = {"adem": ADEM, "memvp": MEMVP, "fourth": Fourth(), "attending": Attending()}
+SCORED = 5
+BATCHES = {
+    "all with image": MicroBatch(rows=4, image_rows=4, width=60, scored=20),
+    "some with image": MicroBatch(rows=5, image_rows=3, width=110, scored=25),
+    "text only": MicroBatch(rows=3, image_rows=0, width=41, scored=15),
+}
+# The formula leaves out rotations, biases' half copies and sums of the tower's norms: most at
+# small sizes; at 7B the two differ by 0.1 %.
+KEPT_TOLERANCE = 0.02
+# What is documented for memory of real steps; these come within 3 %, with checkpointing 8 %.
+MEMORY_TOLERANCE = 0.15
+# In fp32 a tower without gradients takes torch's fused attention, which its counter leaves out.
+FUSED_TOLERANCE = 0.01
+# The last product of a layer is not computed again where nothing needs it.
+CHECKPOINTING_TOLERANCE = 0.08
+any_method = pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS.keys())
+any_batch = pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
+
+
+@pytest.fixture(autouse=True)
+def _adem_stays_in_torch(monkeypatch):
+    """On the CPU its threshold is numpy's, which needs values."""
+    monkeypatch.setattr(
+        rule,
+        "smallest_at",
+        lambda scores, index: torch.kthvalue(scores, index + 1, dim=-1, keepdim=True).values,
+    )
+
+
+def _step(costs, precision, batch):
+    shape = StepShape(precision, batch.rows, batch.image_rows, batch.width)
+    return costs._step(shape)
+
+
+@any_batch
+@pytest.mark.parametrize(
+    ("online", "precision", "changes"),
+    [(False, "fp32", {}), (True, "bf16", {"fusion": "memvp", "cls": False})],
+    ids=["cached", "online, memvp's rule"],
+)
+def test_adem_measures_what_its_formula_says(changes, precision, online, batch):
+    settings = dataclasses.replace(ADEM, **changes)
+    formula = formula_of(settings, LLM, VISION, online=online)
+    costs = measured_costs(settings, LLM, VISION, online=online)
+    assert costs.trained() == formula.trained()
+    assert costs.layers_forward(batch) == formula.layers_forward(batch)
+    assert costs.images_forward(batch) == formula.images_forward(batch)
+    assert costs.backward(batch, checkpointing=False) == formula.backward(
+        batch, checkpointing=False
+    )
+    cached = {"rows": 5, "image_rows": 3, "cached": 50}
+    assert costs.layers_forward_cached(**cached) == formula.layers_forward_cached(**cached)
+    for training in (False, True):
+        assert costs.tower(3, training=training) == formula.tower(3, training=training)
+    kept, said = (
+        dataclasses.asdict(each.kept(Numerics(precision=precision), batch, device="cpu"))
+        for each in (costs, formula)
+    )
+    whole = said["layers"] + said["tower"] + said["tower_copies"]
+    for part, size in kept.items():
+        assert size == pytest.approx(said[part], rel=KEPT_TOLERANCE, abs=KEPT_TOLERANCE * whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama_7b", "llama_13b"])
+def test_adem_measures_what_its_formula_says_at_full_size(name):
+    vision = vision_shape(BackboneSettings(tower="ViT-L-14-quickgelu"))
+    batch = MicroBatch(rows=4, image_rows=2, width=256, scored=28)
+    formula = formula_of(AdemSettings(), known_models()[name], vision, online=True)
+    costs = measured_costs(AdemSettings(), known_models()[name], vision, online=True)
+    assert costs.backward(batch, checkpointing=False) == formula.backward(
+        batch, checkpointing=False
+    )
+    numerics = Numerics(precision="bf16")
+    kept, said = (each.kept(numerics, batch, device="cpu") for each in (costs, formula))
+    assert kept.layers == pytest.approx(said.layers, rel=0.001)
+    assert kept.tower == pytest.approx(said.tower, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("online", "precision", "name"),
+    [(True, "bf16", "some with image"), (False, "fp32", "text only")],
+    ids=["online", "text only"],
+)
+@any_method
+def test_layers_that_stand_for_others_cost_what_those_do(
+    settings, precision, online, name, monkeypatch
+):
+    batch = BATCHES[name]
+    few = _step(measured_costs(settings, LLM, VISION, online=online), precision, batch)
+    monkeypatch.setattr(
+        measured_steps,
+        "layer_kinds",
+        lambda method, llm: [LayerKind(n, False, (n,)) for n in range(LLM.layers)],
+    )
+    all_layers = _step(MeasuredCosts(settings, LLM, VISION, online), precision, batch)
+    assert few == all_layers
+
+
+def test_layers_are_grouped_by_what_a_method_does_in_them():
+    def numbers(settings):
+        sizes = sizes_with(settings, llm=LLM, vision=VISION, online=False)
+        model = build_random_model(sizes, Numerics(), device="meta")
+        return [kind.numbers for kind in layer_kinds(model.method, model.llm)]
+
+    assert numbers(MEMVP) == [(0,), (1, 2, 3, 4, 5, 6)]
+    assert numbers(Fourth()) == [(0,), (1,), (2, 3, 4, 6), (5,)]
+    assert numbers(Attending()) == [(0,), (1,), (2, 3, 4, 5, 6)]
+
+
+@any_batch
+@pytest.mark.parametrize("settings", [MEMVP, Fourth(), Attending()], ids=lambda s: s.name)
+def test_operations_of_any_batch_follow_from_those_of_small_ones(settings, batch):
+    costs = measured_costs(settings, LLM, VISION, online=False)
+    step = _step(costs, "bf16", batch)
+    assert costs.layers_forward(batch) == step.layers_forward
+    assert costs.images_forward(batch) == step.images_forward
+    assert costs.backward(batch, checkpointing=False) == step.backward
+
+
+def test_costs_are_measured_once_in_a_process(monkeypatch):
+    batch = MicroBatch(rows=2, image_rows=1, width=33, scored=2)
+
+    def kept():
+        sizes = sizes_with(Fourth(), llm=LLM, vision=VISION, online=False)
+        return costs_of(sizes).kept(Numerics(), batch, device="cpu")
+
+    first = kept()
+    monkeypatch.setattr(Decoder, "step", None)
+    assert kept() == first
+
+
+STEPS = {
+    "cached": (False, "fp32", False, 4, 60, 4),
+    "cached, text only": (False, "fp32", False, 4, 60, 0),
+    "cached, bf16": (False, "bf16", False, 2, 120, 1),
+    "online": (True, "fp32", False, 4, 60, 2),
+    "online, bf16": (True, "bf16", False, 8, 40, 8),
+    "online, checkpointing": (True, "fp32", True, 4, 120, 4),
+}
+
+
+_MADE_UP = ("cached, text only", "cached, bf16")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        *((MEMVP, name) for name in STEPS),
+        *((settings, name) for settings in (Fourth(), Attending()) for name in _MADE_UP),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_real_step_takes_what_is_predicted(settings, name):
+    online, precision, checkpointing, rows, width, image_rows = STEPS[name]
+    sizes = sizes_with(settings, llm=LLM, vision=VISION, online=online)
+    numerics = Numerics(precision=precision, checkpointing=checkpointing)
+    micro_batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
+    model = build_random_model(sizes, numerics)
+    parameters = [p for _, p in model.named_trainable_parameters()]
+    assert sum(p.numel() for p in parameters) == sizes.trained
+    batch = random_batch(sizes, lengths=[width] * rows, scored=SCORED, image_rows=image_rows)
+    images = random_images(sizes, image_rows)
+    optimizer = torch.optim.AdamW(parameters)
+
+    def step():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision != "fp32"):
+            logits, targets, _ = model.labelled_logits(batch, images)
+        token_losses(logits, targets).mean().backward()
+
+    with TensorMemory() as memory:
+        memory.add([*model.parameters(), *([] if images is None else [images])])
+        step()
+        optimizer.step()
+        optimizer.zero_grad()
+        memory.reset_peak()
+        step()
+    optimizer.zero_grad()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    predicted = training_memory(sizes, numerics, micro_batch, device="cpu")
+    flops = training_flops(sizes, numerics, micro_batch)
+    tolerance = CHECKPOINTING_TOLERANCE if checkpointing else FUSED_TOLERANCE if online else 0.0
+    assert predicted.tensors == pytest.approx(memory.peak_bytes, rel=MEMORY_TOLERANCE)
+    assert flops.total == pytest.approx(counter.get_total_flops(), rel=tolerance)
+
+
+@pytest.mark.parametrize("settings", [MEMVP, Fourth(), Attending()], ids=lambda s: s.name)
+def test_answering_takes_the_predicted_operations(settings):
+    sizes = sizes_with(settings, llm=LLM, vision=VISION, online=False)
+    model = build_random_model(sizes, Numerics()).eval()
+    batch = random_batch(sizes, lengths=[30] * 4, scored=0, image_rows=2)
+    images = random_images(sizes, 2)
+    with FlopCounterMode(display=False) as counter:
+        generate(model, batch, images, max_new_tokens=4, eos_id=sizes.llm.vocabulary)
+    prompts = MicroBatch(rows=4, image_rows=2, width=30, scored=4)
+    assert evaluation_flops(sizes, prompts, new_tokens=4) == counter.get_total_flops()
