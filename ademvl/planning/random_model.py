@@ -1,5 +1,6 @@
 """Real models of given sizes with random weights, and batches for them: for probes and checks."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, TokenizedExample
@@ -25,27 +26,48 @@ _SLOT_START = 3
 
 
 def build_random_model(
-    sizes: ModelSizes, numerics: Numerics, *, device: str = "cpu"
+    sizes: ModelSizes, numerics: Numerics, *, device: str = "cpu", layers: Sequence[int] = ()
 ) -> VisionLanguageModel:
-    """Build a Llama and a CLIP tower of these sizes with random weights, joined by an adapter.
+    """Build a Llama and a CLIP tower of these sizes with random weights, joined by a method.
 
     Args:
         sizes: of the models; without `online` there is no tower.
         numerics: precision and checkpointing; quantisation is left out.
         device: where weights are made; on `meta` they take no memory.
+        layers: numbers of those decoder layers that there are, in ascending order; none for all.
+            The method is that of the whole decoder, and does in each layer what it does there.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        llm = random_llama(sizes.llm, numerics.precision, device)
+        few = dataclasses.replace(sizes.llm, layers=len(layers) or sizes.llm.layers)
+        llm = random_llama(few, numerics.precision, device)
         tower = random_tower(sizes.vision, device) if sizes.online else None
+    present = llm.model.layers
+    if layers:
+        llm.model.layers = _among_all(llm, layers, sizes.llm.layers)
     shape = tower_shape_of(sizes.vision)
     with torch.device(device):
         model = VisionLanguageModel(llm, sizes.method, tower, tower_shape=shape)
+    llm.model.layers = present
     if device != "meta":
         model.initialize(0)
     if numerics.checkpointing:
         model.enable_checkpointing()
     return model.train()
+
+
+def _among_all(llm: Any, numbers: Sequence[int], num_layers: int) -> nn.ModuleList:
+    """Number a decoder's layers, and return them among others that have no memory."""
+    llm.config.num_hidden_layers = num_layers
+    present = dict(zip(numbers, llm.model.layers, strict=True))
+    for number, layer in present.items():
+        layer.self_attn.layer_idx = number
+    layer_class = type(next(iter(llm.model.layers)))
+    with torch.device("meta"):
+        return nn.ModuleList(
+            present[number] if number in present else layer_class(llm.config, number)
+            for number in range(num_layers)
+        )
 
 
 def tower_shape_of(shape: VisionShape) -> TowerShape:

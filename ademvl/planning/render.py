@@ -134,7 +134,8 @@ def _bullets(texts: Iterator[str]) -> Iterator[str]:
 def _assumptions(plan: StudyPlan) -> Iterator[str]:
     yield f"memory is right within {UNCERTAINTY:.0%}: checked on the CPU, not on GPUs"
     for rate in {run.rate for run in plan.runs if run.rate}:
-        how = "" if len(rate.layers) == 1 else f" with {rate.layers[0]} and {rate.layers[1]} layers"
+        few = f" with {' and '.join(map(str, rate.layers))} layers"
+        how = "" if len(rate.layers) == 1 else few
         yield (
             f"time by a probe on {rate.device}: {rate.passes} passes{how}, "
             f"{rate.flops_per_second / 1e12:.3g} TFLOP/s; loading weights, decoding images and "

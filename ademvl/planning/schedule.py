@@ -202,7 +202,7 @@ class Rate:
     Attributes:
         flops_per_second: operations of training, as `flops.py` counts them, in a second.
         device: on which.
-        layers: of the models that were measured; one number where all layers were.
+        layers: how many layers each measured model had; one number where all were there.
         passes: micro-batches that were timed.
     """
 

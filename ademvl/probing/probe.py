@@ -1,14 +1,15 @@
 """A minute's measurement: a few real steps of a run's shapes with random weights, scaled up.
 
 Language models too large for this are measured with few of their layers, twice, and the time of
-all layers is drawn from the difference: a step's time is a part for each layer and the rest. Only
-time is measured; what a run learns, reads or writes has no part in it.
+all layers is drawn from the difference: a step's time is a part for each layer and the rest. Where
+a method treats layers differently, each kind of them is measured with more layers once. Only time
+is measured; what a run learns, reads or writes has no part in it.
 """
 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +22,9 @@ from ademvl.machine.free_memory import free_memory
 from ademvl.machine.gpus import reserved_gpus
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of
 from ademvl.planning.flops import training_flops
+from ademvl.planning.frozen_costs import llm_weight_bytes
 from ademvl.planning.memory import training_memory
+from ademvl.planning.method_costs import UnmeasurableError
 from ademvl.planning.rows import Row
 from ademvl.planning.schedule import Rate, as_batch, simulated_passes
 from ademvl.planning.sizes import ModelSizes, Numerics
@@ -38,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 BUDGET_SECONDS = 60.0
 FEW_LAYERS = (1, 3)
-"""Layers of the two models from which the time of all layers is drawn."""
+"""Layers of a kind in the two models from which the time of all of its kind is drawn."""
 _MAX_PASSES, _MIN_PASSES = 64, 2
 _SHARE_OF_MEMORY = 0.8
 
@@ -52,6 +55,20 @@ class _Group(NamedTuple):
     numerics: Numerics
     batch_size: int
     task: str
+    method: str
+
+
+class _FewLayers(NamedTuple):
+    """Which layers are there when a step is timed.
+
+    Attributes:
+        numbers: of the layers.
+        weight: of what its steps take more than those with the fewest layers, in the time with all
+            layers.
+    """
+
+    numbers: tuple[int, ...]
+    weight: float
 
 
 def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict[str, Rate]:
@@ -68,14 +85,20 @@ def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict
             continue
         size = run.optimization.per_device_batch_size
         numerics = numerics_of(run)
-        key = _Group(sizes.llm, sizes.vision, sizes.online, numerics, size, run.task)
+        key = _Group(
+            sizes.llm, sizes.vision, sizes.online, numerics, size, run.task, run.method.name
+        )
         groups.setdefault(key, []).append(run)
     rates: dict[str, Rate] = {}
     with reserved_gpus(None, limit=study.settings.gpus, job=study.run_dir(study.runs[0])):
         for runs in groups.values():
             dataset = study.settings.datasets[Path(runs[0].data_dir).parent.name]
             rows = workload_of(runs[0], dataset).training.rows
-            rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
+            try:
+                rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
+            except UnmeasurableError as error:
+                _log.warning("%s: not probed: %s", runs[0].name, error)
+                continue
             if rate is not None:
                 rates |= {run.name: rate for run in runs}
     return rates
@@ -103,22 +126,22 @@ def probe_run(
 
     sizes, numerics = model_sizes(run), dataclasses.replace(numerics_of(run), quantization="none")
     device = compute_device(run.backbones)
-    layers = _layers_that_fit(run, sizes, numerics, rows, device)
-    if not layers:
+    parts = _layers_that_fit(run, sizes, numerics, rows, device)
+    if not parts:
         _log.warning("%s: not probed, as not even a few layers fit on %s", run.name, device)
         return None
     passes = list(islice(simulated_passes(run, rows), _MAX_PASSES))
-    seconds: dict[int, list[float]] = {}
-    for count in layers:
-        llm = dataclasses.replace(sizes.llm, layers=count)
-        part = dataclasses.replace(sizes, llm=llm)
-        limit = budget_seconds / len(layers)
-        wanted = passes if not seconds else passes[: len(next(iter(seconds.values())))]
-        seconds[count] = _time_passes(run, part, numerics, wanted, device, limit=limit, clock=clock)
-    timed = min(map(len, seconds.values()))
-    total = _extrapolate({n: sum(t[:timed]) for n, t in seconds.items()}, sizes.llm.layers)
+    seconds: list[list[float]] = []
+    for part in parts:
+        limit = budget_seconds / len(parts)
+        wanted = passes[: len(seconds[0])] if seconds else passes
+        trainer = _build_trainer(run, sizes, numerics, wanted, device, layers=part.numbers)
+        seconds.append(_time_passes(trainer, len(wanted), device, limit=limit, clock=clock))
+    timed = min(map(len, seconds))
+    total = _extrapolate(parts, [sum(each[:timed]) for each in seconds])
     flops = sum(training_flops(sizes, numerics, as_batch(each)).total for each in passes[:timed])
-    return Rate(flops / total, _device_name(device), layers, timed)
+    counts = tuple(len(part.numbers) for part in parts)
+    return Rate(flops / total, _device_name(device), counts, timed)
 
 
 def _layers_that_fit(
@@ -127,39 +150,69 @@ def _layers_that_fit(
     numerics: Numerics,
     rows: Sequence[Row],
     device: "torch.device",
-) -> tuple[int, ...]:
-    """Return how many layers to measure with: all, else few of them, else none."""
+) -> list[_FewLayers]:
+    """Return which layers to measure with: all, else few of them, else none."""
     kind: DeviceType = "cuda" if device.type == "cuda" else "cpu"
     batch = RunMemory(run, kind, rows).largest_batch()
     free = _SHARE_OF_MEMORY * free_memory(device).bytes
+    num_layers = sizes.llm.layers
+    memory = training_memory(sizes, numerics, batch, device=kind)
+    none = dataclasses.replace(sizes.llm, layers=0)
+    weights = llm_weight_bytes(sizes.llm, numerics) - llm_weight_bytes(none, numerics)
+    a_layer = (weights + memory.llm_activations) // num_layers
 
     def fits(count: int) -> bool:
-        part = dataclasses.replace(sizes, llm=dataclasses.replace(sizes.llm, layers=count))
-        return training_memory(part, numerics, batch, device=kind).total <= free
+        return memory.total - (num_layers - count) * a_layer <= free
 
     # On a CPU the layers of a large model take too long even where they fit.
-    is_small = sizes.llm.layers <= FEW_LAYERS[-1] + 1
-    if (is_small or device.type == "cuda") and fits(sizes.llm.layers):
-        return (sizes.llm.layers,)
-    few = tuple(min(count, sizes.llm.layers) for count in FEW_LAYERS)
-    return few if fits(few[-1]) else ()
+    is_small = num_layers <= FEW_LAYERS[-1] + 1
+    if (is_small or device.type == "cuda") and fits(num_layers):
+        return [_FewLayers(tuple(range(num_layers)), 0.0)]
+    few = _few_layers(_kinds_by_time(sizes, numerics))
+    return few if fits(max(len(part.numbers) for part in few)) else []
 
 
-def _extrapolate(seconds: Mapping[int, float], layers: int) -> float:
-    """Return the time with all layers, from that with one or two numbers of layers."""
-    (few, short), *rest = sorted(seconds.items())
-    if not rest:
-        return short
-    [(many, long)] = rest
-    a_layer = max(long - short, 0.0) / (many - few)
-    return short + (layers - few) * a_layer
+def _kinds_by_time(sizes: ModelSizes, numerics: Numerics) -> list[tuple[int, ...]]:
+    """Group layers that take like time: the first touched one takes hardly less than the others."""
+    from ademvl.planning.layer_kinds import layer_kinds
+    from ademvl.planning.random_model import build_random_model
+
+    model = build_random_model(sizes, numerics, device="meta")
+    kinds: dict[object, tuple[int, ...]] = {}
+    for kind in layer_kinds(model.method, model.llm):
+        key = kind.touch, kind.is_before
+        kinds[key] = tuple(sorted((*kinds.get(key, ()), *kind.numbers)))
+    return list(kinds.values())
+
+
+def _few_layers(kinds: Sequence[tuple[int, ...]]) -> list[_FewLayers]:
+    """Choose one layer of each kind; then, for each kind that has more, two more of it.
+
+    The time with all layers is that with one of each, and for each further layer of a kind its part
+    of the difference.
+    """
+    few, many = FEW_LAYERS
+    base = [number for kind in kinds for number in kind[:few]]
+    parts = [_FewLayers(tuple(sorted(base)), 0.0)]
+    for kind in kinds:
+        if more := kind[few:many]:
+            weight = (len(kind) - few) / len(more)
+            parts.append(_FewLayers(tuple(sorted([*base, *more])), weight))
+    return parts
+
+
+def _extrapolate(parts: Sequence[_FewLayers], seconds: Sequence[float]) -> float:
+    """Return the time with all layers, from those with few; more layers take no less time."""
+    shortest, *longer = seconds
+    return shortest + sum(
+        part.weight * max(long - shortest, 0.0)
+        for part, long in zip(parts[1:], longer, strict=True)
+    )
 
 
 def _time_passes(
-    run: RunSettings,
-    sizes: ModelSizes,
-    numerics: Numerics,
-    passes: Sequence[Sequence[Row]],
+    trainer: "Trainer",
+    num_passes: int,
     device: "torch.device",
     *,
     limit: float,
@@ -170,12 +223,11 @@ def _time_passes(
 
     from ademvl.machine.cpu_kernels import fast_cpu
 
-    trainer = _build_trainer(run, sizes, numerics, passes, device)
     seconds: list[float] = []
     with fast_cpu():
         trainer.step(0)
         started = clock()
-        for number in range(len(passes)):
+        for number in range(num_passes):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             before = clock()
@@ -194,7 +246,10 @@ def _build_trainer(
     numerics: Numerics,
     passes: Sequence[Sequence[Row]],
     device: "torch.device",
+    *,
+    layers: tuple[int, ...],
 ) -> "Trainer":
+    """Make a trainer of random models with some layers; each of its steps is one pass."""
     from ademvl.planning.random_model import build_random_model, random_example
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
@@ -218,7 +273,7 @@ def _build_trainer(
     rows = [
         random_example(sizes, row, number=i) for i, row in enumerate(chain.from_iterable(passes))
     ]
-    model = build_random_model(sizes, numerics, device=str(device))
+    model = build_random_model(sizes, numerics, device=str(device), layers=layers)
     parameters = dict(model.named_trainable_parameters())
     return Trainer(
         model,

@@ -233,3 +233,16 @@ def test_answering_takes_the_predicted_operations(settings):
         generate(model, batch, images, max_new_tokens=4, eos_id=sizes.llm.vocabulary)
     prompts = MicroBatch(rows=4, image_rows=2, width=30, scored=4)
     assert evaluation_flops(sizes, prompts, new_tokens=4) == counter.get_total_flops()
+
+
+def test_probe_builds_few_layers_of_the_whole_decoders_method():
+    sizes = sizes_with(Fourth(), llm=LLM, vision=VISION, online=False)
+    whole = build_random_model(sizes, Numerics(), device="meta")
+    few = build_random_model(sizes, Numerics(), layers=(0, 5))
+    names = [name for name, _ in whole.named_trainable_parameters()]
+    assert [name for name, _ in few.named_trainable_parameters()] == names
+    batch = random_batch(sizes, lengths=[20] * 2, scored=SCORED, image_rows=1)
+    logits, targets, _ = few.labelled_logits(batch, random_images(sizes, 1))
+    token_losses(logits, targets).mean().backward()
+    trained = {n for n, p in few.named_trainable_parameters() if p.grad is not None}
+    assert trained == {name for name in names if ".1." not in name}

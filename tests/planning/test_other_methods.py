@@ -23,6 +23,8 @@ from ademvl.planning.out_of_memory import training_advice
 from ademvl.planning.render import render_plan
 from ademvl.planning.rows import Row
 from ademvl.planning.study_plan import Target, plan_study, to_plain
+from ademvl.probing import probe
+from ademvl.probing.probe import probe_run
 from ademvl.storage.files import dump_json
 from tests.conftest import PROJECT_ROOT
 from tests.planning.methods_of_tests import Attending, Fourth, FourthMethod
@@ -117,6 +119,19 @@ def test_too_large_run_is_planned_with_settings_that_fit():
     assert "3,879,040" in text  # as published for LLaMA-7B (arXiv 2405.05615)
     assert "DOES NOT FIT into 15.8 GiB" in text
     assert "backbones.quantization: int4" in text
+
+
+@any_method
+def test_speed_is_probed_with_few_layers_where_all_are_too_many(settings, tmp_path, monkeypatch):
+    run = make_run(tmp_path, method=settings)
+    shape = model_sizes(run)
+    deep = dataclasses.replace(shape, llm=dataclasses.replace(shape.llm, layers=12))
+    monkeypatch.setattr(probe, "model_sizes", lambda run: deep)
+    rate = probe_run(run, ROWS, budget_seconds=0.1)
+    assert rate.flops_per_second > 0
+    # memvp: all alike; fourth: 0, then 1, 5, 9, then the rest; attending: 0, then the rest
+    counts = {"memvp": (1, 3), "fourth": (3, 5, 5), "attending": (2, 4)}
+    assert rate.layers == counts[settings.name]
 
 
 def test_time_on_the_processor_is_known(tmp_path):

@@ -51,8 +51,20 @@ def test_gpu_is_taken_by_its_lock(tmp_path, monkeypatch, caplog):
 
 def test_time_of_all_layers_is_drawn_from_two_numbers_of_layers():
     # 1 s a layer and half a second for the rest.
-    assert probe._extrapolate({1: 1.5, 3: 3.5}, 32) == pytest.approx(32.5)
-    assert probe._extrapolate({4: 2.0}, 4) == 2.0
+    parts = probe._few_layers([tuple(range(32))])
+    assert [part.numbers for part in parts] == [(0,), (0, 1, 2)]
+    assert probe._extrapolate(parts, [1.5, 3.5]) == pytest.approx(32.5)
+    assert probe._extrapolate(parts[:1], [2.0]) == 2.0
+
+
+def test_each_kind_of_layers_has_its_own_part_of_the_time():
+    # Every fourth layer takes 3 s, the others 1 s, the rest half a second.
+    touched = tuple(range(0, 32, 4))
+    plain = tuple(number for number in range(32) if number % 4)
+    parts = probe._few_layers([touched, plain])
+    assert [part.numbers for part in parts] == [(0, 1), (0, 1, 4, 8), (0, 1, 2, 3)]
+    seconds = [0.5 + sum(3.0 if n in touched else 1.0 for n in part.numbers) for part in parts]
+    assert probe._extrapolate(parts, seconds) == pytest.approx(0.5 + 8 * 3 + 24)
 
 
 def test_deep_model_is_measured_with_few_layers(tmp_path, monkeypatch):
