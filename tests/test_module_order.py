@@ -1,16 +1,27 @@
 """Protects how modules import: nothing that builds on them, and each name from where it is defined.
 
-Imports inside functions count too.
+Imports inside functions and those for types alone count like all others.
 """
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import ademvl
 
 ROOT = Path(ademvl.__file__).parent
+MAX_SINGLE_MODULES = 3
+
+
+def module_of(path: Path) -> str:
+    """Name of a file's module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(["ademvl", *(part for part in parts if part != "__init__")])
 
 
 def part_of(module: str) -> str:
@@ -25,35 +36,112 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Modules of ademvl that a file imports when it runs; imports for types alone do not count."""
-    for_types = {
-        inner
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in node.body
-    }
-    imports = [
-        node
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.ImportFrom) and node not in for_types
-    ]
-    names = {node.module or "" for node in imports}
-    for node in imports:
-        if node.module == "ademvl":
-            names |= {f"ademvl.{alias.name}" for alias in node.names}
+    """Modules of ademvl that a file imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names.add(node.module or "")
     return {name for name in names if name.startswith("ademvl.") and name != "ademvl.__version__"}
 
 
-def test_parts_of_the_package_depend_on_each_other_one_way() -> None:
+@pytest.fixture(scope="module")
+def needed() -> dict[str, set[str]]:
+    """Parts that each part imports."""
     graph: dict[str, set[str]] = {}
     for path in ROOT.rglob("*.py"):
-        module = ".".join(["ademvl", *path.relative_to(ROOT).with_suffix("").parts])
-        part = part_of(module)
-        graph.setdefault(part, set()).update(map(part_of, imported_modules(path)))
-    for part, needed in graph.items():
-        needed.discard(part)
-    order = list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
-    assert order.index("config") < order.index("model") < order.index("cli")
+        if path != ROOT / "__init__.py":
+            part = part_of(module_of(path))
+            graph.setdefault(part, set()).update(map(part_of, imported_modules(path)))
+    return {part: others - {part} for part, others in graph.items()}
+
+
+def all_needed(part: str, needed: dict[str, set[str]]) -> set[str]:
+    """Parts that a part needs, through others too."""
+    found: set[str] = set()
+    waiting = [part]
+    while waiting:
+        more = needed[waiting.pop()] - found
+        found |= more
+        waiting += more
+    return found
+
+
+def test_relative_imports_are_not_used() -> None:
+    # They would go unseen here.
+    for path in ROOT.rglob("*.py"):
+        nodes = ast.walk(tree_of(path))
+        assert not any(isinstance(n, ast.ImportFrom) and n.level for n in nodes), path
+
+
+def test_parts_of_the_package_depend_on_each_other_one_way(needed: dict[str, set[str]]) -> None:
+    list(TopologicalSorter(needed).static_order())  # CycleError names a cycle
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower"),
+    [
+        ("methods", "vision"),
+        ("model", "runs"),
+        ("model", "methods"),
+        ("planning", "model"),
+        ("probing", "planning"),
+        ("training", "planning"),
+        ("evaluation", "statistics"),
+        ("cli", "config"),
+    ],
+)
+def test_part_builds_on_another_and_not_the_reverse(
+    upper: str, lower: str, needed: dict[str, set[str]]
+) -> None:
+    assert lower in all_needed(upper, needed)
+    assert upper not in all_needed(lower, needed)
+
+
+@pytest.mark.parametrize("part", ["storage", "statistics", "randomness", "errors"])
+def test_lowest_parts_need_errors_alone(part: str, needed: dict[str, set[str]]) -> None:
+    assert needed[part] <= {"errors"}
+
+
+def test_hardly_any_module_stands_alone() -> None:
+    single = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
+    assert {"errors", "randomness"} <= single
+    assert len(single) <= MAX_SINGLE_MODULES
+
+
+def test_planner_knows_single_methods_in_few_places() -> None:
+    knowing = {
+        path.stem
+        for path in (ROOT / "planning").glob("*.py")
+        if any(name.startswith(_METHODS_OF_THEIR_OWN) for name in imported_modules(path))
+    }
+    assert knowing == {"adem_formula", "paper_counts"}
+
+
+_METHODS_OF_THEIR_OWN = tuple(
+    f"ademvl.methods.{path.parent.name}." for path in (ROOT / "methods").glob("*/settings.py")
+)
+
+
+def test_settings_and_what_runs_left_are_read_without_torch() -> None:
+    modules = [
+        module_of(path) for part in ("config", "runs") for path in (ROOT / part).rglob("*.py")
+    ]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print([name for name in ('torch', 'transformers', 'open_clip') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT.parent,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def names_defined_in(path: Path) -> set[str]:
