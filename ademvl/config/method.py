@@ -28,9 +28,6 @@ DEFAULT_METHOD = "adem"
 ENTRY_POINTS = "ademvl.methods"
 """Group of entry points by which other packages add methods."""
 
-Position = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
-POSITIONS: tuple[Position, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
-
 _FOLDERS = Path(ademvl.__file__).parent / "methods"
 _registered: dict[str, "type[MethodSettings]"] = {}
 
@@ -52,6 +49,10 @@ class TowerStates:
     normalized: bool = True
     projected: bool = False
     tokens: Literal["all", "cls", "grid"] = "all"
+
+    def __post_init__(self) -> None:
+        if not self.blocks or len(set(self.blocks)) < len(self.blocks):
+            raise ValueError(f"blocks: {self.blocks}, expected one or more different ones")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +115,20 @@ class ClipAdapterSettings:
 def register_method(settings_class: Settings) -> Settings:
     """Add a method by its settings class, whose field `name` has the method's name as default.
 
-    For a method in a single file: what is trained then stands in the module of the class, too.
+    For a method in a single file: what is trained then stands in the module of the class, too. That
+    commands find it, an entry point names the class; without one, whoever imports the file does.
 
     Raises:
         TypeError: the class has no name of its own, or another one has it already.
     """
-    name = _name_of(settings_class)
-    if name in set(known_methods()) - {*_registered}:
-        raise TypeError(f"{settings_class.__qualname__}: a method {name!r} exists already")
+    name, module = _name_of(settings_class), settings_class.__module__
+    others = [cls.__module__ for cls in (_registered.get(name),) if cls is not None]
+    others += [f"ademvl.methods.{name}.settings"] * (name in built_in_methods())
+    others += [point.module for point in (_entry_points().get(name),) if point is not None]
+    if taken := [other for other in others if other != module]:
+        raise TypeError(
+            f"{settings_class.__qualname__}: a method {name!r} exists already, in {taken[0]}"
+        )
     _registered[name] = settings_class
     return settings_class
 
@@ -141,7 +148,7 @@ def settings_class_of(name: str) -> "type[MethodSettings]":
     """Return the settings class of a method; its module is imported now.
 
     Raises:
-        SettingsError: there is no such method; names the nearest.
+        SettingsError: there is no such method; names the nearest. Or its package cannot be loaded.
         TypeError: what is found under this name holds no such settings class.
     """
     if not isinstance(name, str):
@@ -214,7 +221,13 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _class_of_entry_point(point: EntryPoint) -> "type[MethodSettings]":
-    found = point.load()
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"{point.name!r}: the entry point {point.value!r} of group {ENTRY_POINTS} cannot be "
+            f"loaded: {error}; install or repair its package"
+        ) from error
     if isinstance(found, type) and issubclass(found, MethodSettings):
         return found
     return _class_in(f"{point.module}.settings", point.name)
@@ -222,8 +235,10 @@ def _class_of_entry_point(point: EntryPoint) -> "type[MethodSettings]":
 
 def _class_in(module: str, name: str) -> "type[MethodSettings]":
     for found in _classes(module):
-        if _name_of(found) == name:
+        if _is_declared(found) and _name_of(found) == name:
             return found
+    if undeclared := [found for found in _classes(module) if not _is_declared(found)]:
+        _name_of(undeclared[0])
     raise TypeError(f"{module}: holds no settings class whose name is {name!r}")
 
 
@@ -234,8 +249,12 @@ def _classes(module: str) -> Iterator["type[MethodSettings]"]:
             yield value
 
 
+def _is_declared(found: type) -> bool:
+    return "__pydantic_validator__" in vars(found)
+
+
 def _name_of(found: "type[MethodSettings]") -> str:
-    if "__pydantic_validator__" not in vars(found):
+    if not _is_declared(found):
         raise TypeError(f"{found.__qualname__}: put @settings_class on it")
     name = next(field.default for field in fields(found) if field.name == "name")
     if not isinstance(name, str):

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ademvl.methods.sites import Attachment, decoder_layers
 
 _numbers = itertools.count()
+_free_names: list[str] = []
+"""Names of attachments that are gone: the registry forgets none, so they are used again."""
 
 
 def attach_attention(llm: Any, attachment: Attachment, layers: range) -> None:
@@ -44,9 +46,9 @@ def attach_attention(llm: Any, attachment: Attachment, layers: range) -> None:
         if here is None or module.layer_idx not in layers:
             return output, weights
         added = here.current.attend(module.layer_idx, module, query)  # (B, T, H, h)
-        return (output if added is None else output + added), weights
+        return (output if added is None else output + added.to(output.dtype)), weights
 
-    name = f"ademvl_{next(_numbers)}"
+    name = _free_names.pop() if _free_names else f"ademvl_{next(_numbers)}"
     # By `register`: masks are not made for names that one object of the registry alone knows.
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original_name])
@@ -54,6 +56,7 @@ def attach_attention(llm: Any, attachment: Attachment, layers: range) -> None:
 
     def undo() -> None:
         llm.config._attn_implementation = original_name
+        _free_names.append(name)
 
     attachment.on_detach(undo)
 

@@ -60,6 +60,18 @@ class FusionScores(NamedTuple):
     is_kept: Tensor
 
 
+class ScoreGrids(NamedTuple):
+    """Which places of the image the N scores are of.
+
+    Attributes:
+        scales: numbers of tokens of the square grids that they are of, one after the other.
+        gamma: fraction of the N tokens that is dropped in evaluation.
+    """
+
+    scales: tuple[int, ...]
+    gamma: float
+
+
 class Method(nn.Module):
     """Owns every trained module of a run, those that work inside the tower too; kept in fp32.
 
@@ -104,10 +116,22 @@ class Method(nn.Module):
         """
         decoder_layers(llm)
         attachment = Attachment()
-        attach_sites(llm, attachment, self.places())
-        attach_attention(llm, attachment, self.attending_layers())
-        attach_begin_places(llm, attachment, self.settings.text_places.before_begin)
+        try:
+            attachment.claim(llm, type(llm).__name__)
+            # Before attention, which gives the model's implementation another name.
+            attach_begin_places(llm, attachment, self.settings.text_places.before_begin)
+            attach_sites(llm, attachment, self.places())
+            attach_attention(llm, attachment, self.attending_layers())
+            if tower is not None:
+                attachment.claim(tower, f"backbones.tower: {tower.name}")
+                self.attach_in_tower(tower, attachment)
+        except BaseException:
+            attachment.detach()
+            raise
         return attachment
+
+    def attach_in_tower(self, tower: VisionTower, attachment: Attachment) -> None:
+        """Hook modules into a tower's blocks, in runs that encode pixels; here none."""
 
     def encode(
         self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
@@ -159,6 +183,13 @@ class Method(nn.Module):
         """Return the factor of the learning rate for a parameter."""
         return 1.0
 
+    def score_grids(self) -> ScoreGrids:
+        """Return which places of the image `scores` are of.
+
+        To be overridden together with `scores` where the settings say `draws_scores`.
+        """
+        raise NotImplementedError
+
     def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
         """Return what fusion maps draw of a batch; None where there is nothing to draw.
 
@@ -180,3 +211,20 @@ def rows_with_image(features: Tensor | None, has_image: Tensor) -> Tensor:
     if num_images != len(rows):
         raise ValueError(f"features of {num_images} images for {len(rows)} rows with an image")
     return rows
+
+
+def spread_rows(values: Tensor, rows: Tensor, *, batch_size: int) -> Tensor:
+    """Return what belongs to rows with an image at their places, and zeros for the others.
+
+    Args:
+        values: (B_img, ...).
+        rows: their numbers, (B_img,), as `rows_with_image` gives them.
+        batch_size: B.
+
+    Returns:
+        (B, ...).
+    """
+    if len(rows) == batch_size:
+        return values
+    everything = values.new_zeros((batch_size, *values.shape[1:]))
+    return everything.index_copy(0, rows.to(values.device), values)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ademvl.errors import SettingsError
 from ademvl.methods.sites import Attachment
 
 _CACHE_NAMES = ("past_key_values", "cache")  # the second from transformers 5.24 on
@@ -25,7 +26,13 @@ def attach_begin_places(llm: Any, attachment: Attachment, num_places: int) -> No
     """
     if not num_places:
         return
-    is_additive = llm.config._attn_implementation == "eager"  # the others take truths
+    implementation = llm.config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise SettingsError(
+            f"{type(llm).__name__}: attention {implementation} takes no mask of its own for places "
+            "before the begin token; load the model with sdpa"
+        )
+    is_additive = implementation == "eager"  # the other takes truths
     is_first = False
 
     def enter(
@@ -33,7 +40,9 @@ def attach_begin_places(llm: Any, attachment: Attachment, num_places: int) -> No
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         nonlocal is_first
         vectors = attachment.current.before_begin
-        if vectors is None or args:
+        if args:
+            raise ValueError("name the decoder's arguments: a method puts vectors in front of them")
+        if vectors is None:
             raise ValueError("a method with places before the begin token gave no vectors for them")
         cache = next((kwargs[name] for name in _CACHE_NAMES if kwargs.get(name) is not None), None)
         num_cached = cache.get_seq_length() if cache is not None else 0

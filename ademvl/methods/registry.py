@@ -29,11 +29,17 @@ def build_method(
 
     Raises:
         SettingsError: the settings do not fit the models.
-        TypeError: nothing computes a method of these settings.
+        TypeError: nothing computes a method of these settings, or it has buffers.
     """
     settings_class, module = type(settings), trained_module(settings)
     if settings_class not in _CLASSES:
         importlib.import_module(module)
     if settings_class not in _CLASSES:
         raise TypeError(f"{module}: nothing there implements {settings_class.__qualname__}")
-    return _CLASSES[settings_class](settings, llm=llm, tower=tower, trains_tower=trains_tower)
+    method = _CLASSES[settings_class](settings, llm=llm, tower=tower, trains_tower=trains_tower)
+    if buffers := [name for name, _ in method.named_buffers()]:
+        raise TypeError(
+            f"{settings_class.__qualname__}: an adapter holds parameters only, and the method has "
+            f"the buffers {', '.join(buffers)}; compute them anew, or make them parameters"
+        )
+    return method

@@ -9,10 +9,14 @@ the duration of a forward pass, or of a whole generation.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
+from weakref import WeakSet
 
 from torch import Tensor, nn
 
 from ademvl.errors import SettingsError
+
+_CLAIMED: WeakSet[nn.Module] = WeakSet()
+"""Frozen models that have a method attached: a second one would add to the first silently."""
 
 Position = Literal["layer_in", "mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
 """Places in a decoder layer; `layer_in` is inside of what checkpointing recomputes."""
@@ -42,7 +46,17 @@ class Pass:
     with_image: Tensor | None = None
 
     def visit(self, position: Position, layer: int, states: Tensor) -> Tensor:
-        """Read or change the states, (B, T, d), at a position of a layer, counted from 0."""
+        """Read or change the states at a position of a layer, counted from 0.
+
+        Args:
+            position: one of the method's `places`.
+            layer: counted from 0.
+            states: (B, T, d), in the dtype in which the language model computes; with places before
+                the begin token T counts these, too, and with a cache only what is new.
+
+        Returns:
+            Same shape and dtype.
+        """
         return states
 
     def attend(self, layer: int, attention: nn.Module, query: Tensor) -> Tensor | None:
@@ -54,7 +68,7 @@ class Pass:
             query: (B, H, T, h), after rotary embedding.
 
         Returns:
-            (B, T, H, h), or None to add nothing.
+            (B, T, H, h), any float dtype, or None to add nothing.
         """
         return None
 
@@ -115,6 +129,17 @@ class Attachment:
         """
         return nullcontext(), self.active(self.current.restarted())
 
+    def claim(self, model: nn.Module, name: str) -> None:
+        """Make sure that a frozen model has no other method attached, until this one is detached.
+
+        Raises:
+            SettingsError: it has.
+        """
+        if model in _CLAIMED:
+            raise SettingsError(f"{name}: a method is attached already")
+        _CLAIMED.add(model)
+        self.on_detach(lambda: _CLAIMED.discard(model))
+
     def on_detach(self, undo: Callable[[], None]) -> None:
         """Let `detach` call `undo`; the last one registered comes first."""
         self._undo.append(undo)
@@ -156,7 +181,7 @@ class _OutputSite(_Site):
 
 
 def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Position, range]) -> None:
-    """Hook an attachment into a language model.
+    """Hook an attachment into a language model's layers.
 
     Args:
         llm: any model of transformers whose layers are `llm.model.layers[i]` with `mlp` and
@@ -165,11 +190,9 @@ def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Positio
         places: layers to visit, by position.
 
     Raises:
-        SettingsError: the model has another layout, or a method is attached already.
+        SettingsError: the model has another layout.
     """
     layers = decoder_layers(llm)
-    if any(_has_site(module) for layer in layers for module in layer.modules()):
-        raise SettingsError(f"{type(llm).__name__}: a method is attached already")
     sites = [
         (_module_at(llm, layers, number, position), position, number)
         for position, numbers in places.items()
@@ -184,11 +207,6 @@ def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Positio
         else:
             handle = module.register_forward_hook(_OutputSite(attachment, position, number))
         attachment.on_detach(handle.remove)
-
-
-def _has_site(module: nn.Module) -> bool:
-    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    return any(isinstance(hook, _Site) for hook in hooks)
 
 
 def _module_at(llm: nn.Module, layers: nn.ModuleList, number: int, position: Position) -> nn.Module:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.config.method import ClipAdapterSettings
+from ademvl.methods.base import Method
 from ademvl.methods.dropout import drop_rows
 from ademvl.methods.projection import uninitialized_linear
 from ademvl.methods.sites import Attachment
@@ -107,3 +108,44 @@ class TowerAdapters(nn.ModuleDict):
         last = str(self._num_blocks - 1)
         if last in self:
             yield from (f"{last}.{name}" for name, _ in self[last].named_parameters())
+
+
+class TowerAdaptedMethod(Method):
+    """A method that trains a bottleneck adapter beside each MLP of the tower, too.
+
+    Attributes:
+        clip_adapters: None with cached features, whose tower is not trained.
+    """
+
+    clip_adapters: TowerAdapters | None
+
+    def add_tower_adapters(self, settings: ClipAdapterSettings) -> None:
+        """Create the adapters; to be called last in a constructor, as their names come last."""
+        self.clip_adapters = (
+            TowerAdapters(settings, self.tower_shape) if self.trains_tower else None
+        )
+
+    def attach_in_tower(self, tower: VisionTower, attachment: Attachment) -> None:
+        """Hook the adapters into the tower's blocks."""
+        if self.clip_adapters is not None:
+            self.clip_adapters.attach(tower, attachment)
+
+    def encode(
+        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
+    ) -> Tensor:
+        """Return the features of images through the adapted tower, see `Method.encode`."""
+        if self.clip_adapters is None:
+            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
+        with self.clip_adapters.seeded(dropout_seeds):
+            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
+
+    def parameters_outside_tower(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield names and parameters of all but the tower's adapters."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("clip_adapters."):
+                yield name, parameter
+
+    def unused(self) -> frozenset[str]:
+        """Return the adapter of the tower's last block, which never runs."""
+        adapters = () if self.clip_adapters is None else self.clip_adapters.unused()
+        return frozenset(f"clip_adapters.{name}" for name in adapters)

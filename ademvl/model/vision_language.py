@@ -151,8 +151,23 @@ class VisionLanguageModel(nn.Module):
         opened = self.method.open(
             features, has_image, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
         )
+        self._check_places(opened, has_image)
         with self._attachment.active(opened.repeated(rows_per_item)):
             yield opened
+
+    def _check_places(self, opened: Pass, has_image: Tensor) -> None:
+        """Refuse vectors that are not those for which the rows of text have places."""
+        places, num_images = self.method.settings.text_places, int(has_image.sum())
+        for what, vectors, rows, number in (
+            ("before_begin", opened.before_begin, len(has_image), places.before_begin),
+            ("with_image", opened.with_image, num_images, places.with_image),
+        ):
+            found = (0, 0) if vectors is None else tuple(vectors.shape[:2])
+            if found != ((rows, number) if rows and number else (0, 0)):
+                raise ValueError(
+                    f"method {self.method.settings.name}: {what} holds {found[1]} vectors for each "
+                    f"of {found[0]} rows; its text_places say {number}, for {rows} rows"
+                )
 
     def embed(self, input_ids: Tensor, slot_start: Tensor, slots: Tensor | None) -> Tensor:
         """Embed token ids and put the image vectors into their slots.

@@ -56,7 +56,7 @@ class AdemFormula:
     online: bool
 
     def trained(self) -> dict[str, int]:
-        """Count the trained parameters of each part (paper: arXiv 2410.17779; `adem/method.py`)."""
+        """Count the trained parameters of each part (paper: arXiv 2410.17779; `AdemMethod`)."""
         settings, vision, llm_width = self.settings, self.vision, self.llm.width
         width, hidden = vision.width, settings.projection_width
         projection = width * hidden + hidden + hidden * llm_width + llm_width

@@ -15,7 +15,7 @@ LLAMAS = {
     "LLaMA-7B": DecoderShape(width=4096, layers=32, heads=32, kv_heads=32, head_dim=128),
     "LLaMA-13B": DecoderShape(width=5120, layers=40, heads=40, kv_heads=40, head_dim=128),
 }
-VIT_L = TowerShape(width=1024, num_blocks=24, image_size=224, num_grid_tokens=256)
+VIT_L = TowerShape(width=1024, num_blocks=24, image_size=224, num_grid_tokens=256, output_width=768)
 
 
 def count_parameters(

@@ -77,6 +77,7 @@ def tower_shape_of(shape: VisionShape) -> TowerShape:
         num_blocks=shape.blocks,
         image_size=shape.image_size,
         num_grid_tokens=shape.grid_tokens,
+        output_width=shape.output_width,
     )
 
 

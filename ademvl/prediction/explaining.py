@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.settings import as_adem
 from ademvl.prediction.answering import Answer, Predictor
 from ademvl.prediction.requests import Request
 from ademvl.reporting.figures.plotting import plotting, save_figure
@@ -56,7 +55,7 @@ class Explainer:
                 row, _, tokens = caption_with_words(model, source, predictor.tokenizer, row, run)
             else:
                 tokens = words_of_question(predictor.tokenizer, row)
-            words, numbers = read_word_maps(model, source, row, tokens, as_adem(run.method).scales)
+            words, numbers = read_word_maps(model, source, row, tokens)
         stem = self._folder / f"item_{len(self._records) + 1}"
         asked = request.question or "caption"
         with plotting():
@@ -75,10 +74,10 @@ class Explainer:
 
     def finish(self) -> None:
         """Write the list of pictures with their numbers."""
-        method = as_adem(self._predictor.run.method)
+        grids = self._predictor.model.method.score_grids()
         content = {
-            "gamma": method.gamma_in_evaluation,
-            "scales": list(method.scales),
+            "gamma": grids.gamma,
+            "scales": list(grids.scales),
             "items": self._records,
         }
         write_json(self._folder / LIST_FILE, content)

@@ -35,12 +35,14 @@ class TowerShape:
         num_blocks: residual blocks, the last one included.
         image_size: pixels of the square input's side.
         num_grid_tokens: G, patches of an image.
+        output_width: of tokens behind the output projection.
     """
 
     width: int
     num_blocks: int
     image_size: int
     num_grid_tokens: int
+    output_width: int
 
 
 class VisionTower(nn.Module):
@@ -68,6 +70,7 @@ class VisionTower(nn.Module):
             num_blocks=len(visual.transformer.resblocks),
             image_size=image_size[0] if isinstance(image_size, tuple) else image_size,
             num_grid_tokens=grid_size[0] * grid_size[1],
+            output_width=visual.proj.shape[1],
         )
         if self.shape.num_blocks < 2:
             raise SettingsError(f"backbones.tower: {name} has fewer than two blocks")
@@ -142,7 +145,7 @@ class VisionTower(nn.Module):
     def features_shape(self, states: TowerStates) -> tuple[int, int]:
         """Return the number of tokens that `encode` gives for an image, and their width."""
         tokens = {"all": 1 + self.num_grid_tokens, "cls": 1, "grid": self.num_grid_tokens}
-        width = self.visual.proj.shape[1] if states.projected else self.width
+        width = self.shape.output_width if states.projected else self.width
         return len(self._indices(states)) * tokens[states.tokens], width
 
     def describe(self, states: TowerStates) -> str:
@@ -254,9 +257,10 @@ def tower_shape(backbones: BackboneSettings) -> TowerShape:
     """
     if backbones.tower == "mini":
         remedy = "Reinstall the package, or run the rule mini_backbones."
-        vision = read_json(MINI_CLIP_DIR / "config.json", remedy=remedy)["vision_cfg"]
+        config = read_json(MINI_CLIP_DIR / "config.json", remedy=remedy)
     else:
-        vision = _model_config(backbones.tower)["vision_cfg"]
+        config = _model_config(backbones.tower)
+    vision = config["vision_cfg"]
     if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
         raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
     return TowerShape(
@@ -264,6 +268,7 @@ def tower_shape(backbones: BackboneSettings) -> TowerShape:
         num_blocks=vision["layers"],
         image_size=vision["image_size"],
         num_grid_tokens=(vision["image_size"] // vision["patch_size"]) ** 2,
+        output_width=config["embed_dim"],
     )
 
 

@@ -109,6 +109,30 @@ def test_other_packages_are_found_by_their_entry_point(
         sys.modules.pop(name)
 
 
+def test_an_entry_point_may_name_a_class_that_registers_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(sys.modules[Blind.__module__].__file__ or "").read_text(encoding="utf-8")
+    text = source.replace("Blind", "Single").replace('"blind"', '"single"')
+    text = text.replace("@settings_class", "@register_method\n@settings_class")
+    text = text.replace("import MethodSettings", "import MethodSettings, register_method")
+    (tmp_path / "a_single_file.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(methods, "_registered", {})
+    point = EntryPoint(name="single", value="a_single_file:Single", group="ademvl.methods")
+    monkeypatch.setattr(methods, "entry_points", lambda group: [point])
+    assert settings_class_of("single")().name == "single"
+    assert settings_class_of("single") is sys.modules["a_single_file"].Single
+    sys.modules.pop("a_single_file")
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint(name="far", value="no_such_package", group="ademvl.methods")
+    monkeypatch.setattr(methods, "entry_points", lambda group: [point])
+    with pytest.raises(SettingsError, match=r"'far': the entry point 'no_such_package'.*repair"):
+        settings_class_of("far")
+
+
 def test_unknown_method_names_the_known_ones_and_the_nearest() -> None:
     with pytest.raises(SettingsError) as caught:
         settings_class_of("adam")

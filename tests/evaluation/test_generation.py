@@ -21,7 +21,7 @@ from ademvl.vision.tower import TowerShape
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16
 TOWER_SHAPE = TowerShape(
-    width=TOWER_WIDTH, num_blocks=2, image_size=8, num_grid_tokens=NUM_GRID_TOKENS
+    width=TOWER_WIDTH, num_blocks=2, image_size=8, num_grid_tokens=NUM_GRID_TOKENS, output_width=8
 )
 MAX_NEW_TOKENS = 7
 NEVER = VOCABULARY  # an end token that no row can give

@@ -18,7 +18,7 @@ from ademvl.training.run import train_run
 from ademvl.vision.tower import TowerShape
 from tests import tiny
 
-TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=16)
+TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=16, output_width=8)
 SETTINGS = AdemSettings(scales=(16, 4), projection_width=8, beta=1.0, alpha=1.0)
 
 

@@ -15,8 +15,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from ademvl.config.method import POSITIONS
 from ademvl.errors import SettingsError
+from ademvl.methods.adem.settings import POSITIONS
 from ademvl.methods.sites import Attachment, Pass, attach_sites
 
 PLACES = list(combinations_with_replacement(POSITIONS, 2))  # all with add_to not before query_from
@@ -183,12 +183,6 @@ def test_another_layout_is_refused_by_name():
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
     with pytest.raises(SettingsError, match=r"GPT2LMHeadModel has no model\.layers"):
         _attach(gpt2, "mlp_in", "mlp_out")
-
-
-def test_attaching_twice_is_refused(llm):
-    _attach(llm, "mlp_in")
-    with pytest.raises(SettingsError, match="attached already"):
-        _attach(llm, "mhsa_out")
 
 
 def test_a_call_outside_of_an_opened_block_is_refused(llm, token_ids):

@@ -20,7 +20,7 @@ from ademvl.vision.tower import TowerShape, load_tower
 from tests import tiny
 
 VOCABULARY, WIDTH, TOWER_WIDTH, GRID = 40, 16, 16, 16
-TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=GRID)
+TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8)
 SETTINGS = AdemSettings(
     scales=(16, 4),
     projection_width=4,

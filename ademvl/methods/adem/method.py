@@ -9,22 +9,22 @@ from torch import Tensor, nn
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.rule import PHI, fuse_adem, keep_mask, visual_scores
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.methods.base import DecoderShape, FusionScores, Method, rows_with_image
+from ademvl.methods.base import DecoderShape, FusionScores, ScoreGrids, rows_with_image, spread_rows
 from ademvl.methods.fusing import FusingPass, Rule
-from ademvl.methods.memvp.method import fuse_memvp
+from ademvl.methods.memvp.method import MEMVP_DROPOUT, fuse_memvp
 from ademvl.methods.multiscale import check_scales, pool_grid
 from ademvl.methods.projection import Projection
 from ademvl.methods.registry import implements
-from ademvl.methods.sites import Attachment, Pass, Position
-from ademvl.methods.tower_adapters import TowerAdapters
+from ademvl.methods.sites import Pass, Position
+from ademvl.methods.tower_adapters import TowerAdaptedMethod
 from ademvl.randomness import derive_seed
-from ademvl.vision.tower import TowerShape, VisionTower
+from ademvl.vision.tower import TowerShape
 
 KEY_TABLE_STD = 0.02  # reference implementation
 
 
 @implements(AdemSettings)
-class AdemMethod(Method):
+class AdemMethod(TowerAdaptedMethod):
     """ADEM-VL (paper: arXiv 2410.17779).
 
     Only what the settings use is created: no [cls] projection without [cls], no tables with the
@@ -67,7 +67,7 @@ class AdemMethod(Method):
             self.value_table = nn.Parameter(torch.empty(shape))
         self.grid_projection = build_projection() if has_fusion or tokens else None
         self.cls_projection = build_projection() if settings.cls else None
-        self.clip_adapters = TowerAdapters(settings.clip_adapter, tower) if trains_tower else None
+        self.add_tower_adapters(settings.clip_adapter)
 
     def places(self) -> Mapping[Position, range]:
         """Return all layers, at the two positions of the settings."""
@@ -76,22 +76,6 @@ class AdemMethod(Method):
         layers = range(self.llm_shape.layers)
         return {self.settings.query_from: layers, self.settings.add_to: layers}
 
-    def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
-        """Hook the fusion into every layer, and adapters into the tower's blocks."""
-        attachment = super().attach(llm, tower)
-        if self.clip_adapters is not None and tower is not None:
-            self.clip_adapters.attach(tower, attachment)
-        return attachment
-
-    def encode(
-        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
-    ) -> Tensor:
-        """Return the features of images through the adapted tower, (B_img, 1 + G, C)."""
-        if self.clip_adapters is None:
-            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
-        with self.clip_adapters.seeded(dropout_seeds):
-            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
-
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Set all tensors as the reference does: keys N(0, 0.02^2), values 0, Xavier-uniform.
@@ -99,9 +83,7 @@ class AdemMethod(Method):
         Each tensor draws from its own generator, derived from `seed` and its name, so that a
         setting which removes one leaves the others as they were.
         """
-        for name, parameter in self.named_parameters():
-            if name.startswith("clip_adapters."):
-                continue
+        for name, parameter in self.parameters_outside_tower():
             generator = torch.Generator().manual_seed(derive_seed(seed, "adapter", name))
             values = torch.zeros(parameter.shape)
             if name == "key_table":
@@ -111,11 +93,6 @@ class AdemMethod(Method):
             parameter.copy_(values)
         if self.clip_adapters is not None:
             self.clip_adapters.initialize(seed)
-
-    def unused(self) -> frozenset[str]:
-        """Return the adapter of the tower's last block, which never runs."""
-        adapters = () if self.clip_adapters is None else self.clip_adapters.unused()
-        return frozenset(f"clip_adapters.{name}" for name in adapters)
 
     def open(
         self,
@@ -186,9 +163,14 @@ class AdemMethod(Method):
                 alpha=settings.alpha,
                 dropout_seeds=dropout_seeds,
                 purpose=f"memvp.{layer}",
+                dropout=MEMVP_DROPOUT,
             )
 
         return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
+
+    def score_grids(self) -> ScoreGrids:
+        """Return the pooled grids, and what is dropped in evaluation."""
+        return ScoreGrids(self.settings.scales, self.settings.gamma_in_evaluation)
 
     def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
         """Return which visual tokens each text token keeps in evaluation, in every layer."""
@@ -223,9 +205,7 @@ class AdemMethod(Method):
         if features is None:
             return phi(self.key_table).expand(shape), self.value_table.expand(shape)
         visual = self.visual_tokens(features)  # (B_img, N, d)
-        if len(rows) < batch_size:
-            rows = rows.to(visual.device)
-            visual = visual.new_zeros(shape).index_copy(0, rows, visual)  # (B, N, d)
+        visual = spread_rows(visual, rows, batch_size=batch_size)  # (B, N, d)
         return phi(visual + self.key_table), visual + self.value_table
 
     def _slots(self, features: Tensor) -> Tensor | None:

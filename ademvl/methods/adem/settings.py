@@ -5,15 +5,15 @@ from math import isqrt
 from typing import Literal
 
 from ademvl.config.method import (
-    POSITIONS,
     ClipAdapterSettings,
     MethodSettings,
-    Position,
     TextPlaces,
 )
 from ademvl.config.setting import group, relation, setting, settings_class
 from ademvl.errors import SettingsError
 
+FusionPosition = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
+POSITIONS: tuple[FusionPosition, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
 Fusion = Literal["adem", "memvp", "none"]
 DropBy = Literal["value", "magnitude"]
@@ -70,8 +70,8 @@ class AdemSettings(MethodSettings):
         changes="results", default="pool_then_project"
     )
     phi: Phi = setting(changes="results", default="silu")
-    query_from: Position = setting(changes="results", default="mlp_in")
-    add_to: Position = setting(changes="results", default="mlp_out")
+    query_from: FusionPosition = setting(changes="results", default="mlp_in")
+    add_to: FusionPosition = setting(changes="results", default="mlp_out")
     fusion: Fusion = setting(changes="results", default="adem")
     cls: bool = setting(changes="results", default=True)
     visual_tokens: int = setting(changes="results", default=0, check=_check_square)

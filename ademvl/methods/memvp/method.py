@@ -7,24 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.errors import SettingsError
-from ademvl.methods.base import DecoderShape, Method, rows_with_image
+from ademvl.methods.base import DecoderShape, rows_with_image, spread_rows
 from ademvl.methods.dropout import drop_rows
 from ademvl.methods.fusing import FusingPass, add_attended
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.methods.projection import Projection
 from ademvl.methods.registry import implements
-from ademvl.methods.sites import Attachment, Pass, Position
-from ademvl.methods.tower_adapters import TowerAdapters
+from ademvl.methods.sites import Pass, Position
+from ademvl.methods.tower_adapters import TowerAdaptedMethod
 from ademvl.randomness import derive_seed
-from ademvl.vision.tower import TowerShape, VisionTower
+from ademvl.vision.tower import TowerShape
 
-MEMVP_DROPOUT = 0.1
+MEMVP_DROPOUT = 0.1  # of the released code, and of the baseline in ADEM-VL's ablation
 KEY_TABLE_STD = 0.02  # released implementation
 MODALITIES = 2  # rows of the table: text alone, and with an image
 
 
 @implements(MemvpSettings)
-class MemvpMethod(Method):
+class MemvpMethod(TowerAdaptedMethod):
     """MemVP on a frozen decoder (paper: arXiv 2405.05615; sizes of its released code for LLaMA).
 
     In each layer, n being the normalised input of the MLP:
@@ -66,28 +66,12 @@ class MemvpMethod(Method):
             llm_width=llm.width,
             is_linear=False,
         )
-        self.clip_adapters = TowerAdapters(settings.clip_adapter, tower) if trains_tower else None
+        self.add_tower_adapters(settings.clip_adapter)
 
     def places(self) -> Mapping[Position, range]:
         """Return the inputs and outputs of all MLPs."""
         layers = range(self.llm_shape.layers)
         return {"mlp_in": layers, "mlp_out": layers}
-
-    def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
-        """Hook the memory into every layer, and adapters into the tower's blocks."""
-        attachment = super().attach(llm, tower)
-        if self.clip_adapters is not None and tower is not None:
-            self.clip_adapters.attach(tower, attachment)
-        return attachment
-
-    def encode(
-        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
-    ) -> Tensor:
-        """Return the features of images through the adapted tower, (B_img, 1 + G, C)."""
-        if self.clip_adapters is None:
-            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
-        with self.clip_adapters.seeded(dropout_seeds):
-            return super().encode(tower, pixels, dropout_seeds=dropout_seeds)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -95,9 +79,7 @@ class MemvpMethod(Method):
 
         Keys N(0, 0.02^2), values 0, projection Xavier-uniform with zero biases, modalities N(0, 1).
         """
-        for name, parameter in self.named_parameters():
-            if name.startswith("clip_adapters."):
-                continue
+        for name, parameter in self.parameters_outside_tower():
             generator = torch.Generator().manual_seed(derive_seed(seed, "memvp", name))
             values = torch.zeros(parameter.shape)
             if name == "key_table":
@@ -112,8 +94,7 @@ class MemvpMethod(Method):
 
     def unused(self) -> frozenset[str]:
         """Return the table of modalities, and the adapter of the tower's last block."""
-        adapters = () if self.clip_adapters is None else self.clip_adapters.unused()
-        return frozenset({"modality_table", *(f"clip_adapters.{name}" for name in adapters)})
+        return super().unused() | {"modality_table"}
 
     def open(
         self,
@@ -138,9 +119,7 @@ class MemvpMethod(Method):
             keys, values = self.key_table.expand(shape), self.value_table.expand(shape)
         else:
             visual = self.visual_prompt(features)  # (B_img, N, d)
-            if len(rows) < batch_size:
-                rows = rows.to(visual.device)
-                visual = visual.new_zeros(shape).index_copy(0, rows, visual)  # (B, N, d)
+            visual = spread_rows(visual, rows, batch_size=batch_size)  # (B, N, d)
             keys, values = visual + self.key_table, visual + self.value_table
 
         def fuse(
@@ -164,7 +143,10 @@ class MemvpMethod(Method):
     def visual_prompt(self, features: Tensor) -> Tensor:
         """Return V, (B_img, N, d) of (B_img, 1 + G, C): scaled projected grid, then zeros."""
         visual: Tensor = self.settings.beta * self.grid_projection(features[:, 1:].float())
-        num_more = len(self.key_table) - visual.shape[1]
+        num_grid_tokens = self.tower_shape.num_grid_tokens
+        if visual.shape[1] != num_grid_tokens:
+            raise ValueError(f"{visual.shape[1]} grid tokens, expected {num_grid_tokens}")
+        num_more = len(self.key_table) - num_grid_tokens
         return F.pad(visual, (0, 0, 0, num_more))
 
 
@@ -177,7 +159,7 @@ def fuse_memvp(
     alpha: float,
     dropout_seeds: Sequence[int] | None,
     purpose: str,
-    dropout: float = MEMVP_DROPOUT,
+    dropout: float,
 ) -> Tensor:
     """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(queries keys^T)) values.
 

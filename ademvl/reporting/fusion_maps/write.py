@@ -14,7 +14,6 @@ import numpy as np
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.settings import as_adem
 from ademvl.reporting.figures.plotting import plotting, save_figure
 from ademvl.reporting.fusion_maps.drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_maps.items import (
@@ -74,12 +73,12 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
             figure = draw_fusion_map(item.image, _title(record), words)
             save_figure(figure, picture, suffixes=["png"])
             records.append({**record, "image": str(item.image), "picture": f"{picture.name}.png"})
-        method = as_adem(run.method)
+        grids = model.method.score_grids()
         content = {
             "run": run.name,
             "seed": run.seed,
-            "gamma": method.gamma_in_evaluation,
-            "scales": list(method.scales),
+            "gamma": grids.gamma,
+            "scales": list(grids.scales),
             "items": records,
         }
         write_json(folder / LIST_FILE, content)
@@ -120,8 +119,7 @@ def _read_item(
             tokens = words_of_question(tokenizer, row)
         else:
             row, record["caption"], tokens = caption_with_words(model, source, tokenizer, row, run)
-        scales = as_adem(run.method).scales
-        words, record["words"] = read_word_maps(model, source, row, tokens, scales)
+        words, record["words"] = read_word_maps(model, source, row, tokens)
     return record, words
 
 
@@ -130,7 +128,6 @@ def read_word_maps(
     source: "VisualSource",
     row: "TokenizedExample",
     tokens: Sequence[WordToken],
-    scales: Sequence[int],
 ) -> tuple[list[WordMap], list[dict[str, Any]]]:
     """Recompute one row's scores; returns what is drawn, and the same as numbers, word by word."""
     from ademvl.data.collate import collate
@@ -139,6 +136,7 @@ def read_word_maps(
     scores, is_kept = model.fusion_scores(batch, source.for_batch(batch))  # (L, 1, T, N)
     words = []
     records = []
+    scales = model.method.score_grids().scales
     ends = np.cumsum(scales)
     for token in tokens:
         by_scale = np.split(scores[:, 0, token.position].double().cpu().numpy(), ends[:-1], axis=1)

@@ -17,7 +17,9 @@ def _build(settings: AdemSettings, *, width: int, tower_width: int, grid: int) -
     return AdemMethod(
         settings,
         llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
-        tower=TowerShape(width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=grid),
+        tower=TowerShape(
+            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=grid, output_width=8
+        ),
         trains_tower=False,
     )
 

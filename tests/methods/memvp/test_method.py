@@ -30,7 +30,9 @@ def _build(
     return MemvpMethod(
         MemvpSettings(**options),
         llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
-        tower=TowerShape(width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID),
+        tower=TowerShape(
+            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
+        ),
         trains_tower=trains_tower,
     )
 
@@ -52,7 +54,12 @@ def _open(method: MemvpMethod, features, has_image: list[bool]):
 
 def test_memvp_maps_scores_and_drops_at_random_in_training_only():
     states, keys, values = _random(2, 3, 4), _random(2, 50, 4, seed=2), _random(2, 50, 4, seed=3)
-    options = {"target": torch.zeros_like(states), "alpha": 1.0, "purpose": "memvp.0"}
+    options = {
+        "target": torch.zeros_like(states),
+        "alpha": 1.0,
+        "purpose": "memvp.0",
+        "dropout": MEMVP_DROPOUT,
+    }
     evaluated = fuse_memvp(states, keys, values, dropout_seeds=None, **options)
     expected = F.silu(states @ keys.transpose(1, 2)) @ values
     torch.testing.assert_close(evaluated, expected, atol=FP32_TOLERANCE, rtol=0)
