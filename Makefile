@@ -23,8 +23,8 @@ $(READY): pyproject.toml requirements.lock
 mini: $(READY)  ## run the mini study: data, features, training, evaluation, tables
 	snakemake --cores $(CORES)
 
-test: $(READY)  ## run the fast tests
-	pytest
+test: $(READY)  ## run the fast tests, on all cores
+	pytest -n auto --maxprocesses 8
 
 test-slow: $(READY)  ## run the tests that take minutes, too
 	pytest -m 'slow or not slow'
