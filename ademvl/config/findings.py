@@ -1,18 +1,18 @@
 """What is wrong with settings, in words: path, found value, what is allowed, nearest spelling."""
 
 import dataclasses
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
 from ademvl.config.method import DEFAULT_METHOD, MethodSettings, settings_class_of
 from ademvl.config.nested import Path
 from ademvl.config.setting import REFUSED, RELATION, setting_of
+from ademvl.config.strict_types import without_none
 from ademvl.errors import SettingsError, list_findings
 
 REMEDY = "All keys: docs/settings.md."
@@ -141,7 +141,8 @@ def _around(root: type, path: Path, raw: Any) -> _Around:
             hint = settings_class_of(_name_in(raw))
         raw = _inside(raw, key)
         if not dataclasses.is_dataclass(hint):
-            hint, around = _element(hint), dataclasses.replace(around, key=key)
+            hint = _element(hint)
+            around = dataclasses.replace(around, key=key, values=_values(hint))
             continue
         fields = {field.name: field for field in dataclasses.fields(hint)}
         method = around.method
@@ -150,9 +151,8 @@ def _around(root: type, path: Path, raw: Any) -> _Around:
         around = _Around(key, tuple(fields), method)
         if key in fields:
             said = setting_of(fields[key])
-            hint = _hints(hint)[key]
-            values = tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
-            around = _Around(key, tuple(fields), method, values, said.range)
+            hint = without_none(_hints(hint)[key])
+            around = _Around(key, tuple(fields), method, _values(hint), said.range)
     return around
 
 
@@ -162,10 +162,15 @@ def _hints(settings_class: Any) -> dict[str, Any]:
 
 
 def _element(hint: Any) -> Any:
-    """Return the type of what a list, a mapping, or something that may be none holds."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return _element(get_args(hint)[0])
-    return (*get_args(hint)[-1:], hint)[0] if get_origin(hint) is not tuple else get_args(hint)[0]
+    """Return the type of what a list or a mapping holds."""
+    arguments = get_args(hint)
+    if get_origin(hint) is tuple:
+        return without_none(arguments[0])
+    return without_none(arguments[1]) if get_origin(hint) is Mapping else hint
+
+
+def _values(hint: Any) -> tuple[str, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def _name_in(raw: Any) -> str:

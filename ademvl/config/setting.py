@@ -7,6 +7,7 @@ The `Attributes:` of its docstring describe the fields; schema and page are prin
 
 import dataclasses
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
@@ -25,7 +26,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ademvl.config.strict_types import strict
+from ademvl.config.strict_types import is_settings_class, strict
 
 Changes = Literal["results", "training", "evaluation", "speed", "nothing"]
 """What a setting changes: `results` those of training and of evaluating its adapter; `training` the
@@ -36,6 +37,7 @@ RELATION, REFUSED = "relation", "refused"
 """Types of pydantic's errors whose `text` says what is wrong: with several fields together, or with
 one."""
 _SAID, _RELATION = "setting", "_relation_keys"
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Class = TypeVar("Class", bound=type)
@@ -66,9 +68,8 @@ class Setting:
     @property
     def range(self) -> str:
         """The allowed range of a number in words, such as `>= 0 and < 1`; empty for any."""
-        signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
         return " and ".join(
-            f"{sign} {self.bounds[key]}" for key, sign in signs.items() if key in self.bounds
+            f"{sign} {self.bounds[key]}" for key, sign in _SIGNS.items() if key in self.bounds
         )
 
 
@@ -100,7 +101,12 @@ def setting(
             trained with.
         check: raises ValueError, with what is expected, for a value that is refused.
         bounds: of a number, or of those in a list or mapping: `ge`, `gt`, `le`, `lt`.
+
+    Raises:
+        TypeError: a bound has another name.
     """
+    if unknown := [key for key in bounds if key not in _SIGNS]:
+        raise TypeError(f"setting: no argument {unknown[0]!r}; bounds are {', '.join(_SIGNS)}")
     said = Setting(
         changes=changes,
         bounds=bounds,
@@ -151,8 +157,17 @@ def relation(*keys: str) -> Callable[[Method], Method]:
 def settings_class(cls: Class) -> Class:
     """Make a class one of settings, see the module.
 
+    A field has one of the types that are checked strictly, ranges included:
+
+    - `int`, `float`, `bool`, `str`, or a `Literal` of texts;
+    - `tuple[T, ...]` or `Mapping[str, T]`, of any of these or of a settings class;
+    - each of these `| None`;
+    - by `group(...)`: a settings class, or a `Mapping[str, T]` of one;
+    - `Annotated` with validators of pydantic's, which then stand alone: without bounds.
+
     Raises:
-        TypeError: a field does not say what it changes.
+        TypeError: a field does not say what it changes, has another type, or bounds without
+            numbers; a relation names a field that is not there.
     """
     for name, hint in _own_hints(cls).items():
         field = cls.__dict__.get(name)
@@ -162,6 +177,8 @@ def settings_class(cls: Class) -> Class:
                 f"{cls.__qualname__}.{name}: does not say what it changes; declare it by "
                 "setting(changes=...), a group of settings by group(...)"
             )
+        if hint is object:
+            raise TypeError(f"{cls.__qualname__}.{name}: type object is not checked")
     return record_class(cls)
 
 
@@ -171,7 +188,7 @@ def settings_class(cls: Class) -> Class:
 def record_class(cls: Class) -> Class:
     """Make a class one of records of a data file, checked as strictly as settings are."""
     described = attribute_descriptions(cls)
-    annotations = {**vars(cls).get("__annotations__", {})}
+    annotations = inspect.get_annotations(cls)
     for name, hint in _own_hints(cls).items():
         field = cls.__dict__.get(name)
         said = setting_of(field) if isinstance(field, dataclasses.Field) else Setting()
@@ -180,12 +197,17 @@ def record_class(cls: Class) -> Class:
             json_schema_extra={"x-changes": said.changes} if said.changes else None,
         )
         checks = [AfterValidator(_checker(said.check))] if said.check else []
-        annotations[name] = Annotated[strict(hint, bounds=said.bounds), about, *checks]
+        try:
+            checked = strict(hint, bounds=said.bounds)
+        except TypeError as error:
+            raise TypeError(f"{cls.__qualname__}.{name}: {error}") from None
+        annotations[name] = Annotated[checked, about, *checks]
     cls.__annotations__ = annotations
     if _relations(cls):
-        checked: Any = cls
-        checked._check_relations = model_validator(mode="after")(_check_relations)
+        related: Any = cls
+        related._check_relations = model_validator(mode="after")(_check_relations)
     made = pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls)
+    _check_relation_keys(made)
     _refuse_by_settings_error(made)
     return made  # type: ignore[return-value]
 
@@ -195,16 +217,15 @@ def _own_hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     return {
         name: hints[name]
-        for name in vars(cls).get("__annotations__", {})
+        for name in inspect.get_annotations(cls)
         if get_origin(hints[name]) is not ClassVar
     }
 
 
 def _holds_settings(hint: Any) -> bool:
     """Whether a type is a settings class, or a mapping of such."""
-    arguments = get_args(hint)
-    inner = arguments[1] if get_origin(hint) is Mapping else (*arguments, hint)[0]
-    return dataclasses.is_dataclass(inner)
+    arguments = {Mapping: get_args(hint)[1:], Annotated: get_args(hint)}
+    return is_settings_class((*arguments.get(get_origin(hint), ()), hint)[0])
 
 
 def attribute_descriptions(cls: type) -> dict[str, str]:
@@ -233,6 +254,16 @@ def _checker(check: Callable[[Any], None]) -> Callable[[Any], Any]:
 def _relations(cls: type) -> list[Any]:
     """Return the methods that `relation` marked, those of base classes too."""
     return [getattr(cls, name) for name in dir(cls) if hasattr(getattr(cls, name), _RELATION)]
+
+
+def _check_relation_keys(cls: type) -> None:
+    known = [field.name for field in dataclasses.fields(cls)]
+    for method in _relations(cls):
+        if unknown := [key for key in getattr(method, _RELATION) if key not in known]:
+            raise TypeError(
+                f"{cls.__qualname__}.{method.__name__}: relation of {unknown[0]!r}, which is no "
+                f"field; fields are {', '.join(known)}"
+            )
 
 
 def _check_relations(settings: Any) -> Any:

@@ -2,43 +2,77 @@
 
 Snakemake's `--config` passes text, and YAML 1.1 reads 9e-3 as text. Otherwise 1.0 is no integer, 1
 no truth and no text. A mapping's keys are left to those who know which names are possible.
+
+Types that could not be checked so are refused when a class is made: a range that is silently not
+looked at would be worse than none.
 """
 
-import functools
-import operator
+import dataclasses
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, Strict
 
+HANDLED = (
+    "int, float, bool, str, Literal of texts, a settings class, tuple[T, ...] and Mapping[str, T] "
+    "of one such type T, each also `| None`"
+)
+"""Types that fields may have."""
 _TRUTHS = {"true": True, "false": False}
 
 
-def strict(hint: Any, *, bounds: Mapping[str, float] | None = None, reads_text: bool = True) -> Any:
+def strict(hint: Any, *, bounds: Mapping[str, float]) -> Any:
     """Return a type that pydantic checks strictly.
 
     Args:
         hint: annotation of a field; one that is `Annotated` already is left as it is.
         bounds: of a number, or of those in a list or mapping: `ge`, `gt`, `le`, `lt`.
-        reads_text: convert text to numbers and truths; not where text is one of several types.
+
+    Raises:
+        TypeError: it is none of `HANDLED`, or holds no number that the bounds could be of.
     """
     origin, arguments = get_origin(hint), get_args(hint)
-    subscript: Any = {tuple: tuple, Mapping: Mapping}.get(origin, Annotated)
-    if hint in _READERS:
+    if (inner := without_none(hint)) is not hint:
+        return strict(inner, bounds=bounds) | None
+    if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
+        items: Any = strict(arguments[0], bounds=bounds)
+        return tuple[items, ...]
+    if origin is Mapping and arguments[0] is str:
+        values: Any = strict(arguments[1], bounds=bounds)
+        return Mapping[Any, values]
+    if hint in (int, float):
         limits = [_limits(**bounds)] if bounds else []
-        reader = [BeforeValidator(_READERS[hint])] if reads_text else []
-        return subscript[(hint, Strict(), *limits, *reader)]
+        return Annotated[(hint, Strict(), *limits, BeforeValidator(_READERS[hint]))]
+    if bounds:
+        raise TypeError(f"{_name(hint)} is no number, which {', '.join(bounds)} could be of")
+    if hint is bool:
+        return Annotated[bool, Strict(), BeforeValidator(_truth)]
     if hint is str:
         return Annotated[str, Strict()]
-    if origin is tuple:
-        return subscript[(strict(arguments[0], bounds=bounds, reads_text=reads_text), ...)]
-    if origin is Mapping:
-        return subscript[Any, strict(arguments[1], bounds=bounds)]
-    if origin in (Union, types.UnionType):
-        options = [strict(argument, reads_text=False) for argument in arguments]
-        return functools.reduce(operator.or_, options)
+    is_texts = origin is Literal and all(isinstance(value, str) for value in arguments)
+    if is_texts or origin is Annotated or hint is object or is_settings_class(hint):
+        return hint
+    raise TypeError(f"type {_name(hint)} is not checked; possible: {HANDLED}")
+
+
+def without_none(hint: Any) -> Any:
+    """Return the type beside None of one that may be None, and any other type as it is."""
+    if get_origin(hint) in (Union, types.UnionType):
+        others = [argument for argument in get_args(hint) if argument is not types.NoneType]
+        if len(others) == 1:
+            return others[0]
     return hint
+
+
+def is_settings_class(hint: Any) -> bool:
+    """Whether a type is made by `settings_class` or `record_class`."""
+    is_class = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    return is_class and "__pydantic_validator__" in vars(hint)
+
+
+def _name(hint: Any) -> str:
+    return hint.__qualname__ if type(hint) is type else str(hint)
 
 
 def _limits(
@@ -72,4 +106,4 @@ def _converted(value: Any, kind: type[int] | type[float]) -> Any:
     return value
 
 
-_READERS: Mapping[Any, Any] = {int: _integer, float: _number, bool: _truth}
+_READERS: Mapping[Any, Any] = {int: _integer, float: _number}

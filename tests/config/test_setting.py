@@ -1,14 +1,14 @@
 """Protects how settings are declared: marks that cannot be forgotten, strict and plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from ademvl.config.places import Places
 from ademvl.config.plain import all_plain, to_plain
-from ademvl.config.setting import group, record_class, setting, settings_class
+from ademvl.config.setting import group, record_class, relation, setting, settings_class
 from ademvl.config.strict_yaml import load_with_lines
 from ademvl.errors import SettingsError
 
@@ -38,6 +38,88 @@ def test_field_that_does_not_say_what_it_changes_is_refused() -> None:
             """Says nothing."""
 
             width: int = 3
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        *(list[int], dict[str, int], tuple[int, int], tuple[int, str], Mapping[int, int], Path),
+        *(int | str, float | Literal["auto"], Literal[1, 2], bytes, complex, Any, object, tuple),
+        *(set[str], list[str] | None, tuple[Path, ...], Mapping[str, list[int]]),
+    ],
+    ids=str,
+)
+def test_types_that_are_not_checked_are_refused_when_the_class_is_made(hint: Any) -> None:
+    with pytest.raises(TypeError, match=r"Loose\.width: type .* is not checked"):
+
+        @settings_class
+        class Loose:
+            """Loose."""
+
+            width: hint = setting(changes="results")
+
+
+def test_bounds_of_what_is_no_number_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Loose\.name: str is no number, which ge could be of"):
+
+        @settings_class
+        class Loose:
+            """Loose."""
+
+            name: str = setting(changes="results", ge=0)
+
+
+def test_bound_of_another_name_is_refused() -> None:
+    with pytest.raises(TypeError, match="no argument 'minimum'; bounds are gt, ge, lt, le"):
+        setting(changes="results", minimum=0)
+
+
+def test_relation_of_no_field_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Loose\._fits: relation of 'widht', which is no field"):
+
+        @settings_class
+        class Loose:
+            """Loose."""
+
+            width: int = setting(changes="results")
+
+            @relation("widht")
+            def _fits(self) -> Iterator[str]:
+                yield "never"
+
+
+@settings_class
+class Optional:
+    """What may be none."""
+
+    width: int | None = setting(changes="results", default=None, ge=0)
+    rate: float | None = setting(changes="results", default=None, gt=0)
+    parts: tuple[float | None, ...] = setting(changes="results", default=(), lt=1)
+    kinds: tuple[Literal["small", "large"], ...] = setting(changes="results", default=())
+    kind: Literal["small", "large"] | None = setting(changes="results", default=None)
+
+
+def test_what_may_be_none_is_checked_as_strictly() -> None:
+    found = Optional(width="3", rate="9e-3", parts=["0.5", None], kind=None)  # type: ignore[arg-type]
+    assert (found.width, found.rate, found.parts) == (3, 0.009, (0.5, None))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"width": -3}, "- width: -3, expected >= 0"),
+        ({"width": 2.0}, "- width: 2.0, expected integer"),
+        ({"rate": 0}, "- rate: 0, expected > 0"),
+        ({"parts": [None, 1]}, "- parts.1: 1, expected < 1"),
+        ({"kinds": ["small", "larg"]}, "- kinds.1: 'larg' is not allowed (allowed: small, large)"),
+        ({"kind": "larg"}, "- kind: 'larg' is not allowed (allowed: small, large); did you mean"),
+    ],
+)
+def test_what_may_be_none_is_named_as_it_is_written(values: Any, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Optional(**values)
+    assert "(1 found)" in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_group_that_is_none_is_refused() -> None:
