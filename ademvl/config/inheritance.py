@@ -60,12 +60,16 @@ def merge_runs(
         places: file and line of the keys.
 
     Raises:
-        SettingsError: a run takes its adapter from a run that is not there or has none of its own.
+        SettingsError: a run takes its adapter from a run that is not there or has none of its own,
+            or all runs, by the defaults, from one of them.
     """
     findings = [text for name, raw in runs.items() for text in _reference_findings(name, raw, runs)]
+    if owner := owner_of(defaults):
+        findings.insert(0, f"defaults.adapter: {owner!r}, but no run can take it from itself")
     if findings:
-        known = ", ".join(name for name, raw in runs.items() if not owner_of(raw))
-        remedy = f"Give `{TRAINED}`, `{RELEASED}` or one of the runs {known}."
+        known = ", ".join(str(name) for name, raw in runs.items() if not owner_of(raw))
+        others = f", or in a run one of the runs {known}" if known else ""
+        remedy = f"Give `{TRAINED}` or `{RELEASED}`{others}."
         marked = [places.mark(text) for text in findings]
         raise SettingsError(list_findings(f"{source}: adapters of no run", marked, remedy))
     merged = {}
@@ -120,9 +124,10 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> No
 
 
 def owner_of(raw: Mapping[str, Any]) -> str:
-    """Return the run whose adapter a run takes, empty where it has its own."""
+    """Return the run whose adapter a run takes, empty where it has its own or names no run."""
     adapter = raw.get("adapter", TRAINED)
-    return "" if adapter in (TRAINED, RELEASED) else str(adapter)
+    is_run = isinstance(adapter, str) and adapter not in (TRAINED, RELEASED)
+    return str(adapter) if is_run else ""
 
 
 def _reference_findings(
@@ -133,5 +138,7 @@ def _reference_findings(
         return
     if owner not in runs:
         yield f"runs.{name}.adapter: {owner!r} is no run of the study"
+    elif owner == name:
+        yield f"runs.{name}.adapter: {owner!r} is the run itself"
     elif owner_of(runs[owner]):
         yield f"runs.{name}.adapter: {owner} takes the adapter of {owner_of(runs[owner])} itself"

@@ -1,4 +1,4 @@
-"""Names, seeds and folders of a study, which stand in paths, wildcards and shell lines of rules."""
+"""Names and folders of a study, which stand in paths, wildcards and shell lines of rules."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _FOLDER = r"[\w./][\w./@%+=:,-]*"
 
 
 def check_names(settings: StudySettings, places: Places, *, source: str) -> None:
-    """Refuse names, seeds and folders that the workflow's rules cannot take.
+    """Refuse names and folders that the workflow's rules cannot take.
 
     Raises:
         SettingsError: lists all of them with what is allowed.
@@ -36,6 +36,3 @@ def _findings(settings: StudySettings) -> Iterator[str]:
         for name in names:
             if not isinstance(name, str) or not re.fullmatch(NAME, name):  # YAML: 1, no, on
                 yield f"{group}: name {name!r}, expected text of letters A-Z a-z, digits and _"
-    for name, run in settings.runs.items():
-        if len(set(run.seeds)) < len(run.seeds) or min(run.seeds, default=0) < 0:
-            yield f"runs.{name}.seeds: {list(run.seeds)}, expected different numbers >= 0"

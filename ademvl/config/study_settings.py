@@ -1,6 +1,6 @@
 """The keys of a study file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ademvl.config.dataset import DatasetSettings
@@ -32,6 +32,13 @@ class ReportedReference:
 
     table: str = setting(changes="nothing")
     row: str = setting(changes="nothing")
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds:
+        raise ValueError("[], expected one or more")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"{list(seeds)}, expected different numbers >= 0")
 
 
 @settings_class
@@ -70,7 +77,7 @@ class RunTemplate:
         changes="results", default=TRAINED, by_content=True, omitted_at_default=True
     )
     released_from: str = setting(changes="results", default="", omitted_at_default=True)
-    seeds: tuple[int, ...] = setting(changes="training", default=(0,))
+    seeds: tuple[int, ...] = setting(changes="training", default=(0,), check=_check_seeds)
     images: Literal["shown", "withheld"] = setting(
         changes="results", default="shown", portable=True
     )

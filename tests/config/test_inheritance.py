@@ -74,13 +74,32 @@ def test_changing_what_the_adapter_depends_on_is_refused() -> None:
     [
         ("nosuch", "runs.again.adapter: 'nosuch' is no run of the study"),
         ("matched", "runs.again.adapter: matched takes the adapter of trained_run itself"),
-        ("again", "runs.again.adapter: again takes the adapter of again itself"),
+        ("again", "runs.again.adapter: 'again' is the run itself"),
     ],
 )
 def test_adapter_of_no_training_is_refused(adapter: str, expected: str) -> None:
     message = refusal(study(matched={"adapter": "trained_run"}, again={"adapter": adapter}))
     assert expected in message
     assert "one of the runs trained_run" in message
+
+
+def test_run_alone_that_names_itself_is_given_no_other() -> None:
+    raw = study() | {"runs": {"alone": {"adapter": "alone"}}}
+    assert refusal(raw).endswith("Give `trained` or `released`.")
+
+
+@pytest.mark.parametrize("adapter", [["trained_run"], 3, None])
+def test_adapter_that_is_no_name_is_refused_as_such(adapter: Any) -> None:
+    message = refusal(study(again={"adapter": adapter}))
+    assert f"runs.again.adapter: {adapter!r}, expected string" in message
+
+
+def test_run_of_the_defaults_whose_adapter_all_would_take_is_refused() -> None:
+    raw = study(again={})
+    raw["defaults"]["adapter"] = "trained_run"
+    message = refusal(raw)
+    assert "defaults.adapter: 'trained_run', but no run can take it from itself" in message
+    assert "or in a run one of the runs trained_run, again." in message
 
 
 def methods(**runs: Any) -> dict[str, Any]:

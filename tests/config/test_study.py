@@ -111,6 +111,8 @@ def test_impossible_values_are_refused(
         ("runs", {1: {}, False: {}}, "runs: name False, expected text of letters"),
         ("runs", {"a": {"seeds": [0, 0]}}, "runs.a.seeds: [0, 0], expected different numbers"),
         ("runs", {"a": {"seeds": [-1]}}, "runs.a.seeds: [-1], expected different numbers >= 0"),
+        ("runs", {"a": {}, "b": {"seeds": []}}, "runs.b.seeds: [], expected one or more"),
+        ("defaults", {"seeds": []}, "defaults.seeds: [], expected one or more"),
         ("runs", {"a": {"seeds": [1.0]}}, "runs.a.seeds.0: 1.0, expected integer"),
         ("runs", {"a": {"features": {"cache_dir": "/x"}}}, "features.cache_dir: unknown key"),
         ("gpus", 1.0, "gpus: 1.0, expected `all`, a number of GPUs"),
