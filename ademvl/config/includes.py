@@ -21,7 +21,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a YAML file of keys and values.
 
     Raises:
-        SettingsError: it cannot be read, is something else, or has a key twice.
+        SettingsError: it cannot be read, is something else, or not read as it is meant.
     """
     return read_with_places(path, name=str(path))[0]
 
@@ -34,7 +34,7 @@ def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Place
         name: by which the places name it.
 
     Raises:
-        SettingsError: it cannot be read, is something else, or has a key twice.
+        SettingsError: it cannot be read, is something else, or not read as it is meant.
     """
     try:
         raw, lines = load_with_lines(path.read_text(encoding="utf-8"))
@@ -43,7 +43,8 @@ def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Place
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise SettingsError(f"{path}: expected keys and values, found {type(raw).__name__}")
+        found = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise SettingsError(f"{path}: expected keys and values, found {found}")
     return raw, Places({key: f"{name}:{line}" for key, line in lines.items()})
 
 

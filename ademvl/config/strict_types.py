@@ -98,7 +98,7 @@ def _truth(value: Any) -> Any:
 
 
 def _converted(value: Any, kind: type[int] | type[float]) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isascii() and "_" not in value:  # Python takes 1_0, too
         try:
             return kind(value)
         except ValueError:

@@ -1,5 +1,10 @@
-"""YAML in which no key stands twice in one mapping: readers would silently drop the first."""
+"""YAML that is read as it is meant, or refused: readers would silently do something else.
 
+No key stands twice in one mapping, as all but the last would be dropped; keys are text; numbers are
+neither octal nor of base 60 by the look of them; nothing holds itself.
+"""
+
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,9 +12,36 @@ import yaml
 
 from ademvl.config.nested import Path
 
+_READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
+_READ_AS |= {"timestamp": "a date"}
+"""What plain scalars that are no text are read as, by the last part of their tag."""
+_ODD_NUMBER = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+"""YAML 1.1 takes 010 for 8 and 1:30 for 90."""
+
 
 class _StrictLoader(yaml.SafeLoader):
     """Looks at keys as they are written, before `<<` adds those of other mappings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._open: list[str | None] = []  # anchors of the nodes around the present one
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
+            raise _error(f"*{event.anchor} is an alias of what it stands in", event.start_mark)
+        self._open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if _kind(node) in ("int", "float") and _ODD_NUMBER.fullmatch(node.value):
+            value = self.construct_object(node)
+            message = f"{node.value} is read as {value}; write {value}, or quotes for a text"
+            raise _error(message, node.start_mark)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -17,18 +49,27 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(
-                        None, None, f"key {key.value!r} occurs twice", key.start_mark
-                    )
+                    raise _error(f"key {key.value!r} occurs twice", key.start_mark)
+                if (kind := _kind(key)) in _READ_AS:
+                    message = f"quote the key {key.value}: YAML reads it as {_READ_AS[kind]}"
+                    raise _error(message, key.start_mark)
                 seen.add(key.value)
         return node
+
+
+def _kind(node: yaml.ScalarNode) -> str:
+    return str(node.tag).rpartition(":")[2]
+
+
+def _error(message: str, mark: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, message, mark)
 
 
 def load_yaml(text: str) -> Any:
     """Parse YAML.
 
     Raises:
-        yaml.YAMLError: malformed, or a key occurs twice; with line and column.
+        yaml.YAMLError: malformed, or not read as it is meant; with line and column.
     """
     return load_with_lines(text)[0]
 
@@ -37,7 +78,7 @@ def load_with_lines(text: str) -> tuple[Any, Mapping[Path, int]]:
     """Parse YAML; return also the line, from 1, of each key and each entry of a list, by path.
 
     Raises:
-        yaml.YAMLError: malformed, or a key occurs twice; with line and column.
+        yaml.YAMLError: malformed, or not read as it is meant; with line and column.
     """
     loader = _StrictLoader(text)
     try:
@@ -45,16 +86,12 @@ def load_with_lines(text: str) -> tuple[Any, Mapping[Path, int]]:
         if node is None:
             return None, {}
         value = loader.construct_document(node)  # puts what `<<` adds into the node, too
-        return value, dict(_lines(node, (), ()))
+        return value, dict(_lines(node, ()))
     finally:
         loader.dispose()
 
 
-def _lines(
-    node: yaml.Node, prefix: Path, above: tuple[yaml.Node, ...]
-) -> Iterator[tuple[Path, int]]:
-    if node in above:  # an alias of a node that it is in
-        return
+def _lines(node: yaml.Node, prefix: Path) -> Iterator[tuple[Path, int]]:
     if isinstance(node, yaml.MappingNode):
         entries = [(str(key.value), key, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
@@ -64,4 +101,4 @@ def _lines(
     for name, marked, value in entries:
         path = (*prefix, name)
         yield path, marked.start_mark.line + 1
-        yield from _lines(value, path, (*above, node))
+        yield from _lines(value, path)

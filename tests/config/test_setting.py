@@ -170,6 +170,12 @@ def test_text_is_read_as_what_is_expected() -> None:
     assert all(type(part) is float for part in found.parts)
 
 
+@pytest.mark.parametrize("text", ["1_0", "\u0663", "0x10", "1e3", ""])
+def test_text_that_nobody_means_as_a_number_is_none(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"whole: .*, expected integer"):
+        Numbers(whole=text)  # type: ignore[arg-type]
+
+
 def test_setting_that_came_later_is_written_where_it_is_used_only() -> None:
     assert to_plain(Numbers()) == {"whole": 1, "parts": [], "sizes": {}}
     assert to_plain(Numbers(late=True))["late"] is True
@@ -194,11 +200,6 @@ def test_place_of_a_key_is_where_it_is_inherited_from() -> None:
     assert places.find(("runs", "x", "b")) == "f:5"
     assert places.mark("runs.x.a: wrong") == "f:7: runs.x.a: wrong"
     assert places.mark("other: wrong") == "other: wrong"
-
-
-def test_alias_of_a_node_that_holds_it_ends() -> None:
-    _, lines = load_with_lines("a: &a [*a]\n")
-    assert lines[("a",)] == 1
 
 
 def test_empty_file_has_no_lines(tmp_path: Path) -> None:
