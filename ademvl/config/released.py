@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ademvl.config.method import DEFAULT_METHOD
 from ademvl.config.places import Places
 from ademvl.config.run import RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate
@@ -25,7 +26,7 @@ def checkpoint_path(released_from: str, shared_dir: str) -> str:
 
 
 def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
-    """Refuse runs that evaluate a released adapter but do not say which, or are to be trained too.
+    """Refuse runs that evaluate a released adapter of no file or another method, or train one too.
 
     Args:
         runs: complete settings by name.
@@ -38,7 +39,8 @@ def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
     if findings:
         remedy = (
             f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a file, "
-            "or a source such as adem_released_scienceqa."
+            "or a source such as adem_released_scienceqa. It is of method "
+            f"{DEFAULT_METHOD}: no other authors' adapters can be read."
         )
         raise SettingsError(list_findings("Released adapters", findings, remedy))
 
@@ -50,6 +52,8 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         return
     if not run.released_from:
         yield f"runs.{name}.released_from: empty, expected a file or a source"
+    if run.method.name != DEFAULT_METHOD:
+        yield f"runs.{name}.method.name: {run.method.name!r}, but released adapters are ADEM-VL's"
     if len(run.seeds) != 1:
         yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
 

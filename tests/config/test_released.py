@@ -71,6 +71,10 @@ def test_another_run_may_evaluate_it_in_another_way(raw):
     [
         ({"released_from": ""}, "released_from: empty"),
         ({"seeds": [0, 1]}, r"seeds: \[0, 1\], but nothing is trained"),
+        (
+            {"method": {"name": "memvp"}},
+            r"runs\.theirs\.method\.name: 'memvp', but released adapters are ADEM-VL's",
+        ),
         ({"adapter": "trained"}, "but the run trains an adapter"),
     ],
 )
