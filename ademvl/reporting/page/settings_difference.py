@@ -16,6 +16,7 @@ from ademvl.reporting.results import RunResult, StudyResults
 PAPER_STUDY = Path(__file__).parents[3] / "workflow" / "studies" / "paper-7b.yaml"
 _MAX_LABELS = 3
 _Values: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+_METHOD = "method.name"
 _PATHS = ("backbones.llm", "backbones.tower_weights")
 
 
@@ -40,7 +41,8 @@ class Difference:
 def differences_to_paper(results: StudyResults, paper: Path = PAPER_STUDY) -> list[Difference]:
     """Compare all runs with the paper's run of the same task; tasks that it lacks are left out.
 
-    Settings that cannot change results are left out too.
+    Settings that cannot change results are left out too; of another method than the paper's only
+    its name is told, as its other settings have nothing in common.
     """
     theirs = _first_runs(load_study(paper))
     tasks_of: dict[tuple[str, str, _Values], list[str]] = {}
@@ -50,24 +52,34 @@ def differences_to_paper(results: StudyResults, paper: Path = PAPER_STUDY) -> li
         names = dict.fromkeys([*reference, *(name for _, own in settings for name in own)])
         for name in names:
             values: dict[str, list[RunResult]] = {}
-            for run, own in settings:
+            compared = [
+                (run, own) for run, own in settings if _are_comparable(name, own, reference)
+            ]
+            for run, own in compared:
                 values.setdefault(own.get(name, "–"), []).append(run)
             expected = reference.get(name, "–")
             if set(values) - {expected}:
-                key = (name, expected, _labelled(values))
+                of = "" if len(compared) == len(runs) else f" of method {reference[_METHOD]}"
+                key = (name, expected, _labelled(values, of))
                 tasks_of.setdefault(key, []).append(task)
     return [Difference(tuple(tasks), *key) for key, tasks in tasks_of.items()]
 
 
-def _labelled(values: Mapping[str, list[RunResult]]) -> _Values:
-    if len(values) == 1:
+def _are_comparable(name: str, own: Mapping[str, str], reference: Mapping[str, str]) -> bool:
+    is_of_method = name.startswith("method.") and name != _METHOD
+    return not is_of_method or own[_METHOD] == reference[_METHOD]
+
+
+def _labelled(values: Mapping[str, list[RunResult]], of: str) -> _Values:
+    """Put labels beside values; `of` says which runs were looked at, where it was not all."""
+    if len(values) == 1 and not of:
         return tuple((value, ()) for value in values)
     labels = {
         value: tuple(dict.fromkeys(run.label for run in runs)) for value, runs in values.items()
     }
     commonest = max(labels, key=lambda value: len(labels[value]))
     if len(labels[commonest]) > _MAX_LABELS:
-        labels[commonest] = (f"all others ({len(values[commonest])} runs)",)
+        labels[commonest] = (f"all others{of} ({len(values[commonest])} runs)",)
     return tuple(labels.items())
 
 
@@ -81,6 +93,7 @@ def _first_runs(study: Study) -> dict[str, dict[str, str]]:
 def _settings(run: RunSettings) -> dict[str, str]:
     written, told = flatten(run_to_plain(run)), told_settings(run)
     texts = {name: text for name, text in written if name in told}
+    texts[_METHOD] = run.method.name  # not written of the default method
     for name in _PATHS:
         texts[name] = Path(texts.get(name, "")).name
     return texts

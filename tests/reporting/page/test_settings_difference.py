@@ -44,6 +44,18 @@ def test_value_of_most_runs_is_told_as_a_count(synthetic: SyntheticStudy) -> Non
     )
 
 
+def test_of_another_method_only_its_name_is_told(synthetic: SyntheticStudy) -> None:
+    synthetic.raw["runs"]["text_only"]["method"] = {"name": "memvp", "alpha": 0.5}
+    synthetic.raw["runs"]["adem"]["method"] = {"gamma": 0.5}
+    found = _differences(synthetic)
+    assert found["method.name"].paper == "adem"
+    here = dict(found["method.name"].here)
+    assert here["memvp"] == ("text-only control",)
+    assert found["method.gamma"].here == (("0.5", ("ADEM-VL",)),)
+    assert "method.alpha" not in found
+    assert not [one for one in found if one.startswith("method.") and "–" in found[one].paper]
+
+
 def test_flatten_joins_keys() -> None:
     content = {"usage": {"wall_seconds": 1.5}, "gpus": [], "code": "x"}
     assert list(flatten(content)) == [("usage.wall_seconds", "1.5"), ("gpus", "[]"), ("code", "x")]
