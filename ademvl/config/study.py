@@ -1,13 +1,13 @@
 """A study: data sets, defaults and a list of runs, resolved into the settings of every run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ademvl.config.dataset import share_coco
-from ademvl.config.findings import Finding
+from ademvl.config.findings import REMEDY, Finding
 from ademvl.config.includes import expand_includes, read_with_places
 from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
 from ademvl.config.names import check_names
@@ -87,23 +87,13 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
         raw, places = source, Places()
     raw, places = expand_includes(raw, places, source=name)
     settings, places = _build(raw, places, source=name)
-    check_names(settings, places, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
-    _refuse_mini_as_paper(settings, places, source=name)
-    check_shared_adapters(settings.runs, places)
-    check_released(settings.runs, places)
+    _check_as_a_whole(settings, places, source=name)
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
         for seed in template.seeds
     )
-    if not runs:
-        raise SettingsError(f"{name}: runs is empty, nothing to do; name at least one run")
-    if unknown := [run for run in settings.base_runs if run not in settings.runs]:
-        raise SettingsError(
-            f"{name}: base_runs: {', '.join(unknown)} not under runs; "
-            f"runs are {', '.join(settings.runs)}"
-        )
     return Study(settings, runs)
 
 
@@ -144,6 +134,25 @@ def _without_inherited(
     ]
 
 
+def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -> None:
+    """Refuse what no settings class can see by itself: all of it at once, kind by kind."""
+    checks = (
+        lambda: check_names(settings, places, source=source),
+        lambda: _refuse_mini_as_paper(settings, places, source=source),
+        lambda: check_shared_adapters(settings.runs, places),
+        lambda: check_released(settings.runs, places),
+        lambda: _check_runs(settings, places, source=source),
+    )
+    refused = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            refused.append(str(error))
+    if refused:
+        raise SettingsError("\n".join(refused))
+
+
 def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: str) -> None:
     if settings.scale == "mini":
         return
@@ -164,19 +173,56 @@ def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: st
         raise SettingsError(list_findings(headline, marked, "Write `scale: mini`."))
 
 
-def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
+def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None:
+    if not settings.runs:
+        raise SettingsError(f"{source}: runs is empty, nothing to do; name at least one run")
+    findings = [text for name in settings.runs for text in _run_findings(settings, name)]
+    known = ", ".join(map(str, settings.runs))
+    findings += [
+        f"base_runs.{index}: {name!r} is not under runs (known: {known})"
+        for index, name in enumerate(settings.base_runs)
+        if name not in settings.runs
+    ]
+    if findings:
+        marked = list(map(places.mark, findings))
+        raise SettingsError(list_findings(f"{source}: wrong settings", marked, REMEDY))
+
+
+def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
     template = settings.runs[name]
-    data_dir = _data_dir(settings, name, "dataset", template.task)
-    evaluation_data_dir = ""
+    yield from _dataset_findings(settings, name, "dataset", template.task)
     if template.task == "instruction":
-        evaluation_data_dir = _data_dir(settings, name, "evaluation_dataset", "mme")
+        yield from _dataset_findings(settings, name, "evaluation_dataset", "mme")
     elif template.evaluation_dataset:
-        raise SettingsError(
+        yield (
             f"runs.{name}.evaluation_dataset: {template.evaluation_dataset!r}, but task "
             f"{template.task} is evaluated on its own data set; leave the key out"
         )
     if template.images == "withheld" and template.task == "coco_caption":
-        raise SettingsError(f"runs.{name}.images: captions cannot be trained with images withheld")
+        yield f"runs.{name}.images: captions cannot be trained with images withheld"
+
+
+def _dataset_findings(settings: StudySettings, run: str, key: str, task: str) -> Iterator[str]:
+    """Yield what is wrong with the data set that a run's key names; it must be one for `task`."""
+    dataset = getattr(settings.runs[run], key)
+    if dataset not in settings.datasets:
+        known = ", ".join(map(str, settings.datasets)) or "none"
+        yield (
+            f"runs.{run}.{key}: {dataset!r} is not under datasets (known: {known}); "
+            f"name one for {task}"
+        )
+    elif task not in (found := settings.datasets[dataset]).tasks:
+        yield (
+            f"runs.{run}.{key}: expected a data set for {task}, but datasets.{dataset} has source "
+            f"{found.source}, which is for {' and '.join(found.tasks)}"
+        )
+
+
+def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
+    template = settings.runs[name]
+    evaluation_data_dir = ""
+    if template.evaluation_dataset:
+        evaluation_data_dir = _data_dir(settings, template.evaluation_dataset, "mme")
     kept = {
         part.name: getattr(template, part.name)
         for part in dataclasses.fields(RunTemplate)
@@ -191,27 +237,13 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
         study=settings.study,
         name=name,
         seed=seed,
-        data_dir=data_dir,
+        data_dir=_data_dir(settings, template.dataset, template.task),
         evaluation_data_dir=evaluation_data_dir,
         **kept,
     )
 
 
-def _data_dir(settings: StudySettings, run: str, key: str, task: str) -> str:
-    """Return the folder of the data set that a run's key names; it must be one for `task`."""
-    dataset = getattr(settings.runs[run], key)
-    if dataset not in settings.datasets:
-        known = ", ".join(settings.datasets) or "none"
-        raise SettingsError(
-            f"runs.{run}.{key}: {dataset!r} is not under datasets (known: {known}); "
-            f"name one for {task}"
-        )
-    found = settings.datasets[dataset]
-    if task not in found.tasks:
-        raise SettingsError(
-            f"runs.{run}.{key}: expected a data set for {task}, but datasets.{dataset} has source "
-            f"{found.source}, which is for {' and '.join(found.tasks)}"
-        )
+def _data_dir(settings: StudySettings, dataset: str, task: str) -> str:
     return f"{settings.shared_dir}/data/{dataset}/{task}"
 
 

@@ -67,5 +67,5 @@ def test_without_base_runs_there_are_no_factors(raw: dict[str, Any]) -> None:
 
 def test_base_run_that_is_no_run_is_refused(raw: dict[str, Any]) -> None:
     raw["base_runs"] = ["adam"]
-    with pytest.raises(SettingsError, match="base_runs: adam not under runs"):
+    with pytest.raises(SettingsError, match=r"base_runs\.0: 'adam' is not under runs"):
         load_study(raw)

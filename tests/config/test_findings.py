@@ -115,6 +115,26 @@ def test_later_checks_name_the_line_too() -> None:
     assert found == "s.yaml:4: runs.a.seeds: [1, 1], expected different numbers >= 0"
 
 
+def test_what_is_wrong_between_runs_and_data_is_told_at_once() -> None:
+    text = "study: s\nscale: paper\ndatasets: {mini: {}}\nbase_runs:\n  - a\n  - q\nruns:\n"
+    text += (
+        "  a: {dataset: x}\n  b: {dataset: y, evaluation_dataset: mini}\n  c-d: {dataset: mini}\n"
+    )
+    text += "  e: {dataset: mini, task: coco_caption, images: withheld}\n"
+    Path("s.yaml").write_text(text, encoding="utf-8")
+    found = findings(Path("s.yaml"))
+    for expected in (
+        "s.yaml:8: runs.a.dataset: 'x' is not under datasets (known: mini); name one for scienceqa",
+        "s.yaml:9: runs.b.dataset: 'y' is not under datasets (known: mini); name one for scienceqa",
+        "s.yaml:9: runs.b.evaluation_dataset: 'mini', but task scienceqa is evaluated on its own",
+        "s.yaml:11: runs.e.images: captions cannot be trained with images withheld",
+        "s.yaml:6: base_runs.1: 'q' is not under runs (known: a, b, c-d, e)",
+        "s.yaml:7: runs: name 'c-d', expected text of letters A-Z a-z, digits and _",
+        "s.yaml:10: runs.c-d.dataset: 'mini', which has source easy_vqa",
+    ):
+        assert [one for one in found if one.startswith(expected)], (expected, found)
+
+
 def test_what_snakemake_passes_has_no_line() -> None:
     assert findings(study(gpus="none")) == [
         "gpus: 'none', expected `all`, a number of GPUs (0: CPU only), or a list of different "
