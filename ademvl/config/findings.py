@@ -1,7 +1,7 @@
 """What is wrong with settings, in words: path, found value, what is allowed, nearest spelling."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -60,19 +60,24 @@ def refuse(
     return SettingsError(list_findings(headline, found, REMEDY))
 
 
-def findings_of(error: ValidationError, root: type, raw: Any) -> list[Finding]:
+def findings_of(
+    error: ValidationError, root: type, raw: Any, *, removed: Collection[Path] = ()
+) -> list[Finding]:
     """Put pydantic's errors in words.
 
     Args:
         error: of reading `root`.
         root: settings class.
         raw: what was read.
+        removed: keys that were taken away as they were wrong, and so are not missing.
     """
     found: list[Finding] = []
     missing: dict[Path, list[str]] = {}
     for one in error.errors(include_url=False):
         path = tuple(map(str, one["loc"]))
         if one["type"] == "missing":
+            if path in removed:
+                continue
             missing.setdefault(path[:-1], []).append(path[-1])
         else:
             found.append(_finding(one, path, root, raw))
@@ -121,7 +126,7 @@ class _Around:
     Attributes:
         key: last of the path.
         keys: allowed beside it.
-        method: whose settings the key stands among; empty outside of them.
+        method: whose settings the key stands among; empty outside of them and in their groups.
         values: allowed for the key, where they are listed.
         range: allowed for the key, where it is a number with one.
     """
@@ -145,9 +150,8 @@ def _around(root: type, path: Path, raw: Any) -> _Around:
             around = dataclasses.replace(around, key=key, values=_values(hint))
             continue
         fields = {field.name: field for field in dataclasses.fields(hint)}
-        method = around.method
-        if isinstance(hint, type) and issubclass(hint, MethodSettings):
-            method = str(fields["name"].default)
+        is_method = isinstance(hint, type) and issubclass(hint, MethodSettings)
+        method = str(fields["name"].default) if is_method else ""
         around = _Around(key, tuple(fields), method)
         if key in fields:
             said = setting_of(fields[key])

@@ -65,7 +65,7 @@ def try_reading(
             settings = _validate(settings_class, remaining)
             return (None if findings else settings), findings
         except ValidationError as error:
-            found = findings_of(error, settings_class, remaining)
+            found = findings_of(error, settings_class, remaining, removed=removed)
         findings += [one for one in found if not removed.intersection(one.about)]
         wrong = {path for one in found if not one.is_relation for path in one.about}
         reduced = remaining

@@ -152,7 +152,7 @@ def test_what_snakemake_passes_has_no_line() -> None:
         ({"name": "blnd"}, "did you mean blind?"),
         ({"name": 3}, "runs.a.method.name: 3 is no name of a method"),
         ({"name": ["adem"]}, "runs.a.method.name: ['adem'] is no name of a method"),
-        ({"clip_adapter": {"dims": 3}}, "clip_adapter.dims: unknown key of method adem (allowed: "),
+        ({"clip_adapter": {"dims": 3}}, "clip_adapter.dims: unknown key (allowed: dim, "),
         ("blind", "runs.a.method: 'blind', expected object"),
     ],
 )
@@ -188,6 +188,19 @@ def test_study_that_is_missing_is_named() -> None:
     raw = study()
     del raw["study"]
     assert findings(raw) == ["settings: missing study"]
+
+
+@pytest.mark.parametrize("value", [3, None, ["s"]])
+def test_key_that_is_wrong_is_not_missing_too(value: Any) -> None:
+    assert findings(study(study=value)) == [f"study: {value!r}, expected string"]
+
+
+def test_key_that_is_wrong_beside_one_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("study: 3\nname: n\nseed: 0\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        read_run(tmp_path)
+    assert "2 found" in str(caught.value)
+    assert "settings: missing task, data_dir" in str(caught.value)
 
 
 def test_objects_built_in_code_are_checked_the_same() -> None:
