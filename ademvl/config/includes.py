@@ -87,7 +87,8 @@ def expand_includes(
     if findings:
         remedy = "Give runs that differ different names, or set the key in the including file."
         raise SettingsError(list_findings(f"{source}: included files disagree", findings, remedy))
-    return merge_settings(merged, own), places.over(included)
+    content = merge_settings(merged, own)
+    return content, places.over(included.where_unchanged(merged, content))
 
 
 def _names(raw: Mapping[str, Any], source: str) -> list[str]:

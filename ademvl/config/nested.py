@@ -36,6 +36,11 @@ def holds(nested: Any, path: Path) -> bool:
     return not path or (_has(nested, path[0]) and holds(nested[_key(nested, path[0])], path[1:]))
 
 
+def value_at(nested: Any, path: Path) -> Any:
+    """Return the value at a path that the nested mapping holds."""
+    return value_at(nested[_key(nested, path[0])], path[1:]) if path else nested
+
+
 def without(nested: Any, path: Path) -> Any:
     """Return a copy without the key at a path, or without the list that the path leads into.
 

@@ -1,9 +1,11 @@
 """Where the keys of settings stand: file and line, for messages."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from ademvl.config.nested import Path
+from ademvl.config.nested import Path, holds, value_at
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,22 @@ class Places:
     def over(self, others: "Places") -> "Places":
         """Return these, and those of others where these have none."""
         return Places({**others.lines, **self.lines}, self.bases)
+
+    def where_unchanged(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> "Places":
+        """Return those of keys, and of whole groups, whose value is still the same.
+
+        Args:
+            before: what stands in the file.
+            after: what was made of it and of other files or a command line.
+        """
+        lines = {
+            path: line
+            for path, line in self.lines.items()
+            if holds(before, path)
+            and holds(after, path)
+            and value_at(before, path) == value_at(after, path)
+        }
+        return Places(lines, self.bases)
 
     def find(self, path: Path) -> str:
         """Return the place of a key, else where it is inherited from, else of the group it is in.
@@ -46,3 +64,19 @@ class Places:
             if path[: len(group)] == group and len(path) > len(group)
             for base in bases
         ]
+
+
+def places_in_files(
+    merged: Mapping[str, Any], files: Sequence[tuple[Mapping[str, Any], Places]]
+) -> Places:
+    """Return the places of those keys of merged files that come from exactly one of them.
+
+    Args:
+        merged: what was made of the files and of a command line, which may have changed them.
+        files: content and places of each.
+    """
+    times = Counter(path for _, places in files for path in places.lines)
+    found = Places()
+    for raw, places in files:
+        found = places.where_unchanged(raw, merged).over(found)
+    return Places({path: line for path, line in found.lines.items() if times[path] == 1})

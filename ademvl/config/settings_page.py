@@ -18,8 +18,9 @@ and `ademvl/methods/*/settings.py`, where each default has its source.
 `snakemake --configfile FILE` runs another study in place of `config.yaml`. Single keys can be
 changed on the command line, nested ones as one argument:
 `snakemake --cores all --config 'datasets={"easy_vqa": {"train_questions": 2000}}'`; for more than
-one or two, copy the file. An unknown key or a wrong value is refused with its path, file and line,
-what is allowed, and the nearest right spelling; all that are wrong at once.
+one or two, copy the file. An unknown key or a wrong value is refused with its path, what is
+allowed, and the nearest right spelling, all that are wrong at once; with file and line where one
+file has it and the command line does not change it.
 
 `changes` says what depends on a key:
 

@@ -70,11 +70,12 @@ class Study:
         return self.settings.runs[run_name].label or run_name
 
 
-def load_study(source: Path | Mapping[str, Any]) -> Study:
+def load_study(source: Path | Mapping[str, Any], *, places: Places | None = None) -> Study:
     """Read, check and resolve a study.
 
     Args:
         source: a study file, or its content (as Snakemake's `config`).
+        places: of the keys of such content, where they are known.
 
     Raises:
         SettingsError: lists all wrong keys and values with path, allowed values and nearest
@@ -84,7 +85,7 @@ def load_study(source: Path | Mapping[str, Any]) -> Study:
     if isinstance(source, Path):
         raw, places = read_with_places(source, name=name)
     else:
-        raw, places = source, Places()
+        raw, places = source, places or Places()
     raw, places = expand_includes(raw, places, source=name)
     settings, places = _build(raw, places, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))

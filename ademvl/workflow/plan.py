@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.includes import read_yaml
+from ademvl.config.includes import read_with_places
+from ademvl.config.places import places_in_files
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
@@ -50,12 +51,12 @@ class WorkflowPlan:
 
         Args:
             config: what Snakemake made of its files and its command line.
-            files: those files, read once more: Snakemake drops the first of two equal keys.
+            files: those files, read once more: Snakemake drops the first of two equal keys, and
+                does not say on which line a key stands.
         """
         try:
-            for path in files:
-                read_yaml(Path(path))
-            plan = cls(load_study(config))
+            read = [read_with_places(Path(path), name=_shown(path)) for path in files]
+            plan = cls(load_study(config, places=places_in_files(config, read)))
             plan.sources.downloads()  # names of sources and copies of weights are checked here
             plan.check_reported()
             return plan
@@ -316,6 +317,13 @@ class WorkflowPlan:
         """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
         limit = self.study.settings.gpus
         return str(list(limit)) if isinstance(limit, tuple) else str(limit)
+
+
+def _shown(path: str | Path) -> str:
+    """Return a path as it is most easily found: from the working directory where it is in there."""
+    absolute = Path(path).absolute()
+    is_inside = absolute.is_relative_to(Path.cwd())
+    return str(absolute.relative_to(Path.cwd()) if is_inside else path)
 
 
 def _threads(gpus: int) -> int:

@@ -108,6 +108,13 @@ def test_included_files_are_named_where_the_mistake_is_theirs() -> None:
         assert found.startswith("common.yaml:2: defaults.images: 'hidden' is not allowed")
 
 
+def test_included_files_are_not_named_where_the_command_line_says_something_else() -> None:
+    Path("common.yaml").write_text("defaults:\n  images: shown\n", encoding="utf-8")
+    raw = {"study": "s", "include": ["common.yaml"], "runs": {"a": {}}}
+    (found,) = findings(raw | {"defaults": {"images": "hidden"}})
+    assert found.startswith("defaults.images: 'hidden' is not allowed")
+
+
 def test_later_checks_name_the_line_too() -> None:
     text = "study: s\ndatasets: {mini: {}}\nruns:\n  a: {dataset: mini, seeds: [1, 1]}\n"
     Path("s.yaml").write_text(text, encoding="utf-8")

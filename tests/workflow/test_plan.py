@@ -99,6 +99,28 @@ def test_key_that_stands_twice_in_a_config_file_is_refused(
     assert "key 'adem' occurs twice" in capsys.readouterr().err
 
 
+def test_wrong_settings_name_the_line_of_the_config_file_that_they_are_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = "study: s\ndatasets: {d: {train_questions: 0}}\nruns:\n  a:\n    dataset: d\n"
+    Path("first.yaml").write_text(f"{first}    images: hidden\n    label: 3\n", encoding="utf-8")
+    Path("second.yaml").write_text("runs:\n  a:\n    label: 4\n    task: x\n", encoding="utf-8")
+    config = {
+        "study": "s",
+        "datasets": {"d": {"train_questions": 0}},
+        "runs": {"a": {"dataset": "d", "images": "hid", "label": 4, "task": "x", "tsk": 1}},
+    }  # as Snakemake merges both, and `--config 'runs={"a": {"images": "hid", "tsk": 1}}'`
+    with pytest.raises(SystemExit):
+        WorkflowPlan.of_config(config, [tmp_path / "first.yaml", "second.yaml"])
+    message = capsys.readouterr().err
+    assert "- first.yaml:2: datasets.d.train_questions: 0, expected >= 1" in message
+    assert "- second.yaml:4: runs.a.task: 'x' is not allowed" in message
+    assert "- runs.a.images: 'hid' is not allowed" in message
+    assert "- runs.a.label: 4, expected string" in message
+    assert "- runs.a.tsk: unknown key" in message
+
+
 def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
     plan = WorkflowPlan(load_study(PROJECT_ROOT / "workflow/studies/paper-7b.yaml"))
     own, taken = wildcards("scienceqa_7b", 2), wildcards("scienceqa_7b_matched", 2)
