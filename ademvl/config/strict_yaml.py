@@ -4,6 +4,7 @@ No key stands twice in one mapping, as all but the last would be dropped; keys a
 neither octal nor of base 60 by the look of them; nothing holds itself.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,9 +13,8 @@ import yaml
 
 from ademvl.config.nested import Path
 
-_READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
-_READ_AS |= {"timestamp": "a date"}
-"""What plain scalars that are no text are read as, by the last part of their tag."""
+_OTHERS = ("bool", "int", "float", "null", "timestamp")
+"""What plain scalars may be that are no text: last part of their tag."""
 _ODD_NUMBER = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 """YAML 1.1 takes 010 for 8 and 1:30 for 90."""
 
@@ -50,8 +50,9 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise _error(f"key {key.value!r} occurs twice", key.start_mark)
-                if (kind := _kind(key)) in _READ_AS:
-                    message = f"quote the key {key.value}: YAML reads it as {_READ_AS[kind]}"
+                if _kind(key) in _OTHERS:
+                    value = json.dumps(self.construct_object(key), default=str)
+                    message = f"quote the key {key.value}: YAML reads it as {value}, not as a text"
                     raise _error(message, key.start_mark)
                 seen.add(key.value)
         return node
