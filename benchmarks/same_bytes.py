@@ -1,6 +1,6 @@
 """Whether the present code computes what an earlier commit computed, byte for byte.
 
-    python benchmarks/same_bytes.py     # a quarter of an hour on two idle cores
+    python benchmarks/same_bytes.py     # smoke and mini, on both sides
     python benchmarks/same_bytes.py --study workflow/studies/smoke.yaml
     python benchmarks/same_bytes.py --old HEAD~1 --new HEAD --folder FOLDER
 
