@@ -17,15 +17,6 @@ _IGNORED = ("study", "include")
 """Keys of an included file that have no effect."""
 
 
-def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Read a YAML file of keys and values.
-
-    Raises:
-        SettingsError: it cannot be read, is something else, or not read as it is meant.
-    """
-    return read_with_places(path, name=str(path))[0]
-
-
 def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Places]:
     """Read a YAML file of keys and values; return also the line of each.
 

@@ -121,16 +121,24 @@ def register_method(settings_class: Settings) -> Settings:
     Raises:
         TypeError: the class has no name of its own, or another one has it already.
     """
-    name, module = _name_of(settings_class), settings_class.__module__
-    others = [cls.__module__ for cls in (_registered.get(name),) if cls is not None]
-    others += [f"ademvl.methods.{name}.settings"] * (name in built_in_methods())
-    others += [point.module for point in (_entry_points().get(name),) if point is not None]
-    if taken := [other for other in others if other != module]:
+    name = _name_of(settings_class)
+    if _module_of(name) not in ("", settings_class.__module__):
         raise TypeError(
-            f"{settings_class.__qualname__}: a method {name!r} exists already, in {taken[0]}"
+            f"{settings_class.__qualname__}: a method {name!r} exists already, in "
+            f"{_module_of(name)}"
         )
     _registered[name] = settings_class
     return settings_class
+
+
+def _module_of(name: str) -> str:
+    """Return where a method of this name comes from, without importing it; empty for none."""
+    if name in _registered:
+        return _registered[name].__module__
+    if name in built_in_methods():
+        return f"ademvl.methods.{name}.settings"
+    point = _entry_points().get(name)
+    return point.module if point else ""
 
 
 def known_methods() -> tuple[str, ...]:

@@ -5,19 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from ademvl.config.method import ClipAdapterSettings
-from ademvl.config.run import BackboneSettings
 from ademvl.methods.sites import Attachment
 from ademvl.methods.tower_adapters import TowerAdapters
 from ademvl.vision.tower import load_tower
-from tests import tiny
+from tests.methods.tiny_models import make_backbones
 
 FP32_TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def backbones(tmp_path_factory) -> BackboneSettings:
-    weights = tiny.make_tower(tmp_path_factory.mktemp("tower"))
-    return BackboneSettings(tower=tiny.TOWER, tower_weights=str(weights))
+def backbones(tmp_path_factory):
+    return make_backbones(tmp_path_factory.mktemp("tower"))
 
 
 @pytest.fixture

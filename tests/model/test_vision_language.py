@@ -269,7 +269,7 @@ def test_all_ablations_run_train_all_they_have_and_differ():
     results = {}
     for label, changes in VARIANTS.items():
         settings = replace(SETTINGS, **changes)
-        batch = _batch(num_slots=settings.num_slots)
+        batch = _batch(num_slots=settings.text_places.with_image)
         model = _model(settings).train()
         gradients = _gradients(model, batch, _features())
         assert gradients

@@ -103,14 +103,9 @@ class AdemSettings(MethodSettings):
         return self.gamma if self.drop_in_evaluation else 0.0
 
     @property
-    def num_slots(self) -> int:
-        """Number of vectors put between the image prefix and the text."""
-        return self.visual_tokens + int(self.cls)
-
-    @property
     def text_places(self) -> TextPlaces:
-        """The slots of rows with an image."""
-        return TextPlaces(with_image=self.num_slots)
+        """The slots of rows with an image: [cls] and projected tokens."""
+        return TextPlaces(with_image=self.visual_tokens + int(self.cls))
 
     @property
     def draws_scores(self) -> bool:
