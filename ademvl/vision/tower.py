@@ -17,6 +17,7 @@ from ademvl.config.method import TowerStates
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.files import read_json
+from ademvl.vision.attention import with_linear_projections
 
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _ACTIVATIONS = {False: "GELU", True: "QuickGELU"}
@@ -51,7 +52,8 @@ class VisionTower(nn.Module):
     Weights are frozen and stay in evaluation mode. LayerNorms run in fp32, under autocast too.
 
     Args:
-        clip: model of open_clip with a vision transformer in `visual`.
+        clip: model of open_clip with a vision transformer in `visual`, which is taken over: its
+            attention is computed in another way, see `ademvl/vision/attention.py`.
         name: architecture, for the fingerprint.
 
     Raises:
@@ -62,6 +64,7 @@ class VisionTower(nn.Module):
         super().__init__()
         visual = _require_transformer(clip, name)
         self.visual = visual.eval().requires_grad_(False)
+        with_linear_projections(visual.transformer.resblocks)
         grid_size, image_size = visual.grid_size, visual.image_size
         if grid_size[0] != grid_size[1] or isqrt(grid_size[0] * grid_size[1]) != grid_size[0]:
             raise SettingsError(f"backbones.tower: {name} has a grid of {grid_size}, not a square")
