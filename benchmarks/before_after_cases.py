@@ -6,12 +6,20 @@ reads, and answers with a line of JSON.
 
 import dataclasses
 import json
+import os
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SCIENCEQA = Path(os.environ.get("SCIENCEQA", ROOT.parent / "shared/real/scienceqa_subset"))
+"""A folder of ScienceQA; the first 240 test questions are asked."""
+
+NUM_PIECES = 2000
 
 Figures = Sequence[float]
 Work = Callable[[], Figures]
@@ -119,6 +127,100 @@ def _step(llm: str, *, online: bool, num_images: int = 4, text: int = 128) -> Ca
     return prepare
 
 
+def _evaluation(*, layers: int, width: int) -> Callable[[], Work]:
+    """Make a case of answering 240 ScienceQA questions with features given."""
+
+    def prepare() -> Work:
+        import tempfile
+
+        import torch
+
+        from ademvl.config.run import RunSettings
+        from ademvl.data.collate import tokenize_examples
+        from ademvl.data.examples import scienceqa_evaluation_examples
+        from ademvl.data.scienceqa import load_scienceqa
+        from ademvl.data.tokenizer import SentencePieceTokenizer
+        from ademvl.evaluation import prediction_loop
+        from ademvl.evaluation.predictions import PredictionLog
+        from ademvl.evaluation.scienceqa import answer_batch
+        from ademvl.methods.adem.settings import AdemSettings
+        from ademvl.model import build
+        from ademvl.model.vision_language import VisionLanguageModel
+        from ademvl.planning.random_model import random_images, random_llama, tower_shape_of
+        from ademvl.vision.features import source
+
+        run = RunSettings(
+            study="benchmark", name="evaluation", seed=0, task="scienceqa",
+            data_dir=str(SCIENCEQA), method=AdemSettings(),
+        )  # fmt: skip
+        dataset = load_scienceqa(SCIENCEQA)
+        problems = {problem.question_id: problem for problem in dataset.split("test")}
+        examples = scienceqa_evaluation_examples(dataset, "test", run.prompts, "shown")[:240]
+        tokenizer = SentencePieceTokenizer(_pieces([example.prompt for example in examples]))
+        sizes = _sizes("medium", online=False)
+        shape = dataclasses.replace(
+            *(sizes.llm,),
+            **{"width": width, "ffn_width": width * 43 // 16, "layers": layers},
+            **{"heads": width // 64, "kv_heads": width // 64, "vocabulary": tokenizer.vocab_size},
+        )
+        torch.manual_seed(0)
+        model = VisionLanguageModel(
+            random_llama(shape, "fp32", "cpu"), sizes.method, None,
+            tower_shape=tower_shape_of(sizes.vision),
+        )  # fmt: skip
+        model.initialize(0)
+        rows = tokenize_examples(
+            *(tokenizer, examples),
+            max_seq_len=run.prompts.window,
+            num_slots=run.method.text_places.with_image,
+            with_prefix=True,
+        )
+        features = random_images(sizes, 1)
+
+        class Features:
+            def for_batch(self, batch: Any) -> Any:
+                number = int(batch.has_image.sum())
+                return features.expand(number, -1, -1) if number else None
+
+        build.build_model = lambda *_, **__: model
+        prediction_loop.load_adapter = lambda *_: None
+        source.open_visual_source = lambda *_, **__: Features()
+        num_choices = {
+            example.item_id: len(problems[example.item_id].choices) for example in examples
+        }
+
+        def answer(model: Any, batch: Any, visual: Any) -> Any:
+            return answer_batch(model, tokenizer, batch, visual, num_choices)
+
+        def work() -> Figures:
+            with tempfile.TemporaryDirectory() as folder:
+                log = PredictionLog(
+                    Path(folder), "scienceqa", header={}, item_ids=[row.item_id for row in rows]
+                )
+                found = prediction_loop.predict_rows(
+                    run, Path(folder), rows, log, answer, label="", progress=False
+                )
+            return [zlib.crc32(row["text"].encode()) for row in found]
+
+        return work
+
+    return prepare
+
+
+def _pieces(texts: Sequence[str]) -> Any:
+    """Train pieces about as long as LLaMA's on the texts themselves."""
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, vocab_size=NUM_PIECES,
+        hard_vocab_limit=False, minloglevel=2, num_threads=1,
+    )  # fmt: skip
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
 def _sizes(llm: str, *, online: bool) -> Any:
     from ademvl.config.run import BackboneSettings
     from ademvl.methods.adem.settings import AdemSettings
@@ -145,6 +247,8 @@ CASES: dict[str, Callable[[], Work]] = {
     "step_medium_online": _step("medium", online=True),
     "step_medium_online_2_of_4": _step("medium", online=True, num_images=2),
     "step_medium_cached": _step("medium", online=False),
+    "evaluation_2_layers_of_256": _evaluation(layers=2, width=256),
+    "evaluation_4_layers_of_512": _evaluation(layers=4, width=512),
 }
 
 

@@ -35,7 +35,8 @@ class EvaluationSettings:
     Attributes:
         split: split of the data set; for captions the name of the Karpathy split; not used by task
             instruction, as MME has one only.
-        batch_size: items per forward pass.
+        batch_size: items of a forward pass at most; items of like length are asked together, and
+            fewer of those that are long.
         answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
             as the reference does; `likelihood` the choice whose letter is the most likely next
             token, so that every question gets an answer; `letter` accepts no more than a letter,

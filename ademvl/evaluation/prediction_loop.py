@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
+from ademvl.evaluation.batching import batches_by_length
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.machine.devices import compute_device
 from ademvl.machine.precision import autocast
@@ -30,6 +31,8 @@ def predict_rows(
     progress: bool,
 ) -> list[Row]:
     """Predict all items with the run's adapter, going on after the last whole batch in `log`.
+
+    Items of like length are predicted together, whatever their order.
 
     Args:
         run: its settings.
@@ -61,15 +64,17 @@ def predict_rows(
         run, images, tower=model.tower, device=model.device, progress=progress
     )
 
-    def predict(items: range) -> Sequence[Row]:
+    def predict(items: Sequence[int]) -> Sequence[Row]:
         batch = collate([tokenized[item] for item in items], trim_after_labels=False)
         with torch.inference_mode(), autocast(model.device, run.backbones.precision):
             return predict_batch(model, batch, source.for_batch(batch))
 
+    lengths = [len(row.ids) for row in tokenized]
+    batches = batches_by_length(lengths, max_rows=run.evaluation.batch_size)
     bar_is_off = None if progress else True  # None: shown on a terminal only
     with (
         fast_cpu(device),
         explained_out_of_memory(lambda: evaluation_advice(run, device)),
         tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
     ):
-        return log.fill(predict, batch_size=run.evaluation.batch_size, on_items=bar.update)
+        return log.fill(predict, batches=batches, on_items=bar.update)

@@ -1,8 +1,9 @@
 """Prediction files: written as predictions come, resumed after a kill, never reused when stale.
 
-While predictions come they are appended to `<task>.partial.jsonl`; the complete file is renamed to
-`<task>.jsonl`. `<task>.header.json` holds what the lines were computed from (adapter checksum,
-settings, data); lines under another header are discarded.
+While predictions come they are appended to `<task>.partial.jsonl`, batch by batch; once all are
+there they are written to `<task>.jsonl` in data set order. `<task>.header.json` holds what the
+lines were computed from (adapter checksum, settings, data); lines under another header are
+discarded.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ademvl.errors import DataError, ToolError
-from ademvl.storage.files import read_json, write_json
+from ademvl.storage.files import read_json, write_bytes, write_json
 
 Row = dict[str, object]
 
@@ -45,7 +46,7 @@ class PredictionLog:
         """Return all predictions if they are there, belong to the header and are undamaged."""
         if not (self.path.is_file() and self._header_is_current()):
             return None
-        rows, num_bytes = self._valid_rows(self.path)
+        rows, num_bytes = _valid_rows(self.path, self._item_ids)
         if len(rows) == len(self._item_ids) and num_bytes == self.path.stat().st_size:
             return rows
         _log.warning("%s: does not hold one line for each item; predicting again", self.path)
@@ -53,19 +54,18 @@ class PredictionLog:
 
     def fill(
         self,
-        predict: Callable[[range], Sequence[Row]],
+        predict: Callable[[Sequence[int]], Sequence[Row]],
         *,
-        batch_size: int,
+        batches: Sequence[Sequence[int]],
         on_items: Callable[[int], object] | None = None,
     ) -> list[Row]:
         """Predict what is missing, and return all predictions once the file is complete.
 
-        Batches always start at multiples of `batch_size`, so that a resumed run computes the
-        same batches as an uninterrupted one.
+        After a kill the batches that were predicted whole are kept, as far as they are the same.
 
         Args:
-            predict: gives the rows of a range of items, in order.
-            batch_size: items a call.
+            predict: gives the rows of some items, in order.
+            batches: items of each call; each item in one of them.
             on_items: told how many items are done, at the start and after each batch.
 
         Raises:
@@ -73,24 +73,43 @@ class PredictionLog:
         """
         self._discard_stale()
         with self._locked_partial() as stream:
-            rows, _ = self._valid_rows(self._partial)
-            rows = rows[: len(rows) - len(rows) % batch_size]
-            stream.truncate(sum(len(_line(row)) for row in rows))
-            stream.seek(0, os.SEEK_END)
+            found = self._kept_batches(stream, batches)
             if on_items:
-                on_items(len(rows))
-            for start in range(len(rows), len(self._item_ids), batch_size):
-                items = range(start, min(start + batch_size, len(self._item_ids)))
+                on_items(sum(map(len, found)))
+            for items in batches[len(found) :]:
                 predicted = predict(items)
                 self._check(predicted, items)
                 stream.write(b"".join(map(_line, predicted)))
                 stream.flush()
-                rows.extend(predicted)
+                found.append(predicted)
                 if on_items:
                     on_items(len(predicted))
-            os.fsync(stream.fileno())
-            self._partial.replace(self.path)
+            of_item = {
+                item: row
+                for items, predicted in zip(batches, found, strict=True)
+                for item, row in zip(items, predicted, strict=True)
+            }
+            rows = [of_item[item] for item in range(len(self._item_ids))]
+            write_bytes(self.path, b"".join(map(_line, rows)))
+            self._partial.unlink()
         return rows
+
+    def _kept_batches(
+        self, stream: BinaryIO, batches: Sequence[Sequence[int]]
+    ) -> list[Sequence[Row]]:
+        """Return the rows of the leading batches that are there whole, and cut off the rest."""
+        item_ids = [self._item_ids[item] for items in batches for item in items]
+        rows, _ = _valid_rows(self._partial, item_ids)
+        found: list[Sequence[Row]] = []
+        start = 0
+        for items in batches:
+            if start + len(items) > len(rows):
+                break
+            found.append(rows[start : start + len(items)])
+            start += len(items)
+        stream.truncate(sum(len(_line(row)) for row in rows[:start]))
+        stream.seek(0, os.SEEK_END)
+        return found
 
     def _header_is_current(self) -> bool:
         try:
@@ -119,23 +138,24 @@ class PredictionLog:
                 ) from error
             yield stream
 
-    def _valid_rows(self, path: Path) -> tuple[list[Row], int]:
-        """Return the leading lines that are whole and in order, and their size in bytes."""
-        rows: list[Row] = []
-        num_bytes = 0
-        with path.open("rb") as stream:
-            for line, item_id in zip(stream, self._item_ids, strict=False):
-                row = _parse(line)
-                if row is None or row.get("id") != item_id or _line(row) != line:
-                    break
-                rows.append(row)
-                num_bytes += len(line)
-        return rows, num_bytes
-
-    def _check(self, predicted: Sequence[Row], items: range) -> None:
+    def _check(self, predicted: Sequence[Row], items: Sequence[int]) -> None:
         expected = [self._item_ids[item] for item in items]
         if [row["id"] for row in predicted] != expected:
             raise ValueError("predict did not return one row for each item, in order")
+
+
+def _valid_rows(path: Path, item_ids: Sequence[str]) -> tuple[list[Row], int]:
+    """Return the leading lines that are whole and of these items, and their size in bytes."""
+    rows: list[Row] = []
+    num_bytes = 0
+    with path.open("rb") as stream:
+        for line, item_id in zip(stream, item_ids, strict=False):
+            row = _parse(line)
+            if row is None or row.get("id") != item_id or _line(row) != line:
+                break
+            rows.append(row)
+            num_bytes += len(line)
+    return rows, num_bytes
 
 
 def _line(row: Row) -> bytes:

@@ -9,7 +9,7 @@ from ademvl.evaluation.predictions import PredictionLog
 
 HEADER = {"adapter_sha256": "a1", "settings": {"max_seq_len": 512}}
 ITEM_IDS = [str(10 * number) for number in range(7)]
-BATCH_SIZE = 3
+BATCHES = [[5, 1, 3], [0, 6, 2], [4]]
 
 
 class KilledError(Exception):
@@ -20,13 +20,13 @@ class Predictor:
     """Predicts each item's number squared, and counts; dies at a chosen item."""
 
     def __init__(self, dies_at=None):
-        self.ranges = []
+        self.batches = []
         self.dies_at = dies_at
 
     def __call__(self, items):
         if self.dies_at is not None and self.dies_at in items:
             raise KilledError
-        self.ranges.append((items.start, items.stop))
+        self.batches.append(list(items))
         return [{"id": ITEM_IDS[item], "text": f"é{item**2}"} for item in items]
 
 
@@ -35,7 +35,7 @@ def _log(folder, header=HEADER):
 
 
 def _undisturbed(folder):
-    return _log(folder).fill(Predictor(), batch_size=BATCH_SIZE)
+    return _log(folder).fill(Predictor(), batches=BATCHES)
 
 
 def test_lines_stand_in_data_set_order_with_the_id_first(tmp_path):
@@ -59,46 +59,46 @@ def test_stale_predictions_are_not_reused(tmp_path, header):
     stale = _log(tmp_path, header)
     assert stale.read_complete() is None
     predictor = Predictor()
-    stale.fill(predictor, batch_size=BATCH_SIZE)
-    assert predictor.ranges[0] == (0, 3)
+    stale.fill(predictor, batches=BATCHES)
+    assert predictor.batches == BATCHES
 
 
 def test_stale_partial_lines_are_not_reused(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=6), batch_size=BATCH_SIZE)
+        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
     predictor = Predictor()
-    _log(tmp_path, {"other": 1}).fill(predictor, batch_size=BATCH_SIZE)
-    assert predictor.ranges == [(0, 3), (3, 6), (6, 7)]
+    _log(tmp_path, {"other": 1}).fill(predictor, batches=BATCHES)
+    assert predictor.batches == BATCHES
 
 
 def test_resume_starts_where_the_last_whole_batch_ended(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=5), batch_size=BATCH_SIZE)
+        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
     assert _log(tmp_path).read_complete() is None
     predictor = Predictor()
-    rows = _log(tmp_path).fill(predictor, batch_size=BATCH_SIZE)
-    assert predictor.ranges == [(3, 6), (6, 7)]
+    rows = _log(tmp_path).fill(predictor, batches=BATCHES)
+    assert predictor.batches == BATCHES[1:]
     assert rows == _undisturbed(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("lost_bytes", [1, 5, 30])
 def test_torn_last_line_is_dropped_with_its_batch(tmp_path, lost_bytes):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=6), batch_size=BATCH_SIZE)
+        _log(tmp_path).fill(Predictor(dies_at=4), batches=BATCHES)
     partial = tmp_path / "scienceqa.partial.jsonl"
     partial.write_bytes(partial.read_bytes()[:-lost_bytes])
     predictor = Predictor()
-    _log(tmp_path).fill(predictor, batch_size=BATCH_SIZE)
+    _log(tmp_path).fill(predictor, batches=BATCHES)
     _undisturbed(tmp_path / "undisturbed")
-    assert predictor.ranges[0] == (3, 6)
+    assert predictor.batches[0] == BATCHES[1]
     undisturbed = tmp_path / "undisturbed" / "scienceqa.jsonl"
     assert (tmp_path / "scienceqa.jsonl").read_bytes() == undisturbed.read_bytes()
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_file_does_not_depend_on_the_batch_size(tmp_path, batch_size):
+@pytest.mark.parametrize("batches", [[[0, 1, 2, 3, 4, 5, 6]], [[item] for item in range(7)]])
+def test_file_does_not_depend_on_the_batches(tmp_path, batches):
     _undisturbed(tmp_path / "a")
-    _log(tmp_path / "b").fill(Predictor(), batch_size=batch_size)
+    _log(tmp_path / "b").fill(Predictor(), batches=batches)
     first, second = (tmp_path / name / "scienceqa.jsonl" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
 
@@ -113,15 +113,25 @@ def test_damaged_complete_file_is_predicted_again(tmp_path):
 def test_second_writer_is_refused(tmp_path):
     def predict(items):
         with pytest.raises(ToolError, match="another process"):
-            _log(tmp_path).fill(Predictor(), batch_size=BATCH_SIZE)
+            _log(tmp_path).fill(Predictor(), batches=BATCHES)
         return Predictor()(items)
 
-    _log(tmp_path).fill(predict, batch_size=BATCH_SIZE)
+    _log(tmp_path).fill(predict, batches=BATCHES)
 
 
 def test_progress_is_told_what_was_kept(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=5), batch_size=BATCH_SIZE)
+        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
     done = []
-    _log(tmp_path).fill(Predictor(), batch_size=BATCH_SIZE, on_items=done.append)
+    _log(tmp_path).fill(Predictor(), batches=BATCHES, on_items=done.append)
     assert done == [3, 3, 1]
+
+
+def test_lines_of_other_batches_are_kept_as_far_as_they_are_the_same(tmp_path):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=4), batches=BATCHES)
+    predictor = Predictor()
+    others = [[5, 1, 3], [0, 4], [6, 2]]
+    rows = _log(tmp_path).fill(predictor, batches=others)
+    assert predictor.batches == others[1:]
+    assert rows == _undisturbed(tmp_path / "undisturbed")

@@ -301,7 +301,8 @@ def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_
         prompts=PromptSettings(max_seq_len=128, image_prefix=image_prefix),
     )
     monkeypatch.setattr(
-        "ademvl.data.collate.collate", lambda rows, **_: asked.extend(rows) or _stop()
+        "ademvl.evaluation.task.predict_rows",
+        lambda run, run_dir, tokenized, *_, **__: asked.extend(tokenized) or _stop(),
     )
     with pytest.raises(KilledError):
         evaluate_run(run_dir, progress=False)
