@@ -14,7 +14,7 @@ import torch
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, ToolError, WeightsError
 from ademvl.llm.meta_format import load_meta_llama
-from ademvl.llm.quantized import quantization_name, quantization_options
+from ademvl.llm.quantized import keep_layout, quantization_name, quantization_options
 from ademvl.llm.source import LlmSource, find_llm
 from ademvl.machine.precision import DTYPES
 
@@ -61,6 +61,7 @@ def load_llm(
         else:
             llm = _load_pretrained(source, dtype, device, options)
     _refuse_logit_transforms(llm)
+    keep_layout(llm)
     frozen: PreTrainedModel = llm.eval().requires_grad_(False)
     return frozen
 

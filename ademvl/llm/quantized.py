@@ -12,6 +12,7 @@ from ademvl.errors import SettingsError, ToolError
 from ademvl.llm.source import LlmSource
 
 _NOISY_LOGGER = "bitsandbytes.autograd._functions"
+_PACKS_ANEW = "support_avx512bf16_for_cpu"  # attribute of bitsandbytes' Linear4bit
 _GGUF_SINCE = "5.23"  # earlier releases take the end token for the begin token, for one
 
 
@@ -73,6 +74,17 @@ def _bitsandbytes_config(backbones: BackboneSettings) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES[backbones.precision],
     )
+
+
+def keep_layout(llm: Any) -> None:
+    """Keep 4-bit layers from packing their weights anew at their first pass without gradients.
+
+    On CPUs with bf16 instructions bitsandbytes does so, multiplies in bf16 from then on, training
+    included, whatever its compute dtype, and writes broken states. Elsewhere this changes nothing.
+    """
+    for module in llm.modules():
+        if hasattr(module, _PACKS_ANEW):
+            setattr(module, _PACKS_ANEW, False)
 
 
 def _is_no_cast(record: logging.LogRecord) -> bool:

@@ -19,6 +19,7 @@ from ademvl.vision.tower import TowerShape
 from tests import tiny
 
 TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=16, output_width=8)
+FP32_ROUNDING = 1e-5  # passes with and without gradients add up in different orders
 SETTINGS = AdemSettings(scales=(16, 4), projection_width=8, beta=1.0, alpha=1.0)
 
 
@@ -71,6 +72,25 @@ def test_an_adapter_learns_through_quantized_weights(folder, quantization, toler
     )
     assert cosine > 1 - 2 * tolerance
     assert not any(parameter.requires_grad for parameter in model.llm.parameters())
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_passes_without_gradients_change_neither_numbers_nor_weights(folder, quantization):
+    pytest.importorskip("bitsandbytes")
+    model = make_model(folder, quantization)
+    trained = model(*make_batch()).logits.detach()
+    kept = {name: weight.clone() for name, weight in model.llm.state_dict().items()}
+    with torch.inference_mode():
+        evaluated = [model(*make_batch()).logits for _ in range(2)]
+    trained_again = model(*make_batch()).logits.detach()
+    for logits in (*evaluated, trained_again):
+        torch.testing.assert_close(logits, trained, rtol=0, atol=FP32_ROUNDING)
+    assert all(torch.equal(weight, kept[name]) for name, weight in model.llm.state_dict().items())
+
+
+def test_the_layers_of_bitsandbytes_still_say_whether_they_pack_anew():
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    assert hasattr(bitsandbytes.nn.Linear4bit(2, 2), "support_avx512bf16_for_cpu")
 
 
 def test_linear_layers_take_fewer_bytes_and_the_rest_keeps_its_precision(folder):
