@@ -18,6 +18,7 @@ from ademvl.config.run import BackboneSettings, FeatureSettings, PromptSettings,
 from ademvl.config.settings_files import run_to_json
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.base import DecoderShape, Method
+from ademvl.storage.files import sha256_file
 from ademvl.vision.tower import TowerShape
 
 TOWER = "tiny-vit"
@@ -290,6 +291,22 @@ def write_run(run_dir: Path, run: RunSettings) -> Path:
     settings = yaml.safe_dump(json.loads(run_to_json(run)), sort_keys=False)
     (run_dir / "run.yaml").write_text(settings, encoding="utf-8")
     return run_dir
+
+
+def set_weights(run_dir: Path, value: float) -> None:
+    """Set all weights of a run's adapter to one number, as if it had been trained to that.
+
+    With 1e38 they are finite, and what is computed with them is not.
+    """
+    from safetensors.torch import load_file, save_file
+
+    weights = run_dir / "adapter" / "adapter.safetensors"
+    state = {name: torch.full_like(tensor, value) for name, tensor in load_file(weights).items()}
+    save_file(state, weights)
+    path = run_dir / "adapter" / "adapter.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    description["sha256"] = sha256_file(weights)
+    path.write_text(json.dumps(description), encoding="utf-8")
 
 
 def train_in_child(run_dir: Path, environ: Mapping[str, str]) -> None:

@@ -16,10 +16,12 @@ from ademvl.config.evaluation import DecodingSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch
 from ademvl.data.tokenizer import FILLER_ID, Tokenizer
+from ademvl.evaluation.finite import refuse_not_finite
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
 
 GREEDY = DecodingSettings()
+_LOGITS = "logits of a next token"
 
 Choose = Callable[[Tensor], Tensor]
 """Logits of the next tokens, (B, V), to one token id for each row, (B,)."""
@@ -88,7 +90,8 @@ class Sampler:
         # torch.rand is below 1, but a product can round up to the sum.
         targets = drawn.to(logits.device)[:, None] * kept[:, -1:]
         places = torch.searchsorted(kept, targets, right=True)  # (B, 1)
-        last = is_kept.sum(dim=-1, keepdim=True) - 1
+        # Nothing is kept of what is no number, as a row may have that has ended.
+        last = (is_kept.sum(dim=-1, keepdim=True) - 1).clamp(min=0)
         return token_ids.gather(1, torch.minimum(places, last)).squeeze(1)
 
 
@@ -176,6 +179,9 @@ def generate(
 
     Returns:
         The new token ids of each row.
+
+    Raises:
+        WeightsError: logits are not finite; lists the items.
     """
     if decoding.strategy == "beam":
         return _search_beams(
@@ -186,7 +192,13 @@ def generate(
         choose = Sampler(decoding, [derive_seed(seed, "sample", item) for item in batch.item_ids])
     steps: list[Tensor] = []
     has_ended = torch.zeros(len(batch.item_ids), dtype=torch.bool, device=model.device)
-    with closing(decoding_steps(model, batch, visual, choose)) as chosen:
+
+    def choose_of_finite(logits: Tensor) -> Tensor:
+        is_finite = logits.isfinite().all(dim=-1) | has_ended
+        refuse_not_finite(batch.item_ids, is_finite, what=_LOGITS)
+        return choose(logits)
+
+    with closing(decoding_steps(model, batch, visual, choose_of_finite)) as chosen:
         for _, token_ids in chosen:
             steps.append(token_ids)
             has_ended |= token_ids == eos_id
@@ -210,7 +222,12 @@ def _search_beams(
     decoding: DecodingSettings,
 ) -> list[list[int]]:
     """Let transformers search; its beams of a row lie side by side, and all see its image."""
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    def same_of_finite(_: Tensor, scores: Tensor) -> Tensor:
+        is_finite = scores.view(len(batch.item_ids), -1).isfinite().all(dim=-1)  # (B,)
+        refuse_not_finite(batch.item_ids, is_finite, what=_LOGITS)
+        return scores
 
     rows, num_beams = pad_left(batch), decoding.num_beams
     config = GenerationConfig(
@@ -229,6 +246,7 @@ def _search_beams(
             inputs_embeds=model.embed(rows.input_ids, rows.slot_start, opened.with_image),
             attention_mask=rows.mask.to(model.device),
             generation_config=config,
+            logits_processor=LogitsProcessorList([same_of_finite]),
         )
     return [cut_at(row, eos_id) for row in found.tolist()]
 

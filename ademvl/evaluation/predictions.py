@@ -127,7 +127,10 @@ class PredictionLog:
 
     @contextmanager
     def _locked_partial(self) -> Iterator[BinaryIO]:
-        """Open the partial file for writing; the kernel releases the lock with the process."""
+        """Open the partial file for writing; the kernel releases the lock with the process.
+
+        Nothing is left of it where the block ends with an error before the first rows.
+        """
         with self._partial.open("ab") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +139,11 @@ class PredictionLog:
                     f"{self._partial}: another process is writing these predictions. "
                     "Wait for it, or end it."
                 ) from error
-            yield stream
+            try:
+                yield stream
+            finally:
+                if stream.tell() == 0:
+                    self._partial.unlink(missing_ok=True)
 
     def _check(self, predicted: Sequence[Row], items: Sequence[int]) -> None:
         expected = [self._item_ids[item] for item in items]

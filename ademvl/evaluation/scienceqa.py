@@ -9,6 +9,7 @@ from ademvl.config.evaluation import AnswerBy
 from ademvl.data.choices import NO_ANSWER, choice_lettered, choice_named
 from ademvl.data.prompts import ANSWER_CUE
 from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.evaluation.finite import refuse_not_finite
 from ademvl.statistics.intervals import Estimate, wilson_interval
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ def answer_batch(
 
     Raises:
         SettingsError: see `letter_ids`.
+        WeightsError: logits are not finite; lists the questions.
     """
     logits = model.next_token_logits(batch, visual)  # (B, V)
+    refuse_not_finite(batch.item_ids, logits.isfinite().all(dim=-1), what="logits of the answer")
     texts = [tokenizer.decode([token_id]) for token_id in logits.argmax(dim=-1).tolist()]
     counts = [num_choices[question_id] for question_id in batch.item_ids]
     if answer_by != "likelihood":

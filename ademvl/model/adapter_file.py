@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
-from ademvl.errors import WeightsError
+from ademvl.errors import WeightsError, list_findings
 from ademvl.llm.loading import fingerprint_llm
 from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
@@ -76,8 +76,8 @@ def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
     """Set a model's trained parameters from an adapter folder; `check_settings` compares the rest.
 
     Raises:
-        WeightsError: missing or damaged, or of other shapes or other frozen models than the
-            model's.
+        WeightsError: missing or damaged, not finite, or of other shapes or other frozen models than
+            the model's.
     """
     from safetensors.torch import load_file
 
@@ -90,7 +90,27 @@ def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
             f"{path}: trained with the vision tower {recorded['tower']}, but the model has "
             f"{model.tower.fingerprint}. {REMEDY}"
         )
-    model.load_adapter_state_dict(load_file(path), source=str(path))
+    state = load_file(path)
+    refuse_not_finite_weights(state, source=path)
+    model.load_adapter_state_dict(state, source=str(path))
+
+
+def refuse_not_finite_weights(state: "Mapping[str, Tensor]", *, source: Path) -> None:
+    """Make sure that an adapter holds numbers only.
+
+    Raises:
+        WeightsError: lists the tensors that do not.
+    """
+    findings = not_finite_weights(state)
+    if findings:
+        remedy = "It has diverged or is damaged: train again with a lower base_lr, or get it anew."
+        raise WeightsError(list_findings(f"{source}: weights are not finite", findings, remedy))
+
+
+def not_finite_weights(state: "Mapping[str, Tensor]") -> list[str]:
+    """Return which tensors hold numbers that are not finite, and how many."""
+    counts = {name: int((~tensor.isfinite()).sum()) for name, tensor in state.items()}
+    return [f"{name}: {n} of {state[name].numel()}" for name, n in counts.items() if n]
 
 
 def _check_llm(path: Path, recorded: Mapping[str, str] | None, found: Mapping[str, str]) -> None:

@@ -32,6 +32,8 @@ class Cost:
 
     Attributes:
         trainable_parameters: tensors' elements that were trained.
+        steps: of the optimiser.
+        skipped_steps: of them, left out because loss or gradient was not finite.
         train_seconds: wall time of training, resumed parts added.
         peak_memory_mib: of the training process, or of the GPU where one was used.
         energy_joules: of the GPUs.
@@ -42,6 +44,8 @@ class Cost:
     """
 
     trainable_parameters: int | None = None
+    steps: int | None = None
+    skipped_steps: int | None = None
     train_seconds: float | None = None
     peak_memory_mib: float | None = None
     energy_joules: float | None = None
@@ -277,13 +281,16 @@ def _cost(provenance: Mapping[str, Any], path: Path) -> Cost:
     gpus = hardware.get("gpus") or []
     num_gpus = _number(provenance, "parallel_processes", path) or 1
     device = f"{num_gpus} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
-    parameters = _number(provenance, "trainable_parameters", path)
+    trained = {
+        key: _number(provenance, key, path)
+        for key in ("trainable_parameters", "steps", "skipped_steps")
+    }
     if owner := str(provenance.get("adapter_of") or ""):
-        return Cost(trainable_parameters=parameters, adapter_of=owner)
+        return Cost(**trained, adapter_of=owner)
     gpu_memory_mib = _number(usage, "peak_gpu_memory_mib", path) or None
     seconds = _number(usage, "wall_seconds", path)
     return Cost(
-        trainable_parameters=parameters,
+        **trained,
         train_seconds=seconds,
         peak_memory_mib=gpu_memory_mib or _number(usage, "peak_memory_mib", path),
         energy_joules=_number(usage, "energy_joules", path),

@@ -13,6 +13,11 @@ from ademvl.errors import MAX_LISTED, TrainingError, list_findings
 
 _log = logging.getLogger(__name__)
 
+_REMEDY = (
+    "Lower optimization.base_lr or lengthen the warm-up, choose another backbones.precision, or "
+    "look at the items."
+)
+
 Outcome = Literal["updated", "overflow", "not_finite"]
 """Of a step: the parameters moved, or it was left out because of the loss scale, or otherwise."""
 
@@ -75,13 +80,35 @@ class NonFiniteGuard:
             "step %d left out: the %s is not finite; items concerned: %s%s", step, what, shown, more
         )
 
+    def refuse_end(self, num_steps: int) -> None:
+        """Make sure that the adapter after the last step is one to be used.
+
+        Args:
+            num_steps: of the whole training.
+
+        Raises:
+            NotFiniteError: the last step was left out as not finite, or all steps were left out.
+        """
+        remedy = f"{_REMEDY} The same command then trains anew. No adapter is written."
+        if self._in_a_row:
+            headline = (
+                f"the last {self._in_a_row} of {num_steps} steps were left out, as loss or "
+                "gradient was not finite, so that the adapter has diverged; items concerned"
+            )
+            findings = [f"item {item_id}" for item_id in self._item_ids]
+            raise NotFiniteError(list_findings(headline, findings, remedy))
+        if self.skipped_steps + self.overflow_steps >= num_steps:
+            raise NotFiniteError(
+                f"all {num_steps} steps were left out, as the gradient was not finite or too large "
+                f"for the loss scale of fp16: the adapter was never updated. {remedy}"
+            )
+
     def _report(self, step: int, what: str) -> str:
         first = step - self._in_a_row
         steps = f"step {step}" if first == step else f"steps {first} to {step}"
         return list_findings(
             f"{steps}: the {what} is not finite; items concerned",
             [f"item {item_id}" for item_id in self._item_ids],
-            "Lower optimization.base_lr or lengthen the warm-up, choose another "
-            "backbones.precision, or look at these items; nothing of these steps entered the "
-            "adapter. optimization.max_nonfinite_steps sets how many in a row are left out.",
+            f"{_REMEDY} Nothing of these steps entered the adapter. "
+            "optimization.max_nonfinite_steps sets how many in a row are left out.",
         )

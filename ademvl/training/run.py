@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
+from ademvl.errors import SettingsError
 from ademvl.machine.devices import compute_device
 from ademvl.machine.free_memory import free_memory
 from ademvl.machine.usage import UsageMeter
@@ -24,6 +25,7 @@ from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined
 from ademvl.training.released_adapter import import_released
+from ademvl.training.schedule import lr_at
 from ademvl.training.session import Session
 from ademvl.training.state import StateStore
 from ademvl.training.taken_adapter import take_adapter
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from ademvl.data.collate import TokenizedExample
     from ademvl.training.loop import Trainer
+    from ademvl.training.order import StepPlan
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +153,7 @@ def build_trainer(
 
     rows = training_rows(run) if rows is None else rows
     plan = StepPlan(len(rows), run.seed, run.optimization)
+    _refuse_idle(plan)
     model = build_model(run, device=device).train()
     if run.optimization.gradient_checkpointing:
         model.enable_checkpointing()
@@ -167,6 +171,17 @@ def build_trainer(
         precision=run.backbones.precision,
         processes=processes,
     )
+
+
+def _refuse_idle(plan: "StepPlan") -> None:
+    """Refuse a training that ends where its warm-up begins, unless nothing is to be learned."""
+    lrs = (lr_at(plan.lr_epoch(step), plan.optimization) for step in range(plan.total_steps))
+    if plan.optimization.lr > 0 and not any(lrs):
+        raise SettingsError(
+            f"optimization.epochs: {plan.optimization.epochs} epochs are {plan.total_steps} step, "
+            "the first of the warm-up, whose learning rate is 0: the adapter would never be "
+            "updated. Train longer, or set warmup_epochs to 0 or lr_evaluated_at to middle"
+        )
 
 
 def training_rows(run: RunSettings) -> "list[TokenizedExample]":

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from ademvl.config.run import RunSettings
-from ademvl.errors import TrainingError
+from ademvl.errors import PeerLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
-from ademvl.model.adapter_file import save_adapter
+from ademvl.model.adapter_file import not_finite_weights, save_adapter
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.provenance import write_provenance
 from ademvl.runs.run_files import RunFiles
@@ -94,6 +94,7 @@ class Session:
                     if self._processes.is_first:
                         _log.warning("stopped by a signal; step %d is saved", result.step)
                     return exit_code
+            self._refuse_unusable()
             self._confer(interruption, meter)
             if self._processes.is_first:
                 self._finish(meter)
@@ -130,15 +131,20 @@ class Session:
 
         Raises:
             TrainingError: they have not got the same gradients, as they would on sound devices.
+            PeerLostError: another process is gone; the steps done are saved.
         """
         own = meter.read()
-        every = self._processes.gather_numbers(
-            grad_norm,
-            interruption.exit_code,
-            own.cpu_seconds,
-            own.peak_memory_mib,
-            own.peak_gpu_memory_mib,
-        )
+        try:
+            every = self._processes.gather_numbers(
+                grad_norm,
+                interruption.exit_code,
+                own.cpu_seconds,
+                own.peak_memory_mib,
+                own.peak_gpu_memory_mib,
+            )
+        except PeerLostError:
+            self._rescue()
+            raise
         norms, exit_codes, cpu_seconds, memory, gpu_memory = zip(*every, strict=True)
         same = all(isclose(norm, norms[0], rel_tol=_NORM_TOLERANCE) for norm in norms)
         if not (isnan(grad_norm) or same):
@@ -154,6 +160,23 @@ class Session:
             peak_gpu_memory_mib=max(gpu_memory),
         )
         return int(max(exit_codes))
+
+    def _refuse_unusable(self) -> None:
+        """Make sure that an adapter came out that is worth keeping; the last state stays.
+
+        Raises:
+            TrainingError: the last steps, or all of them, were left out, or weights are not finite.
+        """
+        self._trainer.guard.refuse_end(self._trainer.plan.total_steps)
+        findings = not_finite_weights(self._trainer.parameters)
+        if findings:
+            remedy = (
+                "Lower optimization.base_lr or lengthen the warm-up; then the same command trains "
+                "anew. No adapter is written; the state stays."
+            )
+            raise TrainingError(
+                list_findings("the last step made weights that are not finite", findings, remedy)
+            )
 
     def _is_state_due(self) -> bool:
         age_seconds = time.monotonic() - self._saved_at

@@ -14,7 +14,7 @@ from ademvl.evaluation.mme_run import answer_benchmark
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
-from tests.tiny import make_run, write_run
+from tests.tiny import make_run, set_weights, write_run
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "gray": (128, 128, 128)}
 
@@ -39,6 +39,15 @@ def make(base, tmp_path):
         return run_dir
 
     return build
+
+
+def test_answers_of_a_diverged_adapter_are_refused(make, benchmark, tmp_path, capsys):
+    run_dir = make()
+    set_weights(run_dir, 1e38)
+    arguments = [run_dir, "--benchmark", benchmark, "--answers", tmp_path / "answers"]
+    assert main(["evaluate-mme", *map(str, arguments)]) == 2
+    assert "logits of a next token are not finite" in capsys.readouterr().err
+    assert not (tmp_path / "answers").exists()
 
 
 @pytest.fixture

@@ -119,6 +119,12 @@ def test_second_writer_is_refused(tmp_path):
     _log(tmp_path).fill(predict, batches=BATCHES)
 
 
+def test_nothing_is_left_where_the_first_rows_fail(tmp_path):
+    with pytest.raises(KilledError):
+        _log(tmp_path).fill(Predictor(dies_at=0), batch_size=BATCH_SIZE)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
 def test_progress_is_told_what_was_kept(tmp_path):
     with pytest.raises(KilledError):
         _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)

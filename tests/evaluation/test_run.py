@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import pytest
 
-from ademvl.config.evaluation import EvaluationSettings
+from ademvl.config.evaluation import DecodingSettings, EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, DataError, WeightsError
@@ -17,7 +18,7 @@ from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
-from tests.tiny import make_run, make_scienceqa, write_run
+from tests.tiny import make_run, make_scienceqa, set_weights, write_run
 
 NUM_TEST = 10
 
@@ -115,6 +116,40 @@ def test_second_call_predicts_nothing(make, monkeypatch):
     monkeypatch.setattr(PredictionLog, "fill", None)
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("task", "evaluation"),
+    [
+        ("scienceqa", {"answer_by": "greedy"}),
+        ("scienceqa", {"answer_by": "letter"}),
+        ("scienceqa", {"answer_by": "likelihood"}),
+        ("coco_caption", {"decoding": DecodingSettings()}),
+        ("coco_caption", {"decoding": DecodingSettings(strategy="sample")}),
+        ("coco_caption", {"decoding": DecodingSettings(strategy="beam", num_beams=2)}),
+    ],
+)
+def test_logits_that_are_not_finite_are_not_scored(make, base, task, evaluation):
+    changes = _captions(base) if task == "coco_caption" else {}
+    run_dir = make(evaluation=evaluation, **changes)
+    set_weights(run_dir, 1e38)
+    with pytest.raises(WeightsError, match=r"logits .* are not finite") as raised:
+        evaluate_run(run_dir, progress=False)
+    asked = "0" if task == "coco_caption" else "15"  # the first of the first batch
+    assert f"  - item {asked}\n" in str(raised.value)
+    assert "base_lr" in str(raised.value)
+    assert not (run_dir / "scores").exists()
+    assert not list(run_dir.glob("predictions/*.jsonl"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(make, value):
+    run_dir = make()
+    set_weights(run_dir, value)
+    with pytest.raises(WeightsError, match="weights are not finite") as raised:
+        evaluate_run(run_dir, progress=False)
+    assert str(run_dir / "adapter" / "adapter.safetensors") in str(raised.value)
+    assert "  - value_table: 640 of 640\n" in str(raised.value)
 
 
 def test_missing_scores_are_made_from_the_predictions(make, monkeypatch):

@@ -16,7 +16,7 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
 from ademvl.prediction import answering
-from tests.tiny import make_run, make_scienceqa, write_run
+from tests.tiny import make_run, make_scienceqa, set_weights, write_run
 
 NUM_TEST = 9
 
@@ -113,6 +113,17 @@ def test_long_prompts_are_cut_as_run_yaml_says(make, base, tmp_path, capsys, ove
     assert main(["predict", str(run_dir), "--jsonl", str(_request_file(base, tmp_path))]) == 0
     lines = (run_dir / "predictions" / "scienceqa.jsonl").read_text().splitlines()
     assert [row["text"] for row in _answers(capsys)] == [json.loads(li)["text"] for li in lines]
+
+
+@pytest.mark.parametrize("asked", [["--caption"], ["--question", "What?", "--choices", "a", "b"]])
+def test_answers_of_a_diverged_adapter_are_refused(make, base, capsys, asked):
+    run_dir = make()
+    set_weights(run_dir, 1e38)
+    assert main(["predict", str(run_dir), "--image", _an_image(base), *asked]) == 2
+    printed = capsys.readouterr()
+    assert "are not finite" in printed.err
+    assert "  - item 1\n" in printed.err
+    assert not printed.out
 
 
 def test_adapter_folder_alone_is_enough(make, base, tmp_path, capsys):

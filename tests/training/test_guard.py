@@ -39,6 +39,34 @@ def test_overflows_alone_never_end_a_training() -> None:
     assert guard.overflow_steps == 100
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        (["updated", "not_finite"], "the last 1 of 2 steps were left out"),
+        (["updated", "not_finite", "not_finite"], "the last 2 of 3 steps were left out"),
+        (["not_finite", "overflow"], "the last 1 of 2 steps were left out"),
+        (["overflow", "overflow"], "all 2 steps were left out.* was never updated"),
+        (["not_finite", "overflow", "updated"], ""),
+        (["updated", "overflow"], ""),
+    ],
+)
+def test_an_end_without_a_usable_adapter_is_refused(outcomes: list[str], message: str) -> None:
+    guard = NonFiniteGuard(limit=10)
+    for step, outcome in enumerate(outcomes, 1):
+        if outcome == "not_finite":
+            guard.note_not_finite(step, "loss", [f"q{step}"])
+        else:
+            guard.note(outcome)
+    if not message:
+        guard.refuse_end(len(outcomes))
+        return
+    with pytest.raises(NotFiniteError, match=message) as raised:
+        guard.refuse_end(len(outcomes))
+    assert "Lower optimization.base_lr" in str(raised.value)
+    concerned = [f"q{step}" for step, name in enumerate(outcomes, 1) if name == "not_finite"]
+    assert all(item_id in str(raised.value) for item_id in concerned)
+
+
 def test_warning_lists_the_first_items_and_counts_the_rest(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

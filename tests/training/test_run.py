@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
-from ademvl.errors import DataError, DiskFullError, SettingsError
+from ademvl.errors import DataError, DiskFullError, SettingsError, TrainingError
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import StepResult
@@ -231,6 +231,58 @@ def test_provenance_tells_what_was_used(undisturbed: tuple[RunSettings, Path]) -
     parts = provenance["trainable_parameters_by_part"]
     assert provenance["trainable_parameters"] == sum(parts.values())
     assert ("clip_adapters" in parts) == (run.features.mode == "online")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # The loss is no number from the second step on.
+        ({"base_lr": 1e30}, "the last 5 of 6 steps were left out"),
+        # The only step moves the weights out of what fp32 holds.
+        (
+            {"base_lr": 1e41, "effective_batch_size": 12, "per_device_batch_size": 12},
+            "the last step made weights that are not finite",
+        ),
+    ],
+)
+def test_a_training_that_diverged_leaves_a_state_and_no_adapter(
+    world: Path, tmp_path: Path, changes: dict[str, float], message: str
+) -> None:
+    steps = {"warmup_epochs": 0.0, "epochs": 1.0 if "effective_batch_size" in changes else 2.0}
+    run = _run(world, **steps, **changes)
+    run_dir = tiny.write_run(tmp_path / "run", run)
+    for _ in range(2):  # the second time nothing is trained
+        with pytest.raises(TrainingError, match=message) as raised:
+            train_run(run_dir, progress=False)
+        assert "base_lr" in str(raised.value)
+        assert children.newest_state(run_dir)
+        assert not (run_dir / "adapter").exists()
+        assert not (run_dir / "provenance.json").exists()
+    optimization = dataclasses.replace(run.optimization, base_lr=0.01)
+    tiny.write_run(run_dir, dataclasses.replace(run, optimization=optimization))
+    assert train_run(run_dir, progress=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_idle"),
+    [
+        ({}, True),
+        ({"warmup_epochs": 0.0}, False),
+        ({"base_lr": 0.0}, False),
+        ({"epochs": 2.0}, False),
+        ({"lr_evaluated_at": "middle"}, False),
+    ],
+)
+def test_a_training_that_is_all_at_lr_zero_is_refused_unless_meant(
+    world: Path, changes: dict[str, float], is_idle: bool
+) -> None:
+    sizes = {"effective_batch_size": 12, "per_device_batch_size": 12, "epochs": 1.0}
+    run = _run(world, **{**sizes, **changes})
+    if not is_idle:
+        build_trainer(run, progress=False)
+        return
+    with pytest.raises(SettingsError, match=r"optimization\.epochs: 1\.0 .* never be updated"):
+        build_trainer(run, progress=False)
 
 
 def test_missing_image_is_an_error_that_names_it(world: Path, tmp_path: Path) -> None:

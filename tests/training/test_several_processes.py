@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ademvl.config.run import FeatureSettings, RunSettings
-from ademvl.errors import TrainingError
+from ademvl.errors import PeerLostError, TrainingError
 from ademvl.machine.usage import UsageMeter
 from ademvl.runs.identity import training_identity
 from ademvl.runs.metrics import read_metrics
@@ -152,8 +152,18 @@ class _Faulty(Processes):
         return [list(numbers), [numbers[0] * self._factor, *numbers[1:]]]
 
 
-def _train_beside(processes: Processes, world: Path, tmp_path: Path) -> int:
-    run = _run(world, mode="cached", steps=3)
+class _Lost(_Faulty):
+    """Another process that is gone when the second step is told."""
+
+    def gather_numbers(self, *numbers: float) -> list[list[float]]:
+        self._factor -= 1
+        if self._factor < 0:
+            raise PeerLostError("another process of this training is gone")
+        return [list(numbers)] * 2
+
+
+def _train_beside(processes: Processes, world: Path, tmp_path: Path, **changes: object) -> int:
+    run = _run(world, mode="cached", steps=3, **changes)
     files = RunFiles(tiny.write_run(tmp_path / "run", run))
     identity = training_identity(run)
     trainer = build_trainer(run, rows=training_rows(run), processes=processes, progress=False)
@@ -165,6 +175,13 @@ def _train_beside(processes: Processes, world: Path, tmp_path: Path) -> int:
 def test_processes_that_differ_are_noticed(world: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 1: .* is faulty"):
         _train_beside(_Faulty(1.001), world, tmp_path)
+
+
+def test_a_process_lost_between_two_steps_leaves_those_done(world: Path, tmp_path: Path) -> None:
+    small = {"effective_batch_size": 2, "per_device_batch_size": 1, "state_interval_seconds": 1e9}
+    with pytest.raises(PeerLostError):  # no epoch of 6 steps has ended
+        _train_beside(_Lost(1), world, tmp_path, **small)
+    assert children.newest_state(tmp_path / "run") == "step-00000002.json"
 
 
 def test_rounding_of_another_processor_is_no_fault(world: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def score_captions(
 
     Raises:
         DataError: images differ, an image without reference, or a caption that is no text.
-        ToolError: the tokenizer cannot run.
+        ToolError: the tokenizer cannot run, or pycocoevalcap gives a score that is no number.
     """
     check_captions(references, hypotheses)
     if len(references) < FEW_IMAGES:
@@ -122,7 +122,9 @@ def score_captions(
     metrics, not_run = dict(scores.metrics), {}
     for name, metric in (optional or {}).items():
         try:
-            metrics[name] = metric(tokenized_references, tokenized_hypotheses, seed)
+            found = {name: metric(tokenized_references, tokenized_hypotheses, seed)}
+            _refuse_not_finite(found)
+            metrics |= found
         except ToolError as error:
             _log.warning("%s not run, the other metrics stand: %s", name, error)
             not_run[name] = str(error)
@@ -213,6 +215,7 @@ def _score(
         )
         for column, name in enumerate(METRICS)
     }
+    _refuse_not_finite(metrics)
     return CaptionScores(
         n=n,
         num_references=sum(map(len, references.values())),
@@ -220,6 +223,17 @@ def _score(
         metrics=metrics,
         ceiling=ceiling,
     )
+
+
+def _refuse_not_finite(metrics: Mapping[str, Estimate]) -> None:
+    findings = [
+        f"{name}: {score.value} [{score.ci_low}, {score.ci_high}]"
+        for name, score in metrics.items()
+        if not np.isfinite([score.value, score.ci_low, score.ci_high]).all()
+    ]
+    if findings:
+        remedy = "Please report it, with captions and references."
+        raise ToolError(list_findings("caption scores are not finite", findings, remedy))
 
 
 def caption_item_sums(

@@ -14,6 +14,7 @@ import numpy as np
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import SettingsError
+from ademvl.evaluation.finite import refuse_not_finite
 from ademvl.reporting.figures.plotting import plotting, save_figure
 from ademvl.reporting.fusion_maps.drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_maps.items import (
@@ -129,11 +130,16 @@ def read_word_maps(
     row: "TokenizedExample",
     tokens: Sequence[WordToken],
 ) -> tuple[list[WordMap], list[dict[str, Any]]]:
-    """Recompute one row's scores; returns what is drawn, and the same as numbers, word by word."""
+    """Recompute one row's scores; returns what is drawn, and the same as numbers, word by word.
+
+    Raises:
+        WeightsError: scores are not finite.
+    """
     from ademvl.data.collate import collate
 
     batch = collate([row], trim_after_labels=False)
     scores, is_kept = model.fusion_scores(batch, source.for_batch(batch))  # (L, 1, T, N)
+    refuse_not_finite(batch.item_ids, scores.isfinite().all().view(1), what="scores of its words")
     words = []
     records = []
     scales = model.method.score_grids().scales

@@ -12,7 +12,7 @@ from ademvl.reporting.results import RunResult, SeedResult, StudyResults
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import other_items_note
 from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
-from ademvl.reporting.tables.rows import Target, measured_cell
+from ademvl.reporting.tables.rows import Target, measured_cell, skipped_note
 from ademvl.statistics.intervals import Estimate
 
 TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
@@ -57,7 +57,7 @@ class RunLine:
         state: badge.
         seeds: finished ones of all.
         scores: headline numbers; empty until there are any.
-        details: what keeps seeds from having scores.
+        details: what keeps seeds from having scores, and steps that trainings left out.
     """
 
     label: str
@@ -95,6 +95,7 @@ def _run_line(run: RunResult) -> RunLine:
         if seed.state != "finished" and (detail := seed_detail(seed)):
             name = f"seed {seed.settings.seed}: " if len(run.seeds) > 1 else ""
             details.append(name + detail)
+    details += [note for seed in run.finished if (note := skipped_note(seed))]
     headlines = _HEADLINES.get(run.settings.task, ())
     return RunLine(
         label=run.label,

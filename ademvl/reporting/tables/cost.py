@@ -12,7 +12,13 @@ from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, SeedResult, StudyResults
 from ademvl.reporting.tables.columns import columns_of
 from ademvl.reporting.tables.layout import Block, Cell, Column, Row, Section, Table
-from ademvl.reporting.tables.rows import gap_notes, reported_sections, seeds_text, trainable_text
+from ademvl.reporting.tables.rows import (
+    gap_notes,
+    reported_sections,
+    seeds_text,
+    skipped_note,
+    trainable_text,
+)
 from ademvl.reporting.tables.scores import source_notes
 
 _COST_COLUMNS = (
@@ -74,6 +80,8 @@ def _cost_notes(run: RunResult, seed: SeedResult) -> Iterable[str]:
         yield f"Evaluates the adapter of run {seed.cost.adapter_of}: training was spent once."
     elif run.settings.adapter == RELEASED:
         yield "Evaluates a released adapter: what its training took is not known."
+    if seed.state == "finished" and (skipped := skipped_note(seed)):
+        yield skipped
 
 
 def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:

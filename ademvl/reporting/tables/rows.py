@@ -92,7 +92,7 @@ def measured_cell(run: RunResult, column: Column, target: Target | None = None) 
 
 
 def gap_notes(run: RunResult) -> Iterable[str]:
-    """Say which seeds a run lacks, and why."""
+    """Say which seeds a run lacks, and why; and which have left out steps of their training."""
     by_state = {state: [seed for seed in run.seeds if seed.state == state] for state in GAPS}
     for seed in by_state["failed"]:
         if seed.failure:
@@ -109,6 +109,18 @@ def gap_notes(run: RunResult) -> Iterable[str]:
         yield f"Begun and not finished: {_numbered_seeds(by_state['unfinished'])}."
     if run.finished and by_state["not run"]:
         yield f"Not run yet: {_numbered_seeds(by_state['not run'])}."
+    yield from (note for seed in run.finished if (note := skipped_note(seed)))
+
+
+def skipped_note(seed: SeedResult) -> str:
+    """Say how many steps of a training were left out; empty where none was."""
+    cost = seed.cost
+    if not cost.skipped_steps:
+        return ""
+    return (
+        f"The training of seed {seed.settings.seed} left out {cost.skipped_steps} of {cost.steps} "
+        "steps, as loss or gradient was not finite."
+    )
 
 
 def seeds_text(run: RunResult) -> str:

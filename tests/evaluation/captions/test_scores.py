@@ -2,11 +2,13 @@
 
 import json
 import logging
+import math
 
 import pytest
 
-from ademvl.errors import DataError
+from ademvl.errors import DataError, ToolError
 from ademvl.evaluation.captions.scores import METRICS, score_captions
+from ademvl.statistics.intervals import Estimate
 
 REFERENCES = {
     1: ["A red circle on white.", "There is a red circle.", "One red circle"],
@@ -74,6 +76,21 @@ def test_empty_caption_is_counted(plain_text):
 def test_all_captions_empty_score_zero(plain_text):
     scores = score_captions(REFERENCES, dict.fromkeys(HYPOTHESES, ""))
     assert all(abs(estimate.value) < 1e-6 for estimate in scores.metrics.values())
+
+
+def test_scores_that_are_no_numbers_are_refused(plain_text, monkeypatch):
+    monkeypatch.setattr(
+        "pycocoevalcap.cider.cider.Cider.compute_score", lambda *_: (math.nan, [math.nan] * 3)
+    )
+    with pytest.raises(ToolError, match=r"caption scores are not finite.*\n  - CIDEr: "):
+        score_captions(REFERENCES, HYPOTHESES)
+
+
+def test_an_optional_score_that_is_no_number_is_told(plain_text):
+    odd = Estimate(value=math.nan, ci_low=0.0, ci_high=1.0, n=3, method="")
+    scores = score_captions(REFERENCES, HYPOTHESES, optional={"METEOR": lambda *_: odd})
+    assert "METEOR" not in scores.metrics
+    assert "not finite" in scores.not_run["METEOR"]
 
 
 def test_ceiling_scores_a_reference_against_the_others(plain_text):

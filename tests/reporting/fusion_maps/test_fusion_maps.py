@@ -12,7 +12,7 @@ from ademvl.config.run import PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
-from ademvl.errors import SettingsError
+from ademvl.errors import SettingsError, WeightsError
 from ademvl.reporting.figures.plotting import plotting
 from ademvl.reporting.fusion_maps.drawing import (
     WordMap,
@@ -29,7 +29,7 @@ from ademvl.reporting.fusion_maps.words import (
     question_words,
 )
 from ademvl.reporting.fusion_maps.write import write_fusion_maps
-from tests.tiny import make_captions, make_run, make_tokenizer, write_run
+from tests.tiny import make_captions, make_run, make_tokenizer, set_weights, write_run
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,14 @@ def test_maps_hold_the_models_own_scores(tmp_path: Path) -> None:
                 threshold = sorted(scores)[2]
                 assert [flag == "1" for flag in kept] == [s >= threshold for s in scores]
                 assert layer["kept_fraction"] == pytest.approx(layer["kept"].count("1") / 16)
+
+
+def test_scores_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
+    run_dir = _trained(tmp_path)
+    set_weights(run_dir, 1e38)
+    with pytest.raises(WeightsError, match="scores of its words are not finite"):
+        write_fusion_maps(run_dir, run_dir / "maps", Choice(num_random=2))
+    assert not (run_dir / "maps").exists()
 
 
 def test_same_seed_chooses_and_draws_the_same(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ademvl.errors import DataError
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.write import write_page
+from ademvl.reporting.tables.build import write_tables
 from tests.reporting.page.page_study import (
     HOSTILE,
     REPORTED_DIR,
@@ -116,6 +117,19 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "\u202e" not in text
         assert not re.search(r"<script>alert|</script></script>", text)
+
+
+def test_steps_that_a_training_left_out_stand_beside_its_scores(finished: SyntheticStudy) -> None:
+    path = finished.run_dir("adem", 1) / "provenance.json"
+    counts = {"steps": 80, "skipped_steps": 3}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **counts}))
+    sentence = "The training of seed 1 left out 3 of 80 steps, as loss or gradient was not finite."
+    _, reader = _page(finished)
+    assert reader.text.count(sentence) == 3  # overview, scores and cost
+    output = finished.study.results_dir / "tables"
+    write_tables(finished.study, output, reported_dir=REPORTED_DIR)
+    for name in ("accuracy", "cost"):
+        assert (output / f"{name}.md").read_text(encoding="utf-8").count(sentence) == 1
 
 
 def test_data_scripts_are_ascii_without_markup_and_keep_every_text(tmp_path: Path) -> None:
