@@ -8,7 +8,6 @@ mixed evenly, "is it there" alone says nothing about "yes", and nothing starts t
 
 import logging
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -116,8 +115,7 @@ def train_mini_llm(
         model.half().save_pretrained(folder)
         write_bytes(Path(folder) / "tokenizer.model", serialized)
         for name in MODEL_FILES:
-            (Path(folder) / name).chmod(0o644)
-            shutil.move(Path(folder) / name, output_dir / name)
+            write_bytes(output_dir / name, (Path(folder) / name).read_bytes())
     recipe = {
         "command": "snakemake --cores all mini_backbones",
         "settings": asdict(settings),

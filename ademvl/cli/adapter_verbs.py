@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_output, add_verb
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -37,7 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     exported = add_verb(actions, "export", _export, "Write an adapter as a checkpoint.")
     exported.add_argument("folder", type=Path, help="adapter folder, or run directory")
-    exported.add_argument("--output", type=Path, required=True, help="file to write (.pth)")
+    add_output(exported, "file to write (.pth)", required=True)
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_output, add_verb, beside, refuse_to_replace
 
 _DIFF_EPILOG = """\
 exit code:
@@ -19,7 +19,7 @@ def add_verbs(verbs: Verbs) -> None:
     summary = "Write a study's results as one zip file, to be passed on."
     bundle = add_verb(verbs, "bundle", _bundle, summary)
     bundle.add_argument("results", type=Path, help="<results>/<study>, or the study.yaml in it")
-    bundle.add_argument("--output", type=Path, required=True, help="zip file to write")
+    add_output(bundle, "zip file to write", required=True)
     bundle.add_argument("--with-figures", action="store_true", help="add the study's figures")
     bundle.add_argument("--with-adapters", action="store_true", help="add the trained adapters")
     bundle.add_argument("--license", default="", help="URL of the licence of the results")
@@ -38,10 +38,14 @@ def _bundle(options: argparse.Namespace) -> int:
     from ademvl.bundle.archive import write_bundle
     from ademvl.bundle.collection import Extras
 
+    refuse_to_replace(options.output, options.results)
     extras = Extras(figures=options.with_figures, adapters=options.with_adapters)
     made = write_bundle(options.results, options.output, extras, license_url=options.license)
     finished = sum(state == "finished" for state in made.states.values())
-    print(f"{options.output}: {finished} of {len(made.states)} trainings, {len(made.files)} files")
+    print(
+        f"{options.output}: {finished} of {len(made.states)} trainings, {len(made.files)} files",
+        file=beside(options.output),
+    )
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_output, add_verb, beside, refuse_to_replace
 from ademvl.errors import SettingsError
 
 
@@ -28,7 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="standard deviation between seeds, in points, to assume of a run that has one seed",
     )
     verb.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
-    verb.add_argument("--output", type=Path, help="also write everything there (JSON)")
+    add_output(verb, "also write everything there (JSON)")
 
     summary = "Print the effect of each setting in which a run differs from a base run."
     effects = add_verb(verbs, "effects", _effects, summary)
@@ -64,6 +64,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise SettingsError("--difference: 0 points can never be seen; name another number")
     if options.seed_spread is not None and options.seed_spread < 0:
         raise SettingsError(f"--seed-spread: {options.seed_spread}, expected >= 0")
+    refuse_to_replace(options.output, options.first, options.second)
     found = compare(
         options.first,
         options.second,
@@ -75,5 +76,5 @@ def _compare(options: argparse.Namespace) -> int:
     )
     if options.output:
         write_comparison(options.output, found)
-    print(render(found), end="")
+    print(render(found), end="", file=beside(options.output))
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from ademvl.cli.verb import (
     Verbs,
     add_gpu_options,
+    add_output,
     add_threads,
     add_verb,
     at_least,
@@ -22,7 +23,7 @@ def add_verbs(verbs: Verbs) -> None:
     features = add_verb(
         verbs, "features", _features, "Encode a run's images into the feature cache."
     )
-    features.add_argument("--output", type=Path, required=True, help="report to write (JSON)")
+    add_output(features, "report to write (JSON)", required=True)
     train = add_verb(
         verbs, "train", _train, "Train a run's adapter; resumes after any interruption."
     )

@@ -9,10 +9,13 @@ from typing import Any
 from ademvl.cli.verb import (
     Verbs,
     add_gpu_options,
+    add_output,
     add_threads,
     add_verb,
     at_least,
+    beside,
     gpus_of,
+    refuse_to_replace,
     run_dir_of,
     set_threads,
 )
@@ -39,7 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--allow-incomplete", action="store_true", help="score what is there; no sums of the rest"
     )
     for verb in (questions, captions, mme):
-        verb.add_argument("--output", type=Path, help="score file to write (JSON)")
+        add_output(verb, "score file to write (JSON)")
 
     run = add_verb(
         verbs, "evaluate-mme", _evaluate_mme, "Answer the MME benchmark with a trained run."
@@ -47,7 +50,7 @@ def add_verbs(verbs: Verbs) -> None:
     run.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
     run.add_argument("--benchmark", type=Path, required=True, help="folder with one of each task")
     run.add_argument("--answers", type=Path, required=True, help="folder for <task>.txt files")
-    run.add_argument("--output", type=Path, help="score file to write (JSON)")
+    add_output(run, "score file to write (JSON)")
     run.add_argument(
         "--max-new-tokens",
         type=at_least(1),
@@ -81,6 +84,7 @@ def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
 def _score_scienceqa(options: argparse.Namespace) -> int:
     from ademvl.evaluation.scienceqa_files import scienceqa_table, score_prediction_file
 
+    refuse_to_replace(options.output, options.problems, options.predictions)
     scores = score_prediction_file(options.problems, options.predictions, split=options.split)
     return _finish(scores, scienceqa_table, options.output)
 
@@ -90,6 +94,7 @@ def _score_captions(options: argparse.Namespace) -> int:
     from ademvl.evaluation.captions.files import CaptionOptions, caption_table, score_caption_file
     from ademvl.evaluation.captions.java import JavaLimits
 
+    refuse_to_replace(options.output, options.references, options.results)
     java = options.java and options.java.absolute()
     scores = score_caption_file(
         options.references,
@@ -143,5 +148,5 @@ def _finish(
 
     if output:
         write_json(output, scores)
-    print(to_table(scores))
+    print(to_table(scores), file=beside(output))
     return 1 if scores.get("not_run") else 0

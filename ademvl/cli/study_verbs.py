@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb
+from ademvl.cli.verb import Verbs, add_output, add_verb
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs, "settings", _settings, "Write checked settings of a study or run as YAML."
     )
     verb.add_argument("json", help="settings as JSON, as the workflow passes them")
-    verb.add_argument("--output", type=Path, required=True, help="file to write")
+    add_output(verb, "file to write", required=True)
     verb = add_verb(verbs, "schema", _schema, "Print the schema of a study file, or its page.")
     verb.add_argument("--format", choices=["yaml", "markdown"], default="yaml")
 

@@ -1,12 +1,14 @@
 """What all modules of verbs share."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
-from ademvl.errors import SettingsError
+from ademvl.errors import DataError, SettingsError
+from ademvl.storage.outputs import is_standard_output, place_of_file
 
 Handler = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -49,6 +51,36 @@ def at_least(
         return found
 
     return number
+
+
+def add_output(verb: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
+    """Let a verb take `--output`, a file; what cannot be written is refused before any work."""
+    verb.add_argument("--output", type=_output_file, required=required, help=what)
+
+
+def _output_file(text: str) -> Path:
+    path = Path(text)
+    try:
+        place_of_file(path)
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
+
+
+def refuse_to_replace(output: Path | None, *read: Path | None) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        SettingsError: `output` is one of the files, by whatever path.
+    """
+    for path in read:
+        if output and path and path.is_file() and output.exists() and output.samefile(path):
+            raise SettingsError(f"--output: {output} is the file that is read; name another one")
+
+
+def beside(output: Path | None) -> TextIO:
+    """Return where to print for people: stdout, unless that is the file that is written."""
+    return sys.stderr if output and is_standard_output(output) else sys.stdout
 
 
 def add_threads(verb: argparse.ArgumentParser) -> None:

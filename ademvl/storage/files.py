@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ademvl.errors import DataError, DiskFullError
+from ademvl.storage.outputs import is_stream, place_of_file, write_to_stream
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_PREFIX = 50  # a name may have 255 bytes in all
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_IN_RUST = tuple(f"(os error {number})" for number in DISK_FULL)  # safetensors wraps it
 
@@ -23,6 +25,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved to `path` when the block ends without error.
 
     The file's bytes are flushed to disk before the rename; after an error nothing is left behind.
+    A file that is replaced hands on its mode. Where `path` is a link, the file that it leads to is
+    replaced; where it is a device or a pipe, the finished bytes are written to it.
 
     Args:
         path: final name.
@@ -30,22 +34,37 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             readers bear one that a crash of the machine cut short.
 
     Raises:
+        DataError: `path` is a folder, or a link that leads nowhere.
         DiskFullError: there is no room; names the file.
     """
+    place = place_of_file(path)
+    if is_stream(place):
+        with tempfile.TemporaryDirectory(prefix="ademvl-") as folder, _explained_disk_full(path):
+            yield Path(folder, place.name)
+            write_to_stream(place, Path(folder, place.name))
+        return
     with _explained_disk_full(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_beside(place)
         try:
             yield temporary
             if durable:
                 with temporary.open("rb") as written:
                     os.fsync(written.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            temporary.chmod(place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask())
+            temporary.replace(place)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    prefix = f".{path.name[:_LONGEST_PREFIX]}."
+    try:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+    except OSError as error:  # of the name that a user knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    os.close(handle)
+    return Path(name)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ademvl.errors import DataError
+from ademvl.storage.outputs import followed
 
 _SUFFIX = ".unfinished"
 _LOCK = ".lock"
@@ -18,16 +19,18 @@ _SNAKEMAKES = ".snakemake_timestamp"  # in each folder that is a rule's output
 def folder_built_aside(folder: Path, *, entries: Collection[str]) -> Iterator[Path]:
     """Yield a hidden folder beside `folder`, moved there when the block ends without error.
 
-    What killed processes left behind is removed first. An earlier result is replaced.
+    What killed processes left behind is removed first. An earlier result is replaced; where
+    `folder` is a link, in the place that it leads to.
 
     Args:
         folder: must not exist, be empty, or hold nothing but `entries`.
         entries: names of everything that a finished folder holds.
 
     Raises:
-        DataError: `folder` is a file or holds something else, which is left untouched.
+        DataError: `folder` is a file or holds something else, which is left untouched; or a link
+            that leads nowhere.
     """
-    folder = folder.absolute()
+    folder = followed(folder.absolute())
     _refuse_foreign(folder, entries)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder)

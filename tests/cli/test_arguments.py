@@ -58,8 +58,9 @@ def test_folder_in_place_of_a_file_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = {"study": "a", "name": "b", "seed": 0, "task": "scienceqa", "data_dir": "c"}
-    assert main(["settings", json.dumps(run), "--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"ademvl settings: {tmp_path}: Is a directory\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["settings", json.dumps(run), "--output", str(tmp_path)])
+    assert f"--output: {tmp_path}: is a folder; a file is to be written." in capsys.readouterr().err
 
 
 def test_a_plan_takes_its_study_either_way_and_not_both(
