@@ -8,11 +8,8 @@ Everything stands under <results>/<study>: study.yaml, features/, runs/<run>/see
 figures/, report/, logs/, benchmarks/. docs/outputs.md says what each file is.
 """
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
-from ademvl.config.settings_files import write_settings
 from ademvl.workflow.plan import WorkflowPlan
 from ademvl.workflow.start import check_workflow
 
@@ -129,4 +126,4 @@ onstart:
 
 
 onsuccess:
-    shell("ademvl summary --if-complete {plan.results}/study.yaml")
+    shell("ademvl summary --if-complete {plan.results:q}/study.yaml")

@@ -1,6 +1,9 @@
-"""What is looked at when a workflow starts: the mistakes that would end in waiting for ever."""
+"""What is looked at when a workflow starts: mistakes that would end in waiting, or in a shell."""
 
+import re
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ademvl.errors import SettingsError, list_findings
@@ -14,18 +17,23 @@ from ademvl.workflow.slurm import (
 from ademvl.workflow.slurm_patience import keep_unanswered_jobs
 
 _PLUGIN = "snakemake_executor_plugin_slurm"
+_EXPANDED = re.compile(r"""[$`"'\\\x00-\x1f\x7f]""")
+"""Characters that do not stay what they are in the shell lines by which jobs are submitted."""
 
 
 def check_workflow(workflow: Any) -> None:
-    """Refuse what would hang, and keep Snakemake patient, if this workflow submits to Slurm.
+    """Refuse what would hang or be misread, and keep Snakemake patient, where jobs are submitted.
 
     Args:
         workflow: Snakemake's, as a Snakefile has it.
 
     Raises:
-        SettingsError: the profile does not go together with the cluster.
+        SettingsError: the profile does not go together with the cluster, or jobs cannot be
+            submitted from this folder.
         ToolError: Slurm does not answer.
     """
+    if not workflow.local_exec:
+        refuse_expanded((Path.cwd(), workflow.main_snakefile, *workflow.configfiles))
     plugin = sys.modules.get(_PLUGIN)
     options = workflow.executor_settings
     if plugin is None or not isinstance(options, plugin.ExecutorSettings):
@@ -45,3 +53,20 @@ def check_workflow(workflow: Any) -> None:
     if problems:
         remedy = "`ademvl preflight --profile FOLDER` checks a profile completely."
         raise SettingsError(list_findings("this profile cannot work here", problems, remedy))
+
+
+def refuse_expanded(paths: Iterable[str | Path]) -> None:
+    """Refuse paths that a shell would read otherwise where Snakemake passes them on to a cluster.
+
+    Raises:
+        SettingsError: lists the paths with these characters.
+    """
+    found = {str(path): sorted({*_EXPANDED.findall(str(path))}) for path in paths}
+    if any(found.values()):
+        raise SettingsError(
+            list_findings(
+                "jobs cannot be submitted, as a shell would read these paths otherwise",
+                [f"{path!r} holds {' '.join(map(repr, of))}" for path, of in found.items() if of],
+                "Rename the folder, or put the project into another one.",
+            )
+        )

@@ -12,13 +12,18 @@ localrules:
 
 
 rule study_settings:
-    """All runs of a study, which can be more than Linux lets one shell argument hold (128 KiB)."""
+    """All runs of a study, which can be more than Linux lets one shell argument hold (128 KiB).
+
+    No `run:`, for which Snakemake starts itself by a shell line that the project's path stands in.
+    """
     output:
         "<results>/study.yaml",
     log:
         "<results>/logs/study_settings.log",
     benchmark:
         "<results>/benchmarks/study_settings.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
     threads: 1
     resources:
         mem_mb=200,
@@ -27,8 +32,8 @@ rule study_settings:
     params:
         settings=plan.study_json,
         version=plan.versions["settings"],
-    run:
-        write_settings(Path(output[0]), params.settings)
+    script:
+        "../scripts/study_settings.py"
 
 
 rule run_settings:
