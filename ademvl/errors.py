@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 
 MAX_LISTED = 20
+_LONGEST_LINE, _KEPT_AT_END = 2_000, 500  # paths may have 4,096 bytes, but hardly do
 
 
 class AdemvlError(Exception):
-    """Base of all errors caused by data, settings or environment, not by a bug."""
+    """Base of all errors caused by data, settings or environment, not by a bug.
+
+    Long lines lose their middle: a message may hold what was found, which may have any length.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(_shortened, message.split("\n"))))
 
 
 class SettingsError(AdemvlError):
@@ -39,6 +46,14 @@ class PeerLostError(TrainingError):
 
 class ToolError(AdemvlError):
     """A program or package that is needed is missing or failed."""
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    head = _LONGEST_LINE - _KEPT_AT_END
+    left_out = len(line) - _LONGEST_LINE
+    return f"{line[:head]} [... {left_out:,} characters ...] {line[-_KEPT_AT_END:]}"
 
 
 def list_findings(headline: str, findings: Sequence[str], remedy: str) -> str:

@@ -6,7 +6,6 @@ its SHA-256, the metadata too; a bundle with a file more, less, or other is refu
 """
 
 import hashlib
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from ademvl.bundle.collection import Collection, Extras, collect
 from ademvl.bundle.crate import CRATE_FILE, crate_metadata
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError, list_findings
-from ademvl.storage.files import atomic_path, dump_json
+from ademvl.storage.files import atomic_path, dump_json, parse_json
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -101,7 +100,8 @@ def _manifest(path: Path, archive: ZipArchive) -> Mapping[str, Any]:
     if MANIFEST_FILE not in archive.entries:
         raise DataError(f"{path}: no bundle of `ademvl bundle`, it has no {MANIFEST_FILE}")
     try:
-        manifest = json.loads(archive.read(MANIFEST_FILE))
+        text = archive.read(MANIFEST_FILE).decode("utf-8")
+        manifest = parse_json(text, place=f"{path}: {MANIFEST_FILE} is malformed", remedy=_REMEDY)
         number = manifest["format"]
         is_whole = (
             isinstance(manifest["study"], str)

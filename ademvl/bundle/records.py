@@ -1,6 +1,5 @@
 """What a bundle says of each training: settings, provenance, scores, predictions, right answers."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,11 @@ from ademvl.config.influence import told_settings
 from ademvl.config.nested import flat
 from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
+from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import DataError, SettingsError
+from ademvl.storage.files import parse_json
+
+_REMEDY = "Make the bundle again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +108,8 @@ class Results:
 
     def _yaml(self, name: str) -> Mapping[str, Any]:
         try:
-            raw = yaml.safe_load(self._content(name))
-        except yaml.YAMLError as error:
+            raw = load_yaml(self._content(name).decode("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise DataError(f"{self.label}: {name} is not valid YAML: {error}") from error
         return self._object(raw, name)
 
@@ -114,17 +117,23 @@ class Results:
         content = self._content(name, optional=optional)
         if not content:
             return {}
+        return self._object(self._parsed(content, f"{self.label}: {name}"), name)
+
+    def _parsed(self, content: bytes, place: str) -> Any:
         try:
-            raw = json.loads(content)
-        except ValueError as error:
-            raise DataError(f"{self.label}: {name} is not valid JSON: {error}") from error
-        return self._object(raw, name)
+            return parse_json(content.decode("utf-8"), place=place, remedy=_REMEDY)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{place}: not UTF-8 text at byte {error.start}. {_REMEDY}") from error
 
     def _lines(self, name: str) -> dict[str, Mapping[str, Any]]:
+        lines = self._content(name, optional=True).splitlines()
         try:
-            rows = [json.loads(line) for line in self._content(name, optional=True).splitlines()]
+            rows = [
+                self._parsed(line, f"{self.label}: {name}: line {number}")
+                for number, line in enumerate(lines, start=1)
+            ]
             return {str(row["id"]): row for row in rows}
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise DataError(f"{self.label}: {name} is malformed ({error!r})") from error
 
     def _object(self, raw: Any, name: str) -> Mapping[str, Any]:

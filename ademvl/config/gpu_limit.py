@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import yaml
 from pydantic import PlainValidator, WithJsonSchema
 
+from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import SettingsError
 
 GpuLimit: TypeAlias = "str | int | Sequence[int | str]"
@@ -62,7 +63,7 @@ def parse_gpu_limit(text: str) -> GpuLimit:
         SettingsError: it is none.
     """
     try:
-        limit = yaml.safe_load(text)
+        limit = load_yaml(text)
     except yaml.YAMLError:
         limit = text
     if not isinstance(limit, str | int | list):

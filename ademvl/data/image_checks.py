@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
-
 from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.data.findings import Finding
-from ademvl.data.image_files import missing_image_findings, open_rgb
+from ademvl.data.image_files import missing_image_findings, open_rgb, why_undecodable
 from ademvl.errors import DataError
 from ademvl.randomness import derive_seed
 
@@ -106,10 +104,7 @@ def _digest_and_decode(path: Path) -> tuple[str, str | None]:
     try:
         open_rgb(content)
     except DataError as error:
-        # Pillow names the object in memory, which would make every report another one.
-        is_unknown = isinstance(error.__cause__, UnidentifiedImageError)
-        reason = "no known image format" if is_unknown else error.__cause__
-        damage = f"{path}: does not decode as an image ({reason})"
+        damage = f"{path}: does not decode as an image ({why_undecodable(error.__cause__)})"
         return hashlib.sha256(content).hexdigest(), damage
     return hashlib.sha256(content).hexdigest(), None
 

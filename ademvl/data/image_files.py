@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ademvl.data.acquisition.zip_images import image_size_bytes, read_image_bytes
 from ademvl.errors import DataError, list_findings
@@ -45,8 +45,18 @@ def open_rgb(source: Path | bytes) -> Image.Image:
             return image.convert("RGB")
     except _DECODING_ERRORS as error:
         name = "image given as bytes" if isinstance(source, bytes) else str(source)
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"{name}: does not decode as an image ({reason}). {_REMEDY}") from error
+        raise DataError(
+            f"{name}: does not decode as an image ({why_undecodable(error)}). {_REMEDY}"
+        ) from error
+
+
+def why_undecodable(error: BaseException | None) -> str:
+    """Say why an image was not decoded."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):  # which names the bytes' place in memory
+        return "no known image format"
+    return str(error)
 
 
 def check_decodable(paths: Iterable[Path]) -> None:

@@ -3,7 +3,6 @@
 Everything is checked before a model is loaded, and all findings are listed at once.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from typing import Any
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.data.scienceqa import MAX_CHOICES
 from ademvl.errors import DataError, list_findings
+from ademvl.storage.files import parse_json
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
 _REMEDY = (
@@ -70,6 +70,7 @@ def parse_request(
     if not isinstance(caption, bool):
         findings.append(f"caption is {caption!r}, expected true or false")
     findings += _choice_findings(raw.get("choices"))
+    findings += [f"{key} {what}" for key in KEYS if (what := _unreadable(raw.get(key)))]
     has_question = bool(str(raw.get("question") or "").strip())
     if has_question == (caption is True):
         wrong = "both a question and a caption" if has_question else "no question, and no caption"
@@ -94,6 +95,18 @@ def parse_request(
 def _unknown(key: str) -> str:
     near = get_close_matches(key, KEYS, n=1)
     return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _unreadable(value: Any) -> str:
+    """Say what no model or file system could read in a text or in several."""
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if "\0" in text:
+        return "holds a null character, which no text and no path has"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # of an argument, bytes that are no UTF-8
+        return f"holds {text[error.start]!a}, which is no character: no valid UTF-8"
+    return ""
 
 
 def _choice_findings(choices: Any) -> list[str]:
@@ -127,9 +140,9 @@ def read_requests(path: Path) -> list[Request]:
         if not line.strip():
             continue
         try:
-            raw = json.loads(line)
-        except ValueError as error:
-            findings.append(f"line {number}: not valid JSON ({error})")
+            raw = parse_json(line, place=f"line {number}", remedy="")
+        except DataError as error:
+            findings.append(str(error).rstrip())
             continue
         request, wrong = parse_request(raw, request_id=str(number), folder=path.parent)
         findings += [f"line {number}: {what}" for what in wrong]

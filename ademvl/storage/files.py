@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from ademvl.errors import DataError, DiskFullError
 from ademvl.storage.outputs import is_stream, place_of_file, write_to_stream
 
 _CHUNK_BYTES = 1 << 20
+_DEEPEST = 100
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_PREFIX = 50  # a name may have 255 bytes in all
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_IN_RUST = tuple(f"(os error {number})" for number in DISK_FULL)  # safetensors wraps it
@@ -162,13 +165,14 @@ def _read_text(path: Path, remedy: str) -> str:
 
 
 def parse_json(text: str, *, place: str, remedy: str) -> Any:
-    """Parse JSON, refusing duplicate keys.
+    """Parse JSON, refusing duplicate keys, endless nesting and halves of characters.
 
     Raises:
-        DataError: malformed text, or an object with a key twice; names `place` and `remedy`.
+        DataError: malformed text, an object with a key twice, or what nothing could be done with;
+            names `place` and `remedy`.
     """
     try:
-        return json.loads(text, object_pairs_hook=_refuse_duplicate_keys)
+        value = json.loads(text, object_pairs_hook=_refuse_duplicate_keys)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{place}: not valid JSON at {where}: {error.msg}. {remedy}") from error
@@ -178,6 +182,32 @@ def parse_json(text: str, *, place: str, remedy: str) -> Any:
         raise DataError(f"{place}: JSON nested too deeply to be read. {remedy}") from error
     except ValueError as error:  # a number of thousands of digits
         raise DataError(f"{place}: not readable as JSON: {error}. {remedy}") from error
+    if _is_deeper_than(value, _DEEPEST):
+        raise DataError(f"{place}: JSON nested more than {_DEEPEST} levels deep. {remedy}")
+    if _SURROGATE.search(text) and (found := _half_characters(value)):
+        raise DataError(f"{place}: {found!a} holds half of a character, which is no text. {remedy}")
+    return value
+
+
+def _is_deeper_than(value: Any, levels: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if isinstance(part, dict | list)
+        ]
+    return bool(level)
+
+
+def _half_characters(value: Any) -> str:
+    """Return the first text with a surrogate that has no other half, or no text."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return str(error.object)[max(0, error.start - 20) : error.end + 20]
+    return ""
 
 
 class _DuplicateKeyError(ValueError):

@@ -57,7 +57,7 @@ def read_profile(name: str) -> Profile:
         raise SettingsError(f"--profile {name}: no folder with a {_FILES[-1]}{known}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected keys and values")

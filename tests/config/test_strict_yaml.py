@@ -48,6 +48,45 @@ def test_number_that_is_another_one_is_refused(written: str, value: str) -> None
         load_yaml(f"a: {written}\n")
 
 
+def test_all_that_is_not_read_as_written_is_told_with_its_line() -> None:
+    with pytest.raises(yaml.YAMLError) as caught:
+        load_yaml("on: 1\na: 010\nb: {no: 1, x: 2, x: 3}\n")
+    assert "4 found" in str(caught.value)
+    for text in ("line 1: quote the key on", "line 2: 010 is", "line 3: quote", "line 3: key 'x'"):
+        assert text in str(caught.value)
+
+
+def _doubled(times: int) -> str:
+    """YAML of a few lines that unfolds to 2 ** times values."""
+    lines = ["a0: &a0 [1, 1]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, times)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 3000, "nested more than 50 levels deep"),
+        ("[" * 60 + "]" * 60, "nested more than 50 levels deep"),
+        ("\n".join(" " * n + f"k{n}:" for n in range(60)), "nested more than 50 levels deep"),
+        ("a: " + "9" * 5000, "cannot be read: Exceeds the limit"),
+        ("a: 2020-13-45", "cannot be read: month must be in 1..12"),
+        (_doubled(40), "more than 200,000 values, with what aliases stand for"),
+        ("a: !!python/object:x.Y {}", "could not determine a constructor"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_at_once_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(yaml.YAMLError) as caught:
+        load_yaml(text)
+    assert message in str(caught.value)
+    assert "line " in str(caught.value)
+
+
+def test_what_unfolds_to_little_is_read() -> None:
+    assert len(load_yaml(_doubled(8))["a7"]) == 2
+    assert load_yaml("[" * 40 + "]" * 40)
+
+
 def test_other_numbers_and_texts_are_read() -> None:
     text = "[0, -0, 0.5, 00.5, 1_000, 0x10, '010', '1:30', 9e-3, 1.0e+3, 2020-01-01, 09]"
     *found, date, text_of_digits = load_yaml(text)
