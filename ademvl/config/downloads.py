@@ -30,9 +30,9 @@ class DownloadSettings:
     accepted_licenses: tuple[str, ...] = setting(changes="nothing", default=())
     extra_sources: tuple[str, ...] = setting(changes="nothing", default=())
     unpack: bool = setting(changes="speed", default=True)
-    connections: int = setting(changes="speed", default=4, ge=1)
-    retries: int = setting(changes="nothing", default=8, ge=0)
-    stall_seconds: float = setting(changes="speed", default=60.0, gt=0)
+    connections: int = setting(changes="speed", default=4, ge=1, le=100)
+    retries: int = setting(changes="nothing", default=8, ge=0, le=1_000)
+    stall_seconds: float = setting(changes="speed", default=60.0, gt=0, le=86_400)
 
 
 @settings_class

@@ -22,7 +22,7 @@ class DecodingSettings:
     """
 
     strategy: Literal["greedy", "beam", "sample"] = setting(changes="evaluation", default="greedy")
-    num_beams: int = setting(changes="evaluation", default=5, ge=1)
+    num_beams: int = setting(changes="evaluation", default=5, ge=1, le=1_000)
     length_penalty: float = setting(changes="evaluation", default=1.0)
     temperature: float = setting(changes="evaluation", default=1.0, gt=0)
     top_p: float = setting(changes="evaluation", default=1.0, gt=0, le=1)
@@ -46,7 +46,7 @@ class EvaluationSettings:
     """
 
     split: Literal["val", "test"] = setting(changes="evaluation", default="test")
-    batch_size: int = setting(changes="speed", default=64, ge=1)
+    batch_size: int = setting(changes="speed", default=64, ge=1, le=1_000_000)
     answer_by: AnswerBy = setting(changes="evaluation", default="greedy")
-    max_new_tokens: int = setting(changes="evaluation", default=20, ge=1)
+    max_new_tokens: int = setting(changes="evaluation", default=20, ge=1, le=100_000)
     decoding: DecodingSettings = group(default_factory=DecodingSettings)

@@ -93,6 +93,10 @@ class MethodSettings:
         """Whether the method has scores of image tokens, which fusion maps show."""
         return False
 
+    def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
+        """Yield what cannot work with a tower of so many grid tokens, each with its key."""
+        yield from ()
+
 
 @settings_class
 class ClipAdapterSettings:
@@ -106,7 +110,7 @@ class ClipAdapterSettings:
             in the published numbers of parameters.
     """
 
-    dim: int = setting(changes="results", default=12, ge=1)
+    dim: int = setting(changes="results", default=12, ge=1, le=100_000)
     scale: float = setting(changes="results", default=0.1)
     dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
     last_block: bool = setting(changes="results", default=True)

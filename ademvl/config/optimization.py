@@ -6,6 +6,8 @@ from typing import Literal
 from ademvl.config.setting import relation, setting, settings_class
 from ademvl.errors import SettingsError
 
+_ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
+
 
 @settings_class
 class OptimizationSettings:
@@ -35,18 +37,18 @@ class OptimizationSettings:
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
     """
 
-    epochs: float = setting(changes="training", default=20.0, gt=0)
+    epochs: float = setting(changes="training", default=20.0, gt=0, le=10_000)
     warmup_epochs: float = setting(changes="training", default=2.0, ge=0)
-    base_lr: float = setting(changes="training", default=9e-3, ge=0)
-    min_lr: float = setting(changes="training", default=0.0, ge=0)
-    effective_batch_size: int = setting(changes="training", default=32, ge=1)
+    base_lr: float = setting(changes="training", default=9e-3, ge=0, le=1_000_000)
+    min_lr: float = setting(changes="training", default=0.0, ge=0, le=1_000_000)
+    effective_batch_size: int = setting(changes="training", default=32, ge=1, le=1_000_000)
     per_device_batch_size: int = setting(changes="speed", default=4, ge=1)
     gradient_checkpointing: bool = setting(changes="speed", default=False, omitted_at_default=True)
     loss_group_size: int = setting(changes="training", default=2, ge=0)
-    weight_decay: float = setting(changes="training", default=0.02, ge=0)
+    weight_decay: float = setting(changes="training", default=0.02, ge=0, le=1_000_000)
     beta1: float = setting(changes="training", default=0.9, ge=0, lt=1)
     beta2: float = setting(changes="training", default=0.95, ge=0, lt=1)
-    eps: float = setting(changes="training", default=1e-8, ge=0)
+    eps: float = setting(changes="training", default=1e-8, ge=0, le=1)
     lr_evaluated_at: Literal["start", "middle"] = setting(
         changes="training", default="start", omitted_at_default=True
     )
@@ -77,6 +79,32 @@ class OptimizationSettings:
     def lr(self) -> float:
         """Peak learning rate in force."""
         return self.base_lr * self.effective_batch_size / 256
+
+    def total_steps(self, num_items: int) -> int:
+        """Return the steps of a training; items left over at an epoch's end are in none of them.
+
+        Args:
+            num_items: of the training data.
+
+        Raises:
+            SettingsError: not a single full effective batch, or not a single step.
+        """
+        batch = self.effective_batch_size
+        if num_items < batch:
+            raise SettingsError(
+                f"optimization.effective_batch_size: {batch}, but the training data has only "
+                f"{num_items} items; choose a batch of at most that many"
+            )
+        whole, part = divmod(self.epochs, 1)
+        steps_per_epoch = num_items // batch
+        part_steps = int(part * num_items / batch + _ROUNDING)
+        total_steps = int(whole) * steps_per_epoch + min(part_steps, steps_per_epoch)
+        if total_steps < 1:
+            raise SettingsError(
+                f"optimization.epochs: {self.epochs} epochs of {num_items} items are less than "
+                f"one step of {batch} items"
+            )
+        return total_steps
 
     def accumulation_steps(self, processes: int = 1) -> int:
         """Return the passes of one step on each device.

@@ -15,7 +15,7 @@ class ReportSettings:
         fusion_map_images: ids of COCO images, drawn beside those with their generated caption.
     """
 
-    fusion_map_items: int = setting(changes="nothing", default=6, ge=0)
+    fusion_map_items: int = setting(changes="nothing", default=6, ge=0, le=10_000)
     fusion_map_seed: int = setting(changes="nothing", default=0)
     fusion_map_questions: tuple[str, ...] = setting(changes="nothing", default=())
     fusion_map_images: tuple[int, ...] = setting(changes="nothing", default=())

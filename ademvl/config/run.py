@@ -31,6 +31,9 @@ ANSWER_PARTS = ("A", "AL", "AE", "ALE", "AEL", "LA", "EA", "LEA", "ELA")
 PROMPT_FORMATS = tuple(f"{prompt}-{answer}" for prompt in PROMPT_PARTS for answer in ANSWER_PARTS)
 
 
+LARGEST_SEED = 2**32 - 1
+
+
 @settings_class
 class BackboneSettings:
     """The frozen models.
@@ -125,11 +128,13 @@ class PromptSettings:
 
     train_format: str = setting(changes="results", default="CQM-A", check=_check_format)
     evaluation: Literal["matched", "reference"] = setting(changes="evaluation", default="matched")
-    max_seq_len: int = setting(changes="results", default=512, ge=1)
+    max_seq_len: int = setting(changes="results", default=512, ge=1, le=1_000_000)
     overflow: Literal["by_evaluation", "keep_cue", "cut_end"] = setting(
         changes="evaluation", default="by_evaluation", omitted_at_default=True
     )
-    evaluation_window: int = setting(changes="evaluation", default=0, ge=0, omitted_at_default=True)
+    evaluation_window: int = setting(
+        changes="evaluation", default=0, ge=0, le=1_000_000, omitted_at_default=True
+    )
     label_mask: LabelMask = setting(
         changes="training", default="reference", omitted_at_default=True
     )
@@ -177,7 +182,7 @@ class RunSettings:
 
     study: str = setting(changes="nothing")
     name: str = setting(changes="nothing")
-    seed: int = setting(changes="training")
+    seed: int = setting(changes="training", ge=0, le=LARGEST_SEED)
     task: Task = setting(changes="results")
     data_dir: str = setting(changes="results", by_content=True)
     evaluation_data_dir: str = setting(

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ademvl.config.strict_types import is_settings_class, strict
+from ademvl.config.strict_types import checker, is_settings_class, strict
 
 Changes = Literal["results", "training", "evaluation", "speed", "nothing"]
 """What a setting changes: `results` those of training and of evaluating its adapter; `training` the
@@ -53,6 +53,7 @@ class Setting:
         is_group: whether it is one.
         bounds: `ge`, `gt`, `le`, `lt` with numbers.
         check: of the value alone.
+        check_each: of each value in a list.
         omitted_at_default, unwritten_at_default, by_content, portable: see `setting`.
     """
 
@@ -60,6 +61,7 @@ class Setting:
     is_group: bool = False
     bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     check: Callable[[Any], None] | None = None
+    check_each: Callable[[Any], None] | None = None
     omitted_at_default: bool = False
     unwritten_at_default: bool = False
     by_content: bool = False
@@ -83,6 +85,7 @@ def setting(
     by_content: bool = False,
     portable: bool = False,
     check: Callable[[Any], None] | None = None,
+    check_each: Callable[[Any], None] | None = None,
     **bounds: float,
 ) -> Any:
     """Declare a setting.
@@ -100,6 +103,7 @@ def setting(
         portable: results depend on it, but an adapter may be used with another value than it was
             trained with.
         check: raises ValueError, with what is expected, for a value that is refused.
+        check_each: the same for each value in a list, so that all wrong ones are told.
         bounds: of a number, or of those in a list or mapping: `ge`, `gt`, `le`, `lt`.
 
     Raises:
@@ -111,6 +115,7 @@ def setting(
         changes=changes,
         bounds=bounds,
         check=check,
+        check_each=check_each,
         omitted_at_default=omitted_at_default,
         unwritten_at_default=unwritten_at_default,
         by_content=by_content,
@@ -196,9 +201,9 @@ def record_class(cls: Class) -> Class:
             description=described.get(name),
             json_schema_extra={"x-changes": said.changes} if said.changes else None,
         )
-        checks = [AfterValidator(_checker(said.check))] if said.check else []
+        checks = [AfterValidator(checker(said.check))] if said.check else []
         try:
-            checked = strict(hint, bounds=said.bounds)
+            checked = strict(hint, bounds=said.bounds, check_each=said.check_each)
         except TypeError as error:
             raise TypeError(f"{cls.__qualname__}.{name}: {error}") from None
         annotations[name] = Annotated[checked, about, *checks]
@@ -241,14 +246,6 @@ def attribute_descriptions(cls: type) -> dict[str, str]:
         elif names and line.strip():
             found.update({name: f"{found[name]} {line.strip()}" for name in names})
     return found
-
-
-def _checker(check: Callable[[Any], None]) -> Callable[[Any], Any]:
-    def checked(value: Any) -> Any:
-        check(value)
-        return value
-
-    return checked
 
 
 def _relations(cls: type) -> list[Any]:

@@ -8,36 +8,50 @@ looked at would be worse than none.
 """
 
 import dataclasses
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 HANDLED = (
     "int, float, bool, str, Literal of texts, a settings class, tuple[T, ...] and Mapping[str, T] "
     "of one such type T, each also `| None`"
 )
 """Types that fields may have."""
+_LARGEST = 2**63 - 1
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""All but tab and line feed, and halves of characters."""
 _TRUTHS = {"true": True, "false": False}
 
 
-def strict(hint: Any, *, bounds: Mapping[str, float]) -> Any:
+def strict(
+    hint: Any,
+    *,
+    bounds: Mapping[str, float],
+    check_each: Callable[[Any], None] | None = None,
+) -> Any:
     """Return a type that pydantic checks strictly.
 
     Args:
         hint: annotation of a field; one that is `Annotated` already is left as it is.
         bounds: of a number, or of those in a list or mapping: `ge`, `gt`, `le`, `lt`.
+        check_each: raises ValueError for a value in a list that is refused.
 
     Raises:
         TypeError: it is none of `HANDLED`, or holds no number that the bounds could be of.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if (inner := without_none(hint)) is not hint:
-        return strict(inner, bounds=bounds) | None
+        return strict(inner, bounds=bounds, check_each=check_each) | None
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
         items: Any = strict(arguments[0], bounds=bounds)
+        if check_each:
+            items = Annotated[items, AfterValidator(checker(check_each))]
         return tuple[items, ...]
+    if check_each:
+        raise TypeError(f"{_name(hint)} is no list, each value of which could be checked")
     if origin is Mapping and arguments[0] is str:
         values: Any = strict(arguments[1], bounds=bounds)
         return Mapping[Any, values]
@@ -49,7 +63,7 @@ def strict(hint: Any, *, bounds: Mapping[str, float]) -> Any:
     if hint is bool:
         return Annotated[bool, Strict(), BeforeValidator(_truth)]
     if hint is str:
-        return Annotated[str, Strict()]
+        return Annotated[str, Strict(), AfterValidator(_text)]
     is_texts = origin is Literal and all(isinstance(value, str) for value in arguments)
     if is_texts or origin is Annotated or hint is object or is_settings_class(hint):
         return hint
@@ -71,6 +85,16 @@ def is_settings_class(hint: Any) -> bool:
     return is_class and "__pydantic_validator__" in vars(hint)
 
 
+def checker(check: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """Return a function for pydantic's validators that checks a value and gives it back."""
+
+    def checked(value: Any) -> Any:
+        check(value)
+        return value
+
+    return checked
+
+
 def _name(hint: Any) -> str:
     return hint.__qualname__ if type(hint) is type else str(hint)
 
@@ -86,11 +110,20 @@ def _limits(
 
 
 def _integer(value: Any) -> Any:
-    return _converted(value, int)
+    found = _converted(value, int)
+    if isinstance(found, int) and abs(found) > _LARGEST:
+        raise ValueError(f"{found}, expected a number of at most {len(str(_LARGEST))} digits")
+    return found
 
 
 def _number(value: Any) -> Any:
     return _converted(value, float)
+
+
+def _text(value: str) -> str:
+    if _NO_TEXT.search(value):
+        raise ValueError(f"{value!a}, expected text without control characters")
+    return value
 
 
 def _truth(value: Any) -> Any:

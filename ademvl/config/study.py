@@ -17,6 +17,7 @@ from ademvl.config.plain import all_plain
 from ademvl.config.reading import refusal, try_reading
 from ademvl.config.released import check_released, checkpoint_path
 from ademvl.config.run import (
+    TRAINED,
     BackboneSettings,
     FeatureSettings,
     RunSettings,
@@ -198,6 +199,13 @@ def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
         yield (
             f"runs.{name}.evaluation_dataset: {template.evaluation_dataset!r}, but task "
             f"{template.task} is evaluated on its own data set; leave the key out"
+        )
+    optimization = template.optimization
+    if template.adapter == TRAINED and optimization.warmup_epochs > optimization.epochs:
+        yield (
+            f"runs.{name}.optimization.warmup_epochs: {optimization.warmup_epochs}, but the "
+            f"training has epochs: {optimization.epochs}, so that base_lr is never reached; "
+            "choose at most that many"
         )
     if template.images == "withheld" and template.task == "coco_caption":
         yield f"runs.{name}.images: captions cannot be trained with images withheld"

@@ -11,6 +11,7 @@ from ademvl.config.method import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
+    LARGEST_SEED,
     TRAINED,
     BackboneSettings,
     FeatureTemplate,
@@ -77,7 +78,9 @@ class RunTemplate:
         changes="results", default=TRAINED, by_content=True, omitted_at_default=True
     )
     released_from: str = setting(changes="results", default="", omitted_at_default=True)
-    seeds: tuple[int, ...] = setting(changes="training", default=(0,), check=_check_seeds)
+    seeds: tuple[int, ...] = setting(
+        changes="training", default=(0,), le=LARGEST_SEED, check=_check_seeds
+    )
     images: Literal["shown", "withheld"] = setting(
         changes="results", default="shown", portable=True
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.config.method import MethodSettings
+from ademvl.errors import SettingsError
 from ademvl.methods.attending import attach_attention
 from ademvl.methods.begin_places import attach_begin_places
 from ademvl.methods.sites import Attachment, Pass, Position, attach_sites, decoder_layers
@@ -84,6 +85,9 @@ class Method(nn.Module):
         tower: sizes of the vision tower.
         trains_tower: whether the run encodes pixels in every step, so that modules inside the tower
             can be trained; false with cached features.
+
+    Raises:
+        SettingsError: the settings cannot work with this tower.
     """
 
     def __init__(
@@ -95,6 +99,8 @@ class Method(nn.Module):
         trains_tower: bool,
     ) -> None:
         super().__init__()
+        if findings := list(settings.tower_findings(tower.num_grid_tokens)):
+            raise SettingsError("; ".join(f"method.{finding}" for finding in findings))
         self.settings = settings
         self.llm_shape = llm
         self.tower_shape = tower

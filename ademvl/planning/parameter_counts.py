@@ -8,6 +8,7 @@ import torch
 from ademvl.config.method import MethodSettings
 from ademvl.methods.base import DecoderShape
 from ademvl.methods.registry import build_method
+from ademvl.planning.possible import refuse_impossible
 from ademvl.vision.tower import TowerShape
 
 # The paper's backbones: LLaMA (arXiv 2302.13971, table 2) and CLIP ViT-L/14.
@@ -53,6 +54,7 @@ def print_study_counts(study_file: Path) -> None:
     from ademvl.vision.tower import tower_shape
 
     study = load_study(study_file)
+    refuse_impossible(study)
     for run in {run.name: run for run in study.runs}.values():
         parts = count_parameters(
             run.method,

@@ -62,6 +62,9 @@ def run_flops(
         numerics: how numbers are held.
         workload: items and lengths.
         trains: whether the run trains an adapter of its own.
+
+    Raises:
+        SettingsError: the data does not fill a single step.
     """
     batch_size = run.optimization.effective_batch_size
     num_passes = _SIMULATED_STEPS * run.optimization.accumulation_steps()
@@ -69,20 +72,13 @@ def run_flops(
     batches = [as_batch(rows) for rows in passes]
     counted = sum(training_flops(sizes, numerics, batch).total for batch in batches)
     per_item = counted / sum(batch.rows for batch in batches)
-    steps = optimizer_steps(run, workload.training.items) if trains else 0
+    steps = run.optimization.total_steps(workload.training.items) if trains else 0
     return RunFlops(
         training_per_item=per_item if trains else 0.0,
         training=per_item * steps * batch_size,
         evaluation=_evaluation_flops(run, sizes, workload),
         optimizer_steps=steps,
     )
-
-
-def optimizer_steps(run: RunSettings, items: int) -> int:
-    """Return the optimiser steps of a training, as `training.order.StepPlan` makes them."""
-    whole, part = divmod(run.optimization.epochs, 1)
-    batch_size = run.optimization.effective_batch_size
-    return int(whole) * (items // batch_size) + int(part * items / batch_size + 1e-9)
 
 
 def simulated_passes(run: RunSettings, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -113,10 +109,8 @@ def _evaluation_flops(run: RunSettings, sizes: ModelSizes, workload: Workload) -
     rows, generator = workload.evaluation.rows, random.Random(0)
     if not workload.evaluation.items:
         return 0.0
-    batches = [
-        as_batch(generator.choices(rows, k=run.evaluation.batch_size))
-        for _ in range(_SIMULATED_STEPS)
-    ]
+    size = min(run.evaluation.batch_size, workload.evaluation.items)
+    batches = [as_batch(generator.choices(rows, k=size)) for _ in range(_SIMULATED_STEPS)]
     counted = sum(evaluation_flops(sizes, batch, new_tokens=new_tokens(run)) for batch in batches)
     return counted / sum(batch.rows for batch in batches) * workload.evaluation.items
 

@@ -26,6 +26,7 @@ from ademvl.planning.memory import (
     training_memory,
 )
 from ademvl.planning.method_costs import UnmeasurableError
+from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.schedule import (
     UTILIZATION,
     Rate,
@@ -193,7 +194,11 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
         study: its settings.
         target: what it is planned for.
         rates: measured by `ademvl.probing.probe`, by name of the run; they decide about time.
+
+    Raises:
+        SettingsError: a run cannot be trained with its settings.
     """
+    refuse_impossible(study)
     measured = rates or {}
     seeds = Counter(run.name for run in study.runs)
     first = {run.name: run for run in reversed(study.runs)}
@@ -209,6 +214,8 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
             unknown[name] = str(error)
             continue
         workload = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
+        if run.adapter == TRAINED:
+            run.optimization.total_steps(workload.training.items)  # refuses too few
         rate = measured.get(name)
         try:
             plan = _plan_run(run, sizes, workload, target, seeds=seeds[name], rate=rate)

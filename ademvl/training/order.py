@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ademvl.config.optimization import OptimizationSettings
-from ademvl.errors import SettingsError
 from ademvl.randomness import derive_seed
-
-_ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
 
 
 @lru_cache(maxsize=2)
@@ -47,21 +44,8 @@ class StepPlan:
     total_steps: int = field(init=False)
 
     def __post_init__(self) -> None:
-        batch = self.optimization.effective_batch_size
-        if self.num_items < batch:
-            raise SettingsError(
-                f"optimization.effective_batch_size: {batch}, but the training data has only "
-                f"{self.num_items} items; choose a batch of at most that many"
-            )
-        whole, part = divmod(self.optimization.epochs, 1)
-        steps_per_epoch = self.num_items // batch
-        part_steps = int(part * self.num_items / batch + _ROUNDING)
-        total_steps = int(whole) * steps_per_epoch + min(part_steps, steps_per_epoch)
-        if total_steps < 1:
-            raise SettingsError(
-                f"optimization.epochs: {self.optimization.epochs} epochs of {self.num_items} items "
-                f"are less than one step of {batch} items"
-            )
+        total_steps = self.optimization.total_steps(self.num_items)
+        steps_per_epoch = self.num_items // self.optimization.effective_batch_size
         object.__setattr__(self, "steps_per_epoch", steps_per_epoch)
         object.__setattr__(self, "total_steps", total_steps)
 

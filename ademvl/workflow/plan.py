@@ -18,6 +18,7 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError
+from ademvl.planning.possible import refuse_impossible
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.runs.identity import (
@@ -59,6 +60,7 @@ class WorkflowPlan:
             plan = cls(load_study(config, places=places_in_files(config, read)))
             plan.sources.downloads()  # names of sources and copies of weights are checked here
             plan.check_reported()
+            refuse_impossible(plan.study)
             return plan
         except AdemvlError as error:
             print(error, file=sys.stderr)

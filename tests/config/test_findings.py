@@ -59,11 +59,11 @@ def test_everything_that_is_wrong_is_named_once_with_its_line() -> None:
     path.write_text(STUDY, encoding="utf-8")
     found = findings(path)
     expected = [
-        "study.yaml:4: datasets.mini.train_questions: 0, expected >= 1",
+        "study.yaml:4: datasets.mini.train_questions: 0, expected >= 1 and <= 10000000",
         "study.yaml:5: datasets.real.seed: only with source easy_vqa, not scienceqa",
         "study.yaml:9: defaults.method.gama: unknown key of method adem (allowed: ",
-        "study.yaml:10: defaults.method.scales: 60 is no square number",
-        "study.yaml:13: defaults.optimization.base_lr: -1, expected >= 0",
+        "study.yaml:10: defaults.method.scales.1: 60 is no square number",
+        "study.yaml:13: defaults.optimization.base_lr: -1, expected >= 0 and <= 1000000",
         "study.yaml:14: defaults.optimization.beta1: 1.5, expected >= 0 and < 1",
         "study.yaml:18: runs.second.optimization.per_device_batch_size: 5 does not divide "
         "effective_batch_size 16; possible: [1, 2, 4, 8, 16]",

@@ -148,8 +148,8 @@ def test_time_on_the_processor_is_known(tmp_path):
 
 def test_settings_that_do_not_fit_the_models_are_told(mini):
     run = _run_of(mini, MemvpSettings(table_rows=3))
-    plan = plan_study(dataclasses.replace(mini, runs=(run,)), Target())
-    assert "method.table_rows: 3" in plan.unknown[run.name]
+    with pytest.raises(SettingsError, match=r"method\.table_rows: 3, expected at least the 64"):
+        plan_study(dataclasses.replace(mini, runs=(run,)), Target())
 
 
 class _Peeking(FourthMethod):

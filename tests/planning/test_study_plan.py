@@ -13,7 +13,6 @@ from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.render import render_plan
-from ademvl.planning.schedule import optimizer_steps
 from ademvl.planning.study_plan import Target, plan_study, to_plain
 from ademvl.training.order import StepPlan
 from tests.conftest import PROJECT_ROOT
@@ -42,7 +41,7 @@ def test_paper_has_the_published_number_of_trained_parameters(paper):
 def test_steps_are_those_of_training():
     run = load_study(PAPER).runs[0]
     plan = StepPlan(12_726, run.seed, run.optimization)
-    assert optimizer_steps(run, 12_726) == plan.total_steps
+    assert run.optimization.total_steps(12_726) == plan.total_steps
 
 
 def test_a_run_that_evaluates_anothers_adapter_does_not_train(paper):

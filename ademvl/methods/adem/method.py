@@ -12,7 +12,7 @@ from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.base import DecoderShape, FusionScores, ScoreGrids, rows_with_image, spread_rows
 from ademvl.methods.fusing import FusingPass, Rule
 from ademvl.methods.memvp.method import MEMVP_DROPOUT, fuse_memvp
-from ademvl.methods.multiscale import check_scales, pool_grid
+from ademvl.methods.multiscale import pool_grid
 from ademvl.methods.projection import Projection
 from ademvl.methods.registry import implements
 from ademvl.methods.sites import Pass, Position
@@ -49,9 +49,6 @@ class AdemMethod(TowerAdaptedMethod):
     ) -> None:
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
         has_fusion = settings.fusion != "none"
-        scales = settings.scales if has_fusion else ()
-        tokens = (settings.visual_tokens,) if settings.visual_tokens else ()
-        check_scales((*scales, *tokens), num_grid_tokens=tower.num_grid_tokens)
         build_projection = partial(
             Projection,
             tower_width=tower.width,
@@ -65,7 +62,7 @@ class AdemMethod(TowerAdaptedMethod):
             shape = (settings.num_visual_tokens, llm.width)
             self.key_table = nn.Parameter(torch.empty(shape))
             self.value_table = nn.Parameter(torch.empty(shape))
-        self.grid_projection = build_projection() if has_fusion or tokens else None
+        self.grid_projection = build_projection() if has_fusion or settings.visual_tokens else None
         self.cls_projection = build_projection() if settings.cls else None
         self.add_tower_adapters(settings.clip_adapter)
 

@@ -20,10 +20,8 @@ DropBy = Literal["value", "magnitude"]
 
 
 def _check_scales(scales: Sequence[int]) -> None:
-    if min(scales, default=0) < 1:
-        raise ValueError(f"{list(scales)}, expected one or more numbers of tokens >= 1")
-    for scale in scales:
-        _check_square(scale)
+    if not scales or len(set(scales)) < len(scales):
+        raise ValueError(f"{list(scales)}, expected one or more different numbers of tokens")
 
 
 def _check_square(number: int) -> None:
@@ -64,7 +62,14 @@ class AdemSettings(MethodSettings):
     alpha: float = setting(changes="results", default=0.1)
     beta: float = setting(changes="results", default=0.01)
     gamma: float = setting(changes="results", default=0.1, ge=0, lt=1)
-    scales: tuple[int, ...] = setting(changes="results", default=(256, 64), check=_check_scales)
+    scales: tuple[int, ...] = setting(
+        changes="results",
+        default=(256, 64),
+        ge=1,
+        le=1_000_000,
+        check=_check_scales,
+        check_each=_check_square,
+    )
     pool: Literal["avg", "max"] = setting(changes="results", default="avg")
     pool_order: Literal["pool_then_project", "project_then_pool"] = setting(
         changes="results", default="pool_then_project"
@@ -74,8 +79,8 @@ class AdemSettings(MethodSettings):
     add_to: FusionPosition = setting(changes="results", default="mlp_out")
     fusion: Fusion = setting(changes="results", default="adem")
     cls: bool = setting(changes="results", default=True)
-    visual_tokens: int = setting(changes="results", default=0, check=_check_square)
-    projection_width: int = setting(changes="results", default=128, ge=1)
+    visual_tokens: int = setting(changes="results", default=0, le=1_000_000, check=_check_square)
+    projection_width: int = setting(changes="results", default=128, ge=1, le=1_000_000)
     clip_adapter: ClipAdapterSettings = group(default_factory=ClipAdapterSettings)
     drop_by: DropBy = setting(changes="results", default="value", omitted_at_default=True)
     drop_in_evaluation: bool = setting(changes="evaluation", default=True, omitted_at_default=True)
@@ -91,6 +96,16 @@ class AdemSettings(MethodSettings):
                 f"{self.add_to} comes before query_from: {self.query_from}; choose a position at "
                 "or after it"
             )
+
+    def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
+        """Yield scales that are finer than the grid."""
+        finest = f"is not possible with a tower of {num_grid_tokens} grid tokens; choose square "
+        finest += f"numbers up to {num_grid_tokens}"
+        for scale in self.scales:
+            if scale > num_grid_tokens and self.fusion != "none":
+                yield f"scales: {scale} {finest}"
+        if self.visual_tokens > num_grid_tokens:
+            yield f"visual_tokens: {self.visual_tokens} {finest}"
 
     @property
     def num_visual_tokens(self) -> int:

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ademvl.errors import SettingsError
 from ademvl.methods.base import DecoderShape, rows_with_image, spread_rows
 from ademvl.methods.dropout import drop_rows
 from ademvl.methods.fusing import FusingPass, add_attended
@@ -51,11 +50,6 @@ class MemvpMethod(TowerAdaptedMethod):
         trains_tower: bool,
     ) -> None:
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
-        if settings.table_rows < tower.num_grid_tokens:
-            raise SettingsError(
-                f"method.table_rows: {settings.table_rows}, expected at least the "
-                f"{tower.num_grid_tokens} tokens of the tower's grid"
-            )
         shape = (settings.table_rows, llm.width)
         self.key_table = nn.Parameter(torch.empty(shape))
         self.value_table = nn.Parameter(torch.empty(shape))

@@ -1,5 +1,6 @@
 """Settings of MemVP, with the source of each default."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from ademvl.config.method import ClipAdapterSettings, MethodSettings
@@ -25,6 +26,14 @@ class MemvpSettings(MethodSettings):
     alpha: float = setting(changes="results", default=0.1)
     beta: float = setting(changes="results", default=0.01)
     dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
-    table_rows: int = setting(changes="results", default=320, ge=1)
-    projection_width: int = setting(changes="results", default=128, ge=1)
+    table_rows: int = setting(changes="results", default=320, ge=1, le=1_000_000)
+    projection_width: int = setting(changes="results", default=128, ge=1, le=1_000_000)
     clip_adapter: ClipAdapterSettings = group(default_factory=ClipAdapterSettings)
+
+    def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
+        """Yield that the tables are too short for the grid."""
+        if self.table_rows < num_grid_tokens:
+            yield (
+                f"table_rows: {self.table_rows}, expected at least the {num_grid_tokens} tokens "
+                "of the tower's grid"
+            )
