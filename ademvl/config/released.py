@@ -58,7 +58,7 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
 
 
-_CHECKPOINT_SUFFIXES = (".pth", ".pt")
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -73,7 +73,7 @@ def find_checkpoint(path: Path) -> Path:
     if len(found) != 1:
         listed = ", ".join(file.name for file in found) or "nothing"
         raise WeightsError(
-            f"{path}: expected a checkpoint, or a folder that holds one (*.pth); found {listed}. "
-            "Download the source, or name the file."
+            f"{path}: expected a checkpoint, or a folder that holds one (*.pth, *.safetensors); "
+            f"found {listed}. Download the source, or name the file."
         )
     return found[0]

@@ -3,12 +3,13 @@
 Such a file is made by torch.save and holds a dict of model, optimizer, epoch, scaler and args; the
 last is an argparse.Namespace. torch's restricted unpickler reads it: tensors and plain containers,
 and in place of that one class, known by its name alone, a class of ours that does nothing.
+
+Read are also what others make of such files: the tensors under another key, alone, or in a file of
+safetensors, which has no arguments.
 """
 
 import argparse
-import pickle
-import re
-import struct
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,19 @@ import torch
 from torch import Tensor
 
 from ademvl.errors import WeightsError, list_findings
-from ademvl.released.reference_names import DISTRIBUTED_PREFIX, from_reference, to_reference
+from ademvl.released.reference_names import (
+    DISTRIBUTED_PREFIX,
+    bare_name,
+    from_reference,
+    to_reference,
+)
 from ademvl.storage.files import atomic_path
+from ademvl.storage.weight_files import read_weights
 
 _NAMESPACE = "argparse.Namespace"
+_STATE_KEYS = ("model", "state_dict", "model_state_dict")
 _REMEDY = "Expected a checkpoint that the authors' training code wrote; get the file again."
-_REFUSED = re.compile(r"(?:GLOBAL|Unsupported (?:global|class|operand)|type) ([\w.]+)")
-# Whatever a malformed or hostile file makes the restricted unpickler raise.
-_UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError),
-    *(TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error),
-)
+_log = logging.getLogger(__name__)
 
 
 class _Arguments:
@@ -55,44 +58,50 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read an adapter in the authors' form.
 
+    Tensors stand under `model`, `state_dict` or `model_state_dict`, or alone; what distributed
+    training and torch.compile put before their names does not matter.
+
     Raises:
         WeightsError: the file is missing or damaged, holds anything but tensors, plain values and
             an argparse.Namespace, or no adapter of ADEM-VL.
     """
-    content = _load(path)
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, Mapping) or not model:
-        raise WeightsError(f"{path}: holds no entry `model`. {_REMEDY}")
+    content = read_weights(path, remedy=_REMEDY, allowed=[(_Arguments, _NAMESPACE)])
+    model = _find_state(content)
+    if model is None:
+        raise WeightsError(f"{path}: holds no entry `model`, and no tensors alone. {_REMEDY}")
     findings = [
         f"{name}: {_fault(tensor)}" for name, tensor in model.items() if _fault(tensor) is not None
     ]
     if findings:
         raise WeightsError(list_findings(f"{path}: tensors that cannot be used", findings, _REMEDY))
-    epoch = content.get("epoch")
+    state = from_reference(model, source=str(path))
+    args, epoch = content.get("args"), content.get("epoch")
+    if args is None:
+        _log.warning(
+            "%s: holds no arguments; what its tensors do not tell (scales, alpha, beta, gamma, "
+            "prompts) is taken as in the authors' code",
+            path,
+        )
     return Checkpoint(
-        state=from_reference(model, source=str(path)),
-        args=_plain_arguments(content.get("args"), path),
+        state=state,
+        args=_plain_arguments(args, path),
         epoch=epoch if isinstance(epoch, int) else None,
-        is_distributed=all(str(name).startswith(DISTRIBUTED_PREFIX) for name in model),
+        is_distributed=all(
+            DISTRIBUTED_PREFIX in name.removesuffix(bare_name(name)) for name in model
+        ),
     )
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file. {_REMEDY}")
-    try:
-        with torch.serialization.safe_globals([(_Arguments, _NAMESPACE)]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        # torch's own text recommends to load the file anyway: that is not repeated.
-        first_line = str(error).strip().partition("\n")[0]
-        if refused := _REFUSED.search(str(error)):
-            raise WeightsError(
-                f"{path}: refused, because it asks for {refused[1]} when it is loaded; only "
-                f"tensors, plain values and {_NAMESPACE} are allowed. Do not load it by other "
-                "means unless you trust its origin entirely."
-            ) from None
-        raise WeightsError(f"{path}: cannot be read: {first_line[:200]}. {_REMEDY}") from None
+def _find_state(content: Any) -> Mapping[str, Any] | None:
+    """Return the tensors of a checkpoint by their names in it; None where there are none."""
+    if not isinstance(content, Mapping):
+        return None
+    found = next((content[key] for key in _STATE_KEYS if key in content), None)
+    if found is None and any(isinstance(value, Tensor) for value in content.values()):
+        found = {key: value for key, value in content.items() if key not in ("args", "epoch")}
+    if not isinstance(found, Mapping) or not found:
+        return None
+    return {str(name): tensor for name, tensor in found.items()}
 
 
 def _fault(tensor: Any) -> str | None:

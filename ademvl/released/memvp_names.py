@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ademvl.released.reference_names import DISTRIBUTED_PREFIX, from_reference, to_reference
+from ademvl.released.reference_names import bare_name, from_reference, to_reference
 
 _MODALITIES = {"modality_table": "adapter_modality_embedding.weight"}
 
@@ -25,7 +25,7 @@ def from_released(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tens
     Raises:
         WeightsError: lists names that MemVP's checkpoints do not have.
     """
-    named = {name.removeprefix(DISTRIBUTED_PREFIX): tensor for name, tensor in state.items()}
+    named = {bare_name(name): tensor for name, tensor in state.items()}
     modalities = {
         ours: named.pop(theirs) for ours, theirs in _MODALITIES.items() if theirs in named
     }

@@ -1,6 +1,7 @@
 """Names of the trained tensors in the authors' checkpoints, and ours: both ways."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -11,6 +12,7 @@ _TABLES = {"key_table": "adapter_emb1", "value_table": "adapter_emb2"}
 _PARTS = {"grid_projection": "adapter_proj", "cls_projection": "adapter_proj_cls"}
 _LAYERS = {"down": "fc1", "up": "fc2"}
 DISTRIBUTED_PREFIX = "module."  # written by distributed training
+_PREFIXES = (DISTRIBUTED_PREFIX, "_orig_mod.")  # the latter by torch.compile
 _CLIP_ADAPTER = re.compile(
     r"backbone\.visual\.transformer\.resblocks\.(\d+)\.adapter_mlp\.(fc[12])\.weight"
 )
@@ -36,7 +38,7 @@ def reference_name(name: str) -> str:
 
 def our_name(name: str) -> str | None:
     """Return our name of one of the reference's tensors, None for what is not trained."""
-    name = name.removeprefix(DISTRIBUTED_PREFIX)
+    name = bare_name(name)
     layers = {theirs: ours for ours, theirs in _LAYERS.items()}
     for ours, theirs in _TABLES.items():
         if name == theirs:
@@ -47,6 +49,13 @@ def our_name(name: str) -> str | None:
     if match := _CLIP_ADAPTER.fullmatch(name):
         return f"clip_adapters.{match[1]}.{layers[match[2]]}.weight"
     return None
+
+
+def bare_name(name: str) -> str:
+    """Return a tensor's name without what distributed training and torch.compile put before it."""
+    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def to_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,13 +70,17 @@ def from_reference(state: Mapping[str, Tensor], *, source: str) -> dict[str, Ten
     """Rename the tensors of a reference checkpoint, with or without a leading `module.`.
 
     Raises:
-        WeightsError: lists names that the reference's adapters do not have.
+        WeightsError: lists names that the reference's adapters do not have, or of one tensor.
     """
     named = {name: our_name(name) for name in state}
     unknown = [name for name, ours in named.items() if ours is None]
     if unknown:
         remedy = "Expected the `model` entry of a checkpoint that the authors' code wrote."
         raise WeightsError(list_findings(f"{source}: tensors not known", unknown, remedy))
+    counts = Counter(named.values())
+    if twice := [name for name, ours in named.items() if counts[ours] > 1]:
+        remedy = "Remove the prefixes of their names, and those that are there twice."
+        raise WeightsError(list_findings(f"{source}: several tensors of one name", twice, remedy))
     return {
         ours: state[name].squeeze(0) if ours in _TABLES else state[name]
         for name, ours in named.items()

@@ -14,8 +14,10 @@ from typing import IO, Any
 
 from ademvl.errors import DataError, DiskFullError
 from ademvl.storage.outputs import is_stream, place_of_file, write_to_stream
+from ademvl.storage.stand_ins import describe_stand_in
 
 _CHUNK_BYTES = 1 << 20
+_START_CHARACTERS = 512
 _DEEPEST = 100
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_PREFIX = 50  # a name may have 255 bytes in all
@@ -108,8 +110,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def dump_json(value: object) -> str:
-    """Render JSON with sorted keys and a final newline, so that files diff well."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    """Render JSON with sorted keys and a final newline, so that files diff well.
+
+    Halves of characters, which UTF-8 does not have, are escaped.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -174,6 +180,8 @@ def parse_json(text: str, *, place: str, remedy: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_refuse_duplicate_keys)
     except json.JSONDecodeError as error:
+        if what := describe_stand_in(text[:_START_CHARACTERS].encode("utf-8", "replace")):
+            raise DataError(f"{place}: {what} {remedy}") from error
         where = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{place}: not valid JSON at {where}: {error.msg}. {remedy}") from error
     except _DuplicateKeyError as error:

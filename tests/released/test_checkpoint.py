@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from ademvl.cli import main
 from ademvl.errors import WeightsError
 from ademvl.golden.checkpoints import check_checkpoints
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -131,3 +133,79 @@ def test_values_survive_export(tmp_path):
     again = read_checkpoint(tmp_path / "out.pth")
     assert (again.args, again.epoch, again.is_distributed) == (args, 3, True)
     assert torch.equal(again.state["key_table"], checkpoint.state["key_table"])
+
+
+def _safetensors(model, path):
+    save_file({name: tensor.contiguous() for name, tensor in model.items()}, path)
+
+
+LAYOUTS = {
+    "model.pth": lambda path: torch.save({"model": MODEL}, path),
+    "state_dict.pth": lambda path: torch.save({"state_dict": MODEL, "epoch": 1}, path),
+    "model_state_dict.pt": lambda path: torch.save({"model_state_dict": MODEL}, path),
+    "flat.pth": lambda path: torch.save(MODEL, path),
+    "flat_with_arguments.pth": lambda path: torch.save(
+        {**MODEL, "args": argparse.Namespace(dataset="sqa"), "epoch": 3}, path
+    ),
+    "module.pth": lambda path: torch.save(_prefixed("module."), path),
+    "orig_mod.pth": lambda path: torch.save({"model": _prefixed("_orig_mod.")}, path),
+    "both.pth": lambda path: torch.save({"model": _prefixed("module._orig_mod.")}, path),
+    "both_turned.pth": lambda path: torch.save(_prefixed("_orig_mod.module."), path),
+    "flat.safetensors": lambda path: _safetensors(MODEL, path),
+    "module.safetensors": lambda path: _safetensors(_prefixed("module."), path),
+}
+
+
+def _prefixed(prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in MODEL.items()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_tensors_are_found_in_every_layout(tmp_path, caplog, name):
+    path = tmp_path / name
+    LAYOUTS[name](path)
+    checkpoint = read_checkpoint(path)
+    assert torch.equal(checkpoint.state["key_table"], torch.ones(4, 2))
+    assert torch.equal(checkpoint.state["value_table"], torch.zeros(4, 2))
+    assert checkpoint.state.keys() == {"key_table", "value_table"}
+    assert checkpoint.is_distributed == ("module" in name or "both" in name)
+    assert ("holds no arguments" in caplog.text) == (not checkpoint.args)
+
+
+def test_one_tensor_under_two_names_is_refused(tmp_path):
+    path = tmp_path / "twice.pth"
+    torch.save({"model": {**MODEL, **_prefixed("module.")}}, path)
+    with pytest.raises(WeightsError, match="several tensors of one name"):
+        read_checkpoint(path)
+
+
+BROKEN_SAFETENSORS = {
+    "truncated": lambda whole: whole[:92],
+    "a header of 2^60 bytes": lambda _: (1 << 60).to_bytes(8, "little") + b"{}",
+    "header alone": lambda whole: whole[: 8 + int.from_bytes(whole[:8], "little")],
+    "five bytes": lambda whole: whole[:5],
+    "header no JSON": lambda whole: whole[:8] + b"\0" * (len(whole) - 8),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_SAFETENSORS)
+def test_damaged_safetensors_are_named(tmp_path, capsys, name):
+    path = tmp_path / "adapter.safetensors"
+    _safetensors(MODEL, path)
+    path.write_bytes(BROKEN_SAFETENSORS[name](path.read_bytes()))
+    arguments = ["adapter", "import", str(path), "--output", str(tmp_path / "out")]
+    arguments += ["--llm", "mini", "--tower", "mini", "--tower-weights", ""]
+    assert main(arguments) == 2
+    assert f"{path}: damaged, get it again" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_web_page_is_no_checkpoint(tmp_path, capsys):
+    path = tmp_path / "checkpoint.pth"
+    path.write_text("<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>\n")
+    arguments = ["adapter", "import", str(path), "--output", str(tmp_path / "out")]
+    arguments += ["--llm", "mini", "--tower", "mini", "--tower-weights", "", "--precision", "fp32"]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert f"{path}: is a web page (a download that was refused), not a file of weights" in message
+    assert "trust" not in message

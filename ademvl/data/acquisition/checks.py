@@ -10,6 +10,7 @@ from ademvl.data.acquisition.registry import SourceFile
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError
 from ademvl.storage.files import sha256_file
+from ademvl.storage.stand_ins import describe_stand_in
 
 _CHUNK_BYTES = 1 << 20
 _START_BYTES = 512
@@ -77,8 +78,8 @@ def _check_holds_together(path: Path, file: SourceFile) -> None:
         start = stream.read(_START_BYTES)
     if not start:
         raise DataError(f"{path}: is empty")
-    if start.lstrip()[:1] == b"<":
-        raise DataError(f"{path}: is a web page, not {file.name}")
+    if what := describe_stand_in(start):
+        raise DataError(f"{path}: {what}")
     if file.is_archive:
         with ZipArchive(path) as archive:
             for entry in archive.entries.values():

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ademvl.errors import DataError, list_findings
+from ademvl.storage.stand_ins import refuse_stand_in
 
 MAX_RATIO = 200
 """Declared bytes for each byte of the archive beyond which it is taken for a bomb: photos have a
@@ -176,6 +177,7 @@ def _read_list(path: Path) -> list[zipfile.ZipInfo]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        refuse_stand_in(path, expected="a zip archive", error=DataError)
         raise DataError(
             f"{path}: truncated, or no zip archive ({error}). Remove it and get it again."
         ) from error
