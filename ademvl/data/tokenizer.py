@@ -4,6 +4,7 @@ In the LLaMA family the SentencePiece model decides what the right ids are; begi
 are put in by hand.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ademvl.config.run import LabelMask
-from ademvl.errors import WeightsError
+from ademvl.data.surrogates import escape_surrogates, surrogate_findings
+from ademvl.errors import DataError, WeightsError
+from ademvl.storage.stand_ins import refuse_stand_in
 
 IGNORED_LABEL = -100
 FILLER_ID = 0
 """Id in padding and in slots, where nothing is scored; the reference's choice."""
 TOKENIZER_FILE = "tokenizer.model"
+_TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")  # a token in base64 and its rank
+_MAX_SHOWN = 100
 
 
 class Tokenizer(Protocol):
@@ -32,7 +37,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids."""
+        """Number of ids, up to the highest that a text can give."""
 
     @property
     def unscored_ids(self) -> frozenset[int]:
@@ -67,6 +72,13 @@ class SentencePieceTokenizer:
 
         if not path.is_file():
             raise WeightsError(f"{path}: no such file, expected a SentencePiece model.")
+        if is_tiktoken(path):
+            raise WeightsError(
+                f"{path}: is a tokenizer of tiktoken, as Llama 3 has it under this name, and no "
+                "SentencePiece model. Such a model is used in the layout of transformers "
+                "(config.json, *.safetensors, tokenizer.json): get it in that one."
+            )
+        refuse_stand_in(path, expected="a SentencePiece model", error=WeightsError)
         try:
             processor = SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
@@ -91,12 +103,34 @@ class SentencePieceTokenizer:
         return int(self._processor.vocab_size())
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` alone, without begin and end."""
+        """Return the ids of `text` alone, without begin and end.
+
+        Raises:
+            DataError: the text holds half of a character.
+        """
+        check_text(text)
         return list(self._processor.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`; control tokens such as begin and end give none."""
         return str(self._processor.decode([int(i) for i in ids]))
+
+
+def is_tiktoken(path: Path) -> bool:
+    """Whether a file is a tokenizer of tiktoken: Llama 3 has one under SentencePiece's name."""
+    with path.open("rb") as stream:
+        return _TIKTOKEN_LINE.match(stream.read(_MAX_SHOWN)) is not None
+
+
+def check_text(text: str) -> None:
+    """Refuse what no tokenizer reads.
+
+    Raises:
+        DataError: the text holds half of a character.
+    """
+    if findings := surrogate_findings([("a text", text)]):
+        shown = escape_surrogates(text)[:_MAX_SHOWN]
+        raise DataError(f"{findings[0]}; correct it in the data: {shown!r}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer
 from ademvl.errors import DataError, WeightsError, list_findings
+from ademvl.llm.meta_params import REMEDY
 from ademvl.llm.source import LlmSource, is_meta_folder
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.storage.locks import lock_file
@@ -30,7 +31,6 @@ _PROGRESS_FILE = ".conversion_progress.json"
 _LOCK_FILE = ".conversion.lock"
 _PARTS = 10
 _MAX_PART_BYTES = 4 << 30
-_REMEDY = "Get the folder again from where the weights were released."
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def convert_meta(
             not read back the same.
         DataError: the disk is too small.
     """
-    from ademvl.llm.meta_format import MetaCheckpoint, shard_paths
+    from ademvl.llm.meta_format import MetaCheckpoint
+    from ademvl.llm.meta_shards import shard_paths
 
     tokenizer = _find_tokenizer(folder)
     paths = [folder / META_PARAMS_FILE, *shard_paths(folder), tokenizer]
@@ -77,11 +78,11 @@ def _find_tokenizer(folder: Path) -> Path:
     if not is_meta_folder(folder):
         raise WeightsError(
             f"{folder}: no model in Meta's layout ({META_PARAMS_FILE} and consolidated.*.pth). "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
     found = LlmSource(str(folder)).find_file(TOKENIZER_FILE)
     if found is None:
-        raise WeightsError(f"{folder}: no {TOKENIZER_FILE} there or beside it. {_REMEDY}")
+        raise WeightsError(f"{folder}: no {TOKENIZER_FILE} there or beside it. {REMEDY}")
     return found
 
 
@@ -98,7 +99,7 @@ def _describe(paths: list[Path], known_sha256: Mapping[str, str]) -> dict[str, A
     ]
     if findings:
         raise WeightsError(
-            list_findings(f"{paths[0].parent}: differs from the release", findings, _REMEDY)
+            list_findings(f"{paths[0].parent}: differs from the release", findings, REMEDY)
         )
     return {"folder": str(paths[0].parent.resolve()), "sha256": found}
 
@@ -123,7 +124,7 @@ def _check_vocabulary(tokenizer: Path, checkpoint: "MetaCheckpoint") -> None:
     if pieces > checkpoint.config.vocab_size:
         raise WeightsError(
             f"{tokenizer}: has {pieces} pieces, but {checkpoint.folder} holds a model of "
-            f"{checkpoint.config.vocab_size}: they do not belong together. {_REMEDY}"
+            f"{checkpoint.config.vocab_size}: they do not belong together. {REMEDY}"
         )
 
 

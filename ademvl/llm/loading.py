@@ -75,6 +75,7 @@ def _load_pretrained(
     name = f"{source.name}/{source.gguf_file}" if source.gguf_file else source.name
     if device is not None or options:
         options = {**options, "device_map": {"": device or torch.device("cpu")}}
+    source.refuse_stand_ins()
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(

@@ -4,7 +4,6 @@ Rows of q and k are permuted, because Meta rotates neighbouring pairs of dimensi
 halves. Shards are read lazily (memory-mapped), one tensor at a time.
 """
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,11 @@ from torch import Tensor
 
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.errors import WeightsError, list_findings
-from ademvl.storage.files import read_json
+from ademvl.llm.meta_params import REMEDY, MetaParams, read_meta_params
+from ademvl.llm.meta_shards import Shard, check_shards, map_shards
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
-
-DEFAULT_ROPE_THETA = 10_000.0  # LLaMA 1 and 2, whose params.json does not say
-_REMEDY = "Get the folder again from where the weights were released."
 
 # Meta's name of each tensor -> (name in transformers, dimension along which shards are split).
 _LAYER_NAMES: Mapping[str, tuple[str, int | None]] = {
@@ -41,6 +38,8 @@ _TOP_NAMES: Mapping[str, tuple[str, int | None]] = {
     "output.weight": ("lm_head.weight", 0),
 }
 _UNUSED = "rope.freqs"
+"""End of the names of rotary frequencies, which are computed here: Llama 2 stores them once, LLaMA
+in every layer (`layers.0.attention.inner_attention.rope.freqs`)."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,17 @@ class MetaCheckpoint:
         """Compare names and shapes of the shards with the model; no weight is read yet.
 
         Raises:
-            WeightsError: a file is missing or damaged, or a tensor is missing, of another shape, or
-                not known.
+            WeightsError: a file is missing or damaged, files do not belong together, or a tensor
+                is missing, of another shape, or not known.
         """
-        shards = _map_shards(folder)
-        config = _read_config(folder, shards)
+        params = read_meta_params(folder / META_PARAMS_FILE)
+        shards = map_shards(folder)
+        check_shards(folder, shards, params)
+        config = _config_of(params, shards, folder)
         shapes = _expected_shapes(config)
         names = _names(config.num_hidden_layers)
         if findings := list(_findings(names, shapes, shards)):
-            raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, _REMEDY))
+            raise WeightsError(list_findings(f"{folder}: not a LLaMA model", findings, REMEDY))
         ordered = {name: shapes[name] for name, _ in names.values()}
         return cls(folder, config, ordered)
 
@@ -83,7 +84,7 @@ class MetaCheckpoint:
             names: which; all by default.
         """
         wanted = None if names is None else set(names)
-        shards = _map_shards(self.folder)
+        shards = map_shards(self.folder)
         for meta_name, (name, split_dim) in _names(self.config.num_hidden_layers).items():
             if wanted is not None and name not in wanted:
                 continue
@@ -122,18 +123,6 @@ def load_meta_llama(
     return llm
 
 
-def shard_paths(folder: Path) -> list[Path]:
-    """Return the files that hold the weights, in order."""
-    return sorted(folder.glob("consolidated.*.pth"))
-
-
-def _map_shards(folder: Path) -> list[dict[str, Tensor]]:
-    shards = [_read_shard(path) for path in shard_paths(folder)]
-    if not shards:
-        raise WeightsError(f"{folder}: no consolidated.*.pth. {_REMEDY}")
-    return shards
-
-
 def _names(num_layers: int) -> dict[str, tuple[str, int | None]]:
     names = dict(_TOP_NAMES)
     for layer in range(num_layers):
@@ -153,7 +142,7 @@ def _expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 def _findings(
     names: Mapping[str, tuple[str, int | None]],
     expected: Mapping[str, tuple[int, ...]],
-    shards: Sequence[Mapping[str, Tensor]],
+    shards: Sequence[Shard],
 ) -> Iterator[str]:
     for meta_name, (name, split_dim) in names.items():
         parts = [shard[meta_name] for shard in shards if meta_name in shard]
@@ -162,55 +151,35 @@ def _findings(
             continue
         if (shape := _joined_shape(parts, split_dim)) != expected[name]:
             yield f"{meta_name}: shape {shape}, expected {expected[name]}"
-    yield from (f"{name}: not known" for name in sorted({*shards[0]} - {*names, _UNUSED}))
+    stored = {name for shard in shards for name in shard if not name.endswith(_UNUSED)}
+    yield from (f"{name}: not known" for name in sorted(stored - {*names}))
 
 
-def _read_config(folder: Path, shards: Sequence[Mapping[str, Tensor]]) -> Any:
+def _config_of(params: MetaParams, shards: Sequence[Shard], folder: Path) -> Any:
+    """Return the model's configuration; widths that params.json does not tell are the tensors'."""
     from transformers import LlamaConfig
 
-    params = read_json(folder / META_PARAMS_FILE, remedy=_REMEDY)
     try:
-        dim, num_layers, num_heads = params["dim"], params["n_layers"], params["n_heads"]
-        norm_eps = params["norm_eps"]
         ffn_dim = sum(shard["layers.0.feed_forward.w1.weight"].shape[0] for shard in shards)
         vocab_size = sum(shard["output.weight"].shape[0] for shard in shards)
     except KeyError as error:
-        raise WeightsError(f"{folder}: {error.args[0]} is missing. {_REMEDY}") from error
-    if params.get("use_scaled_rope"):
-        raise WeightsError(
-            f"{folder}: use_scaled_rope is not supported in Meta's layout; use the same model in "
-            "the layout of transformers"
-        )
-    # Meta ships vocab_size -1: the tensors decide.
+        raise WeightsError(f"{folder}: {error.args[0]} is missing. {REMEDY}") from error
     return LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=dim,
+        hidden_size=params.width,
         intermediate_size=ffn_dim,
-        num_hidden_layers=num_layers,
-        num_attention_heads=num_heads,
-        num_key_value_heads=params.get("n_kv_heads") or num_heads,
-        head_dim=dim // num_heads,
-        rms_norm_eps=norm_eps,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": params.get("rope_theta", DEFAULT_ROPE_THETA),
-        },
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        num_key_value_heads=params.kv_heads,
+        head_dim=params.head_dim,
+        rms_norm_eps=params.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": params.rope_theta},
         tie_word_embeddings=False,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=None,
         dtype=shards[0]["output.weight"].dtype,
     )
-
-
-def _read_shard(path: Path) -> dict[str, Tensor]:
-    try:
-        shard: dict[str, Tensor] = torch.load(
-            path, map_location="cpu", mmap=True, weights_only=True
-        )
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}. {_REMEDY}") from error
-    return shard
 
 
 def _joined_shape(parts: Sequence[Tensor], split_dim: int | None) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
+from ademvl.storage.stand_ins import refuse_stand_in
 
 MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
 GGUF_SUFFIX = ".gguf"
@@ -56,6 +57,21 @@ class LlmSource:
             raise WeightsError(_not_there(self.name, error)) from error
         return Path(found) if found else None
 
+    def refuse_stand_ins(self) -> None:
+        """Look at the files of a folder in the layout of transformers, before it is read.
+
+        Raises:
+            WeightsError: a web page or a Git LFS pointer stands under the name of one, or a file of
+                weights is a text.
+        """
+        if self.folder is None:
+            return
+        names = [self.gguf_file] if self.gguf_file else ["*.safetensors", "*.bin", "*.json"]
+        for path in sorted(path for name in names for path in self.folder.glob(name)):
+            is_text = path.suffix == ".json"
+            expected = "JSON" if is_text else "a file of weights"
+            refuse_stand_in(path, expected=expected, error=WeightsError, is_text=is_text)
+
 
 def find_llm(backbones: BackboneSettings) -> LlmSource:
     """Return where the language model of the settings lies; nothing is read."""
@@ -88,6 +104,7 @@ def llm_config(backbones: BackboneSettings) -> Any:
         from ademvl.llm.meta_format import MetaCheckpoint
 
         return MetaCheckpoint.open(Path(source.name)).config
+    source.refuse_stand_ins()
     try:
         return AutoConfig.from_pretrained(source.name, **source.options)
     except (OSError, ImportError, struct.error) as error:

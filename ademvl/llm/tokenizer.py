@@ -5,15 +5,18 @@ it. Models without one have the tokenizer that transformers knows, behind the sa
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import BackboneSettings
-from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer, Tokenizer
+from ademvl.data.tokenizer import (
+    TOKENIZER_FILE,
+    SentencePieceTokenizer,
+    Tokenizer,
+    check_text,
+    is_tiktoken,
+)
 from ademvl.errors import WeightsError
-from ademvl.llm.source import LlmSource, find_llm
-
-_TIKTOKEN_START = b"IQ== 0"  # Llama 3 has a file of another kind under the same name
+from ademvl.llm.source import LlmSource, find_llm, llm_config
 
 
 class TransformersTokenizer:
@@ -39,7 +42,7 @@ class TransformersTokenizer:
         self.eos_id = int(tokenizer.eos_token_id)
         has_bos = tokenizer.bos_token_id is not None
         self.bos_id = int(tokenizer.bos_token_id) if has_bos else self.eos_id
-        self.vocab_size = len(tokenizer)
+        self.vocab_size = 1 + max(self._ids_of_text())
 
     @classmethod
     def load(cls, source: LlmSource) -> "TransformersTokenizer":
@@ -52,22 +55,34 @@ class TransformersTokenizer:
         from transformers import AutoTokenizer
 
         name = f"{source.name}/{source.gguf_file}" if source.gguf_file else source.name
+        source.refuse_stand_ins()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.name, **source.options)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise WeightsError(
-                f"backbones.llm: {name} has no {TOKENIZER_FILE}, and transformers finds no other "
-                f"tokenizer: {error}"
+                f"backbones.llm: {name} has no {TOKENIZER_FILE} of SentencePiece, and transformers "
+                f"finds no other tokenizer: {error}"
             ) from error
         if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
             raise WeightsError(
-                f"backbones.llm: {name} has no {TOKENIZER_FILE}, and transformers finds no other "
-                "tokenizer: the one it gives has control tokens alone"
+                f"backbones.llm: {name} has no {TOKENIZER_FILE} of SentencePiece, and transformers "
+                "finds no other tokenizer: the one it gives has control tokens alone"
             )
         return cls(tokenizer, name=name)
 
+    def _ids_of_text(self) -> set[int]:
+        """Return all ids but those of control tokens that no text gives and no row needs."""
+        added = self._tokenizer.added_tokens_decoder
+        control = {number for number, token in added.items() if token.special}
+        return {*self._tokenizer.get_vocab().values()} - control | {self.bos_id, self.eos_id}
+
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` alone, without begin and end."""
+        """Return the ids of `text` alone, without begin and end.
+
+        Raises:
+            DataError: the text holds half of a character.
+        """
+        check_text(text)
         ids = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return [int(i) for i in ids]
 
@@ -84,20 +99,31 @@ def load_llm_tokenizer(backbones: BackboneSettings) -> Tokenizer:
     """Load the tokenizer of the language model that the settings name.
 
     Raises:
-        WeightsError: it is missing or damaged.
+        WeightsError: it is missing or damaged, or has tokens that the model has no row for.
     """
     source = find_llm(backbones)
     piece_model = source.find_file(TOKENIZER_FILE)
-    if piece_model is not None and not _is_tiktoken(piece_model):
-        return SentencePieceTokenizer.from_file(piece_model)
-    if source.is_meta:
+    tokenizer: Tokenizer
+    if piece_model is not None and (source.is_meta or not is_tiktoken(piece_model)):
+        tokenizer = SentencePieceTokenizer.from_file(piece_model)
+    elif source.is_meta:
         raise WeightsError(
             f"{source.name}: no {TOKENIZER_FILE} of SentencePiece there or beside it; put it "
             "there, or use the model in the layout of transformers"
         )
-    return TransformersTokenizer.load(source)
+    else:
+        tokenizer = TransformersTokenizer.load(source)
+    if not source.gguf_file:  # which holds both
+        _check_rows(tokenizer, backbones)
+    return tokenizer
 
 
-def _is_tiktoken(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(_TIKTOKEN_START)) == _TIKTOKEN_START
+def _check_rows(tokenizer: Tokenizer, backbones: BackboneSettings) -> None:
+    """Refuse a tokenizer of another model: ids without a row end in an error deep inside."""
+    rows = getattr(llm_config(backbones).get_text_config(), "vocab_size", None)
+    if rows is not None and tokenizer.vocab_size > rows:
+        raise WeightsError(
+            f"backbones.llm: the tokenizer of {backbones.llm} has {tokenizer.vocab_size} pieces, "
+            f"but its model has {rows} rows: they do not belong together. Get both from where the "
+            "model was released."
+        )

@@ -16,6 +16,7 @@ import yaml
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
+from ademvl.llm.meta_params import read_meta_params
 from ademvl.llm.source import find_llm
 from ademvl.storage.files import read_json
 
@@ -234,23 +235,20 @@ def _from_params(path: Path) -> LlmShape:
     Source: llama/model.py of Meta's release: two thirds of 4 d, times `ffn_dim_multiplier`, rounded
     up to a multiple of `multiple_of`.
     """
-    params = read_json(path, remedy=_REMEDY)
-    try:
-        width, heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
-        ffn = int(int(8 * width / 3) * (params.get("ffn_dim_multiplier") or 1))
-        vocabulary = params.get("vocab_size", -1)
-        return LlmShape(
-            width=width,
-            ffn_width=-(-ffn // multiple) * multiple,
-            layers=params["n_layers"],
-            heads=heads,
-            kv_heads=params.get("n_kv_heads") or heads,
-            head_dim=width // heads,
-            vocabulary=vocabulary if vocabulary > 0 else _LLAMA_1_AND_2_VOCABULARY,
-            source=str(path),
-        )
-    except KeyError as error:
-        raise SettingsError(f"{path}: no key {error.args[0]}. {_REMEDY}") from error
+    params = read_meta_params(path)
+    if params.multiple_of is None:
+        raise SettingsError(f"{path}: no key multiple_of. {_REMEDY}")
+    ffn = int(int(8 * params.width / 3) * params.ffn_multiplier)
+    return LlmShape(
+        width=params.width,
+        ffn_width=-(-ffn // params.multiple_of) * params.multiple_of,
+        layers=params.layers,
+        heads=params.heads,
+        kv_heads=params.kv_heads,
+        head_dim=params.head_dim,
+        vocabulary=params.vocabulary or _LLAMA_1_AND_2_VOCABULARY,
+        source=str(path),
+    )
 
 
 def vision_shape(backbones: BackboneSettings) -> VisionShape:

@@ -1,12 +1,14 @@
 """Protects which tokenizer a model gets, and what stands for missing control tokens."""
 
+import json
+
 import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from ademvl.config.run import BackboneSettings
 from ademvl.data.tokenizer import SentencePieceTokenizer, encode_example
-from ademvl.errors import WeightsError
+from ademvl.errors import DataError, WeightsError
 from ademvl.llm.tokenizer import TransformersTokenizer, load_llm_tokenizer
 from tests import tiny
 from tests.llm.gguf_files import train_byte_level_tokenizer
@@ -58,6 +60,8 @@ def test_a_tokenizer_model_of_another_kind_is_passed_over(byte_level, tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=byte_level, eos_token="<|end|>").save_pretrained(
         folder
     )
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 280}))
     found = load_llm_tokenizer(BackboneSettings(llm=str(folder)))
     assert found.vocab_size == byte_level.get_vocab_size()
 
@@ -65,7 +69,7 @@ def test_a_tokenizer_model_of_another_kind_is_passed_over(byte_level, tmp_path):
 def test_a_model_without_any_tokenizer_is_named(tmp_path):
     folder = tiny.make_llm(tmp_path)
     (folder / "tokenizer.model").unlink()
-    with pytest.raises(WeightsError, match=r"has no tokenizer\.model, and transformers finds no"):
+    with pytest.raises(WeightsError, match=r"has no tokenizer\.model of Sentence.*finds no other"):
         load_llm_tokenizer(BackboneSettings(llm=str(folder)))
 
 
@@ -75,5 +79,51 @@ def test_a_tokenizer_of_control_tokens_alone_is_refused(tmp_path):
     nothing = Tokenizer(models.BPE(unk_token="<unk>"))
     tokens = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_object=nothing, **tokens).save_pretrained(folder)
-    with pytest.raises(WeightsError, match=r"has no tokenizer\.model, and transformers finds no"):
+    with pytest.raises(WeightsError, match=r"has no tokenizer\.model of Sentence.*finds no other"):
         load_llm_tokenizer(BackboneSettings(llm=str(folder)))
+
+
+@pytest.mark.parametrize("rows", [-12, -1, 0, 64])
+def test_a_tokenizer_with_more_pieces_than_rows_is_refused(tmp_path, rows):
+    folder = tiny.make_llm(tmp_path)
+    config = folder / "config.json"
+    pieces = json.loads(config.read_text())["vocab_size"]
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": pieces + rows}))
+    backbones = BackboneSettings(llm=str(folder))
+    if rows >= 0:
+        assert load_llm_tokenizer(backbones).vocab_size == pieces
+        return
+    message = f"has {pieces} pieces, but its model has {pieces + rows} rows"
+    with pytest.raises(WeightsError, match=message):
+        load_llm_tokenizer(backbones)
+
+
+def test_a_tokenizer_of_transformers_needs_rows_for_what_texts_give_alone(byte_level, tmp_path):
+    folder = tiny.make_llm(tmp_path)
+    (folder / "tokenizer.model").unlink()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level, eos_token="<|endoftext|>")
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # as old conversions of LLaMA have it
+    tokenizer.save_pretrained(folder)
+    config = folder / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"vocab_size": byte_level.get_vocab_size()}))
+    backbones = BackboneSettings(llm=str(folder))
+    assert load_llm_tokenizer(backbones).vocab_size == len(tokenizer) - 1
+    config.write_text(json.dumps(content | {"vocab_size": byte_level.get_vocab_size() - 1}))
+    with pytest.raises(WeightsError, match="they do not belong together"):
+        load_llm_tokenizer(backbones)
+
+
+@pytest.mark.parametrize("kind", ["SentencePiece", "transformers"])
+@pytest.mark.parametrize("text", ["Is it red? \ud83d", "\udc80", "a\udfffb"])
+def test_half_of_a_character_is_refused_in_words(byte_level, tmp_path, kind, text):
+    tiny.make_tokenizer(tmp_path / "tokenizer.model")
+    tokenizer = (
+        SentencePieceTokenizer.from_file(tmp_path / "tokenizer.model")
+        if kind == "SentencePiece"
+        else wrapped(byte_level, eos_token="<|endoftext|>")
+    )
+    with pytest.raises(DataError, match="holds half of a character") as error:
+        tokenizer.encode(text)
+    str(error.value).encode("utf-8")
+    assert tokenizer.encode("whole: \U0001f600")

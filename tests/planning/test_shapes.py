@@ -60,6 +60,7 @@ def test_clip_vit_l_14_is_known_without_its_weights():
 
 def test_metas_params_give_the_width_of_the_mlp(tmp_path):
     params = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "vocab_size": -1}
+    params["norm_eps"] = 1e-6
     (tmp_path / "params.json").write_text(json.dumps(params), encoding="utf-8")
     shape = _llm(tmp_path)
     assert (shape.ffn_width, shape.vocabulary) == (11008, 32000)
