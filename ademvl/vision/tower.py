@@ -1,9 +1,6 @@
 """The frozen vision tower: states of the blocks of any CLIP that open_clip builds."""
 
 import hashlib
-import logging
-import pickle
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isqrt
@@ -17,10 +14,10 @@ from ademvl.config.method import TowerStates
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.files import read_json
+from ademvl.storage.weight_files import read_weights
 from ademvl.vision.attention import with_linear_projections
+from ademvl.vision.tower_weights import load_clip, model_config
 
-_OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
-_ACTIVATIONS = {False: "GELU", True: "QuickGELU"}
 PENULTIMATE = TowerStates()
 FEATURES = "all blocks but the last, then ln_post; class token first"
 """What `describe` says of the penultimate states: stands in keys of features that are there."""
@@ -73,7 +70,7 @@ class VisionTower(nn.Module):
             num_blocks=len(visual.transformer.resblocks),
             image_size=image_size[0] if isinstance(image_size, tuple) else image_size,
             num_grid_tokens=grid_size[0] * grid_size[1],
-            output_width=visual.proj.shape[1],
+            output_width=visual.output_dim,
         )
         if self.shape.num_blocks < 2:
             raise SettingsError(f"backbones.tower: {name} has fewer than two blocks")
@@ -143,7 +140,14 @@ class VisionTower(nn.Module):
             if states.tokens != "cls":
                 parts.append(grid)
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # (B, N, C)
-        return features @ self.visual.proj if states.projected else features
+        if not states.projected:
+            return features
+        if self.visual.proj is None:
+            raise SettingsError(
+                f"backbones.tower_weights: the weights of {self.name} have no output projection, "
+                "which the method reads; use those of the whole CLIP"
+            )
+        return features @ self.visual.proj
 
     def features_shape(self, states: TowerStates) -> tuple[int, int]:
         """Return the number of tokens that `encode` gives for an image, and their width."""
@@ -186,70 +190,9 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
         from ademvl.backbones.mini_clip_model import load_mini_clip
 
         return VisionTower(load_mini_clip(MINI_CLIP_DIR), name="mini")
-    import open_clip
-    from safetensors import SafetensorError
-
     name, weights = backbones.tower, backbones.tower_weights
     tower_shape(backbones)
-    if not weights:
-        raise SettingsError(
-            f"backbones.tower_weights: empty, but {name} needs a pretrained tag "
-            f"{open_clip.list_pretrained_tags_by_model(name)} or a file"
-        )
-    has_openai_format = is_torchscript(Path(weights))
-    _check_activation(name, weights, has_openai_format=has_openai_format)
-    try:
-        if has_openai_format:
-            logging.getLogger().addFilter(_is_no_word_of_random_weights)
-            clip = open_clip.create_model(name)
-            clip.load_state_dict(_torchscript_weights(Path(weights)))
-        else:
-            clip = open_clip.create_model(name, pretrained=weights)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(
-            f"backbones.tower_weights: {weights} cannot be loaded into {name}: {error}"
-        ) from error
-    return VisionTower(clip, name=f"{name}/{Path(weights).name}")
-
-
-def _is_no_word_of_random_weights(record: logging.LogRecord) -> bool:
-    """Leave out what open_clip says of a model whose weights are set right afterwards."""
-    return "initialized randomly" not in record.getMessage()
-
-
-def is_torchscript(path: Path) -> bool:
-    """Say whether a file is an archive of TorchScript, as OpenAI's CLIP releases are."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _torchscript_weights(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a TorchScript archive, which torch loads without unpickling objects."""
-    state: dict[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
-    # Sizes that OpenAI's releases keep beside the weights; open_clip knows them by the name.
-    return {key: weight for key, weight in state.items() if key not in _OPENAI_SIZES}
-
-
-def _check_activation(name: str, weights: str, *, has_openai_format: bool) -> None:
-    """Refuse weights of another activation: open_clip only warns, and the features are wrong.
-
-    Known are the tags of open_clip, and that OpenAI's own files are of QuickGELU.
-    """
-    import open_clip
-
-    pretrained = open_clip.get_pretrained_cfg(name, weights)
-    wanted = bool(pretrained.get("quick_gelu", False)) if pretrained else None
-    if has_openai_format:
-        wanted = True
-    built = bool(_model_config(name).get("quick_gelu", False))
-    if wanted is not None and wanted != built:
-        other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
-        raise SettingsError(
-            f"backbones.tower: {name} computes {_ACTIVATIONS[built]}, but its weights {weights!r} "
-            f"were trained with {_ACTIVATIONS[wanted]}; use {other}"
-        )
+    return VisionTower(load_clip(name, weights), name=f"{name}/{Path(weights).name}")
 
 
 def tower_shape(backbones: BackboneSettings) -> TowerShape:
@@ -262,7 +205,7 @@ def tower_shape(backbones: BackboneSettings) -> TowerShape:
         remedy = "Reinstall the package, or run the rule mini_backbones."
         config = read_json(MINI_CLIP_DIR / "config.json", remedy=remedy)
     else:
-        config = _model_config(backbones.tower)
+        config = model_config(backbones.tower)
     vision = config["vision_cfg"]
     if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
         raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
@@ -285,27 +228,13 @@ def load_openai_format(path: Path) -> VisionTower:
         WeightsError: the file is missing, damaged or has other keys.
     """
     from open_clip.model import build_model_from_openai_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
+    state = read_weights(path, remedy="Get the file again.")
     try:
-        clip = build_model_from_openai_state_dict(
-            load_file(path), quick_gelu=True, cast_dtype=torch.float32
-        )
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        clip = build_model_from_openai_state_dict(state, quick_gelu=True, cast_dtype=torch.float32)
+    except (KeyError, RuntimeError) as error:
         raise WeightsError(f"{path}: no CLIP state dict in OpenAI's format: {error}") from error
     return VisionTower(clip.float(), name="openai")
-
-
-def _model_config(name: str) -> dict[str, Any]:
-    import open_clip
-
-    config: dict[str, Any] | None = open_clip.get_model_config(name)
-    if config is None:
-        raise SettingsError(
-            f"backbones.tower: open_clip knows no model {name!r}; see open_clip.list_models()"
-        )
-    return config
 
 
 def _require_transformer(clip: nn.Module, name: str) -> Any:
