@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ademvl.errors import DataError, list_findings
-from ademvl.storage.files import write_text
+from ademvl.storage.files import read_text, write_text
 
 PERCEPTION: Mapping[str, int] = {
     "existence": 60,
@@ -39,6 +39,7 @@ IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
 _GOLD = ("yes", "no")
 _SEPARATORS = re.compile("[\t\n\r]")
 _REMEDY = "Fetch the benchmark again, or complete it by hand."
+_ANSWERS_REMEDY = "Give image, question, gold answer and answer, two lines for each image."
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,7 @@ def load_answers(path: Path) -> list[MmeAnswer]:
         DataError: missing file; or lists lines without four fields, gold answers that are not Yes
             or No, questions that occur twice, and images without two questions in succession.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error
+    lines = read_text(path, remedy=_ANSWERS_REMEDY).rstrip("\n").split("\n")
     findings: list[str] = []
     answers: list[MmeAnswer] = []
     seen: set[tuple[str, str]] = set()
@@ -134,8 +130,8 @@ def load_answers(path: Path) -> list[MmeAnswer]:
     if not findings:
         findings += _pair_findings(answers)
     if findings:
-        remedy = "Give image, question, gold answer and answer, two lines for each image."
-        raise DataError(list_findings(f"{path}: not an MME answer file", findings, remedy))
+        headline = f"{path}: not an MME answer file"
+        raise DataError(list_findings(headline, findings, _ANSWERS_REMEDY))
     return answers
 
 
@@ -159,9 +155,9 @@ def _image_questions(
         findings.append(f"{path}: no image {path.stem}.jpg or .png in {images_dir}")
         return []
     try:
-        lines = path.read_text(encoding="utf-8").strip().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        findings.append(f"{path}: cannot be read ({error})")
+        lines = read_text(path, remedy="").strip().split("\n")
+    except DataError as error:
+        findings.append(str(error).strip())
         return []
     rows = [line.strip().split("\t") for line in lines]
     if len(rows) != 2 or any(len(row) != 2 or row[1].lower() not in _GOLD for row in rows):

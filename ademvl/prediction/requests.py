@@ -12,7 +12,7 @@ from typing import Any
 from ademvl.data.image_files import missing_image_findings, open_rgb
 from ademvl.data.scienceqa import MAX_CHOICES
 from ademvl.errors import DataError, list_findings
-from ademvl.storage.files import parse_json
+from ademvl.storage.files import parse_json, read_text
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
 _REMEDY = (
@@ -127,12 +127,7 @@ def read_requests(path: Path) -> list[Request]:
         DataError: the file cannot be read or holds nothing; or lists every line that is malformed
             or repeats an id, with its number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}.") from error
+    lines = read_text(path, remedy=_REMEDY).split("\n")
     requests: list[Request] = []
     findings: list[str] = []
     places: dict[str, int] = {}

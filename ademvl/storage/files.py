@@ -1,5 +1,6 @@
 """Reading strictly and writing atomically: no half file ever stands under its final name."""
 
+import codecs
 import errno
 import hashlib
 import json
@@ -130,7 +131,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
         DataError: missing or malformed file, or an object with a key twice; names the file, the
             place and `remedy`.
     """
-    return parse_json(_read_text(path, remedy), place=str(path), remedy=remedy)
+    return parse_json(read_text(path, remedy=remedy), place=str(path), remedy=remedy)
 
 
 def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
@@ -139,9 +140,13 @@ def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
     Raises:
         DataError: missing file, or a malformed line; names the file, the line and `remedy`.
     """
+    return _parse_lines(read_text(path, remedy=remedy), path, remedy)
+
+
+def _parse_lines(text: str, path: Path, remedy: str) -> list[Any]:
     return [
         parse_json(line, place=f"{path}: line {number}", remedy=remedy)
-        for number, line in enumerate(_read_text(path, remedy).split("\n"), start=1)
+        for number, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     ]
 
@@ -155,19 +160,32 @@ def read_json_or_lines(path: Path, *, remedy: str) -> Any:
     Raises:
         DataError: as `read_json` and `read_json_lines`.
     """
-    lines = [line.strip() for line in _read_text(path, remedy).split("\n") if line.strip()]
+    text = read_text(path, remedy=remedy)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and lines[0].startswith("{") and lines[0].endswith("}"):
-        return read_json_lines(path, remedy=remedy)
-    return read_json(path, remedy=remedy)
+        return _parse_lines(text, path, remedy)
+    return parse_json(text, place=str(path), remedy=remedy)
 
 
-def _read_text(path: Path, remedy: str) -> str:
+def read_text(path: Path, *, remedy: str) -> str:
+    r"""Read text in UTF-8, or in UTF-16 if its byte order mark says so; line ends become "\n".
+
+    Editors and shells on Windows write such marks; they are no part of the text.
+
+    Raises:
+        DataError: missing file, or no text in either; names the file, the place and `remedy`.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}. {remedy}") from error
+        encoding = "UTF-16" if is_utf16 else "UTF-8"
+        raise DataError(f"{path}: not {encoding} text at byte {error.start}. {remedy}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_json(text: str, *, place: str, remedy: str) -> Any:
