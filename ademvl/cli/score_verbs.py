@@ -8,6 +8,7 @@ from typing import Any
 
 from ademvl.cli.verb import (
     Verbs,
+    add_allow_unread,
     add_gpu_options,
     add_output,
     add_threads,
@@ -18,6 +19,7 @@ from ademvl.cli.verb import (
     refuse_to_replace,
     run_dir_of,
     set_threads,
+    unread_code,
 )
 
 
@@ -32,6 +34,12 @@ def add_verbs(verbs: Verbs) -> None:
     questions.add_argument("--problems", type=Path, required=True, help="problems.json")
     questions.add_argument("--predictions", type=Path, required=True, help="predictions to score")
     questions.add_argument("--split", default="test", help="split to score (%(default)s)")
+    questions.add_argument(
+        "--text-rule",
+        choices=("free-text", "first-capital"),
+        default="free-text",
+        help="how texts are read: as people write answers, or as the paper does (%(default)s)",
+    )
     captions = add_verb(
         tasks, "captions", _score_captions, "BLEU-1 to BLEU-4, CIDEr-D, ROUGE-L and options."
     )
@@ -41,6 +49,8 @@ def add_verbs(verbs: Verbs) -> None:
     mme.add_argument(
         "--allow-incomplete", action="store_true", help="score what is there; no sums of the rest"
     )
+    for verb in (questions, mme):
+        add_allow_unread(verb)
     for verb in (questions, captions, mme):
         add_output(verb, "score file to write (JSON)")
 
@@ -85,8 +95,11 @@ def _score_scienceqa(options: argparse.Namespace) -> int:
     from ademvl.evaluation.scienceqa_files import scienceqa_table, score_prediction_file
 
     refuse_to_replace(options.output, options.problems, options.predictions)
-    scores = score_prediction_file(options.problems, options.predictions, split=options.split)
-    return _finish(scores, scienceqa_table, options.output)
+    scores = score_prediction_file(
+        options.problems, options.predictions, split=options.split, rule=options.text_rule
+    )
+    code = unread_code(options, [(options.predictions, scores["num_without_answer"], scores["n"])])
+    return _finish(scores, scienceqa_table, options.output) or code
 
 
 def _score_captions(options: argparse.Namespace) -> int:
@@ -120,7 +133,8 @@ def _score_mme(options: argparse.Namespace) -> int:
     from ademvl.evaluation.mme import mme_table, score_mme
 
     scores = score_mme(options.answers, allow_incomplete=options.allow_incomplete)
-    return _finish(scores, mme_table, options.output)
+    code = unread_code(options, [(options.answers, scores["num_without_answer"], scores["n"])])
+    return _finish(scores, mme_table, options.output) or code
 
 
 def _evaluate_mme(options: argparse.Namespace) -> int:

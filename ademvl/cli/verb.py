@@ -1,14 +1,20 @@
 """What all modules of verbs share."""
 
 import argparse
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from ademvl.errors import DataError, SettingsError
 from ademvl.storage.outputs import is_standard_output, place_of_file
+
+UNREAD_CODE = 3
+"""Exit code where too many answers of a file name no choice."""
+
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -115,3 +121,27 @@ def gpus_of(options: argparse.Namespace) -> AbstractContextManager[tuple[str, ..
 
     limit = parse_gpu_limit(options.gpu_limit)
     return reserved_gpus(options.gpus, limit=limit, job=run_dir_of(options.run))
+
+
+def add_allow_unread(verb: argparse.ArgumentParser) -> None:
+    """Let a verb accept files of which many answers name no choice, see `unread_code`."""
+    verb.add_argument(
+        "--allow-unread",
+        action="store_true",
+        help=f"exit with 0, not {UNREAD_CODE}, where more than 5 %% of a file name no choice",
+    )
+
+
+def unread_code(options: argparse.Namespace, files: Sequence[tuple[Path, int, int]]) -> int:
+    """Say of which files too many answers name no choice, and return the exit code for it.
+
+    Args:
+        options: with `allow_unread`.
+        files: each with how many of its answers name no choice, and how many it has.
+    """
+    from ademvl.evaluation.score_table import unread_warning
+
+    found = [unread_warning(path, num_unread=unread, n=n) for path, unread, n in files]
+    for warning in filter(None, found):
+        _log.warning("%s", warning)
+    return UNREAD_CODE if any(found) and not options.allow_unread else 0

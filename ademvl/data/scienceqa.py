@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
-from ademvl.errors import DataError, list_findings
+from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.storage.files import read_json
 
 SPLITS = ("train", "val", "test")
@@ -127,14 +127,15 @@ def load_scienceqa(root: Path) -> ScienceQA:
     return _build(root, problems_file, raw_problems, (splits_file, raw_splits), captions, findings)
 
 
-def load_problems(problems_file: Path) -> ScienceQA:
-    """Read problems in the official form, whatever their file is called; without captions.
+def load_problems(problems_file: Path, split: str) -> list[Problem]:
+    """Read the problems of a split, whatever their file is called; without captions.
 
-    The splits are those of `pid_splits.json` beside the file. Where there is none, they are read
-    off the problems' own field `split`, in file order.
+    The split is that of `pid_splits.json` beside the file, which need not hold any other. Where
+    there is none, it is read off the problems' own field `split`, in file order.
 
     Raises:
-        DataError: as `load_scienceqa`.
+        DataError: a missing or malformed file, an empty split; or lists what breaks the format.
+        SettingsError: no such split.
     """
     raw_problems = read_object(problems_file)
     splits_file = problems_file.parent / SPLITS_FILE
@@ -148,9 +149,23 @@ def load_problems(problems_file: Path) -> ScienceQA:
             label = raw.get("split") if isinstance(raw, dict) else None
             if label in SPLITS:
                 raw_splits[label].append(question_id)
-    return _build(
-        problems_file.parent, problems_file, raw_problems, (splits_file, raw_splits), {}, []
-    )
+    if split not in raw_splits:
+        known = ", ".join(raw_splits) or "nothing"
+        raise SettingsError(f"--split: {split!r} is none of {splits_file}, which holds {known}")
+    asked = {split: raw_splits[split]}
+    findings = [f"{splits_file}: {what}" for what in _list_findings(asked, raw_problems)]
+    problems = {}
+    for question_id, raw in raw_problems.items():
+        wrong = problem_findings(question_id, raw)
+        findings += [f"{problems_file}: question {question_id}: {what}" for what in wrong]
+        if not wrong:
+            problems[question_id] = _to_problem(question_id, raw, "")
+    if findings:
+        headline = f"{problems_file}: not valid ScienceQA data"
+        raise DataError(list_findings(headline, findings, _REMEDY))
+    if not asked[split]:
+        raise DataError(f"{splits_file}: no question in split {split!r}. Name another split.")
+    return [problems[question_id] for question_id in asked[split]]
 
 
 def _build(
@@ -278,6 +293,21 @@ def _to_problem(question_id: str, raw: Mapping[str, Any], caption: str) -> Probl
 def split_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, Any]) -> list[str]:
     """Say what is wrong with the lists of `pid_splits.json`; empty when nothing is."""
     findings = [f"split {name!r} is missing" for name in SPLITS if name not in raw_splits]
+    findings += _list_findings(raw_splits, raw_problems)
+    if all(name in raw_splits for name in SPLITS):
+        lists = [raw_splits[name] for name in SPLITS if _is_text_list(raw_splits[name])]
+        home = {question_id for question_ids in lists for question_id in question_ids}
+        findings += [
+            f"question {question_id}: of problems.json, in none of {', '.join(SPLITS)}"
+            for question_id in raw_problems
+            if question_id not in home
+        ]
+    return findings
+
+
+def _list_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the lists that there are."""
+    findings = []
     home: dict[str, str] = {}
     for name, question_ids in raw_splits.items():
         if not _is_text_list(question_ids):
@@ -299,12 +329,6 @@ def split_findings(raw_splits: Mapping[str, Any], raw_problems: Mapping[str, Any
                 if labelled in SPLITS and labelled != name:
                     findings.append(f"{what} in split {name!r}, problems.json says {labelled!r}")
             seen.add(question_id)
-    if all(name in raw_splits for name in SPLITS):
-        findings += [
-            f"question {question_id}: of problems.json, in none of {', '.join(SPLITS)}"
-            for question_id in raw_problems
-            if question_id not in home
-        ]
     return findings
 
 

@@ -5,6 +5,21 @@ from pathlib import Path
 
 from ademvl.storage.files import sha256_file
 
+MAX_UNREAD = 0.05
+"""Share of answers without choice beyond which a score tells of their reading, not of the model."""
+
+
+def unread_warning(path: Path, *, num_unread: int, n: int) -> str | None:
+    """Return what to say where more than `MAX_UNREAD` of `n` answers name no choice, else None."""
+    if num_unread <= MAX_UNREAD * n:
+        return None
+    return (
+        f"{path}: {num_unread} of {n} answers ({100 * num_unread / n:.1f} %) name no choice, more "
+        f"than {100 * MAX_UNREAD:.0f} %: it may tell how they are worded, not what is known. "
+        "Look at them (docs/scoring.md says how answers are read), or accept them with "
+        "--allow-unread."
+    )
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns by blanks: the first to the left, the others to the right."""

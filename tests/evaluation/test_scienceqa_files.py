@@ -6,14 +6,9 @@ import logging
 import pytest
 
 from ademvl.cli import main
-from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import load_problems
 from ademvl.errors import AdemvlError, DataError, SettingsError
-from ademvl.evaluation.scienceqa_files import (
-    choice_in_text,
-    read_predictions,
-    score_prediction_file,
-)
+from ademvl.evaluation.scienceqa_files import read_predictions, score_prediction_file
 from tests.tiny import make_scienceqa
 
 ANSWERS = {"15": 1, "16": 1, "17": 0, "18": 0}  # of the tiny test split
@@ -60,7 +55,7 @@ def test_published_predictions_give_the_published_columns(real_dir, tmp_path, ca
 def test_texts_of_the_published_outputs_name_the_published_results(real_dir, tmp_path):
     """Where GPT-3 said nothing, the published index is a random guess; here that is wrong."""
     folder = real_dir / "scienceqa_subset"
-    problems = load_problems(folder / "problems.json").split("test")
+    problems = load_problems(folder / "problems.json", "test")
     published = json.loads((folder / "gpt3_predictions.json").read_text(encoding="utf-8"))
     path = tmp_path / "outputs.json"
     path.write_text(json.dumps({"outputs": published["outputs"]}), encoding="utf-8")
@@ -120,29 +115,6 @@ def test_published_shapes_are_read(score, content, name):
     scores = score(content, name=name)
     assert scores["num_without_answer"] == 0
     assert scores["columns"]["AVG"]["correct"] == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "index"),
-    [
-        ("B", 1),
-        ("(B)", 1),
-        ("B. blue", 1),
-        ("(B) blue", 1),
-        ("The answer is B.", 1),
-        ("the answer is (B)", 1),
-        ("Red, so the answer is A. Yes, the answer is A.", 0),
-        ("Blue.", 1),
-        ("The answer is A. Or: the answer is B.", NO_ANSWER),
-        ("The answer is Blue", NO_ANSWER),
-        ("C", NO_ANSWER),
-        ("Both", NO_ANSWER),
-        ("", NO_ANSWER),
-        ("FAILED", NO_ANSWER),
-    ],
-)
-def test_choice_is_read_off_text(text, index):
-    assert choice_in_text(text, ["red", "blue"]) == index
 
 
 def test_text_that_names_no_choice_is_wrong_counted_and_said(score, caplog):
@@ -212,3 +184,122 @@ def test_splits_are_read_off_the_problems_where_there_is_no_list(problems, tmp_p
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(GUESSES), encoding="utf-8")
     assert score_prediction_file(alone, path, split="test")["n"] == 4
+
+
+# Questions whose choices are letters, numbers or names that begin like letters.
+CASES = {
+    "1": ("Which colour is grass?", ["red", "green", "blue"], 1),
+    "2": ("How many legs has a cat?", ["2", "4", "6"], 1),
+    "3": ("Is a stone alive?", ["yes", "no"], 1),
+    "4": ("Which is the largest?", ["mouse", "dog", "horse", "cow"], 2),
+}
+GERMS = ["E. coli", "B. subtilis", "A. baumannii"]
+
+
+@pytest.fixture
+def score_case(tmp_path):
+    """Score predictions for the questions of a case by the command; return exit code and scores."""
+
+    def run(content, *options, cases=CASES, name="predictions.json", encoding="utf-8"):
+        raw = {
+            key: {
+                **dict.fromkeys(("hint", "topic", "category", "skill", "lecture", "solution"), ""),
+                **{"question": question, "choices": choices, "answer": answer, "image": None},
+                **{"task": "closed choice", "grade": "grade3", "subject": "natural science"},
+                "split": "test",
+            }
+            for key, (question, choices, answer) in cases.items()
+        }
+        (tmp_path / "problems.json").write_text(json.dumps(raw), encoding=encoding)
+        path, output = tmp_path / name, tmp_path / "scores.json"
+        text = content if isinstance(content, str) else json.dumps(content)
+        path.write_text(text, encoding=encoding)
+        arguments = ["--problems", tmp_path / "problems.json", "--predictions", path]
+        arguments += ["--output", output, *options]
+        code = main(["score", "scienceqa", *map(str, arguments)])
+        return code, json.loads(output.read_text(encoding="utf-8")) if output.exists() else None
+
+    return run
+
+
+def _percent(scores):
+    return scores["columns"]["AVG"]["percent"]
+
+
+def test_each_text_names_one_choice_without_doubt(score_case):
+    texts = ["Final answer: B", "The correct answer is B.", "**B**"]
+    texts += ["C\nExplanation: a horse is larger than a dog."]
+    rows = [{"question_id": key, "text": text} for key, text in zip(CASES, texts, strict=True)]
+    code, scores = score_case(_lines(rows))
+    assert (code, _percent(scores)) == (0, 100)
+    assert scores["read_by"] == {"exact_letter": 1, "statement": 3}
+
+
+def test_what_stands_in_reasoning_tags_is_no_answer(score_case):
+    texts = ["<think>At first sight the answer is A. But grass is green.</think>\nB"]
+    texts += ["<think>Cats walk on four.</think>\n\nB", "<think>It does not grow.</think> no"]
+    rows = [{"question_id": key, "text": text} for key, text in zip("123", texts, strict=True)]
+    code, scores = score_case(_lines(rows), cases={key: CASES[key] for key in "123"})
+    assert (code, _percent(scores)) == (0, 100)
+
+
+def test_choice_that_begins_like_a_letter_is_read_by_its_words(score_case):
+    cases = {"1": ("Which?", GERMS, 0), "2": ("Which, then?", GERMS, 2)}
+    code, scores = score_case({"1": "E. coli", "2": "A. baumannii"}, cases=cases)
+    assert (code, _percent(scores)) == (0, 100)
+    assert scores["read_by"] == {"own_words": 2}
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "FAILED", "N/A", "<think>4"])
+def test_one_question_without_answer_leaves_the_others_indices(score_case, caplog, nothing):
+    code, scores = score_case({"1": "1", "2": "1", "3": "1", "4": nothing})
+    assert (code, _percent(scores)) == (3, 75)
+    assert scores["questions_without_answer"] == ["4"]
+    assert "1 of 4 predictions name no choice and count as wrong: questions 4" in caplog.text
+    assert score_case({"1": "1", "2": "1", "3": "1", "4": nothing}, "--allow-unread")[0] == 0
+
+
+def test_numbers_beside_letters_are_the_choices_own_words(score_case):
+    _, scores = score_case({"1": "B", "2": "4", "3": "no", "4": "horse"})
+    assert _percent(scores) == 100
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_with_byte_order_marks_are_read_as_without(score_case, encoding):
+    letters = {"1": "B", "2": "B", "3": "B", "4": "C"}
+    code, scores = score_case(letters, encoding=encoding)
+    assert (code, _percent(scores)) == (0, 100)
+    code, scores = score_case("id,text\n1,B\n2,B\n3,B\n4,C\n\n", encoding=encoding, name="a.csv")
+    assert (code, _percent(scores)) == (0, 100)
+
+
+@pytest.mark.parametrize(("unread", "code"), [(1, 0), (2, 3)])
+def test_more_than_one_in_twenty_without_choice_ends_with_3(
+    score_case, capsys, caplog, unread, code
+):
+    cases = {str(number): CASES["1"] for number in range(20)}
+    texts = {key: "I cannot tell." if int(key) < unread else "B" for key in cases}
+    found, scores = score_case(texts, cases=cases)
+    assert found == code
+    assert scores["num_without_answer"] == unread
+    assert scores["read_by"] == {"exact_letter": 20 - unread, "unread": unread}
+    message = "2 of 20 answers (10.0 %) name no choice, more than 5 %"
+    assert (message in caplog.text) == (code == 3)
+
+
+def test_paper_s_rule_can_be_chosen(score_case):
+    letters = {"1": "The answer is B", "2": "B", "3": "is B", "4": " C"}
+    code, scores = score_case(letters, "--text-rule", "first-capital", "--allow-unread")
+    assert (code, _percent(scores)) == (0, 75)  # "The" gives T, which is no choice
+    assert scores["read_by"] == {"first_capital": 3, "unread": 1}
+
+
+def test_only_the_split_that_is_scored_has_to_be_listed(score_case, tmp_path):
+    letters = {"1": "B", "2": "B", "3": "B"}
+    (tmp_path / "pid_splits.json").write_text(json.dumps({"test": ["1", "2", "3"]}))
+    code, scores = score_case(letters)
+    assert (code, scores["n"], _percent(scores)) == (0, 3, 100)
+    (tmp_path / "pid_splits.json").write_text(json.dumps({"test": list("123"), "train": ["9"]}))
+    assert score_case(letters)[0] == 0
+    (tmp_path / "pid_splits.json").write_text(json.dumps({"test": ["1", "9"]}))
+    assert score_case(letters)[0] == 2
