@@ -45,7 +45,12 @@ def add_verbs(verbs: Verbs) -> None:
     )
     _add_caption_arguments(captions)
     mme = add_verb(tasks, "mme", _score_mme, "Accuracy, accuracy+, perception and cognition.")
-    mme.add_argument("--answers", type=Path, required=True, help="folder with <task>.txt files")
+    mme.add_argument(
+        "--answers", type=Path, required=True, help="folder with <task>.txt files, or one file"
+    )
+    mme.add_argument(
+        "--benchmark", type=Path, help="its folder, for a file of LLaVA, which has no right answers"
+    )
     mme.add_argument(
         "--allow-incomplete", action="store_true", help="score what is there; no sums of the rest"
     )
@@ -132,7 +137,11 @@ def _score_captions(options: argparse.Namespace) -> int:
 def _score_mme(options: argparse.Namespace) -> int:
     from ademvl.evaluation.mme import mme_table, score_mme
 
-    scores = score_mme(options.answers, allow_incomplete=options.allow_incomplete)
+    scores = score_mme(
+        options.answers,
+        benchmark=options.benchmark,
+        allow_incomplete=options.allow_incomplete,
+    )
     code = unread_code(options, [(options.answers, scores["num_without_answer"], scores["n"])])
     return _finish(scores, mme_table, options.output) or code
 

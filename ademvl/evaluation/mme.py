@@ -13,6 +13,7 @@ import numpy as np
 
 from ademvl.data.mme import COGNITION, PERCEPTION, TASKS, MmeAnswer, load_answers
 from ademvl.errors import DataError, list_findings
+from ademvl.evaluation.mme_files import read_mme_answers
 from ademvl.evaluation.score_table import describe_file, format_table
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import CONFIDENCE, NUM_RESAMPLES, Floats, wilson_interval
@@ -31,11 +32,14 @@ def parse_answer(text: str) -> Literal["yes", "no", "other"]:
     return "no" if "no" in beginning else "other"
 
 
-def score_mme(folder: Path, *, allow_incomplete: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Score a folder of answer files; the result is ready for JSON, scores in points.
+def score_mme(
+    path: Path, *, benchmark: Path | None = None, allow_incomplete: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Score answers in files; the result is ready for JSON, scores in points.
 
     Args:
-        folder: holds `<task>.txt` for each task.
+        path: folder that holds `<task>.txt` for each task, or a file of all, see `mme_files`.
+        benchmark: its folder; needed for a file without right answers.
         allow_incomplete: score whatever tasks and questions there are; sums that lack anything
             are null, because they would not compare with published ones.
         seed: of the resamples.
@@ -43,16 +47,21 @@ def score_mme(folder: Path, *, allow_incomplete: bool = False, seed: int = 0) ->
     Raises:
         DataError: lists tasks that are missing, or have another number of questions than the
             benchmark; or a file is malformed.
+        SettingsError, ToolError: see `read_mme_answers`.
     """
-    paths = {task: folder / f"{task}.txt" for task in TASKS}
-    found = {task: path for task, path in paths.items() if path.is_file()}
-    scores = score_answers({task: load_answers(path) for task, path in found.items()}, seed=seed)
-    if scores["incomplete"] and not (allow_incomplete and found):
+    files = {task: path / f"{task}.txt" for task in TASKS}
+    files = {task: file for task, file in files.items() if file.is_file()}
+    if path.is_file():
+        answers = read_mme_answers(path, benchmark)
+        files = dict.fromkeys(answers, path)
+    else:
+        answers = {task: load_answers(file) for task, file in files.items()}
+    scores = score_answers(answers, seed=seed)
+    if scores["incomplete"] and not (allow_incomplete and answers):
         remedy = "Answer all questions, or score those that are there (--allow-incomplete)."
-        findings = [f"{folder}/{finding}" for finding in scores["incomplete"]]
-        raise DataError(list_findings(f"{folder}: incomplete", findings, remedy))
-    for task, path in found.items():
-        scores["tasks"][task]["file"] = describe_file(path)
+        raise DataError(list_findings(f"{path}: incomplete", scores["incomplete"], remedy))
+    for task, file in files.items():
+        scores["tasks"][task]["file"] = describe_file(file)
     return scores
 
 

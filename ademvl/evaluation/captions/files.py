@@ -1,6 +1,7 @@
 """Scores caption files that other programs wrote against references in COCO's form.
 
-Results are COCO's (a list of image_id and caption), or one object a line as our own predictions.
+Results are COCO's (a list of image_id and caption, alone or under `annotations`), a map from image
+id to caption, one object a line as our own predictions, or a table.
 What a caption holds is kept: line breaks count as blanks, a lone surrogate as a dropped character,
 length is not limited. Captions without words score zero. Each of these is counted and said.
 """
@@ -23,8 +24,8 @@ from ademvl.evaluation.captions.scores import (
     check_captions,
     score_captions,
 )
+from ademvl.evaluation.row_files import read_rows_or_json, single_value
 from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
-from ademvl.storage.files import read_json_or_lines
 
 LONG_CAPTION = 1000
 
@@ -160,17 +161,18 @@ def split_in_name(name: str) -> str | None:
 
 
 def read_results(path: Path) -> Results:
-    """Read captions in COCO's result form, or one object a line.
+    """Read captions in COCO's result form, alone or under `annotations`, or one object a line.
 
-    Ids are numbers, or texts of digits. Our own predictions name the image `id`.
+    Ids are numbers, or texts of digits; they may be the keys of one object as well. Our own
+    predictions name the image `id`. Tables have columns image_id and caption.
 
     Raises:
         DataError: malformed file; or lists rows without image id, captions that are no text, and
             images with more than one caption.
     """
-    content = read_json_or_lines(path, remedy=_REMEDY)
-    if isinstance(content, dict) and {"id", "image_id"} & content.keys():
-        content = [content]
+    content = read_rows_or_json(path, remedy=_REMEDY)
+    if isinstance(content, dict):
+        content = _rows_of(content)
     if not isinstance(content, list):
         raise DataError(f"{path}: holds a {type(content).__name__}, expected a list. {_REMEDY}")
     findings = []
@@ -191,6 +193,20 @@ def read_results(path: Path) -> Results:
     if findings:
         raise DataError(list_findings(f"{path}: captions cannot be read", findings, _REMEDY))
     return Results(captions, _notes(captions))
+
+
+def _rows_of(content: Mapping[str, Any]) -> object:
+    """Return the rows of one object: a row itself, under `annotations`, or a map by image id."""
+    if {"id", "image_id"} & content.keys():
+        return [content]
+    if "annotations" in content:
+        return content["annotations"]
+    rows = []
+    for key, value in content.items():
+        caption = single_value(value)  # pycocoevalcap's maps hold lists of one
+        is_row = isinstance(caption, dict) and "caption" in caption
+        rows.append({"image_id": key, "caption": caption["caption"] if is_row else caption})
+    return rows
 
 
 def _image_id(value: object) -> int | None:

@@ -1,5 +1,6 @@
 """Protects the scoring of others' captions: odd files are refused or counted, failures are said."""
 
+import codecs
 import json
 import logging
 
@@ -73,6 +74,40 @@ def test_published_results_give_the_published_scores(real_dir, tmp_path, results
     assert "karpathy test; 5000 images, 25010 references" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda captions: {str(key): text for key, text in captions.items()},
+        lambda captions: {str(key): [text] for key, text in captions.items()},
+        lambda captions: {str(key): [{"caption": text}] for key, text in captions.items()},
+        lambda captions: {
+            "info": {},
+            "annotations": [
+                {"id": n, "image_id": key, "caption": text}
+                for n, (key, text) in enumerate(captions.items())
+            ],
+        },
+    ],
+)
+def test_published_captions_are_the_same_in_other_shapes(real_dir, write, shape):
+    published = real_dir / "coco_captions/results_zerocap.json"
+    if not published.is_file():
+        pytest.skip(f"real data not found: {published}")
+    expected = read_results(published)
+    path = write(shape(expected.captions))
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes() + b"\r\n\r\n")
+    assert read_results(path) == expected
+    assert len(expected.captions) == 5000
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+def test_table_of_captions_is_read(write, name):
+    delimiter = {"a.tsv": "\t", "a.csv": ","}[name]
+    rows = [("image_id", "caption"), *TEXTS.items()]
+    text = "".join(f"{key}{delimiter}{caption}\n" for key, caption in rows)
+    assert read_results(write(text, name)).captions == TEXTS
+
+
 @pytest.mark.java
 @pytest.mark.parametrize(
     ("content", "name"),
@@ -139,7 +174,12 @@ def test_caption_without_words_scores_zero_and_is_said(write, references, captio
         ([{"caption": "a"}, *ROWS], "row 1: no image id"),
         ([{"image_id": True, "caption": "a"}, *ROWS], "row 1: no image id"),
         (["a"], "row 1: no image id"),
-        ({"results": ROWS}, "holds a dict, expected a list"),
+        ({"results": ROWS}, "row 1: no image id"),
+        ({"1": "a", "01": "b"}, "row 2: image 1 has more than one caption"),
+        ({"1": ["a", "b"]}, "row 1: caption of image 1 is list, expected text"),
+        ({"annotations": "a"}, "holds a str, expected a list"),
+        ({"annotations": [*ROWS, ROWS[0]]}, "row 4: image 1 has more than one caption"),
+        ("a", "not valid JSON"),
         ("[{", "not valid JSON"),
         ('[{"image_id": 1, "caption": "a", "caption": "b"}]', "key 'caption' occurs twice"),
         ([], "image 1: no caption"),
