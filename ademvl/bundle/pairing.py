@@ -13,6 +13,7 @@ from ademvl.evaluation.mme import parse_answer
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, McNemar, mcnemar, paired_differences
+from ademvl.statistics.paired_proportions import accuracy_difference
 
 _CAPTION_SCORE = "CIDEr"
 
@@ -67,10 +68,10 @@ def compare_items(
         return None, f"the right answers to {conflicts} of {len(items)} common items differ"
     if len(answers) < len(items):
         return None, "neither side holds the right answers to all common items"
-    is_caption = first[0].task == "coco_caption"
-    compare = _compare_captions if is_caption else _compare_correct
+    if first[0].task != "coco_caption":
+        return _compare_correct(first, second, answers), ""
     try:
-        return compare(first, second, answers, seed=derive_seed(seed, "diff")), ""
+        return _compare_captions(first, second, answers, seed=derive_seed(seed, "compare")), ""
     except ToolError as error:
         return None, f"captions differ, and cannot be scored here: {error}"
 
@@ -93,17 +94,13 @@ def _compare_correct(
     first: Sequence[SeedRecord],
     second: Sequence[SeedRecord],
     answers: Mapping[str, Any],
-    *,
-    seed: int,
 ) -> Paired:
     right = _is_right_mme if first[0].task == "mme" else _is_right_choice
     correct = [
         [np.array([right(s.predictions[i], answers[i]) for i in answers]) for s in side]
         for side in (first, second)
     ]
-    sums = [[run.astype(np.float64)[:, None] for run in side] for side in correct]
-    statistic = partial(_mean, n=len(answers))
-    (difference,) = paired_differences(sums[0], sums[1], statistic, seed=seed)
+    difference = accuracy_difference(np.array(correct[0]), np.array(correct[1]))
     pairs = zip(*correct, strict=True) if len(first) == len(second) else ()
     tests = tuple(mcnemar(ours.tolist(), theirs.tolist()) for ours, theirs in pairs)
     return Paired(score="accuracy", difference=difference, tests=tests)
@@ -117,10 +114,6 @@ def _is_right_mme(row: Mapping[str, Any], answer: str) -> bool:
     return parse_answer(str(row.get("text", ""))) == answer
 
 
-def _mean(sums: Floats, *, n: int) -> Floats:
-    return sums / n
-
-
 def _compare_captions(
     first: Sequence[SeedRecord],
     second: Sequence[SeedRecord],
@@ -128,7 +121,12 @@ def _compare_captions(
     *,
     seed: int,
 ) -> Paired:
-    from ademvl.evaluation.captions.scores import METRICS, caption_item_sums, corpus_scores
+    from ademvl.evaluation.captions.scores import (
+        LIMITS,
+        METRICS,
+        caption_item_sums,
+        corpus_scores,
+    )
 
     references = {int(image_id): tuple(texts) for image_id, texts in answers.items()}
 
@@ -141,7 +139,7 @@ def _compare_captions(
         ]
 
     statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(references))
-    found = paired_differences(sums(first), sums(second), statistic, seed=seed)
+    found = paired_differences(sums(first), sums(second), statistic, seed=seed, limits=LIMITS)
     return Paired(
         score=_CAPTION_SCORE, difference=found[list(METRICS).index(_CAPTION_SCORE)], tests=()
     )

@@ -5,6 +5,7 @@ first. Accuracy is over questions, accuracy+ over images with both questions rig
 their sum in percent, 200 at most; perception and cognition sum over their tasks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,25 @@ from ademvl.errors import DataError, list_findings
 from ademvl.evaluation.mme_files import read_mme_answers
 from ademvl.evaluation.score_table import describe_file, format_table
 from ademvl.randomness import derive_seed
-from ademvl.statistics.intervals import CONFIDENCE, NUM_RESAMPLES, Floats, wilson_interval
+from ademvl.statistics.intervals import (
+    BOOTSTRAP,
+    NUM_RESAMPLES,
+    UNVARIED,
+    Floats,
+    Interval,
+    percentiles,
+    resampled_interval,
+    wilson_interval,
+)
 
 GROUPS: Mapping[str, Mapping[str, int]] = {"perception": PERCEPTION, "cognition": COGNITION}
 INTERVAL = f"percentile bootstrap over images within tasks, {NUM_RESAMPLES:,} resamples"
 
+JOINED = f"intervals of the tasks joined (MOVER): {BOOTSTRAP}, or {UNVARIED}"
+
 _PREFIX_LENGTH = 4
+_MAX_POINTS = 200.0
+"""Of a task."""
 
 
 def parse_answer(text: str) -> Literal["yes", "no", "other"]:
@@ -138,7 +152,10 @@ def _score_task(answers: Sequence[MmeAnswer], *, seed: int) -> tuple[dict[str, A
         "accuracy": wilson_interval(sum(correct), len(correct)).as_percent(),
         "accuracy_plus": wilson_interval(int(images[2]), num_images).as_percent(),
         "num_without_answer": said.count("other"),
-        **_with_interval(float(_points(images[None])[0]), resampled),
+        **_with_interval(
+            float(_points(images[None])[0]),
+            resampled_interval(resampled, n=num_images, limits=(0.0, _MAX_POINTS)),
+        ),
     }
     return scores, resampled
 
@@ -153,18 +170,22 @@ def _points(images: "np.ndarray[Any, np.dtype[Any]]") -> Floats:
 def _sum(
     members: Mapping[str, int], tasks: Mapping[str, Any], resampled: Mapping[str, Floats]
 ) -> dict[str, Any]:
-    total = sum(tasks[task]["score"] for task in members)
-    return {
-        "n": sum(tasks[task]["n"] for task in members),
-        "method": INTERVAL,
-        **_with_interval(total, np.sum([resampled[task] for task in members], axis=0)),
-    }
+    """Add tasks up; where one has no spread, by their intervals instead of by resamples (MOVER)."""
+    parts = [tasks[task] for task in members]
+    total = sum(part["score"] for part in parts)
+    if all(np.ptp(resampled[task]) > 0 for task in members):
+        low, high = percentiles(np.sum([resampled[task] for task in members], axis=0))
+        interval = Interval(low=low, high=high, method=INTERVAL)
+    else:
+        below = math.hypot(*(part["score"] - part["ci_low"] for part in parts))
+        above = math.hypot(*(part["ci_high"] - part["score"] for part in parts))
+        interval = Interval(low=total - below, high=total + above, method=JOINED)
+    scored = _with_interval(total, interval)
+    return {"n": sum(part["n"] for part in parts), "method": interval.method, **scored}
 
 
-def _with_interval(score: float, resampled: Floats) -> dict[str, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return {"score": score, "ci_low": float(low), "ci_high": float(high)}
+def _with_interval(score: float, interval: Interval) -> dict[str, float]:
+    return {"score": score, "ci_low": interval.low, "ci_high": interval.high}
 
 
 def _interval(row: Mapping[str, float]) -> str:

@@ -106,7 +106,7 @@ def measure_effects(
 
 
 def _compared(effect: Effect, run: ItemScores, base: ItemScores, seed: int) -> Effect:
-    difference = paired_effect(run, base, seed=derive_seed(seed, "effect"))
+    difference = paired_effect(run, base, seed=derive_seed(seed, "compare"))
     seeds = common_seeds(run, base)
     return replace(
         effect,

@@ -1,12 +1,14 @@
 """The main table for a terminal, and the study's headline: how far above the text-only control."""
 
-import math
+import logging
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.study import Study
+from ademvl.errors import AdemvlError
+from ademvl.evaluation.comparison.item_scores import ItemScores, accuracy_in, read_item_scores
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
@@ -15,6 +17,7 @@ from ademvl.reporting.tables.layout import DASH, Column, printable
 from ademvl.reporting.tables.rows import trainable_text
 from ademvl.statistics.intervals import Estimate
 
+_log = logging.getLogger(__name__)
 MAX_WIDTH = 100
 _SHOWN = {"scienceqa": ("img", "avg"), "coco_caption": ("bleu4", "cider")}
 _REPORTED = {"scienceqa": "scienceqa_test", "coco_caption": "coco_caption_karpathy_test"}
@@ -28,8 +31,7 @@ class Comparison:
     Attributes:
         run, control: what is compared.
         points: difference in percentage points.
-        ci_low, ci_high: its 95 % interval, as if the two were asked different questions; they
-            are asked the same ones, so it is on the safe side.
+        ci_low, ci_high: its paired 95 % interval, the one that `ademvl compare` prints.
     """
 
     run: RunResult
@@ -48,26 +50,31 @@ class Comparison:
 
 
 def compare_with_controls(results: StudyResults) -> list[Comparison]:
-    """Compare every finished run that sees images with its text-only control."""
+    """Compare every finished run that sees images with its text-only control, item by item.
+
+    Those whose predictions cannot be compared, for example because their data is gone, are left
+    out with a warning.
+    """
+    known: dict[str, ItemScores] = {}
+
+    def read(run: RunResult) -> ItemScores:
+        if run.name not in known:
+            known[run.name] = read_item_scores([seed.run_dir for seed in run.finished])
+        return known[run.name]
+
     found = []
     for run in results.of_task("scienceqa"):
         control = results.control_of(run)
-        if control is None:
+        if control is None or not (run.estimate("IMG") and control.estimate("IMG")):
             continue
-        ours, theirs = run.estimate("IMG"), control.estimate("IMG")
-        if ours and theirs:
-            found.append(_compare(run, control, ours, theirs))
+        try:
+            gained = accuracy_in(read(run), read(control), "IMG")
+        except AdemvlError as error:
+            _log.warning("%s is not compared with %s: %s", run.label, control.label, error)
+            continue
+        points = (100 * number for number in (gained.value, gained.ci_low, gained.ci_high))
+        found.append(Comparison(run, control, *points))
     return found
-
-
-def _compare(run: RunResult, control: RunResult, ours: Estimate, theirs: Estimate) -> Comparison:
-    """Join two intervals into that of the difference (MOVER, Zou and Donner 2008)."""
-    points = ours.value - theirs.value
-    below = math.hypot(ours.value - ours.ci_low, theirs.ci_high - theirs.value)
-    above = math.hypot(ours.ci_high - ours.value, theirs.value - theirs.ci_low)
-    return Comparison(
-        run, control, 100 * points, 100 * max(points - below, -1), 100 * min(points + above, 1)
-    )
 
 
 def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None:

@@ -15,10 +15,13 @@ CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
 WILSON = "Wilson score interval"
 BOOTSTRAP = f"percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
+UNVARIED = "bound for items that all say the same, from Wilson's for none of n"
 SEEDS_AND_ITEMS = "seeds and items combined (MOVER, Satterthwaite)"
 ONE_SEED = "items only: one seed, its spread is not known"
 
 _RESAMPLES_AT_ONCE = 200
+_ROUNDING = 1e-12
+"""Of a score's range: equal sums that were added in another order differ by less."""
 
 Floats = NDArray[np.float64]
 
@@ -68,24 +71,38 @@ def wilson_interval(successes: int, n: int) -> Estimate:
     )
 
 
-def bootstrap_interval(
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Both ends of an interval, fractions, and how it was made."""
+
+    low: float
+    high: float
+    method: str
+
+
+def bootstrap_intervals(
     values: Floats,
     statistic: Callable[[Floats], Floats],
     *,
     seed: int,
+    limits: Sequence[tuple[float, float]],
     num_resamples: int = NUM_RESAMPLES,
-) -> tuple[Floats, Floats]:
-    """Return both ends of percentile bootstrap intervals over the rows of `values`.
+) -> list[Interval]:
+    """Return percentile bootstrap intervals over the rows of `values`.
+
+    Of one row, or of rows that all say the same, every resample gives the same score, and a
+    bootstrap has no width: see `unvaried_interval`.
 
     Args:
         values: (n, k), one row an item; its columns are summed over a resample's rows.
         statistic: from column sums, (resamples, k), to m scores each, (resamples, m). Corpus
             metrics such as BLEU are functions of sums; a mean is a sum over n.
         seed: of the resamples, which are the same for all columns.
+        limits: least and largest value of each of the m scores.
         num_resamples: samples of n rows, drawn with replacement.
 
     Returns:
-        Lower and upper ends, (m,) each.
+        One for each of the m scores.
     """
     generator = np.random.default_rng(seed)
     n = len(values)
@@ -96,9 +113,50 @@ def bootstrap_interval(
         drawn += n * np.arange(size)[:, None]
         times_drawn = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
         scores.append(statistic(times_drawn.astype(np.float64) @ values))
+    resampled = np.concatenate(scores)  # (num_resamples, m)
+    return [
+        resampled_interval(column, n=n, limits=limit)
+        for column, limit in zip(resampled.T, limits, strict=True)
+    ]
+
+
+def resampled_interval(scores: Floats, *, n: int, limits: tuple[float, float]) -> Interval:
+    """Return the percentile interval of a score of resamples, (resamples,), of n items.
+
+    Args:
+        scores: of the resamples.
+        n: items.
+        limits: least and largest value that the score can have.
+    """
+    if float(np.ptp(scores)) <= _ROUNDING * (limits[1] - limits[0]):
+        return unvaried_interval(float(scores[0]), n=n, limits=limits)
+    low, high = percentiles(scores)
+    return Interval(low=low, high=high, method=BOOTSTRAP)
+
+
+def percentiles(scores: Floats) -> tuple[float, float]:
+    """Return between which values 95 % of the scores of resamples, (resamples,), lie."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail], axis=0)
-    return low, high
+    low, high = np.quantile(scores, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def unvaried_interval(value: float, *, n: int, limits: tuple[float, float]) -> Interval:
+    """Return an interval of a score that all of n items agree on, which a bootstrap cannot give.
+
+    As many other items might say something else as Wilson's interval leaves open for none of n,
+    z^2 / (n + z^2) of all, and each might say the least or the largest value. For an accuracy of 0
+    or 1 this is Wilson's interval, for the difference of two equal accuracies Tango's.
+
+    Args:
+        value: of the score.
+        n: items.
+        limits: least and largest value that the score can have.
+    """
+    open_share = wilson_interval(0, n).ci_high
+    low = value - open_share * (value - limits[0])
+    high = value + open_share * (limits[1] - value)
+    return Interval(low=low, high=high, method=UNVARIED)
 
 
 def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -12,17 +12,15 @@ import numpy as np
 
 from ademvl.statistics.intervals import (
     CONFIDENCE,
-    NUM_RESAMPLES,
     Floats,
-    bootstrap_interval,
+    bootstrap_intervals,
     combined_half_width,
 )
 
 POWER = 0.8
 MCNEMAR = "McNemar's test, mid-p (Fagerland et al. 2013); exact binomial beside it"
-PAIRED_BOOTSTRAP = f"paired percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
-PAIRED_WITH_SEEDS = f"{PAIRED_BOOTSTRAP}, combined with the spread of both runs' seeds (MOVER, t)"
-PAIRED_SEEDS = f"{PAIRED_BOOTSTRAP}, combined with the spread of their difference (MOVER, t)"
+WITH_SEEDS = "combined with the spread of both runs' seeds (MOVER, t)"
+WITH_COMMON_SEEDS = "combined with the spread of their difference (MOVER, t)"
 _MAX_SEEDS = 1000
 
 
@@ -93,9 +91,12 @@ def paired_differences(
     statistic: Callable[[Floats], Floats],
     *,
     seed: int,
+    limits: Sequence[tuple[float, float]],
     same_adapters: bool = False,
 ) -> list[Difference]:
-    """Compare two runs of one or several seeds on the same items.
+    """Compare two runs of one or several seeds on the same items, by any score.
+
+    Accuracies have `paired_proportions.accuracy_difference`.
 
     The items are resampled, the same for all seeds of both runs. Where both runs have several
     seeds their spread is a second level: its variance of the mean is added, with Student's t and
@@ -108,6 +109,7 @@ def paired_differences(
         second: the same of the other run, the same items in the same order.
         statistic: see `bootstrap_interval`: column sums (rows, k) to m scores, (rows, m).
         seed: of the resamples.
+        limits: least and largest value of each of the m scores.
         same_adapters: the runs' seeds are, in this order, evaluations of the same adapters.
 
     Returns:
@@ -128,48 +130,61 @@ def paired_differences(
 
     totals = stacked.sum(axis=0, keepdims=True)
     values, scores = difference(totals)[0], by_seed(totals)[:, 0]  # (m,), (seeds, m)
-    low, high = bootstrap_interval(stacked, difference, seed=seed)
+    ranges = [(least - largest, largest - least) for least, largest in limits]
+    intervals = bootstrap_intervals(stacked, difference, seed=seed, limits=ranges)
     return [
-        _combine(
+        add_seeds(
             value=float(values[column]),
-            items=(float(low[column]), float(high[column])),
+            items=(interval.low, interval.high),
             scores=(scores[: runs[0], column], scores[runs[0] :, column]),
             n=len(stacked),
             same_adapters=same_adapters,
+            method=f"paired {interval.method}",
         )
-        for column in range(len(values))
+        for column, interval in enumerate(intervals)
     ]
 
 
-def _combine(
+def add_seeds(
     *,
     value: float,
     items: tuple[float, float],
     scores: tuple[Floats, Floats],
     n: int,
     same_adapters: bool,
+    method: str,
+    largest: float = math.inf,
 ) -> Difference:
-    """Add the seeds' spread to the interval from the items, where both runs have several."""
+    """Add the seeds' spread to the interval from the items, where both runs have several.
+
+    Args:
+        value: of the difference.
+        items: ends of its interval from the items alone.
+        scores: of each run's seeds.
+        n: items.
+        same_adapters: see `paired_differences`.
+        method: of `items`.
+        largest: difference that there can be.
+    """
     from scipy.stats import norm
 
     low, high = items
     spreads = [float(run.std(ddof=1)) if len(run) > 1 else None for run in scores]
-    method = PAIRED_BOOTSTRAP
     item_error = (high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2)))
     if None not in spreads:
         if same_adapters:
-            method, counts = PAIRED_SEEDS, [len(scores[0])]
+            method, counts = f"{method}, {WITH_COMMON_SEEDS}", [len(scores[0])]
             parts = [float((scores[0] - scores[1]).var(ddof=1)) / counts[0]]
         else:
-            method, counts = PAIRED_WITH_SEEDS, [len(run) for run in scores]
+            method, counts = f"{method}, {WITH_SEEDS}", [len(run) for run in scores]
             parts = [(s or 0.0) ** 2 / count for s, count in zip(spreads, counts, strict=True)]
         variance, degrees = sum(parts), _welch_degrees(parts, counts)
         low = value - combined_half_width(value - low, variance, degrees=degrees)
         high = value + combined_half_width(high - value, variance, degrees=degrees)
     return Difference(
         value=value,
-        ci_low=low,
-        ci_high=high,
+        ci_low=max(-largest, low),
+        ci_high=min(largest, high),
         item_error=item_error,
         seed_spreads=(spreads[0], spreads[1]),
         num_seeds=(len(scores[0]), len(scores[1])),

@@ -57,7 +57,7 @@ def test_without_right_answers_there_is_no_test() -> None:
 
 @pytest.mark.java
 def test_captions_are_compared_by_cider() -> None:
-    nouns = ("dog", "cat", "tree", "house", "river", "boat")
+    nouns = ("dog", "cat", "tree", "old house", "river", "small red boat")
     answers = {str(i): [f"a {noun} on a hill", f"one {noun}"] for i, noun in enumerate(nouns)}
     right = {i: {"caption": texts[0]} for i, texts in answers.items()}
     wrong = {i: {"caption": "a thing"} for i in answers}

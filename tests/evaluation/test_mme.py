@@ -94,3 +94,17 @@ def test_another_number_of_questions_is_refused(tmp_path):
 def test_empty_folder_is_refused_whatever_is_allowed(tmp_path):
     with pytest.raises(DataError, match=r"existence\.txt: missing"):
         score_mme(tmp_path, allow_incomplete=True)
+
+
+def test_answers_that_are_all_right_leave_a_doubt(tmp_path, real_dir):
+    """Every resample of them scores the same."""
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    for source in (real_dir / "mme" / "lavin_13b").glob("*.txt"):
+        lines = [line.split("\t") for line in source.read_text("utf-8").splitlines()]
+        right = ["\t".join([*cells[:3], cells[2]]) for cells in lines]
+        (folder / source.name).write_text("\n".join(right) + "\n", encoding="utf-8")
+    scores = score_mme(folder)
+    for row in (*scores["tasks"].values(), *scores["sums"].values()):
+        assert row["ci_low"] < row["score"] == row["ci_high"]
+    assert scores["sums"]["cognition"]["method"].startswith("intervals of the tasks joined")

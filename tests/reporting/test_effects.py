@@ -66,7 +66,7 @@ def test_seeds_that_the_study_does_not_have_are_left_out(study: FinishedStudy) -
 def test_table_has_a_row_for_each_effect(study: FinishedStudy) -> None:
     table = effects_table(_effects(study)).splitlines()
     assert table[2] == (
-        "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 [+0.00, +0.00] | 100.0 % "
+        "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 [-6.02, +6.02] | 100.0 % "
         "| 60 | 1 |"
     )
     assert table[3] == "| `method.alpha`: 0.1 -> 0.5 | adem | – | – | – | – | – | – |"

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from ademvl.statistics.intervals import (
+    BOOTSTRAP,
     ONE_SEED,
+    UNVARIED,
     Estimate,
-    bootstrap_interval,
+    bootstrap_intervals,
     combine_seeds,
     wilson_interval,
 )
 
+WIDE = [(-100.0, 100.0)] * 2
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
@@ -59,18 +62,39 @@ def test_wilson_interval_at_the_papers_size_is_0_7_points_wide():
 
 def test_bootstrap_repeats_with_the_same_seed_and_differs_with_another():
     values = np.random.default_rng(1).normal(size=(50, 2))
-    first = bootstrap_interval(values, _mean_of(50), seed=3, num_resamples=300)
-    again = bootstrap_interval(values, _mean_of(50), seed=3, num_resamples=300)
-    other = bootstrap_interval(values, _mean_of(50), seed=4, num_resamples=300)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    first = bootstrap_intervals(values, _mean_of(50), seed=3, limits=WIDE, num_resamples=300)
+    again = bootstrap_intervals(values, _mean_of(50), seed=3, limits=WIDE, num_resamples=300)
+    other = bootstrap_intervals(values, _mean_of(50), seed=4, limits=WIDE, num_resamples=300)
+    assert first == again
+    assert first != other
 
 
 def test_bootstrap_of_a_mean_agrees_with_its_standard_error():
     values = np.random.default_rng(1).normal(size=(400, 1))
-    low, high = bootstrap_interval(values, _mean_of(400), seed=0, num_resamples=4000)
+    (found,) = bootstrap_intervals(
+        values, _mean_of(400), seed=0, limits=WIDE[:1], num_resamples=4000
+    )
     standard_error = values.std() / math.sqrt(400)
-    assert (high - low)[0] == pytest.approx(2 * Z * standard_error, rel=0.06)
+    assert found.high - found.low == pytest.approx(2 * Z * standard_error, rel=0.06)
+    assert found.method == BOOTSTRAP
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.0, 1), (1.0, 1), (1.0, 40), (0.0, 4241)])
+def test_bootstrap_of_items_that_all_say_the_same_is_wilsons(value, n):
+    """A percentile bootstrap would be of no width there."""
+    (found,) = bootstrap_intervals(
+        np.full((n, 1), value), _mean_of(n), seed=0, limits=[(0.0, 1.0)], num_resamples=100
+    )
+    wilson = wilson_interval(round(value * n), n)
+    assert (found.low, found.high) == pytest.approx((wilson.ci_low, wilson.ci_high))
+    assert found.method == UNVARIED
+
+
+def test_bootstrap_of_a_single_caption_has_a_width_within_the_metrics_range():
+    (found,) = bootstrap_intervals(
+        np.full((1, 1), 4.0), _mean_of(1), seed=0, limits=[(0.0, 10.0)], num_resamples=100
+    )
+    assert 0 < found.low < 4 < found.high < 10
 
 
 def test_one_seed_keeps_its_interval_and_says_so():

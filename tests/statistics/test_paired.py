@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_ind, ttest_rel
 
+from ademvl.statistics.intervals import BOOTSTRAP, wilson_interval
 from ademvl.statistics.paired import (
-    PAIRED_BOOTSTRAP,
-    PAIRED_SEEDS,
-    PAIRED_WITH_SEEDS,
+    WITH_COMMON_SEEDS,
+    WITH_SEEDS,
     Difference,
     mcnemar,
     paired_differences,
@@ -19,6 +19,9 @@ from ademvl.statistics.paired import (
 
 # Resampling noise of a 2.5 % quantile among 10,000, in standard errors: about 0.03.
 BOOTSTRAP_TOLERANCE = 0.04
+WIDE = [(-100.0, 100.0)]
+# Nothing that items could say otherwise, so that items which all say the same leave no doubt.
+NO_RANGE = [(0.0, 0.0)]
 
 
 def _pairs(only_first, only_second, both=0, neither=0):
@@ -79,14 +82,14 @@ def test_paired_interval_agrees_with_the_standard_error_of_the_differences():
     common = generator.normal(size=(800, 1))
     first = common + generator.normal(0.3, 0.2, size=(800, 1))
     second = common + generator.normal(0.0, 0.2, size=(800, 1))
-    (found,) = paired_differences([first], [second], _means(800), seed=0)
+    (found,) = paired_differences([first], [second], _means(800), seed=0, limits=WIDE)
     error = (first - second).std() / math.sqrt(800)
     assert found.value == pytest.approx((first - second).mean())
     assert found.item_error == pytest.approx(error, rel=BOOTSTRAP_TOLERANCE)
     assert found.ci_low == pytest.approx(
         found.value - 1.96 * error, abs=2 * BOOTSTRAP_TOLERANCE * error
     )
-    assert found.method == PAIRED_BOOTSTRAP
+    assert found.method == f"paired {BOOTSTRAP}"
     # Unpaired it would be several times as wide.
     assert found.item_error < 0.25 * math.sqrt(2) * common.std() / math.sqrt(800)
 
@@ -94,7 +97,8 @@ def test_paired_interval_agrees_with_the_standard_error_of_the_differences():
 def test_same_seed_repeats_the_interval():
     values = [np.random.default_rng(number).normal(size=(50, 2)) for number in range(2)]
     first, again, other = (
-        paired_differences(values[:1], values[1:], _means(50), seed=seed) for seed in (1, 1, 2)
+        paired_differences(values[:1], values[1:], _means(50), seed=seed, limits=[*WIDE, *WIDE])
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -102,8 +106,8 @@ def test_same_seed_repeats_the_interval():
 
 def test_swapped_runs_swap_the_signs():
     values = [np.random.default_rng(number).normal(size=(60, 1)) for number in range(2)]
-    (there,) = paired_differences(values[:1], values[1:], _means(60), seed=1)
-    (back,) = paired_differences(values[1:], values[:1], _means(60), seed=1)
+    (there,) = paired_differences(values[:1], values[1:], _means(60), seed=1, limits=WIDE)
+    (back,) = paired_differences(values[1:], values[:1], _means(60), seed=1, limits=WIDE)
     assert back.value == pytest.approx(-there.value)
     assert back.ci_low == pytest.approx(-there.ci_high)
 
@@ -112,10 +116,10 @@ def test_seeds_alone_give_welchs_interval():
     """All items of a seed alike: nothing is left but the spread between seeds."""
     scores = ([0.90, 0.92, 0.97], [0.85, 0.86, 0.88, 0.87])
     runs = [[np.full((20, 1), score) for score in run] for run in scores]
-    (found,) = paired_differences(*runs, _means(20), seed=0)
+    (found,) = paired_differences(*runs, _means(20), seed=0, limits=NO_RANGE)
     expected = ttest_ind(*scores, equal_var=False).confidence_interval()
     assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
-    assert found.method == PAIRED_WITH_SEEDS
+    assert found.method.endswith(WITH_SEEDS)
     assert found.num_seeds == (3, 4)
 
 
@@ -123,19 +127,22 @@ def test_chance_that_both_evaluations_of_an_adapter_share_does_not_count():
     """All items of a seed alike: nothing is left but the spread of the difference (t-test)."""
     scores = ([0.90, 0.82, 0.97], [0.85, 0.78, 0.93])
     runs = [[np.full((20, 1), score) for score in run] for run in scores]
-    (found,) = paired_differences(*runs, _means(20), seed=0, same_adapters=True)
+    (found,) = paired_differences(*runs, _means(20), seed=0, limits=NO_RANGE, same_adapters=True)
     expected = ttest_rel(*scores).confidence_interval()
     assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
-    assert found.method == PAIRED_SEEDS
-    (none,) = paired_differences(runs[0], runs[0], _means(20), seed=0, same_adapters=True)
-    assert (none.ci_low, none.ci_high) == (0.0, 0.0)
+    assert found.method.endswith(WITH_COMMON_SEEDS)
+    (none,) = paired_differences(
+        runs[0], runs[0], _means(20), seed=0, limits=[(0.0, 1.0)], same_adapters=True
+    )
+    bound = wilson_interval(0, 20).ci_high  # none of 20 items differs
+    assert (none.ci_low, none.ci_high) == pytest.approx((-bound, bound))
 
 
 def test_one_seed_of_either_run_leaves_the_spread_unknown():
     generator = np.random.default_rng(0)
     runs = [[generator.normal(size=(40, 1)) for _ in range(seeds)] for seeds in (1, 3)]
-    (found,) = paired_differences(*runs, _means(40), seed=0)
-    assert found.method == PAIRED_BOOTSTRAP
+    (found,) = paired_differences(*runs, _means(40), seed=0, limits=WIDE)
+    assert found.method == f"paired {BOOTSTRAP}"
     assert found.seed_spreads[0] is None
     assert found.seed_spreads[1] > 0
 
@@ -148,7 +155,7 @@ def test_statistic_of_sums_is_computed_before_seeds_are_averaged():
     def ratio(sums):
         return sums[:, :1] / sums[:, 1:]
 
-    (found,) = paired_differences(first, second, ratio, seed=0)
+    (found,) = paired_differences(first, second, ratio, seed=0, limits=WIDE)
     assert found.value == pytest.approx((1 / 2 + 9 / 4) / 2 - 1)
 
 

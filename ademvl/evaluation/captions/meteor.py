@@ -13,7 +13,7 @@ import numpy as np
 from ademvl.errors import ToolError
 from ademvl.evaluation.captions.java import JavaLimits, package_file, run_java
 from ademvl.randomness import derive_seed
-from ademvl.statistics.intervals import BOOTSTRAP, Estimate, Floats, bootstrap_interval
+from ademvl.statistics.intervals import Estimate, Floats, bootstrap_intervals
 
 LIMITS = JavaLimits(timeout_seconds=1200.0, max_heap_mib=2048)
 
@@ -52,15 +52,18 @@ def score_meteor(
     statistics = _parse(matches, num_columns=_NUM_STATISTICS, num_rows=len(lines))
     scores = _run_jar([_SEPARATOR.join(["EVAL", *matches])], limits)
     value = _parse(scores, num_columns=1, num_rows=len(lines) + 1)[-1, 0]  # corpus score comes last
-    low, high = bootstrap_interval(
-        summable(statistics), corpus_score, seed=derive_seed(seed, "caption bootstrap")
+    (interval,) = bootstrap_intervals(
+        summable(statistics),
+        corpus_score,
+        seed=derive_seed(seed, "caption bootstrap"),
+        limits=[(0.0, 1.0)],
     )
     return Estimate(
         value=float(value),
-        ci_low=float(low[0]),
-        ci_high=float(high[0]),
+        ci_low=interval.low,
+        ci_high=interval.high,
         n=len(lines),
-        method=BOOTSTRAP,
+        method=interval.method,
     )
 
 

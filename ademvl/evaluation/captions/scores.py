@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -17,11 +18,14 @@ from ademvl.evaluation.captions import ptb
 from ademvl.evaluation.captions.java import JavaLimits
 from ademvl.evaluation.captions.ptb import tokenize_sentences
 from ademvl.randomness import derive_seed
-from ademvl.statistics.intervals import BOOTSTRAP, Estimate, Floats, bootstrap_interval
+from ademvl.statistics.intervals import Estimate, Floats, bootstrap_intervals
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 FEW_IMAGES = 100
-CIDER_INTERVAL = f"{BOOTSTRAP}, document frequencies held fixed"
+LIMITS = (*[(0.0, 1.0)] * 5, (0.0, 10.0))
+"""Least and largest value of each of the METRICS."""
+FIXED_FREQUENCIES = ", document frequencies held fixed"
+"""Ends the method of CIDEr's intervals."""
 
 _MAX_ORDER = 4
 # The constants of pycocoevalcap's BleuScorer, which keep empty counts from dividing by zero.
@@ -197,27 +201,11 @@ def _score(
     ceiling: CaptionScores | None = None,
 ) -> CaptionScores:
     """Run the scorers one by one."""
-    n = len(references)
     values = _item_sums(references, hypotheses)
-
-    def statistic(sums: Floats) -> Floats:
-        return corpus_scores(sums, n=n)
-
-    found = statistic(values.sum(axis=0, keepdims=True))[0]
-    low, high = bootstrap_interval(values, statistic, seed=derive_seed(seed, "caption bootstrap"))
-    metrics = {
-        name: Estimate(
-            value=float(found[column]),
-            ci_low=float(low[column]),
-            ci_high=float(high[column]),
-            n=n,
-            method=CIDER_INTERVAL if name == "CIDEr" else BOOTSTRAP,
-        )
-        for column, name in enumerate(METRICS)
-    }
+    metrics = metric_estimates(values, seed=derive_seed(seed, "caption bootstrap"))
     _refuse_not_finite(metrics)
     return CaptionScores(
-        n=n,
+        n=len(references),
         num_references=sum(map(len, references.values())),
         empty_images=tuple(key for key, [caption] in hypotheses.items() if not caption),
         metrics=metrics,
@@ -234,6 +222,29 @@ def _refuse_not_finite(metrics: Mapping[str, Estimate]) -> None:
     if findings:
         remedy = "Please report it, with captions and references."
         raise ToolError(list_findings("caption scores are not finite", findings, remedy))
+
+
+def metric_estimates(values: Floats, *, seed: int) -> dict[str, Estimate]:
+    """Return the METRICS of `caption_item_sums`, (n, 12), with bootstrap intervals over images.
+
+    Args:
+        values: one row an image.
+        seed: of the resamples.
+    """
+    n = len(values)
+    statistic = partial(corpus_scores, n=n)
+    scores = statistic(values.sum(axis=0, keepdims=True))[0]
+    intervals = bootstrap_intervals(values, statistic, seed=seed, limits=LIMITS)
+    return {
+        name: Estimate(
+            value=float(score),
+            ci_low=interval.low,
+            ci_high=interval.high,
+            n=n,
+            method=interval.method + (FIXED_FREQUENCIES if name == "CIDEr" else ""),
+        )
+        for name, score, interval in zip(METRICS, scores, intervals, strict=True)
+    }
 
 
 def caption_item_sums(

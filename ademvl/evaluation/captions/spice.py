@@ -16,7 +16,7 @@ import numpy as np
 from ademvl.errors import DataError, ToolError
 from ademvl.evaluation.captions.java import JavaLimits, package_file, run_java
 from ademvl.randomness import derive_seed
-from ademvl.statistics.intervals import BOOTSTRAP, Estimate, bootstrap_interval
+from ademvl.statistics.intervals import Estimate, bootstrap_intervals
 from ademvl.storage.files import read_json
 
 LIMITS = JavaLimits(timeout_seconds=3600.0, max_heap_mib=8192)
@@ -67,15 +67,18 @@ def score_spice(
         run_java(arguments, tool=_TOOL, limits=limits)
         scores = _parse(results, list(references))
     values = np.array(scores, dtype=np.float64)[:, None]  # (n, 1)
-    low, high = bootstrap_interval(
-        values, lambda sums: sums / len(values), seed=derive_seed(seed, "caption bootstrap")
+    (interval,) = bootstrap_intervals(
+        values,
+        lambda sums: sums / len(values),
+        seed=derive_seed(seed, "caption bootstrap"),
+        limits=[(0.0, 1.0)],
     )
     return Estimate(
         value=float(values.mean()),
-        ci_low=float(low[0]),
-        ci_high=float(high[0]),
+        ci_low=interval.low,
+        ci_high=interval.high,
         n=len(values),
-        method=BOOTSTRAP,
+        method=interval.method,
     )
 
 

@@ -3,7 +3,7 @@
 All numbers are rendered in percent or points, as tables print them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from ademvl.evaluation.captions.scores import (
-    CIDER_INTERVAL,
+    FIXED_FREQUENCIES,
+    LIMITS,
     METRICS,
     caption_item_sums,
     corpus_scores,
+    metric_estimates,
 )
 from ademvl.evaluation.comparison.sides import (
     Side,
@@ -26,12 +28,9 @@ from ademvl.evaluation.comparison.sides import (
 from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import (
-    BOOTSTRAP,
     CONFIDENCE,
     SEEDS_AND_ITEMS,
     Estimate,
-    Floats,
-    bootstrap_interval,
     combine_seeds,
 )
 from ademvl.statistics.paired import (
@@ -44,6 +43,7 @@ from ademvl.statistics.paired import (
     questions_needed,
     seeds_needed,
 )
+from ademvl.statistics.paired_proportions import accuracy_difference
 from ademvl.storage.files import write_json
 
 _MAIN = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
@@ -106,8 +106,10 @@ def compare_sides(
 ) -> Comparison:
     """Compare two sides that were asked the same; `compare` reads them."""
     sides = (first, second)
-    measure = _measure_captions if first.task == "coco_caption" else _measure_answers
-    scores, differences, tests = measure(sides, seed=derive_seed(seed, "compare"))
+    if first.task == "coco_caption":
+        scores, differences, tests = _measure_captions(sides, seed=derive_seed(seed, "compare"))
+    else:
+        scores, differences, tests = _measure_answers(sides)
     return Comparison(
         first=first,
         second=second,
@@ -122,7 +124,7 @@ def compare_sides(
 _Measured = tuple[dict[str, tuple[Estimate, Estimate]], dict[str, Difference], tuple[McNemar, ...]]
 
 
-def _measure_answers(sides: Sequence[Side], *, seed: int) -> _Measured:
+def _measure_answers(sides: Sequence[Side]) -> _Measured:
     problems = sides[0].problems
     by_seed = [[score_scienceqa(problems, found) for found in s.predictions] for s in sides]
     correct = [
@@ -142,13 +144,8 @@ def _measure_answers(sides: Sequence[Side], *, seed: int) -> _Measured:
             for run in by_seed
         ]
         scores[column] = (estimates[0], estimates[1])
-        chosen = [run[:, members].astype(np.float64)[:, :, None] for run in correct]
-        (differences[column],) = paired_differences(
-            list(chosen[0]),
-            list(chosen[1]),
-            partial(_mean, n=int(members.sum())),
-            seed=seed,
-            same_adapters=same_adapters,
+        differences[column] = accuracy_difference(
+            correct[0][:, members], correct[1][:, members], same_adapters=same_adapters
         )
     tests = []
     if len(correct[0]) == len(correct[1]):
@@ -165,10 +162,6 @@ def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     return replace(combine_seeds(estimates), method=f"{method}, {SEEDS_AND_ITEMS}")
 
 
-def _mean(sums: Floats, *, n: int) -> Floats:
-    return sums / n
-
-
 def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
     references = sides[0].references
     sums = [
@@ -179,34 +172,19 @@ def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
         for side in sides
     ]
     statistic = partial(corpus_scores, n=len(references))
-    by_side = [[_estimates(values, statistic, seed=seed) for values in run] for run in sums]
+    by_side = [[metric_estimates(values, seed=seed) for values in run] for run in sums]
     combined = [
         {name: _over_seeds([found[name] for found in run]) for name in METRICS} for run in by_side
     ]
     same_adapters = have_same_adapters(*sides)
-    found = paired_differences(sums[0], sums[1], statistic, seed=seed, same_adapters=same_adapters)
+    found = paired_differences(
+        sums[0], sums[1], statistic, seed=seed, limits=LIMITS, same_adapters=same_adapters
+    )
     return (
         {name: (combined[0][name], combined[1][name]) for name in METRICS},
         dict(zip(METRICS, found, strict=True)),
         (),
     )
-
-
-def _estimates(
-    values: Floats, statistic: Callable[[Floats], Floats], *, seed: int
-) -> dict[str, Estimate]:
-    scores = statistic(values.sum(axis=0, keepdims=True))[0]
-    low, high = bootstrap_interval(values, statistic, seed=seed)
-    return {
-        name: Estimate(
-            value=float(scores[place]),
-            ci_low=float(low[place]),
-            ci_high=float(high[place]),
-            n=len(values),
-            method=CIDER_INTERVAL if name == "CIDEr" else BOOTSTRAP,
-        )
-        for place, name in enumerate(METRICS)
-    }
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -268,8 +246,7 @@ def _difference_to_json(comparison: Comparison, name: str) -> dict[str, Any]:
 
 def interval_method(comparison: Comparison, name: str) -> str:
     """Return how the interval of a difference was made, in words."""
-    fixed = ", document frequencies held fixed" if name == "CIDEr" else ""
-    return comparison.differences[name].method + fixed
+    return comparison.differences[name].method + (FIXED_FREQUENCIES if name == "CIDEr" else "")
 
 
 def needed_numbers(comparison: Comparison, name: str) -> dict[str, Any] | None:

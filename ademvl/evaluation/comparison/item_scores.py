@@ -4,17 +4,24 @@ All values are fractions, as in `paired`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ademvl.errors import DataError
-from ademvl.evaluation.captions.scores import METRICS, caption_item_sums, corpus_scores
-from ademvl.evaluation.comparison.sides import Side, read_seeds, refuse_other_items
+from ademvl.evaluation.captions.scores import LIMITS, METRICS, caption_item_sums, corpus_scores
+from ademvl.evaluation.comparison.sides import (
+    Side,
+    have_same_adapters,
+    read_seeds,
+    refuse_other_items,
+)
+from ademvl.evaluation.scienceqa import COLUMNS
 from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, paired_differences
+from ademvl.statistics.paired_proportions import accuracy_difference
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,18 @@ class ItemScores:
     values: Mapping[str, Floats]
     statistic: Callable[[Floats], Floats]
     place: int
+
+    def of_seeds(self, seeds: Sequence[str]) -> "ItemScores":
+        """Return these seeds alone, in this order."""
+        places = [list(self.values).index(seed) for seed in seeds]
+        side = self.side
+        chosen = replace(
+            side,
+            sources=tuple(side.sources[place] for place in places),
+            adapters=tuple(side.adapters[place] for place in places),
+            predictions=tuple(side.predictions[place] for place in places),
+        )
+        return replace(self, side=chosen, values={seed: self.values[seed] for seed in seeds})
 
     def score(self, seed: str) -> float:
         """Return the main score of one seed."""
@@ -90,8 +109,33 @@ def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference
         DataError: see `common_seeds`.
     """
     seeds = common_seeds(run, base)
-    first, second = ([side.values[name] for name in seeds] for side in (run, base))
-    ours, theirs = (dict(zip(s.values, s.side.adapters, strict=True)) for s in (run, base))
-    same_adapters = all(ours[name] and ours[name] == theirs[name] for name in seeds)
-    found = paired_differences(first, second, run.statistic, seed=seed, same_adapters=same_adapters)
+    ours, theirs = run.of_seeds(seeds), base.of_seeds(seeds)
+    if run.side.task == "scienceqa":
+        return accuracy_in(ours, theirs, "AVG")
+    found = paired_differences(
+        list(ours.values.values()),
+        list(theirs.values.values()),
+        run.statistic,
+        seed=seed,
+        limits=LIMITS,
+        same_adapters=have_same_adapters(ours.side, theirs.side),
+    )
     return found[run.place]
+
+
+def accuracy_in(run: ItemScores, base: ItemScores, column: str) -> Difference:
+    """Return the difference of accuracies in a column of ScienceQA, run minus base, all seeds.
+
+    Raises:
+        DataError: they were not asked the same, or nothing that belongs to the column.
+    """
+    refuse_other_items(run.side, base.side)
+    members = [COLUMNS[column](problem) for problem in run.side.problems]
+    if not any(members):
+        raise DataError(f"{run.side.label} was asked nothing that belongs to {column}")
+    first, second = (
+        np.array([values[members, 0] > 0 for values in side.values.values()])
+        for side in (run, base)
+    )
+    same_adapters = have_same_adapters(run.side, base.side)
+    return accuracy_difference(first, second, same_adapters=same_adapters)

@@ -12,7 +12,8 @@ from ademvl.evaluation.comparison.compare import compare, to_json
 from ademvl.evaluation.comparison.text import render
 from ademvl.runs.identity import data_checksums
 from ademvl.statistics.intervals import wilson_interval
-from ademvl.statistics.paired import PAIRED_WITH_SEEDS, mcnemar
+from ademvl.statistics.paired import WITH_SEEDS, mcnemar
+from ademvl.statistics.paired_proportions import PAIRED_SCORE
 from ademvl.storage.files import dump_json
 from tests.tiny import make_run, make_scienceqa, write_run
 
@@ -88,7 +89,7 @@ def test_seeds_of_a_run_are_a_second_level(tmp_path, data):
         _answered(tmp_path, data, "b", range(6 - seed), seed=seed)
     found = compare(tmp_path / "runs" / "a", tmp_path / "runs" / "b")
     assert found.differences["AVG"].num_seeds == (3, 3)
-    assert found.differences["AVG"].method == PAIRED_WITH_SEEDS
+    assert found.differences["AVG"].method == f"{PAIRED_SCORE}, {WITH_SEEDS}"
     assert found.differences["AVG"].value == pytest.approx((9 - 5) / NUM_TEST)
     assert len(found.tests) == 3
     text = render(found)
@@ -103,7 +104,7 @@ def test_output_names_methods_and_what_is_not_known(tmp_path, data, capsys):
     output = tmp_path / "comparison.json"
     assert main(["compare", str(first), str(second / "run.yaml"), "--output", str(output)]) == 0
     text = capsys.readouterr().out
-    for words in ("Wilson score interval", "mid-p", "paired percentile bootstrap", "one seed"):
+    for words in ("Wilson score interval", "mid-p", "Tango 1998", "one seed"):
         assert words in text
     assert "--seed-spread" in text
     written = json.loads(output.read_text())
@@ -252,7 +253,7 @@ def _captioned(tmp_path, root, name, captions):
 def caption_root(tmp_path):
     root = tmp_path / "coco"
     (root / "karpathy").mkdir(parents=True)
-    colors = ("red", "green", "blue", "gray", "black")
+    colors = ("red", "green", "very light blue", "gray", "black")
     texts = {i: [f"a {c} square on a table", f"one {c} square"] for i, c in enumerate(colors)}
     annotations = [
         {"id": 10 * i + number, "image_id": i, "caption": text}
@@ -280,6 +281,7 @@ def test_captions_are_compared_by_a_bootstrap_over_images(tmp_path, caption_root
     (tmp_path / "results.json").write_text(json.dumps(results))
     same = compare(good, tmp_path / "results.json", data_dir=root)
     assert same.differences["CIDEr"].value == 0
+    assert same.differences["CIDEr"].ci_low < 0 < same.differences["CIDEr"].ci_high
 
 
 def test_tasks_are_not_mixed(tmp_path, data, caption_root):

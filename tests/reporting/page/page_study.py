@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.settings_files import read_run
 from ademvl.data.karpathy import write_references
 from ademvl.reporting.page.write import write_page
 from tests.conftest import PROJECT_ROOT
-from tests.reporting.synthetic import METRICS, SyntheticStudy
+from tests.reporting.synthetic import METRICS, SyntheticStudy, header_of
 from tests.tiny import make_captions, make_scienceqa
 
 REPORTED_DIR = PROJECT_ROOT / "workflow" / "reported"
@@ -82,12 +83,15 @@ def _rows(ids: list[str], chosen: list[int], text: str) -> list[dict[str, Any]]:
 
 
 def predict(study: SyntheticStudy, run: str, rows: list[dict[str, Any]], *, seed: int = 0) -> Path:
-    """Write a run's prediction file."""
-    folder = study.run_dir(run, seed) / "predictions"
+    """Write a run's prediction file, and what it was made with."""
+    run_dir = study.run_dir(run, seed)
+    folder = run_dir / "predictions"
     folder.mkdir(exist_ok=True)
     task = study.raw["runs"][run].get("task", "scienceqa")
     path = folder / f"{task}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    header = header_of(read_run(run_dir))
+    path.with_suffix(".header.json").write_text(json.dumps(header))
     return path
 
 

@@ -177,9 +177,9 @@ def test_empty_study_says_not_run(synthetic: SyntheticStudy) -> None:
     assert not [a for _, a in reader.tags if a.get("data-script")]
 
 
-def test_headline_stands_on_the_page(finished: SyntheticStudy) -> None:
-    _, reader = _page(finished)
-    assert "+47.5 points" in reader.text
+def test_headline_stands_on_the_page(answered: SyntheticStudy) -> None:
+    _, reader = _page(answered)
+    assert "+30.0 points" in reader.text
 
 
 def test_same_results_give_the_same_page(finished: SyntheticStudy) -> None:
