@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_output, add_verb, beside, refuse_to_replace
+from ademvl.cli.verb import Verbs, add_output, add_seed, add_verb, beside, refuse_to_replace
 
 _DIFF_EPILOG = """\
 exit code:
@@ -31,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
         diff.add_argument(name, type=Path, metavar=metavar, help="bundle, or <results>/<study>")
     diff.add_argument("--strict", action="store_true", help="exit with 1 unless all is the same")
     diff.add_argument("--json", action="store_true", help="print JSON instead of text")
-    diff.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+    add_seed(diff, of="the resamples")
 
 
 def _bundle(options: argparse.Namespace) -> int:

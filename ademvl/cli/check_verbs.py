@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_verb, at_least
+from ademvl.cli.verb import Verbs, add_verb, number
+
+_MAX_DAYS = 36_500
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -38,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     cache.add_argument(
         "--unused-days",
-        type=at_least(0, float),
+        type=number(_MAX_DAYS),
         help="gc: also remove what was not used so long",
     )
     cache.add_argument("--dry-run", action="store_true", help="gc: only say what would be removed")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_output, add_verb, beside, refuse_to_replace
+from ademvl.cli.verb import Verbs, add_output, add_seed, add_verb, beside, number, refuse_to_replace
 from ademvl.errors import SettingsError
 
 
@@ -19,21 +19,21 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--split", choices=["val", "test"], help="of the data (default: the runs')")
     verb.add_argument(
         "--difference",
-        type=float,
+        type=number(100, positive=True),
         help="points that the needed numbers are for (default: the observed difference)",
     )
     verb.add_argument(
         "--seed-spread",
-        type=float,
+        type=number(100),
         help="standard deviation between seeds, in points, to assume of a run that has one seed",
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+    add_seed(verb, of="the resamples")
     add_output(verb, "also write everything there (JSON)")
 
     summary = "Print the effect of each setting in which a run differs from a base run."
     effects = add_verb(verbs, "effects", _effects, summary)
     effects.add_argument("study", type=Path, help="study file with base_runs")
-    effects.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+    add_seed(effects, of="the resamples")
 
 
 def _effects(options: argparse.Namespace) -> int:
@@ -60,10 +60,6 @@ def _compare(options: argparse.Namespace) -> int:
     from ademvl.evaluation.comparison.compare import compare, write_comparison
     from ademvl.evaluation.comparison.text import render
 
-    if options.difference is not None and options.difference == 0:
-        raise SettingsError("--difference: 0 points can never be seen; name another number")
-    if options.seed_spread is not None and options.seed_spread < 0:
-        raise SettingsError(f"--seed-spread: {options.seed_spread}, expected >= 0")
     refuse_to_replace(options.output, options.first, options.second)
     found = compare(
         options.first,

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_verb, at_least
+from ademvl.cli.verb import MAX_THREADS, Verbs, add_verb, whole
 from ademvl.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_verbs(verbs: Verbs) -> None:
     verify.add_argument("--study", type=Path, help="verify all data sets of a study instead")
     verify.add_argument(
         "--quick",
-        type=at_least(1),
+        type=whole(1),
         metavar="N",
         help="decode only N images of each task, by sample",
     )
@@ -64,7 +64,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="what to do about damaged training items (default: the data set's setting)",
     )
     verify.add_argument(
-        "--threads", type=at_least(1), help="images decoded at once (default: CPU cores)"
+        "--threads", type=whole(1, MAX_THREADS), help="images decoded at once (default: CPU cores)"
     )
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import Verbs, add_verb, at_least
+from ademvl.cli.verb import MAX_GPUS, Verbs, add_verb, number, whole
 
 if TYPE_CHECKING:
     from ademvl.config.study import Study
@@ -19,10 +19,10 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--study", type=Path, help="the same")
     verb.add_argument("--gpu", default="", help="kind of GPU, such as A100-80GB (default: present)")
     verb.add_argument(
-        "--gpus", type=at_least(1), default=1, help="GPUs a training (default: %(default)s)"
+        "--gpus", type=whole(1, MAX_GPUS), default=1, help="GPUs a training (default: %(default)s)"
     )
     verb.add_argument(
-        "--utilization", type=float, default=None, help="part of the GPU's rate, 0 to 1"
+        "--utilization", type=number(1, positive=True), help="part of the GPU's rate, 0 to 1"
     )
     verb.add_argument(
         "--probe", action="store_true", help="measure this machine's speed for about a minute"

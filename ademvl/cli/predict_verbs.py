@@ -12,9 +12,9 @@ from ademvl.cli.verb import (
     add_gpu_options,
     add_threads,
     add_verb,
-    at_least,
     gpus_of,
     set_threads,
+    whole,
 )
 from ademvl.errors import SettingsError
 
@@ -46,7 +46,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--hint", help="context of the question")
     verb.add_argument("--explain", type=Path, metavar="DIR", help="write fusion maps there")
     verb.add_argument(
-        "--batch-size", type=at_least(1), default=16, help="requests at once (%(default)s)"
+        "--batch-size", type=whole(1), default=16, help="requests at once (%(default)s)"
     )
     add_threads(verb)
     add_gpu_options(verb)

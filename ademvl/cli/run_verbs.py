@@ -5,15 +5,17 @@ import os
 from pathlib import Path
 
 from ademvl.cli.verb import (
+    MAX_GPUS,
     Verbs,
     add_gpu_options,
     add_output,
+    add_seed,
     add_threads,
     add_verb,
-    at_least,
     gpus_of,
     run_dir_of,
     set_threads,
+    whole,
 )
 from ademvl.runs.failures import noted_failure
 
@@ -29,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     train.add_argument(
         "--processes",
-        type=at_least(1),
+        type=whole(1, MAX_GPUS),
         help="that train together (default: one on each GPU that is taken, or one on the CPU)",
     )
     train.add_argument(
@@ -39,10 +41,8 @@ def add_verbs(verbs: Verbs) -> None:
     )
     evaluate = add_verb(verbs, "evaluate", _evaluate, "Predict with a trained run and score it.")
     maps = add_verb(verbs, "fusion-maps", _fusion_maps, "Draw which patches each word kept.")
-    maps.add_argument(
-        "--items", type=at_least(0), default=6, help="random test images (%(default)s)"
-    )
-    maps.add_argument("--seed", type=int, default=0, help="of the random choice (%(default)s)")
+    maps.add_argument("--items", type=whole(0), default=6, help="random test images (%(default)s)")
+    add_seed(maps, of="the random choice")
     maps.add_argument(
         "--id",
         action="append",

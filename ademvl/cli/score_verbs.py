@@ -13,14 +13,18 @@ from ademvl.cli.verb import (
     add_output,
     add_threads,
     add_verb,
-    at_least,
     beside,
     gpus_of,
+    number,
     refuse_to_replace,
     run_dir_of,
     set_threads,
     unread_code,
+    whole,
 )
+
+_MAX_SECONDS = 2_000_000
+"""23 days; what waits longer than 2^31 ms overflows."""
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -68,7 +72,7 @@ def add_verbs(verbs: Verbs) -> None:
     add_output(run, "score file to write (JSON)")
     run.add_argument(
         "--max-new-tokens",
-        type=at_least(1),
+        type=whole(1),
         help="tokens of an answer (default: the run's setting)",
     )
     add_threads(run)
@@ -87,12 +91,12 @@ def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
         name = metric.upper()
         captions.add_argument(
             f"--{metric}-seconds",
-            type=at_least(1, float),
+            type=number(_MAX_SECONDS, positive=True),
             default=seconds,
             help=f"limit of {name} (%(default)s)",
         )
         captions.add_argument(
-            f"--{metric}-mib", type=at_least(1), default=mib, help=f"memory of {name} (%(default)s)"
+            f"--{metric}-mib", type=whole(1), default=mib, help=f"memory of {name} (%(default)s)"
         )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -45,18 +46,52 @@ def run_dir_of(path: Path) -> Path:
     return path
 
 
-def at_least(
-    minimum: int, kind: Callable[[str], int | float] = int
-) -> Callable[[str], int | float]:
-    """Return the type of an argument that is a number of at least `minimum`."""
+MAX_COUNT = 1_000_000
+MAX_THREADS = 4096
+MAX_GPUS = 1024
+MAX_SEED = 2**63 - 1
+_SHOWN_CHARACTERS = 40
 
-    def number(text: str) -> int | float:
-        found = kind(text)
-        if not found >= minimum:
-            raise argparse.ArgumentTypeError(f"{text}, expected at least {minimum}")
+
+def whole(minimum: int, maximum: int = MAX_COUNT) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from `minimum` to `maximum`."""
+
+    def parse(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:  # also of thousands of digits
+            found = None
+        if found is None or not minimum <= found <= maximum:
+            raise _refused(text, f"at least {minimum:,} and at most {maximum:,}, a whole number")
         return found
 
-    return number
+    return parse
+
+
+def number(maximum: float, *, positive: bool = False) -> Callable[[str], float]:
+    """Return the type of an argument that is a number from 0 to `maximum`, above 0 if positive."""
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found <= maximum or (positive and found == 0):
+            lower = "more than 0" if positive else "at least 0"
+            raise _refused(text, f"{lower} and at most {maximum:,}")
+        return found
+
+    return parse
+
+
+def _refused(text: str, expected: str) -> argparse.ArgumentTypeError:
+    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return argparse.ArgumentTypeError(f"{shown}, expected {expected}")
+
+
+def add_seed(verb: argparse.ArgumentParser, *, of: str) -> None:
+    """Let a verb take a seed of what it draws."""
+    verb.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help=f"of {of} (%(default)s)")
 
 
 def add_output(verb: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
@@ -91,7 +126,7 @@ def beside(output: Path | None) -> TextIO:
 
 def add_threads(verb: argparse.ArgumentParser) -> None:
     """Let a verb take CPU threads, see `set_threads`."""
-    verb.add_argument("--threads", type=at_least(1), help="CPU threads (default: all)")
+    verb.add_argument("--threads", type=whole(1, MAX_THREADS), help="CPU threads (default: all)")
 
 
 def set_threads(threads: int | None) -> None:
@@ -105,7 +140,9 @@ def set_threads(threads: int | None) -> None:
 def add_gpu_options(verb: argparse.ArgumentParser) -> None:
     """Let a verb take GPUs, see `gpus_of`."""
     verb.add_argument(
-        "--gpus", type=at_least(0), help="GPUs to take; 0: CPU (default: one if there is any)"
+        "--gpus",
+        type=whole(0, MAX_GPUS),
+        help="GPUs to take; 0: CPU (default: one if there is any)",
     )
     verb.add_argument(
         "--gpu-limit",
