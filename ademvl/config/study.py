@@ -1,13 +1,14 @@
 """A study: data sets, defaults and a list of runs, resolved into the settings of every run."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ademvl.config.dataset import share_coco
-from ademvl.config.findings import REMEDY, Finding
+from ademvl.config.findings import REMEDY, Finding, suggest
 from ademvl.config.includes import expand_includes, read_with_places
 from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
 from ademvl.config.names import check_names
@@ -22,7 +23,12 @@ from ademvl.config.run import (
     FeatureSettings,
     RunSettings,
 )
-from ademvl.config.study_settings import ReportedReference, RunTemplate, StudySettings
+from ademvl.config.study_settings import (
+    NOTED_COLUMNS,
+    ReportedReference,
+    RunTemplate,
+    StudySettings,
+)
 from ademvl.errors import SettingsError, list_findings
 
 
@@ -67,8 +73,30 @@ class Study:
         return self.settings.runs[run_name].reported
 
     def label(self, run_name: str) -> str:
-        """Return a run's name for tables and figures."""
-        return self.settings.runs[run_name].label or run_name
+        """Return a run's name for tables and figures, which tells it from others of its task.
+
+        Its key is added where another run's label looks the same, and its split where not all
+        are scored on the test split.
+        """
+        run = self.settings.runs[run_name]
+        peers = {name: one for name, one in self.settings.runs.items() if one.task == run.task}
+        looks = [_as_seen(peer.label or name) for name, peer in peers.items()]
+        label = run.label or run_name
+        if looks.count(_as_seen(label)) > 1:
+            label += f" ({run_name})"
+        splits = {peer.evaluation.split for peer in peers.values()}
+        if run.task != "instruction" and splits != {"test"}:
+            label += f" ({run.evaluation.split})"
+        return label
+
+
+def _as_seen(label: str) -> str:
+    """Return a label without what is not seen: its blanks, and characters without a shape."""
+    return "".join(
+        character
+        for character in unicodedata.normalize("NFKC", label)
+        if character.isprintable() and not character.isspace()
+    )
 
 
 def load_study(source: Path | Mapping[str, Any], *, places: Places | None = None) -> Study:
@@ -184,6 +212,11 @@ def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None
         f"base_runs.{index}: {name!r} is not under runs (known: {known})"
         for index, name in enumerate(settings.base_runs)
         if name not in settings.runs
+    ]
+    findings += [
+        f"column_notes.{key}: no column of scores{suggest(key.lower(), NOTED_COLUMNS)}"
+        for key in settings.column_notes
+        if key not in NOTED_COLUMNS
     ]
     if findings:
         marked = list(map(places.mark, findings))

@@ -20,6 +20,13 @@ from ademvl.config.run import (
 )
 from ademvl.config.setting import group, setting, settings_class
 
+NOTED_COLUMNS = (
+    *("nat", "soc", "lan", "txt", "img", "no", "g1_6", "g7_12", "avg"),
+    *("bleu4", "cider", "rouge_l"),
+    *("mme_p", "mme_c"),
+)
+"""Keys of the columns of scores that a study can explain."""
+
 
 @settings_class
 class ReportedReference:
@@ -109,7 +116,9 @@ class StudySettings:
         gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),
             or a list of indices or UUIDs. CUDA_VISIBLE_DEVICES limits them further; in a job of a
             cluster the scheduler decides instead.
-        column_notes: meaning of ScienceQA's columns in this study's data, for footnotes.
+        column_notes: meaning of columns of scores in this study's data, for footnotes: nat, soc,
+            lan, txt, img, no, g1_6, g7_12, avg of ScienceQA; bleu4, cider, rouge_l of captions;
+            mme_p, mme_c.
         datasets: data sets by name.
         downloads: how data and weights reach this machine.
         backbones: weights by the name of their source; runs use the name as `llm` or

@@ -14,11 +14,12 @@ from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
-from ademvl.reporting.tables.rows import trainable_text
+from ademvl.reporting.tables.rows import scored_split, trainable_text
 from ademvl.statistics.intervals import Estimate
 
 _log = logging.getLogger(__name__)
 MAX_WIDTH = 100
+_MIN_NAME = 16
 _SHOWN = {"scienceqa": ("img", "avg"), "coco_caption": ("bleu4", "cider")}
 _REPORTED = {"scienceqa": "scienceqa_test", "coco_caption": "coco_caption_karpathy_test"}
 _PLACES = ("report/index.html", "tables/accuracy.md", "tables/captions.md", "figures")
@@ -106,29 +107,51 @@ def _wrap(text: str) -> str:
 
 
 def _grid(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
-    """Lay out one line a run: name, parameters, seeds, columns, seconds of training."""
+    """Lay out one line a run: name, parameters, seeds, columns, seconds of training.
+
+    Numbers of items stand in the header, or in a column where the runs' differ.
+    """
     headers = [f"{column.header}{_common_n(runs, column)}" for column in columns]
-    grid = [["run", "trainable", "seeds", *headers, "train s"]]
+    differs = any(len(_numbers_of_items(runs, column)) > 1 for column in columns)
+    n = ["n"] if differs else []
+    grid = [["run", "trainable", "seeds", *n, *headers, "train s"]]
     for run in runs:
         seeds = ", ".join(str(seed.settings.seed) for seed in run.finished) or run.state
-        cells = [_text(run.estimate(column.header), column) for column in columns]
-        grid.append([printable(run.label), trainable_text(run), seeds, *cells, _seconds(run)])
+        estimates = [run.estimate(column.header) for column in columns]
+        cells = [_text(value, column) for value, column in zip(estimates, columns, strict=True)]
+        n = [", ".join(str(value.n) if value else DASH for value in estimates)] if differs else []
+        name = printable(run.label)
+        grid.append([name, trainable_text(run), seeds, *n, *cells, _seconds(run)])
     with_ceiling = [run for run in runs if run.ceiling(columns[0].header)]
-    for run in with_ceiling[:1]:
+    for split, run in {scored_split(run): run for run in reversed(with_ceiling)}.items():
         cells = [_text(run.ceiling(column.header), column) for column in columns]
-        grid.append(["ceiling (one reference)", "", "", *cells, ""])
+        name = "ceiling (one reference)" + ("" if split == "test" else f" ({split})")
+        grid.append([name, "", "", *([""] if differs else []), *cells, ""])
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    widths[0] = min(widths[0], MAX_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+    room = MAX_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
+    widths[0] = min(widths[0], max(room, _MIN_NAME))
     lines = []
     for name, *texts in grid:
-        fitted = name if len(name) <= widths[0] else name[: widths[0] - 1] + "…"
+        fitted = _shortened(name, widths[0])
         parts = [text.rjust(width) for text, width in zip(texts, widths[1:], strict=True)]
         lines.append("  ".join([fitted.ljust(widths[0]), *parts]).rstrip())
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
+def _shortened(name: str, width: int) -> str:
+    """Leave out what is in the middle: what tells runs apart often stands at the end."""
+    if len(name) <= width:
+        return name
+    end = width // 2
+    return f"{name[: width - end - 1]}…{name[-end:]}"
+
+
+def _numbers_of_items(runs: Sequence[RunResult], column: Column) -> set[int]:
+    return {estimate.n for run in runs if (estimate := run.estimate(column.header))}
+
+
 def _common_n(runs: Sequence[RunResult], column: Column) -> str:
-    found = {estimate.n for run in runs if (estimate := run.estimate(column.header))}
+    found = _numbers_of_items(runs, column)
     return f" (n = {found.pop()})" if len(found) == 1 else ""
 
 

@@ -87,10 +87,11 @@ def judge(run: RunResult, column: Column, reported: Cell) -> Judgement | None:
 def change(cell: Cell, base: Cell) -> Cell:
     """Return how much a cell differs from another, with the interval of the difference.
 
+    Scores on different splits have no difference.
     The intervals of both are joined as if independent (MOVER, Zou and Donner 2008). Its seeds are
     those of the cell that has fewer.
     """
-    if cell.value is None or base.value is None:
+    if cell.value is None or base.value is None or cell.split != base.split:
         return Cell(missing=cell.missing)
     value = cell.value - base.value
     ends = (cell.ci_low, cell.ci_high, base.ci_low, base.ci_high)

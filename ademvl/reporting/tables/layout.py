@@ -50,6 +50,7 @@ class Cell:
         value, ci_low, ci_high: in the table's unit.
         decimals: of a reported value as printed; the column's where None.
         n: items behind the number, where known.
+        split: of the data that it was scored on, where known.
         num_seeds: trainings behind the number; 0 where it was not measured here.
         method: of the interval.
         missing: printed in place of an absent value, such as `not run`; a dash when empty.
@@ -61,6 +62,7 @@ class Cell:
     ci_high: float | None = None
     decimals: int | None = None
     n: int | None = None
+    split: str = ""
     num_seeds: int = 0
     method: str = ""
     missing: str = ""

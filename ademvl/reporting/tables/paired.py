@@ -21,6 +21,7 @@ from ademvl.reporting.tables.rows import (
     reported_row,
     reported_sections,
     runs_by_row,
+    scored_split,
     seeds_text,
 )
 from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, score_blocks, source_notes
@@ -98,7 +99,8 @@ class _Measured:
             if (runs := self.by_row[row.name])
         ]
         known = [(first, second) for first, second in pairs if None not in (first, second)]
-        if len(known) < _MIN_RANKED:
+        splits = {scored_split(run) for run in self.runs}
+        if len(known) < _MIN_RANKED or len(splits) > 1:
             return ()
         from scipy.stats import kendalltau
 
@@ -174,6 +176,8 @@ def _paired_row(
     if run:
         other_items = other_items_note(run, table, row) if measured.is_paper_scale else ""
         notes = (*notes, *gap_notes(run), *((other_items,) if other_items else ()))
+        if ours.value is not None and ours.split != measured.base.split and measured.base.split:
+            notes += (f"No change: scored on another split than the row {table.base}.",)
     texts = {"run": run.label, "seeds": seeds_text(run)} if run else {}
     return replace(
         plain,

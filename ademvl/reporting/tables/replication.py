@@ -19,6 +19,7 @@ from ademvl.reporting.tables.rows import (
     reported_cell,
     reported_notes,
     runs_by_row,
+    scored_split,
     seeds_text,
 )
 from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, source_notes
@@ -71,6 +72,14 @@ def replication_table(results: StudyResults, reported: ReportedNumbers) -> Table
         blocks=(block,),
         notes=(*run_notes(runs), *source_notes(reported, _KEY)),
     )
+
+
+def _remarks(run: RunResult, scale: str) -> str:
+    """Return in brackets what of a measured column is not as in the paper; empty for nothing."""
+    split = scored_split(run)
+    remarks = [f"{scale} scale"] if scale != "paper" else []
+    remarks += [split] if split != "test" else []
+    return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _num_items(sources: Sequence[_Source], category: str) -> str:
@@ -141,7 +150,7 @@ def _measured_sources(
             yield _Source(
                 Column(
                     key=f"measured_{run.name}_{row.source}",
-                    header="here" if scale == "paper" else f"here ({scale} scale)",
+                    header=f"here{_remarks(run, scale)}",
                     decimals=2,
                     group=head,
                     kind="measured",

@@ -85,10 +85,15 @@ def measured_cell(run: RunResult, column: Column, target: Target | None = None) 
     estimate = run.estimate(column.header)
     if estimate is None:
         return Cell(missing="" if run.finished else run.state)
-    cell = estimate_cell(estimate, num_seeds=len(run.finished))
+    cell = replace(estimate_cell(estimate, num_seeds=len(run.finished)), split=scored_split(run))
     if target is None:
         return cell
     return replace(cell, judgement=judge(run, column, target.cell(column.key)))
+
+
+def scored_split(run: RunResult) -> str:
+    """Return the split that a run is scored on; none for MME, which has no splits."""
+    return "" if run.settings.task == "instruction" else run.settings.evaluation.split
 
 
 def gap_notes(run: RunResult) -> Iterable[str]:
@@ -144,16 +149,22 @@ def trainable_text(run: RunResult) -> str:
 
 
 def ceiling_rows(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[Row]:
-    """Build one row for each data set, from the first run that has been scored on it."""
-    rows: dict[str, Row] = {}
+    """Build one row for each data set and split, from the first run that has been scored on it."""
+    rows: dict[tuple[str, str], Row] = {}
     for run in runs:
         found = {column.key: run.ceiling(column.header) for column in columns}
-        cells = {key: estimate_cell(value) for key, value in found.items() if value}
-        if cells and run.settings.data_dir not in rows:
-            rows[run.settings.data_dir] = Row(
+        cells = {
+            key: replace(estimate_cell(value), split=scored_split(run))
+            for key, value in found.items()
+            if value
+        }
+        place = (run.settings.data_dir, scored_split(run))
+        if cells and place not in rows:
+            split = "" if scored_split(run) == "test" else f" ({scored_split(run)})"
+            rows[place] = Row(
                 key=f"ceiling_{run.name}",
                 kind="ceiling",
-                texts={"name": "ceiling: one reference against the others"},
+                texts={"name": f"ceiling: one reference against the others{split}"},
                 cells=cells,
                 state="finished",
             )
@@ -232,9 +243,9 @@ def reported_cell(table: ReportedTable, row: ReportedRow, column: str) -> Cell:
     value, n = table.value(row, column), table.n
     if value is None:
         return Cell()
-    decimals = table.decimals_of(row, column)
+    decimals, split = table.decimals_of(row, column), row.split or table.split
     if n is None or column != "avg":
-        return Cell(value=value, decimals=decimals)
+        return Cell(value=value, decimals=decimals, split=split)
     interval = wilson_interval(round(value * n / 100), n)
     return Cell(
         value=value,
@@ -242,6 +253,7 @@ def reported_cell(table: ReportedTable, row: ReportedRow, column: str) -> Cell:
         ci_low=100 * interval.ci_low,
         ci_high=100 * interval.ci_high,
         n=n,
+        split=split,
         method=DERIVED,
     )
 

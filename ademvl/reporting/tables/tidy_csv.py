@@ -20,6 +20,7 @@ CSV_COLUMNS = (
     "ci_low",
     "ci_high",
     "n",
+    "split",
     "num_seeds",
     "ci_method",
     "difference",
@@ -29,6 +30,11 @@ CSV_COLUMNS = (
     "unit",
     "source",
 )
+_NUMBERS = (
+    *("value", "ci_low", "ci_high", "n", "num_seeds"),
+    *("difference", "difference_ci_low", "difference_ci_high"),
+)
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _DIGITS = 6
 
 
@@ -49,7 +55,7 @@ def _line(table: Table, block: Block, row: Row, column: Column) -> dict[str, str
     cell, judgement = row.cell(column), row.cell(column).judgement
     texts = {key: printable(row.texts.get(key, "")) for key in LEAD_KEYS}
     varied = [f"{key}: {value}" for key, value in row.texts.items() if key not in LEAD_KEYS]
-    return {
+    line = {
         **texts,
         "table": table.key,
         "block": printable(block.title),
@@ -63,6 +69,7 @@ def _line(table: Table, block: Block, row: Row, column: Column) -> dict[str, str
         "ci_low": _number(cell.ci_low),
         "ci_high": _number(cell.ci_high),
         "n": "" if cell.n is None else str(cell.n),
+        "split": cell.split,
         "num_seeds": str(cell.num_seeds or ""),
         "ci_method": cell.method,
         "difference": _number(judgement.difference) if judgement else "",
@@ -71,6 +78,14 @@ def _line(table: Table, block: Block, row: Row, column: Column) -> dict[str, str
         "verdict": judgement.outcome if judgement else "",
         "unit": table.unit,
     }
+    return {
+        name: text if name in _NUMBERS else _never_a_formula(text) for name, text in line.items()
+    }
+
+
+def _never_a_formula(text: str) -> str:
+    """Quote a text that spreadsheets would run: what begins with = + - @, also at full width."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _number(value: float | None) -> str:

@@ -108,7 +108,8 @@ def _printed(tables: Mapping[str, Table]) -> Iterator[tuple[tuple[str, str, str]
         for line in _lines(table):
             if line["kind"] == "reported" and not line["column"].endswith("_change"):
                 column = "avg" if line["column"] == "reported" else line["column"]
-                place = (REPORTED_OF.get(key, key), line["key"], column)
+                name = line["key"].removeprefix("'")  # as spreadsheets would run "+ [cls] token"
+                place = (REPORTED_OF.get(key, key), name, column)
                 yield place, float(line["value"]) if line["value"] else None
 
 

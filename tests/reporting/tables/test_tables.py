@@ -12,11 +12,12 @@ from ademvl.reporting.results import read_results
 from ademvl.reporting.tables.build import write_tables
 from ademvl.reporting.tables.keys import MEASURED_KEYS, TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.reporting.tables.latex import escape_latex, to_latex
-from ademvl.reporting.tables.layout import Table
+from ademvl.reporting.tables.layout import Cell, Table, printable
 from ademvl.reporting.tables.markdown import to_markdown
 from ademvl.reporting.tables.scores import accuracy_table, captions_table
 from ademvl.reporting.tables.tidy_csv import CSV_COLUMNS, to_csv
 from ademvl.statistics.intervals import wilson_interval
+from tests.reporting.conftest import finish
 from tests.reporting.synthetic import SyntheticStudy
 
 REPORTED_DIR = Path(__file__).resolve().parents[3] / "workflow" / "reported"
@@ -89,6 +90,46 @@ def test_rendered_table_is_the_golden_text(
     if pytestconfig.getoption("--update-golden"):
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        '=HYPERLINK("http://example.invalid", "y")',
+        "+1+1",
+        "-2",
+        "@SUM(A1)",
+        "\t=1",
+        "＝1",
+        "\u200b=1",
+    ],
+)
+def test_texts_that_spreadsheets_would_run_are_quoted_in_csv(
+    synthetic: SyntheticStudy, reported: ReportedNumbers, label: str
+) -> None:
+    """Also behind blanks, and behind characters without a shape."""
+    synthetic.raw["runs"]["adem"]["label"] = label
+    finish(synthetic)
+    cells = [
+        cell
+        for line in _lines(accuracy_table(read_results(synthetic.study), reported))
+        for name, cell in line.items()
+        if name not in ("value", "ci_low", "ci_high")
+    ]
+    assert f"'{printable(label)}" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "＝"))]
+
+
+def test_negative_numbers_stay_numbers_in_csv(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    table = captions_table(read_results(finished.study), reported)
+    (block, *others), column = table.blocks, table.blocks[0].columns[0]
+    (section,) = block.sections
+    row = replace(section.rows[0], cells={column.key: Cell(value=-1.5, ci_low=-2.0)})
+    changed = replace(block, sections=(replace(section, rows=(row,)),))
+    line = _lines(replace(table, blocks=(changed, *others)))[0]
+    assert (line["value"], line["ci_low"]) == ("-1.5", "-2.0")
 
 
 def test_texts_stand_in_csv_as_they_are(
