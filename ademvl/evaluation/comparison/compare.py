@@ -91,9 +91,11 @@ def compare(
     Raises:
         DataError: the sides cannot be read, or were not asked the same.
     """
-    sides = tuple(read_side(path, data_dir=data_dir, split=split) for path in (first, second))
-    refuse_other_items(*sides)
-    return compare_sides(*sides, to_see=to_see, assumed_spread=assumed_spread, seed=seed)
+    ours, theirs = (read_side(path, data_dir=data_dir, split=split) for path in (first, second))
+    if ours.label == theirs.label:
+        ours, theirs = replace(ours, label=str(first)), replace(theirs, label=str(second))
+    refuse_other_items(ours, theirs)
+    return compare_sides(ours, theirs, to_see=to_see, assumed_spread=assumed_spread, seed=seed)
 
 
 def compare_sides(

@@ -6,7 +6,7 @@ together with the data set they belong to.
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,12 @@ from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.runs.identity import data_checksums, evaluation_settings, training_settings
+from ademvl.runs.identity import (
+    data_checksums,
+    evaluation_settings,
+    training_settings,
+    without_places,
+)
 from ademvl.storage.files import read_json
 
 _log = logging.getLogger(__name__)
@@ -91,16 +96,17 @@ def read_seeds(
         DataError: see `read_side`.
     """
     runs = [read_run(run_dir) for run_dir in run_dirs]
-    _refuse_mixed(run_dirs[0].parent, runs)
     first = runs[0]
-    root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
-    sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
     if first.task == "instruction":
         raise DataError(
             f"{first.study}/{first.name}: answers to MME are not compared here; `ademvl diff` "
             "compares them between two results folders or bundles"
         )
-    adapters = tuple(_checked_adapter(source, root) for source in sources)
+    root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
+    sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
+    headers = [_read_header(source) for source in sources]
+    _refuse_mixed(run_dirs[0].parent, runs, headers)
+    adapters = tuple(_checked_adapter(*both, root) for both in zip(sources, headers, strict=True))
     key = "caption" if first.task == "coco_caption" else "predicted_index"
     side = _side(
         label=f"{first.study}/{first.name}",
@@ -168,19 +174,13 @@ def _seed_dirs(path: Path) -> list[Path]:
     return evaluated
 
 
-def _refuse_mixed(path: Path, runs: Sequence[RunSettings]) -> None:
-    """Seeds of one run must differ in nothing but their seed."""
-    parts: tuple[Callable[[RunSettings], dict[str, Any]], ...] = (
-        training_settings,
-        evaluation_settings,
-        lambda run: {"data_dir": run.data_dir},
-    )
+def _refuse_mixed(
+    path: Path, runs: Sequence[RunSettings], headers: Sequence[Mapping[str, Any]]
+) -> None:
+    """Seeds of one run must differ in nothing but their seed, and in where their files lie."""
+    made = [_made_with(*seed) for seed in zip(runs, headers, strict=True)]
     differing = {
-        key
-        for part in parts
-        for run in runs
-        for key, value in part(run).items()
-        if key != "seed" and value != part(runs[0]).get(key)
+        part.partition(" ")[2] for one in made for part in one if one[part] != made[0].get(part)
     }
     if differing:
         raise DataError(
@@ -189,13 +189,27 @@ def _refuse_mixed(path: Path, runs: Sequence[RunSettings]) -> None:
         )
 
 
-def _checked_adapter(source: Path, root: Path) -> str:
-    """Return the adapter's checksum, after comparing the data set with that of the predictions."""
-    header = source.with_suffix(".header.json")
+def _made_with(run: RunSettings, header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what predictions depend on: data and weights by checksum, not by where they lie."""
+    weights = header.get("weights") or {}
+    found = {"of data": header.get("data"), "of weights": weights}
+    for kind, settings in (("training", training_settings), ("evaluation", evaluation_settings)):
+        parts = without_places(settings(run), weights)
+        found |= {f"{kind} {key}": value for key, value in parts.items() if key != "seed"}
+    return found
+
+
+def _read_header(source: Path) -> Mapping[str, Any]:
+    """Return what predictions were made with."""
     if not source.is_file():
         raise DataError(f"{source}: no finished predictions. {_REMEDY}")
-    recorded = read_json(header, remedy=_REMEDY)
-    if not isinstance(recorded, dict) or recorded.get("data") != data_checksums(root):
+    recorded = read_json(source.with_suffix(".header.json"), remedy=_REMEDY)
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _checked_adapter(source: Path, recorded: Mapping[str, Any], root: Path) -> str:
+    """Return the adapter's checksum, after comparing the data set with that of the predictions."""
+    if recorded.get("data") != data_checksums(root):
         raise DataError(f"{source}: predicted from other data than {root} holds now. {_REMEDY}")
     return str(recorded.get("adapter_sha256", ""))
 

@@ -243,6 +243,38 @@ def test_seeds_with_different_settings_are_refused(tmp_path, data, key, changes)
         compare(tmp_path / "runs" / "a", first)
 
 
+def test_seeds_of_the_same_data_at_another_place_are_compared(tmp_path, data, monkeypatch):
+    """Same data is what has the same checksum, wherever and however it is named."""
+    _answered(tmp_path, data, "b", range(6), seed=0)
+    first = _answered(tmp_path, data, "a", range(9))
+    rows = (first / "predictions" / "scienceqa.jsonl").read_text().splitlines()
+    copy = shutil.copytree(data, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    for seed, place in ((1, data.relative_to(tmp_path)), (2, copy)):
+        run = make_run(tmp_path, name="a", seed=seed, data_dir=str(place))
+        _evaluated(tmp_path / "runs/a" / f"seed{seed}", run, map(json.loads, rows))
+    found = compare(tmp_path / "runs/a", tmp_path / "runs/b")
+    assert found.differences["AVG"].num_seeds == (3, 1)
+
+
+def test_seeds_that_were_asked_about_other_data_are_refused(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    other = make_scienceqa(tmp_path / "other", num_test=NUM_TEST, num_train=3)
+    run = make_run(tmp_path, name="a", seed=1, data_dir=str(other))
+    rows = [{"id": i, "predicted_index": 0} for i in _test_problems(other)]
+    _evaluated(tmp_path / "runs" / "a" / "seed1", run, rows)
+    with pytest.raises(DataError, match="made with different data"):
+        compare(tmp_path / "runs" / "a", first)
+
+
+def test_sides_of_one_name_are_told_by_their_places(tmp_path, data):
+    for seed in (0, 1):
+        _answered(tmp_path, data, "a", range(9 - seed), seed=seed)
+    seeds = [tmp_path / "runs/a/seed0", tmp_path / "runs/a/seed1"]
+    text = render(compare(*seeds))
+    assert f"A: {seeds[0]} (1 seed)\nB: {seeds[1]} (1 seed)" in text
+
+
 def _captioned(tmp_path, root, name, captions):
     rows = [{"id": str(i), "caption": text} for i, text in captions.items()]
     run = make_run(tmp_path, name=name, task="coco_caption", data_dir=str(root))
