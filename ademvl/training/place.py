@@ -25,6 +25,8 @@ class Place:
         local_rank, local_processes: the same among those on this machine.
         init_method: where they meet, as torch.distributed takes it; `env://` leaves it to the
             variables that torchrun sets.
+        address: the same as host and port.
+        told_by: the variables that say so, for people.
     """
 
     rank: int
@@ -32,6 +34,15 @@ class Place:
     local_rank: int
     local_processes: int
     init_method: str = "env://"
+    address: str = ""
+    told_by: str = ""
+
+    @property
+    def others(self) -> str:
+        """The other processes, in words."""
+        if self.world_size == 2:
+            return f"process {1 - self.rank} of 2"
+        return f"the other {self.world_size - 1} of {self.world_size} processes"
 
 
 def find_place(environ: Mapping[str, str]) -> Place | None:
@@ -45,16 +56,30 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
         ToolError: Slurm does not tell the first machine's name.
     """
     try:
-        if "RANK" in environ and "WORLD_SIZE" in environ:
-            return _of_torchrun(environ)
-        if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-            return _of_slurm(environ)
+        place = _found(environ)
     except (KeyError, ValueError) as error:
         raise SettingsError(
             f"environment: started as one of several processes, but {error} is missing or no "
             "number; start with torchrun or srun, or unset RANK and WORLD_SIZE"
         ) from error
+    if place is not None and not 0 <= place.rank < place.world_size:
+        raise SettingsError(
+            f"environment: {place.told_by}, but processes count from 0 to one less than there are; "
+            "start with torchrun or srun, or unset RANK and WORLD_SIZE"
+        )
+    return place
+
+
+def _found(environ: Mapping[str, str]) -> Place | None:
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        return _of_torchrun(environ)
+    if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return _of_slurm(environ)
     return None
+
+
+def _told_by(environ: Mapping[str, str], *names: str) -> str:
+    return " and ".join(f"{name}={environ[name]}" for name in names)
 
 
 def _of_torchrun(environ: Mapping[str, str]) -> Place:
@@ -68,6 +93,8 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place:
         world_size=world_size,
         local_rank=int(environ.get("LOCAL_RANK", rank)),
         local_processes=int(environ.get("LOCAL_WORLD_SIZE", world_size)),
+        address=f"{environ['MASTER_ADDR']}:{int(environ['MASTER_PORT'])}",
+        told_by=_told_by(environ, "RANK", "WORLD_SIZE"),
     )
 
 
@@ -83,6 +110,8 @@ def _of_slurm(environ: Mapping[str, str]) -> Place:
         local_rank=int(environ["SLURM_LOCALID"]),
         local_processes=_tasks_on_node(environ),
         init_method=f"tcp://{address}:{port}",
+        address=f"{address}:{port}",
+        told_by=_told_by(environ, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     )
 
 

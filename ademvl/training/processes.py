@@ -6,6 +6,8 @@ pass, and gives zero gradients, which decay and momentum act on, to parameters t
 use. One sum a step over the few million trained parameters takes no longer, and is exact.
 """
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +24,9 @@ from ademvl.training.place import Place
 # noticed at once, by its closed connections.
 _WAIT_FOR_PROCESSES = timedelta(hours=24)
 _WAIT_FOR_GPUS = timedelta(minutes=30)
+_SILENT_SECONDS = 2.0  # several that start at once are rarely further apart
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -124,14 +129,20 @@ def joined(place: Place, device: torch.device) -> Iterator[Processes]:
     Raises:
         PeerLostError: the others do not come.
     """
-    with _peers():
-        dist.init_process_group(
-            "gloo",
-            init_method=place.init_method,
-            rank=place.rank,
-            world_size=place.world_size,
-            timeout=_WAIT_FOR_PROCESSES,
-        )
+    with _told_after(_SILENT_SECONDS, place):
+        try:
+            dist.init_process_group(
+                "gloo",
+                init_method=place.init_method,
+                rank=place.rank,
+                world_size=place.world_size,
+                timeout=_WAIT_FOR_PROCESSES,
+            )
+        except RuntimeError as error:
+            raise PeerLostError(
+                f"process {place.rank} of {place.world_size} does not meet {place.others} at "
+                f"{place.address}: {str(error).splitlines()[0]}. {_why(place)}"
+            ) from error
     try:
         gpu_group = None
         if device.type == "cuda":
@@ -141,6 +152,27 @@ def joined(place: Place, device: torch.device) -> Iterator[Processes]:
         yield Processes(place, gpu_group=gpu_group)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _told_after(seconds: float, place: Place) -> Iterator[None]:
+    """Say what is waited for where the block takes longer."""
+    message = "process %d of %d waits for %s at %s. %s"
+    values = (place.rank, place.world_size, place.others, place.address, _why(place))
+    notice = threading.Timer(seconds, _log.warning, args=(message, *values))
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
+def _why(place: Place) -> str:
+    return (
+        f"{place.told_by} in the environment say that several train together: where they are left "
+        "over from something else, end this and unset them"
+    )
 
 
 @contextmanager

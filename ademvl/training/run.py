@@ -71,8 +71,7 @@ def train_run(
             is gone.
         SystemExit: SIGTERM or SIGINT before the first step.
     """
-    # Several processes hear of a signal several times: from whoever sent it, and from torchrun.
-    interruption = Interruption(repeated_ends=place is None)
+    interruption = Interruption(is_alone=place is None)
     is_first = place is None or place.rank == 0
     with interruption.handled(), UsageMeter(with_energy=is_first) as meter:
         run, files = read_run(run_dir), RunFiles(run_dir)
@@ -103,7 +102,10 @@ def _device(run: RunSettings, place: Place | None) -> "torch.device":
     if place is None:
         run.optimization.accumulation_steps()
         return compute_device(run.backbones)
-    run.optimization.accumulation_steps(place.world_size)
+    try:
+        run.optimization.accumulation_steps(place.world_size)
+    except SettingsError as error:
+        raise SettingsError(f"{error}. {place.told_by} in the environment say how many") from error
     return compute_device(
         run.backbones, local_rank=place.local_rank, local_processes=place.local_processes
     )

@@ -48,16 +48,22 @@ def start(
 
 def start_several(run_dir: Path, count: int, *, most_steps: int | None = None) -> list[BaseProcess]:
     """Start the processes of one training, as a user's torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = str(free_port())
     return [
         start(
             run_dir, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, most_steps=most_steps
         )
         for rank in range(count)
     ]
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _train(run_dir: Path, environ: Mapping[str, str], most_steps: int | None) -> None:

@@ -17,7 +17,7 @@ from ademvl.runs.metrics import read_metrics
 from ademvl.training.launch import run_as_one_of_several, run_processes, train
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
-from tests.training.children import newest_state, wait_for_new_state
+from tests.training.children import free_port, newest_state, wait_for_new_state
 from tests.waiting import wait_until
 
 _PRELUDE = """
@@ -170,6 +170,29 @@ def _start_command(run_dir: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_variables_left_over_are_told_and_a_signal_ends_the_wait(
+    tmp_path: Path, rank: str, number: signal.Signals, code: int
+) -> None:
+    run_dir = _mini_run(tmp_path)
+    left_over = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ademvl", "train", str(run_dir)],
+        env={**os.environ, **left_over, "MASTER_PORT": str(free_port())},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    told = next(line for line in process.stderr if "waits for" in line)
+    assert f"process {rank} of 2 waits for process {1 - int(rank)} of 2 at 127.0.0.1:" in told
+    assert f"RANK={rank} and WORLD_SIZE=2 in the environment" in told
+    os.kill(process.pid, number)
+    _, printed = process.communicate()
+    assert (process.returncode, printed) == (code, "")
+    assert not (run_dir / "adapter").exists()
 
 
 @pytest.mark.slow

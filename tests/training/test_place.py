@@ -34,7 +34,13 @@ def test_usual_process_is_alone() -> None:
 
 def test_torchrun() -> None:
     assert find_place(TORCHRUN) == Place(
-        rank=5, world_size=8, local_rank=1, local_processes=4, init_method="env://"
+        rank=5,
+        world_size=8,
+        local_rank=1,
+        local_processes=4,
+        init_method="env://",
+        address="node1:29500",
+        told_by="RANK=5 and WORLD_SIZE=8",
     )
 
 
@@ -70,9 +76,30 @@ def test_batch_script_with_several_tasks_is_none_of_them() -> None:
     [
         {key: value for key, value in TORCHRUN.items() if key != "MASTER_ADDR"},
         {**TORCHRUN, "RANK": "first"},
+        {**TORCHRUN, "MASTER_PORT": "any"},
         {key: value for key, value in SRUN.items() if key != "SLURM_PROCID"},
     ],
 )
 def test_half_an_environment_is_an_error(environ: Mapping[str, str]) -> None:
     with pytest.raises(SettingsError, match="started as one of several processes"):
         find_place(environ)
+
+
+@pytest.mark.parametrize("changes", [{"RANK": "8"}, {"RANK": "-1"}, {"WORLD_SIZE": "0"}])
+def test_a_number_that_no_process_has_is_an_error(changes: Mapping[str, str]) -> None:
+    with pytest.raises(SettingsError, match=r"RANK=.* and WORLD_SIZE=.*, but processes count"):
+        find_place({**TORCHRUN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "process 1 of 2"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "process 0 of 2"),
+        ({}, "the other 7 of 8 processes"),
+    ],
+)
+def test_those_that_are_waited_for(changes: Mapping[str, str], others: str) -> None:
+    place = find_place({**TORCHRUN, **changes})
+    assert place is not None
+    assert place.others == others
