@@ -4,7 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_output, add_seed, add_verb, beside, number, refuse_to_replace
+from ademvl.cli.verb import (
+    Verbs,
+    add_allow_unread,
+    add_output,
+    add_seed,
+    add_verb,
+    beside,
+    number,
+    refuse_to_replace,
+    unread_code,
+)
 from ademvl.errors import SettingsError
 
 
@@ -12,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs `compare` and `effects`."""
     summary = "Compare two runs on the same questions: difference, interval, test, power."
     verb = add_verb(verbs, "compare", _compare, summary)
-    what = "run directory, folder of a run's seeds, or JSON file of predictions"
+    what = "run directory, folder of a run's seeds, or file of predictions"
     verb.add_argument("first", type=Path, metavar="A", help=what)
     verb.add_argument("second", type=Path, metavar="B", help=what)
     verb.add_argument("--data", type=Path, help="folder of the data set (default: the runs' own)")
@@ -28,6 +38,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="standard deviation between seeds, in points, to assume of a run that has one seed",
     )
     add_seed(verb, of="the resamples")
+    add_allow_unread(verb)
     add_output(verb, "also write everything there (JSON)")
 
     summary = "Print the effect of each setting in which a run differs from a base run."
@@ -70,7 +81,9 @@ def _compare(options: argparse.Namespace) -> int:
         assumed_spread=None if options.seed_spread is None else options.seed_spread / 100,
         seed=options.seed,
     )
+    sides = (found.first, found.second)
+    code = unread_code(options, [(s.sources[0], s.num_unread, len(s.item_ids)) for s in sides])
     if options.output:
         write_comparison(options.output, found)
     print(render(found), end="", file=beside(options.output))
-    return 0
+    return code

@@ -1,7 +1,7 @@
 """Protects the reading of answers as people and models write them: each text, its right choice."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ademvl.data.choices import NO_ANSWER
@@ -233,11 +233,12 @@ _PIECES = st.sampled_from(
         *("<think>", "</think>", "\\boxed{", "}", "**", "red", "green ", "A. ", "\ud800", "，", ""),
     ]
 )
+_ANY_SPEED = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 _TEXTS = st.one_of(st.text(), st.lists(_PIECES, max_size=12).map("".join))
 _CHOICES = st.lists(st.one_of(st.text(max_size=8), _PIECES), min_size=1, max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(_ANY_SPEED, max_examples=300)
 @given(text=_TEXTS, choices=_CHOICES)
 def test_any_text_names_one_of_the_choices_or_none(text, choices):
     found = read_choice(text, choices)
@@ -246,7 +247,7 @@ def test_any_text_names_one_of_the_choices_or_none(text, choices):
     assert (found.index == NO_ANSWER) == (found.rule in no_choice)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(_ANY_SPEED, max_examples=200)
 @given(
     index=st.integers(0, 4),
     form=st.sampled_from(["{}", "({})", "{}.", " {}\n", "The answer is {}.", "The answer is ({})"]),
@@ -256,7 +257,7 @@ def test_the_strict_form_names_its_letter_whatever_the_choices(index, form, choi
     assert read_choice(form.format("ABCDE"[index]), choices).index == index
 
 
-@settings(max_examples=200, deadline=None)
+@settings(_ANY_SPEED, max_examples=200)
 @given(index=st.integers(0, 3), thought=st.text())
 def test_what_stands_in_reasoning_tags_changes_nothing(index, thought):
     thought = thought.replace("<", "").replace("[", "").replace("◁", "")
@@ -264,7 +265,7 @@ def test_what_stands_in_reasoning_tags_changes_nothing(index, thought):
     assert read_choice(f"<think>{thought}</think>{letter}", COLOURS).index == index
 
 
-@settings(max_examples=200, deadline=None)
+@settings(_ANY_SPEED, max_examples=200)
 @given(text=st.text())
 def test_text_without_tags_is_kept(text):
     assert without_reasoning(

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ademvl.data.mme import load_answers
@@ -13,6 +13,7 @@ from ademvl.storage.files import read_json, read_json_lines, read_json_or_lines,
 
 ROW = {"id": "ä", "text": "B"}
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
+_ANY_SPEED = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 _TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"))
 
 
@@ -39,6 +40,7 @@ def test_every_reader_bears_marks_and_blank_last_lines(write, encoding, end):
     assert [row.answer for row in load_answers(write(answers, encoding))] == ["yes", "no"]
 
 
+@_ANY_SPEED
 @given(text=_TEXTS, encoding=st.sampled_from(ENCODINGS))
 def test_text_is_read_as_it_was_written(tmp_path_factory, text, encoding):
     path = tmp_path_factory.mktemp("text") / "file"

@@ -1,7 +1,7 @@
 """Reads the two sides of a comparison: predictions of runs, or of files, on the same questions.
 
-A side is a run's directory, the folder that holds a run's seeds, or a JSON file of predictions
-together with the data set they belong to.
+A side is a run's directory, the folder that holds a run's seeds, or a file of predictions in a
+shape that `ademvl score` reads, together with the data set they belong to.
 """
 
 import json
@@ -15,8 +15,10 @@ from ademvl.config.run import RunSettings, Task
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
-from ademvl.data.scienceqa import Problem, load_scienceqa
+from ademvl.data.scienceqa import PROBLEMS_FILE, Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.evaluation.captions.files import read_results
+from ademvl.evaluation.scienceqa_files import read_predictions
 from ademvl.runs.identity import (
     data_checksums,
     evaluation_settings,
@@ -37,10 +39,11 @@ class Side:
         label: run or file, for the output.
         task: what was predicted.
         sources: file of each seed's predictions.
-        adapters: checksum of each seed's adapter; none for a JSON file.
+        adapters: checksum of each seed's adapter; none for a file.
         predictions: for each seed a choice index or a caption, by item id.
         problems: ScienceQA only: the questions, in data set order.
         references: captions only: reference captions by image id.
+        num_unread: of a file's texts: how many name no choice.
     """
 
     label: str
@@ -50,6 +53,7 @@ class Side:
     predictions: tuple[Mapping[str, Any], ...]
     problems: tuple[Problem, ...] = ()
     references: Mapping[int, tuple[str, ...]]
+    num_unread: int = 0
 
     @property
     def item_ids(self) -> list[str]:
@@ -63,14 +67,14 @@ def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = N
     """Read one side of a comparison.
 
     Args:
-        path: run directory, its run.yaml, a folder of seed directories, or a JSON file.
-        data_dir: data set; needed for a JSON file, else that of the run.
-        split: of the data set; for a JSON file `test` if not given, else that of the run.
+        path: run directory, its run.yaml, a folder of seed directories, or a file.
+        data_dir: data set; needed for a file, else that of the run.
+        split: of the data set; for a file `test` if not given, else that of the run.
 
     Raises:
         DataError: nothing to compare there, predictions that do not fit the data, or data that
             has changed since they were made; names files and ids.
-        SettingsError: a JSON file without a data set.
+        SettingsError: a file without a data set.
     """
     if path.name == "run.yaml":
         path = path.parent
@@ -233,28 +237,28 @@ def _read_lines(path: Path, key: str) -> dict[str, Any]:
 
 
 def _read_file_side(path: Path, root: Path, split: str) -> Side:
-    """Read choice indices by question id, alone or under `results`, or COCO's list of captions."""
-    raw = read_json(path, remedy=_REMEDY)
-    if isinstance(raw, list):
-        found: dict[str, Any] = {}
-        findings = []
-        for number, row in enumerate(raw):
-            if not (isinstance(row, dict) and {"image_id", "caption"} <= row.keys()):
-                findings.append(f"entry {number}: no object with image_id and caption")
-            elif str(row["image_id"]) in found:
-                findings.append(f"entry {number}: image {row['image_id']} occurs twice")
-            else:
-                found[str(row["image_id"])] = row["caption"]
-        if findings:
-            raise DataError(list_findings(f"{path}: malformed captions", findings, _REMEDY))
-        task: Task = "coco_caption"
-    else:
-        task, found = "scienceqa", raw.get("results", raw) if isinstance(raw, dict) else {}
-    if not isinstance(found, dict) or not found:
-        raise DataError(f"{path}: expected choice indices by question id, or a list of captions")
-    return _side(
-        label=path.stem, task=task, sources=(path,), predictions=(found,), root=root, split=split
+    """Read a file as `ademvl score` does; the data set tells what it answers."""
+    if not (root / PROBLEMS_FILE).is_file():
+        captions = {str(image_id): text for image_id, text in read_results(path).captions.items()}
+        return _side(
+            label=path.stem,
+            task="coco_caption",
+            sources=(path,),
+            predictions=(captions,),
+            root=root,
+            split=split,
+        )
+    found = read_predictions(path, load_scienceqa(root).split(split))
+    side = _side(
+        label=path.stem,
+        task="scienceqa",
+        sources=(path,),
+        predictions=(found.predicted_index,),
+        root=root,
+        split=split,
+        problems=tuple(found.problems),
     )
+    return replace(side, num_unread=len(found.without_answer))
 
 
 def _side(
@@ -265,13 +269,13 @@ def _side(
     predictions: tuple[Mapping[str, Any], ...],
     root: Path,
     split: str,
+    problems: tuple[Problem, ...] = (),
 ) -> Side:
-    problems: tuple[Problem, ...] = ()
     references: Mapping[int, tuple[str, ...]] = {}
     if task == "coco_caption":
         references = load_coco_references(root / "karpathy" / f"coco_karpathy_{split}_gt.json")
     else:
-        problems = tuple(load_scienceqa(root).split(split))
+        problems = problems or tuple(load_scienceqa(root).split(split))
     side = Side(
         label=label,
         task=task,

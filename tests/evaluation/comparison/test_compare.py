@@ -138,6 +138,25 @@ def test_files_of_predictions_are_compared_on_the_data_they_answer(tmp_path, dat
         compare(tmp_path / "plain.json", tmp_path / "official.json")
 
 
+def test_files_of_other_programs_are_compared_as_they_are_scored(tmp_path, data, caplog):
+    problems = _test_problems(data)
+    texts = {i: f"Final answer: ({'AB'[problem['answer']]})" for i, problem in problems.items()}
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    samples = [
+        {"doc_id": place, "target": "AB"[problem["answer"]], "filtered_resps": ["I cannot tell."]}
+        for place, problem in enumerate(problems.values())
+    ]
+    lines = "".join(f"{json.dumps(row)}\n" for row in samples)
+    (tmp_path / "samples.jsonl").write_text(lines, encoding="utf-8-sig")
+    arguments = ["compare", tmp_path / "texts.json", tmp_path / "samples.jsonl", "--data", data]
+    arguments += ["--output", tmp_path / "comparison.json"]
+    assert main(list(map(str, arguments))) == 3
+    assert f"{tmp_path / 'samples.jsonl'}: 12 of 12 answers (100.0 %) name no choice" in caplog.text
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["scores"]["AVG"]["difference"]["points"] == 100
+    assert main([*map(str, arguments), "--allow-unread"]) == 0
+
+
 def test_published_file_compares_with_a_worse_one(real_dir, tmp_path):
     folder = real_dir / "scienceqa_subset"
     published = json.loads((folder / "gpt3_predictions.json").read_text())["results"]
@@ -310,10 +329,11 @@ def test_captions_are_compared_by_a_bootstrap_over_images(tmp_path, caption_root
     assert found.tests == ()
     assert "document frequencies held fixed" in render(found)
     results = [{"image_id": i, "caption": text} for i, text in right.items()]
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    same = compare(good, tmp_path / "results.json", data_dir=root)
-    assert same.differences["CIDEr"].value == 0
-    assert same.differences["CIDEr"].ci_low < 0 < same.differences["CIDEr"].ci_high
+    for shape in (results, {"annotations": results}, {str(i): text for i, text in right.items()}):
+        (tmp_path / "results.json").write_text(json.dumps(shape))
+        same = compare(good, tmp_path / "results.json", data_dir=root)
+        assert same.differences["CIDEr"].value == 0
+        assert same.differences["CIDEr"].ci_low < 0 < same.differences["CIDEr"].ci_high
 
 
 def test_tasks_are_not_mixed(tmp_path, data, caption_root):
