@@ -79,6 +79,14 @@ def _before(pattern: re.Pattern[str], text: str, found: re.Match[str]) -> bool:
     return pattern.search(text, max(0, found.start() - 60), found.start()) is not None
 
 
+def _decided(indices: frozenset[int], rule: Rule) -> Reading:
+    """Return the only choice among `indices`, or none where there are others or none such."""
+    if len(indices) != 1 or NO_ANSWER in indices:
+        return Reading(NO_ANSWER, "undecided")
+    (index,) = indices
+    return Reading(index, rule)
+
+
 class _Reader:
     """Reads answers to one question."""
 
@@ -109,8 +117,7 @@ class _Reader:
             return Reading(lettered, "letter_and_words")
         stated = self._last_statement(text)
         if stated is not None:
-            is_one = len(stated) == 1 and NO_ANSWER not in stated
-            return Reading(*stated, "statement") if is_one else Reading(NO_ANSWER, "undecided")
+            return _decided(stated, "statement")
         return self._beginning(text)
 
     def _beginning(self, text: str) -> Reading:
@@ -120,13 +127,13 @@ class _Reader:
             return Reading(NO_ANSWER, "undecided")
         words = self._words_at(text, 0)
         if words is not None:
-            return Reading(*words.indices, "leading_words")
+            return _decided(words.indices, "leading_words")
         leading = self._leading_letter(text)
         if leading is None:
             return Reading(NO_ANSWER, "unread")
         if patterns.NEGATED.match(text, leading.end) or self._lists_another(text, leading):
             return Reading(NO_ANSWER, "undecided")
-        return Reading(*leading.indices, "leading_letter")
+        return _decided(leading.indices, "leading_letter")
 
     def _only_letter(self, text: str) -> tuple[str, int] | None:
         found = patterns.ONLY_LETTER.fullmatch(text)
@@ -230,7 +237,8 @@ class _Reader:
             alone = self._only_letter(part)
             index = alone[1] if alone else NO_ANSWER
             if start == 0 and alone is None and len(spelled_out) == 1:
-                (index,) = spelled_out & {self._letter_and_words(part)} or {NO_ANSWER}
+                first = self._letter_and_words(part)
+                index = NO_ANSWER if first is None else first
             if index != NO_ANSWER:
                 found.append((start, _Named(frozenset({index}), start + len(part))))
         return found

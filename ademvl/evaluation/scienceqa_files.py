@@ -58,7 +58,7 @@ class Predictions:
 
 def score_prediction_file(
     problems_file: Path, predictions_file: Path, *, split: str, rule: TextRule = "free-text"
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Score a file of predictions; the result is ready for JSON.
 
     Raises:

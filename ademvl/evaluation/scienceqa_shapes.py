@@ -216,7 +216,7 @@ def _samples(path: str, rows: Sequence[Mapping[str, Any]], problems: Sequence[Pr
     findings = []
     for number, row in enumerate(rows, start=1):
         place, answers = row.get("doc_id"), row.get("filtered_resps", row.get("resps"))
-        doc = row.get("doc") if isinstance(row.get("doc"), dict) else {}
+        doc: Mapping[str, Any] = row["doc"] if isinstance(row.get("doc"), dict) else {}
         question = doc.get("question", row.get("input", ""))
         if not isinstance(place, int) or isinstance(place, bool) or place < 0:
             findings.append(f"row {number}: doc_id is {place!r:.80}, expected a number from 0")

@@ -204,8 +204,9 @@ def _rows_of(content: Mapping[str, Any]) -> object:
     rows = []
     for key, value in content.items():
         caption = single_value(value)  # pycocoevalcap's maps hold lists of one
-        is_row = isinstance(caption, dict) and "caption" in caption
-        rows.append({"image_id": key, "caption": caption["caption"] if is_row else caption})
+        if isinstance(caption, dict) and "caption" in caption:
+            caption = caption["caption"]
+        rows.append({"image_id": key, "caption": caption})
     return rows
 
 
