@@ -32,7 +32,7 @@ def write_bundle(
     output: Path,
     extras: Extras = Extras(),  # noqa: B008
     *,
-    license_url: str = "",
+    license_text: str = "",
 ) -> Collection:
     """Write a study's results as a zip file; see `collect` for what and what is refused.
 
@@ -40,13 +40,13 @@ def write_bundle(
         results_dir: <results>/<study>, or the study.yaml in it.
         output: file to write.
         extras: what to add to scores, predictions, provenance, settings and tables.
-        license_url: under which the results are passed on; empty for none.
+        license_text: under which the results are passed on, a URL or words; empty for none.
     """
     collection = collect(results_dir, extras)
     files = dict(collection.files)
     checksums: dict[str, str | None] = {name: _sha256(files[name]) for name in sorted(files)}
     checksums[MANIFEST_FILE] = None  # it holds that of the metadata
-    crate = crate_metadata(collection, checksums, license_url=license_url)
+    crate = crate_metadata(collection, checksums, license_text=license_text)
     files[CRATE_FILE] = crate.encode()
     files[MANIFEST_FILE] = dump_json(
         {

@@ -14,6 +14,10 @@ _PROFILE = "https://w3id.org/ro/crate/1.1"
 _CONTEXT = [f"{_PROFILE}/context", {"sha256": "https://schema.org/sha256"}]
 _PAPER = "https://arxiv.org/abs/2410.17779"
 _UNKNOWN_DATE = "1970-01-01"
+_NO_LICENSE = (
+    "No licence was given. Ask those who made these results before passing them on; "
+    "data and weights have licences of their own."
+)
 _SOFTWARE = "#ademvl"
 _TYPES = {
     ".jsonl": "application/jsonl",
@@ -41,14 +45,15 @@ _FOLDERS = {
 
 
 def crate_metadata(
-    collection: Collection, checksums: Mapping[str, str | None], *, license_url: str
+    collection: Collection, checksums: Mapping[str, str | None], *, license_text: str
 ) -> str:
     """Render the metadata as JSON-LD.
 
     Args:
         collection: what the bundle holds.
         checksums: SHA-256 of every file in the bundle but this one, by name; None where unknown.
-        license_url: under which the results are passed on; empty for none.
+        license_text: under which the results are passed on, a URL or words; empty for none, and
+            then that stands there, as RO-Crate demands a licence.
     """
     sizes = {name: len(content) for name, content in collection.files.items()}
     files = [
@@ -62,10 +67,19 @@ def crate_metadata(
         "datePublished": collection.ended[:10] or _UNKNOWN_DATE,
         "hasPart": [{"@id": entity["@id"]} for entity in files],
         "citation": {"@id": _PAPER},
+        "license": license_text or _NO_LICENSE,
     }
-    linked = [{"@id": license_url, "@type": "CreativeWork"}] if license_url else []
-    if license_url:
-        root["license"] = {"@id": license_url}
+    linked = []
+    if "://" in license_text:
+        root["license"] = {"@id": license_text}
+        linked = [
+            {
+                "@id": license_text,
+                "@type": "CreativeWork",
+                "name": license_text,
+                "description": "Licence of these results; data and weights have their own",
+            }
+        ]
     graph = [
         {
             "@id": CRATE_FILE,

@@ -1,6 +1,7 @@
 """Verbs that pass results on: a bundle, and what differs between two of them."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ademvl.cli.verb import Verbs, add_output, add_seed, add_verb, beside, refuse_to_replace
@@ -22,7 +23,7 @@ def add_verbs(verbs: Verbs) -> None:
     add_output(bundle, "zip file to write", required=True)
     bundle.add_argument("--with-figures", action="store_true", help="add the study's figures")
     bundle.add_argument("--with-adapters", action="store_true", help="add the trained adapters")
-    bundle.add_argument("--license", default="", help="URL of the licence of the results")
+    bundle.add_argument("--license", default="", help="licence of the results, a URL or words")
 
     summary = "Say what differs between two bundles or results folders, and whether it matters."
     diff = add_verb(verbs, "diff", _diff, summary)
@@ -40,8 +41,10 @@ def _bundle(options: argparse.Namespace) -> int:
 
     refuse_to_replace(options.output, options.results)
     extras = Extras(figures=options.with_figures, adapters=options.with_adapters)
-    made = write_bundle(options.results, options.output, extras, license_url=options.license)
+    made = write_bundle(options.results, options.output, extras, license_text=options.license)
     finished = sum(state == "finished" for state in made.states.values())
+    if not options.license:
+        print("no licence was given (--license), and the bundle says so", file=sys.stderr)
     print(
         f"{options.output}: {finished} of {len(made.states)} trainings, {len(made.files)} files",
         file=beside(options.output),

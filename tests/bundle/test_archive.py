@@ -24,7 +24,7 @@ from ademvl.reporting.tables.keys import TABLE_KEYS
 from ademvl.runs.failures import noted_failure
 from ademvl.storage.files import write_json
 from tests.bundle.finished import NUM_TEST, FinishedStudy
-from tests.reporting.page.page_study import answered_study
+from tests.reporting.page.page_study import answered_study, predict
 from tests.tiny import make_mme
 
 RUN_FILES = {
@@ -162,6 +162,7 @@ def test_references_are_passed_on_as_they_are(tmp_path: Path) -> None:
     rows = [{"image": "0.png", "caption": [caption]}]
     (captions / "karpathy/coco_karpathy_test.json").write_text(json.dumps(rows))
     write_references(captions, "test")
+    predict(synthetic, "captions", [{"id": "0", "caption": "a man"}])
     write_settings(study.results_dir / "study.yaml", study_to_json(study))
     answers = open_results(study.results_dir).files["answers/shapes/coco_caption_test.json"]
     assert json.loads(answers) == {"0": [caption]}
@@ -206,7 +207,7 @@ def test_ro_crate_library_reads_it(bundle: Path) -> None:
 
 def test_license_stands_in_the_metadata(results: Path, tmp_path: Path) -> None:
     url = "https://creativecommons.org/licenses/by/4.0/"
-    write_bundle(results, tmp_path / "tiny.zip", license_url=url)
+    write_bundle(results, tmp_path / "tiny.zip", license_text=url)
     with zipfile.ZipFile(tmp_path / "tiny.zip") as archive:
         graph = json.loads(archive.read(CRATE_FILE))["@graph"]
     assert next(e for e in graph if e["@id"] == "./")["license"] == {"@id": url}
