@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError
+from ademvl.storage.known_checksums import Stamp, file_stamp
 
 _MAX_OPEN = 16
 
@@ -50,6 +51,21 @@ def read_image_bytes(path: Path) -> bytes:
     if found[1] not in archive.entries:
         raise _no_entry(path, found[0])
     return archive.read(found[1])
+
+
+def image_stamp(path: Path) -> Stamp:
+    """Return what tells that an image or its archive has changed, without reading it.
+
+    Raises:
+        FileNotFoundError: there is neither a file nor an archive in place of its folder.
+    """
+    try:
+        return file_stamp(path)
+    except (FileNotFoundError, NotADirectoryError):
+        found = find_archive(path)
+        if found is None:
+            raise
+    return file_stamp(found[0])
 
 
 def image_size_bytes(path: Path) -> int:

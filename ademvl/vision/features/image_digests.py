@@ -6,24 +6,30 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ademvl.data.acquisition.zip_images import read_image_bytes
+from ademvl.data.acquisition.zip_images import image_stamp, read_image_bytes
 from ademvl.errors import DataError, list_findings
+from ademvl.storage.known_checksums import KnownChecksums, Stamp
 from ademvl.vision.features.image_progress import image_progress
 
 _CHUNK = 64
 THREADS = min(8, len(os.sched_getaffinity(0)))
 
 
-def digest_images(paths: Sequence[Path], *, progress: bool) -> dict[Path, str]:
+def digest_images(
+    paths: Sequence[Path], *, progress: bool, known: KnownChecksums | None = None
+) -> dict[Path, str]:
     """Return the hex SHA-256 of each file, each path once, in the order given.
 
     Args:
         paths: image files; a path may occur many times.
         progress: show how far it is.
+        known: of files that were read before; what is read here is added to it.
 
     Raises:
         DataError: files that are missing or cannot be read, all listed at once.
     """
+    if known is not None:
+        return _digest_unknown(paths, known, progress=progress)
     unique = list(dict.fromkeys(paths))
     chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
     digests: dict[Path, str] = {}
@@ -43,6 +49,25 @@ def digest_images(paths: Sequence[Path], *, progress: bool) -> dict[Path, str]:
             )
         )
     return digests
+
+
+def _digest_unknown(
+    paths: Sequence[Path], known: KnownChecksums, *, progress: bool
+) -> dict[Path, str]:
+    """Read only files that have changed since they were read before."""
+    found: dict[Path, str | None] = {}
+    stamps: dict[Path, Stamp] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            stamps[path] = image_stamp(path)
+        except OSError:
+            found[path] = None  # is told with all others that cannot be read
+        else:
+            found[path] = known.find(path, stamps[path])
+    read = digest_images([path for path, digest in found.items() if not digest], progress=progress)
+    for path, digest in read.items():
+        known.add(path, stamps[path], digest)
+    return {path: digest or read[path] for path, digest in found.items()}
 
 
 def _digest_chunk(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
