@@ -121,7 +121,7 @@ def test_second_writer_is_refused(tmp_path):
 
 def test_nothing_is_left_where_the_first_rows_fail(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=0), batch_size=BATCH_SIZE)
+        _log(tmp_path).fill(Predictor(dies_at=5), batches=BATCHES)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
