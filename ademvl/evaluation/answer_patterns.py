@@ -29,17 +29,19 @@ IS = (
     r"|\s+(?:is|was|would\s+be|should\s+be|must\s+be|will\s+be|has\s+to\s+be)\b)"
     r"\s*(?::|-)?\s*"
 )
-TO_TARGET = rf"{SURELY}(?:not\s+{OPEN}[A-Za-z]{CLOSE},?\s*(?:but|rather)\s+)?{LABEL}"
+NOT_BUT = rf"not\s+{OPEN}[A-Za-z]\b{CLOSE}[^.,;\n]{{0,80}}?,?\s*\b(?:but|rather)\s+"
+TO_TARGET = rf"{SURELY}(?:{NOT_BUT})?{LABEL}"
 INTRO = re.compile(
     rf"(?:\b(?:answer|ans)\b\.?(?:[ \t][^.\n:;,?!=]{{0,60}}?)??{IS}"
     rf"|\b(?:correct|right|best|final|chosen|my)\s+(?:option|choice|one|letter){IS}"
-    r"|\b(?:option|choice|solution|conclusion|prediction|response|assistant|output|correct)\s*:\s*"
+    r"|\b(?:option|choice|solution|conclusion|prediction|response|assistant|output|correct|final)\s*:\s*"
     r"|^[ \t]*(?:the\s+)?(?:(?:final|correct)\s+)?answer[ \t]*\n+\s*"
     rf"|^[ \t]*A:[ \t]+(?={OPEN}[A-Z]{CLOSE}\.?[ \t]*$)"
-    r"|\\boxed\s*\{\s*|<answer>\s*"
+    r"|\\boxed\s*\{\s*|<(?:answer|final(?:_answer)?)>\s*"
     r"|(?:答案|故选|应选|选择|选)(?:应该)?[是为选]?\s*:?\s*"
-    r"|\b(?:choose|select|pick|go(?:ing)?\s+(?:with|for)|would\s+(?:say|answer))\s+"
-    rf"|['’]d\s+(?:say|answer)\s+|\bnot\s+{OPEN}[A-Z]{CLOSE},?\s+but\s+(?:rather\s+)?)"
+    r"|(?:^|\b(?:I|we)(?:['’](?:ll|d|m)|\s+(?:will|would|can|should|must|have\s+to|am))?\s+)"
+    r"(?:choose|select|pick|say|answer|go(?:ing)?\s+(?:with|for))\s+"
+    rf"|\b{NOT_BUT})"
     rf"{TO_TARGET}",
     re.IGNORECASE | re.MULTILINE,
 )
