@@ -143,9 +143,14 @@ def read_json_lines(path: Path, *, remedy: str) -> list[Any]:
     return _parse_lines(read_text(path, remedy=remedy), path, remedy)
 
 
-def _parse_lines(text: str, path: Path, remedy: str) -> list[Any]:
+def _parse_lines(text: str, path: Path, remedy: str, *, half_characters: bool = False) -> list[Any]:
     return [
-        parse_json(line, place=f"{path}: line {number}", remedy=remedy)
+        parse_json(
+            line,
+            place=f"{path}: line {number}",
+            remedy=remedy,
+            half_characters=half_characters,
+        )
         for number, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     ]
@@ -155,7 +160,7 @@ def read_json_or_lines(path: Path, *, remedy: str) -> Any:
     """Read a file that holds one JSON value, or an object a line: the latter gives a list.
 
     The content decides, because published files of either form go by both names. A single line
-    is one value.
+    is one value. Texts may hold halves of characters: what models generate ends anywhere.
 
     Raises:
         DataError: as `read_json` and `read_json_lines`.
@@ -163,8 +168,8 @@ def read_json_or_lines(path: Path, *, remedy: str) -> Any:
     text = read_text(path, remedy=remedy)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and lines[0].startswith("{") and lines[0].endswith("}"):
-        return _parse_lines(text, path, remedy)
-    return parse_json(text, place=str(path), remedy=remedy)
+        return _parse_lines(text, path, remedy, half_characters=True)
+    return parse_json(text, place=str(path), remedy=remedy, half_characters=True)
 
 
 def read_text(path: Path, *, remedy: str) -> str:
@@ -188,8 +193,8 @@ def read_text(path: Path, *, remedy: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def parse_json(text: str, *, place: str, remedy: str) -> Any:
-    """Parse JSON, refusing duplicate keys, endless nesting and halves of characters.
+def parse_json(text: str, *, place: str, remedy: str, half_characters: bool = False) -> Any:
+    """Parse JSON, refusing duplicate keys, endless nesting and, unless allowed, half characters.
 
     Raises:
         DataError: malformed text, an object with a key twice, or what nothing could be done with;
@@ -210,7 +215,7 @@ def parse_json(text: str, *, place: str, remedy: str) -> Any:
         raise DataError(f"{place}: not readable as JSON: {error}. {remedy}") from error
     if _is_deeper_than(value, _DEEPEST):
         raise DataError(f"{place}: JSON nested more than {_DEEPEST} levels deep. {remedy}")
-    if _SURROGATE.search(text) and (found := _half_characters(value)):
+    if not half_characters and _SURROGATE.search(text) and (found := _half_characters(value)):
         raise DataError(f"{place}: {found!a} holds half of a character, which is no text. {remedy}")
     return value
 

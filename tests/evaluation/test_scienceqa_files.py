@@ -287,6 +287,13 @@ def test_more_than_one_in_twenty_without_choice_ends_with_3(
     assert (message in caplog.text) == (code == 3)
 
 
+def test_text_that_ends_in_half_a_character_is_read(score_case):
+    texts = {"1": "Final answer: B \ud83d", "2": "\ud800", "3": "B", "4": "C"}
+    _, scores = score_case(texts)
+    assert _percent(scores) == 75
+    assert scores["read_by"]["statement"] == 1
+
+
 def test_paper_s_rule_can_be_chosen(score_case):
     letters = {"1": "The answer is B", "2": "B", "3": "is B", "4": " C"}
     code, scores = score_case(letters, "--text-rule", "first-capital", "--allow-unread")
