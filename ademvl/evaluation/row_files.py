@@ -13,8 +13,10 @@ from typing import Any
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.storage.files import read_json_or_lines, read_text
+from ademvl.storage.stand_ins import describe_stand_in
 
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
+_START_CHARACTERS = 1000
 
 
 def read_rows_or_json(path: Path, *, remedy: str) -> Any:
@@ -28,9 +30,11 @@ def read_rows_or_json(path: Path, *, remedy: str) -> Any:
     if suffix == ".xlsx":
         return _objects(path, _workbook_rows(path, remedy), remedy)
     if suffix in _DELIMITERS:
-        text = io.StringIO(read_text(path, remedy=remedy))
+        text = read_text(path, remedy=remedy)
+        if what := describe_stand_in(text[:_START_CHARACTERS].encode("utf-8", "replace")):
+            raise DataError(f"{path}: {what} {remedy}")
         try:
-            rows = list(csv.reader(text, delimiter=_DELIMITERS[suffix], strict=True))
+            rows = list(csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True))
         except csv.Error as error:
             raise DataError(f"{path}: not a table of {suffix[1:]} ({error}). {remedy}") from error
         return _objects(path, rows, remedy)

@@ -234,6 +234,8 @@ def test_rows_of_tables_are_confirmed_by_what_they_hold(
         ("a.csv", b"id,text\n1,A\0\n", "question 21: no prediction"),
         ("a.csv", b"\xff\xfeA", "not UTF-16 text"),
         ("a.csv", b"id,answer\n1,A\n", "row 1: no prediction"),
+        ("a.csv", b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
+        ("a.tsv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         ("a.xlsx", b"", "not a zip archive"),
         ("a.xlsx", b"index\tprediction\n", "not a zip archive"),
         ("a.xlsx", b"PK\x05\x06" + bytes(18), "cannot be read as .xlsx"),
