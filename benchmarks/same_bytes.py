@@ -14,8 +14,9 @@ Two questions are answered, and the exit code is 1 unless the answer to both is 
 1. Are the results the same? SHA-256 of adapters, metrics, provenance, predictions, scores and
    cached features. Files count whole, but for what is measured: of metrics.csv the columns
    items_per_second, tokens_per_second and memory_mib, of provenance.json the keys code, started,
-   ended and usage. Of the feature cache, each image's features count, not how they are divided
-   among files, nor the order of a file's metadata, in which safetensors is free.
+   ended and usage; and of adapter.json the key training, which earlier commits did not write. Of
+   the feature cache, each image's features count, not how they are divided among files, nor the
+   order of a file's metadata, in which safetensors is free.
 2. Do results of the old commit stay valid? A copy of what the old commit made of the first study is
    handed to the new one: nothing but settings, tables, figures and the page is planned, trainings
    and evaluations are found complete, no image is encoded anew, and adapters that are asked again
@@ -62,8 +63,10 @@ NECESSARY = ("adapter/adapter.safetensors", "predictions/*.jsonl", "scores/*.jso
 MEASURED = {
     "metrics.csv": ("items_per_second", "tokens_per_second", "memory_mib"),
     "provenance.json": ("code", "started", "ended", "usage"),
+    "adapter.json": ("training",),
 }
-"""Columns and keys by file name that no two runs share; all else of these files is compared."""
+"""Columns and keys by file name that no two runs share, or that the old commit did not write; all
+else of these files is compared."""
 WITHOUT_RESULTS = frozenset(
     {
         *("all", "study_settings", "run_settings", "relevant_settings"),

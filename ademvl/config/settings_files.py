@@ -1,6 +1,7 @@
 """Resolved settings as files: of a study (study.yaml) and of each run (run.yaml)."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from ademvl.config.reading import read
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.config.study_settings import StudySettings
+from ademvl.errors import SettingsError
 from ademvl.storage.files import parse_json, write_text
+
+_SEED_FOLDER = re.compile(r"seed(\d{1,9})")
 
 
 def run_to_plain(run: RunSettings) -> dict[str, Any]:
@@ -62,6 +66,23 @@ def write_settings(path: Path, settings_json: str) -> None:
 
 def read_run(run_dir: Path) -> RunSettings:
     """Read the resolved settings of a run from <run_dir>/run.yaml.
+
+    Raises:
+        SettingsError: missing or malformed file, wrong settings, or another seed than the folder's
+            name says: a copy of a seed is no second training.
+    """
+    run = read_copied_run(run_dir)
+    seed = _SEED_FOLDER.fullmatch(run_dir.resolve().name)
+    if seed and int(seed[1]) != run.seed:
+        raise SettingsError(
+            f"{run_dir / 'run.yaml'}: seed is {run.seed}, but the folder is {seed[0]}: a copy of a "
+            f"seed is no other training. Remove it, or set seed to {seed[1]} and train anew"
+        )
+    return run
+
+
+def read_copied_run(run_dir: Path) -> RunSettings:
+    """Read the resolved settings from <run_dir>/run.yaml, whatever the folder is called.
 
     Raises:
         SettingsError: missing or malformed file, or wrong settings.

@@ -14,6 +14,7 @@ from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
+from ademvl.runs.adapter_training import check_training
 from ademvl.runs.identity import evaluation_settings, weight_checksums, without_places
 from ademvl.runs.versions import RESULT_VERSIONS
 
@@ -58,7 +59,8 @@ class TaskPredictions:
         header: what the predictions depend on.
 
     Raises:
-        WeightsError: there is no complete adapter, or it was trained with other settings.
+        WeightsError: there is no complete adapter, or it was trained with other settings or is
+            another run's.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class TaskPredictions:
             "version": RESULT_VERSIONS["evaluate"],
         }
         check_settings(run_dir / "adapter", run)
+        check_training(run_dir / "adapter", run)
         item_ids = [example.item_id for example in task.examples]
         folders = [run_dir / "predictions", *([other_folder] if other_folder else [])]
         self._logs = [

@@ -16,6 +16,7 @@ from ademvl.runs.adapter_folder import (
     WEIGHTS_FILE,
     adapter_checksum,
 )
+from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -24,19 +25,27 @@ if TYPE_CHECKING:
     from ademvl.model.vision_language import VisionLanguageModel
 
 
-def save_adapter(folder: Path, model: "VisionLanguageModel", run: RunSettings) -> None:
+def save_adapter(
+    folder: Path,
+    model: "VisionLanguageModel",
+    run: RunSettings,
+    *,
+    training: AdapterTraining | None = None,
+) -> None:
     """Write the trained parameters, then `adapter.json`, which says that they are complete.
 
     `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, the
-    settings that the adapter needs (task, method, backbones, features and prompts), and the
+    settings that the adapter needs (task, method, backbones, features and prompts), the
     fingerprints of the frozen models; that of the tower with online features only, because
-    otherwise the tower is not loaded.
+    otherwise the tower is not loaded; and of which training it is.
     """
     fingerprints = {
         "llm": asdict(fingerprint_llm(model.llm)),
         "tower": model.tower.fingerprint if model.tower is not None else None,
     }
-    write_adapter(folder, model.adapter_state_dict(), run, fingerprints=fingerprints)
+    write_adapter(
+        folder, model.adapter_state_dict(), run, fingerprints=fingerprints, training=training
+    )
 
 
 def write_adapter(
@@ -46,6 +55,7 @@ def write_adapter(
     *,
     fingerprints: Mapping[str, Any],
     origin: Mapping[str, Any] | None = None,
+    training: AdapterTraining | None = None,
 ) -> None:
     """Write an adapter folder, see `save_adapter`.
 
@@ -55,6 +65,7 @@ def write_adapter(
         run: settings that the adapter needs.
         fingerprints: of the frozen models that it was trained with; empty where unknown.
         origin: of an adapter that was not trained here, where it comes from.
+        training: that it is of; None for one outside of any run.
     """
     from safetensors.torch import save_file
 
@@ -69,6 +80,8 @@ def write_adapter(
     }
     if origin is not None:
         description["origin"] = dict(origin)
+    if training is not None:
+        description |= training.to_json()
     write_json(folder / DESCRIPTION_FILE, description)
 
 

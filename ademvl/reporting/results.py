@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.run import RunSettings
+from ademvl.config.run import RELEASED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import DataError
+from ademvl.runs.adapter_training import other_training
 from ademvl.runs.failures import Failure, read_failure
 from ademvl.runs.identity import data_checksums
 from ademvl.runs.metrics import MetricsRow, read_metrics
@@ -70,6 +71,8 @@ class SeedResult:
         cost: what it took.
         provenance: content of provenance.json; empty where there is none.
         failure: what failed; None unless failed.
+        reason: why it is stale, where other settings or another version are not why.
+        adapter_sha256: of the adapter that was scored; empty where it is not known.
         data: checksums of the data that was scored on.
     """
 
@@ -81,7 +84,13 @@ class SeedResult:
     cost: Cost
     provenance: Mapping[str, Any]
     failure: Failure | None = None
+    reason: str = ""
+    adapter_sha256: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
+
+    def left_out(self, reason: str) -> "SeedResult":
+        """Return it as stale, without scores."""
+        return replace(self, state="stale", reason=reason, scores={}, ceiling={})
 
     def learning_curve(self) -> list[MetricsRow]:
         """Read metrics.csv; empty where training has not started."""
@@ -172,7 +181,10 @@ def read_results(study: Study) -> StudyResults:
     seeds: dict[str, list[SeedResult]] = {}
     for settings in study.runs:
         seeds.setdefault(settings.name, []).append(_read_seed(study.run_dir(settings), settings))
-    runs = tuple(RunResult(study.label(name), _marked(found)) for name, found in seeds.items())
+    runs = tuple(
+        RunResult(study.label(name), _marked(_with_own_adapters(found)))
+        for name, found in seeds.items()
+    )
     return StudyResults(study, runs)
 
 
@@ -181,6 +193,23 @@ def _asked_of(run: RunResult) -> tuple[object, ...]:
     settings = run.settings
     how = (settings.evaluation.split, settings.evaluation.answer_by, settings.prompts.evaluation)
     return (settings.task, settings.data_dir, settings.backbones, *how)
+
+
+def _with_own_adapters(seeds: Sequence[SeedResult]) -> list[SeedResult]:
+    """Leave out seeds that were scored with the adapter of an earlier one: it counts once.
+
+    Seeds of a released adapter differ in how answers are drawn.
+    """
+    owners: dict[str, int] = {}
+    found = []
+    for seed in seeds:
+        number, adapter = seed.settings.seed, seed.adapter_sha256
+        if seed.state == "finished" and adapter and seed.settings.adapter != RELEASED:
+            owner = owners.setdefault(adapter, number)
+            if owner != number:
+                seed = seed.left_out(f"scored with the same adapter as seed {owner}")
+        found.append(seed)
+    return found
 
 
 def _marked(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
@@ -219,7 +248,7 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     state = "failed" if failure else state_of(run_dir, settings, header, provenance)
     if state != "finished":
         raw = {}
-    return SeedResult(
+    found = SeedResult(
         settings=settings,
         run_dir=run_dir,
         state=state,
@@ -229,7 +258,10 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         provenance=provenance,
         failure=failure,
         data=header.get("data") or {},
+        adapter_sha256=str(header.get("adapter_sha256") or ""),
     )
+    other = other_training(run_dir / "adapter", provenance)
+    return found.left_out(f"its adapter is of another training ({other})") if other else found
 
 
 def _part(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
-from ademvl.reporting.tables.rows import scored_split, trainable_text
+from ademvl.reporting.tables.rows import scored_split, stale_notes, trainable_text
 from ademvl.statistics.intervals import Estimate
 
 _log = logging.getLogger(__name__)
@@ -92,9 +92,10 @@ def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
         if runs:
             shown = [column for column in columns if column.key in _SHOWN[task]]
             lines += ["", *_grid(runs, shown), *_reported_lines(reported, task, shown[-1], study)]
-    comparisons = compare_with_controls(results)
-    if comparisons:
-        lines += ["", *(_wrap(comparison.sentence) for comparison in comparisons)]
+    told = [f"{run.label}: {note}" for run in results.runs for note in stale_notes(run)]
+    told += [comparison.sentence for comparison in compare_with_controls(results)]
+    if told:
+        lines += ["", *map(_wrap, told)]
     places = [study.results_dir / place for place in _PLACES]
     existing = [str(place) for place in places if place.exists()]
     if existing:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ademvl.errors import WeightsError
+from ademvl.errors import DataError, WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
+from ademvl.runs.adapter_training import other_training
 from ademvl.runs.identity import identity_sha256
 
 
@@ -58,8 +59,9 @@ class RunFiles:
         try:
             adapter_checksum(self.adapter)
             provenance = json.loads(self.provenance.read_text(encoding="utf-8"))
-            return bool(provenance["identity_sha256"] == identity_sha256(identity))
-        except (WeightsError, OSError, ValueError, KeyError, TypeError):
+            is_own = other_training(self.adapter, provenance) is None
+            return is_own and bool(provenance["identity_sha256"] == identity_sha256(identity))
+        except (DataError, WeightsError, OSError, ValueError, KeyError, TypeError):
             return False
 
     def mark_incomplete(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
-from ademvl.config.settings_files import read_run
+from ademvl.config.settings_files import read_copied_run
 from ademvl.errors import DataError
 from ademvl.runs.identity import (
     evaluation_settings,
@@ -60,7 +60,7 @@ def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:
     """Tell whether a training of other settings is or was at work; run.yaml may be deleted."""
     if not (run_dir / "run.yaml").is_file():
         return False
-    return training_settings(read_run(run_dir)) != training_settings(settings)
+    return training_settings(read_copied_run(run_dir)) != training_settings(settings)
 
 
 def _has_other_columns(metrics: Path) -> bool:

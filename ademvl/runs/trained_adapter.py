@@ -10,6 +10,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, check_settings, trained_settings
+from ademvl.runs.adapter_training import check_training
 
 _REMEDY = "Name a run's directory or an adapter folder, as `ademvl train` makes them."
 
@@ -29,8 +30,8 @@ def find_adapter(path: Path) -> TrainedAdapter:
         path: a run's directory, its run.yaml, or an adapter folder.
 
     Raises:
-        WeightsError: no adapter there, its description is malformed, or says other settings than
-            run.yaml.
+        WeightsError: no adapter there, its description is malformed, says other settings than
+            run.yaml, or is of another run's training.
         SettingsError: wrong settings.
     """
     if path.name == "run.yaml":
@@ -44,4 +45,5 @@ def find_adapter(path: Path) -> TrainedAdapter:
         return TrainedAdapter(folder, trained_settings(folder))
     run = read_run(folder.parent)
     check_settings(folder, run)
+    check_training(folder, run)
     return TrainedAdapter(folder, run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.machine.usage import Usage
+from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.provenance import write_provenance
 
@@ -51,5 +52,6 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
             "trainable_parameters_by_part": count_by_part(counts),
         },
     )
-    write_adapter(files.adapter, state, run, fingerprints={}, origin=origin)
+    training = AdapterTraining.of(run, identity)
+    write_adapter(files.adapter, state, run, fingerprints={}, origin=origin, training=training)
     _log.info("%s: imported %s", files.run_dir, origin["file"])

@@ -18,8 +18,10 @@ from ademvl.machine.free_memory import free_memory
 from ademvl.machine.usage import UsageMeter
 from ademvl.planning.fit import check_fits, memory_rows
 from ademvl.planning.out_of_memory import explained_out_of_memory, training_advice
+from ademvl.runs.adapter_training import refuse_to_replace_other
 from ademvl.runs.identity import training_identity
 from ademvl.runs.run_files import RunFiles
+from ademvl.runs.run_state import read_object
 from ademvl.storage.locks import lock_file
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
@@ -112,7 +114,12 @@ def _device(run: RunSettings, place: Place | None) -> "torch.device":
 
 
 def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> bool:
-    """Say whether nothing is to be trained; else remove the marks of other settings."""
+    """Say whether nothing is to be trained; else remove the marks of other settings.
+
+    Raises:
+        WeightsError: the adapter there is another run's.
+    """
+    refuse_to_replace_other(files.adapter, run, identity, read_object(files.provenance))
     if run.adapter == RELEASED:
         import_released(run, files, identity)
         return True

@@ -17,6 +17,7 @@ from ademvl.errors import PeerLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
 from ademvl.model.adapter_file import not_finite_weights, save_adapter
+from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.provenance import write_provenance
 from ademvl.runs.run_files import RunFiles
@@ -210,7 +211,8 @@ class Session:
             checksums=checksums_of(self._identity),
             details=self._details(),
         )
-        save_adapter(self._files.adapter, self._trainer.model, self._run)
+        training = AdapterTraining.of(self._run, self._identity)
+        save_adapter(self._files.adapter, self._trainer.model, self._run, training=training)
         self._store.clear()
 
     def _details(self) -> dict[str, Any]:

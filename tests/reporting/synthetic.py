@@ -23,13 +23,15 @@ COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
-ADAPTER_SHA256 = "a" * 64
+def adapter_sha256(seed: int) -> str:
+    """Return the checksum of the adapter that all runs have for a seed."""
+    return f"{seed:064x}"
 
 
 def write_adapter_json(folder: Path) -> None:
     """Write what says that a run's adapter is complete."""
     (folder / "adapter").mkdir(exist_ok=True)
-    content = json.dumps({"sha256": ADAPTER_SHA256})
+    content = json.dumps({"sha256": adapter_sha256(int(folder.name.removeprefix("seed")))})
     (folder / "adapter" / "adapter.json").write_text(content, encoding="utf-8")
 
 
@@ -42,7 +44,7 @@ def header_of(run: RunSettings) -> dict[str, Any]:
     """Return the header of a run's scores, on its data as far as there is any."""
     data = data_checksums(Path(run.data_dir)) if Path(run.data_dir).is_dir() else {}
     return {
-        "adapter_sha256": ADAPTER_SHA256,
+        "adapter_sha256": adapter_sha256(run.seed),
         "data": data,
         "settings": evaluation_settings(run),
         "version": RESULT_VERSIONS["evaluate"],

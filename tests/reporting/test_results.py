@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import load_study
 from ademvl.errors import DataError, TrainingError
+from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import read_results
+from ademvl.reporting.summary import main_table
+from ademvl.reporting.tables.rows import gap_notes
 from ademvl.runs.failures import noted_failure
 from ademvl.runs.identity import evaluation_settings
 from ademvl.runs.versions import RESULT_VERSIONS
@@ -22,6 +26,8 @@ from tests.reporting.synthetic import (
     write_adapter_json,
 )
 from tests.tiny import make_scienceqa
+
+REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
 
 
 def test_nothing_run_is_recorded_as_not_run(synthetic: SyntheticStudy) -> None:
@@ -117,6 +123,43 @@ def test_taken_adapter_is_that_which_its_owner_has_now(finished: SyntheticStudy)
     assert read_results(finished.study).runs[3].state == "finished"
     _change(finished.run_dir("adem") / "adapter" / "adapter.json", sha256="other")
     assert read_results(finished.study).runs[3].state == "1 of 2 seeds"
+
+
+def _claim(folder: Path, **claim: object) -> None:
+    training = {"study": "tiny", "run": "other", "seed": 0, "identity_sha256": "0" * 64, **claim}
+    _change(folder / "adapter" / "adapter.json", training=training)
+
+
+def test_adapter_of_another_training_is_stale_with_its_name(finished: SyntheticStudy) -> None:
+    folder = finished.run_dir("text_only")
+    own = json.loads((folder / "provenance.json").read_text())["identity_sha256"]
+    _claim(folder, identity_sha256=own)
+    assert read_results(finished.study).runs[1].state == "finished"
+    _claim(folder)
+    run = read_results(finished.study).runs[1]
+    assert (run.state, run.estimate("AVG")) == ("stale", None)
+    assert run.seeds[0].reason == "its adapter is of another training (tiny/other, seed 0)"
+
+
+def test_two_seeds_with_one_adapter_count_once(finished: SyntheticStudy) -> None:
+    folder = finished.run_dir("adem", 1)
+    adapter = json.loads((finished.run_dir("adem") / "adapter" / "adapter.json").read_text())
+    _change(folder / "adapter" / "adapter.json", **adapter)
+    _change_header(folder, adapter_sha256=adapter["sha256"])
+    run = read_results(finished.study).runs[0]
+    assert run.state == "1 of 2 seeds"
+    assert run.seeds[1].reason == "scored with the same adapter as seed 0"
+    sentence = "Left out, scored with the same adapter as seed 0: seed 1."
+    assert sentence in list(gap_notes(run))
+    printed = main_table(read_results(finished.study), load_reported(REPORTED_DIR))
+    assert sentence in " ".join(printed.split())
+
+
+def test_copied_seed_is_stale(finished: SyntheticStudy) -> None:
+    first, second = finished.run_dir("adem"), finished.run_dir("adem", 1)
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    assert read_results(finished.study).runs[0].state == "1 of 2 seeds"
 
 
 def test_failure_wins_over_scores_from_before(finished: SyntheticStudy) -> None:

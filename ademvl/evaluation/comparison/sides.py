@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.run import RunSettings, Task
+from ademvl.config.run import RELEASED, RunSettings, Task
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
@@ -111,6 +111,8 @@ def read_seeds(
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
     adapters = tuple(_checked_adapter(*both, root) for both in zip(sources, headers, strict=True))
+    if first.adapter != RELEASED:  # its seeds differ in how answers are drawn
+        _refuse_same_adapters(run_dirs, adapters)
     key = "caption" if first.task == "coco_caption" else "predicted_index"
     side = _side(
         label=f"{first.study}/{first.name}",
@@ -191,6 +193,19 @@ def _refuse_mixed(
             f"{path}: its seeds were made with different {', '.join(sorted(differing))}; "
             "train and evaluate them with the same settings"
         )
+
+
+def _refuse_same_adapters(run_dirs: Sequence[Path], adapters: Sequence[str]) -> None:
+    """Make sure that each seed was trained: a copy of another one tells nothing about chance."""
+    by_adapter: dict[str, list[str]] = {}
+    for run_dir, adapter in zip(run_dirs, adapters, strict=True):
+        by_adapter.setdefault(adapter, []).append(str(run_dir))
+    known = (same for adapter, same in by_adapter.items() if adapter)
+    findings = [" and ".join(same) for same in known if len(same) > 1]
+    if findings:
+        headline = f"{run_dirs[0].parent}: seeds were scored with the same adapter"
+        remedy = "Remove the copies, or train each seed with `ademvl train`."
+        raise DataError(list_findings(headline, findings, remedy))
 
 
 def _made_with(run: RunSettings, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,10 +91,12 @@ def _load(
     from ademvl.model.adapter_file import load_adapter
     from ademvl.model.build import build_model
     from ademvl.runs.adapter_folder import check_settings
+    from ademvl.runs.adapter_training import check_training
     from ademvl.vision.features.source import open_visual_source
 
     adapter = run_dir / "adapter"
     check_settings(adapter, run)
+    check_training(adapter, run)
     model = build_model(run).eval()
     load_adapter(adapter, model)
     return model, open_visual_source(

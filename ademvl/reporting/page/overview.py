@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ademvl.config.settings_files import read_run, run_to_plain
+from ademvl.config.settings_files import read_copied_run, run_to_plain
 from ademvl.errors import AdemvlError
 from ademvl.reporting.page.settings_difference import flatten
 from ademvl.reporting.reported import ReportedNumbers
@@ -123,6 +123,8 @@ def seed_detail(seed: SeedResult) -> str:
     """Say what keeps a seed from having scores, beyond its state; empty where nothing is known."""
     if seed.failure is not None:
         return f"ademvl {seed.failure.step} failed: {seed.failure.message}"
+    if seed.reason:
+        return seed.reason
     if seed.state == "stale":
         changes = _changes(seed)
         made = "other settings" if changes else "other data or another version"
@@ -135,7 +137,7 @@ def seed_detail(seed: SeedResult) -> str:
 def _changes(seed: SeedResult) -> str:
     """Name the settings that a stale seed was made with."""
     try:
-        made_with = dict(flatten(run_to_plain(read_run(seed.run_dir))))
+        made_with = dict(flatten(run_to_plain(read_copied_run(seed.run_dir))))
     except AdemvlError:
         return ""
     wanted = dict(flatten(run_to_plain(seed.settings)))

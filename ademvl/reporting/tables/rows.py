@@ -19,6 +19,7 @@ _SECTION_TITLES = {
     "released": "Released checkpoint",
     "replication": "Replication report",
 }
+OTHER_SETTINGS = "made with other settings, data or version than the study has now"
 _MAX_MESSAGE = 200
 
 
@@ -105,16 +106,22 @@ def gap_notes(run: RunResult) -> Iterable[str]:
             shown = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
             number, step = seed.settings.seed, seed.failure.step
             yield f"{run.label}, seed {number}, failed (ademvl {step}): {shown}."
-    if by_state["stale"]:
-        yield (
-            "Left out, made with other settings, data or version than the study has now: "
-            f"{_numbered_seeds(by_state['stale'])}."
-        )
+    yield from stale_notes(run)
     if by_state["unfinished"]:
         yield f"Begun and not finished: {_numbered_seeds(by_state['unfinished'])}."
     if run.finished and by_state["not run"]:
         yield f"Not run yet: {_numbered_seeds(by_state['not run'])}."
     yield from (note for seed in run.finished if (note := skipped_note(seed)))
+
+
+def stale_notes(run: RunResult) -> Iterable[str]:
+    """Say which of a run's seeds have scores that do not count, and why."""
+    by_reason: dict[str, list[SeedResult]] = {}
+    for seed in run.seeds:
+        if seed.state == "stale":
+            by_reason.setdefault(seed.reason or OTHER_SETTINGS, []).append(seed)
+    for reason, seeds in by_reason.items():
+        yield f"Left out, {reason}: {_numbered_seeds(seeds)}."
 
 
 def skipped_note(seed: SeedResult) -> str:

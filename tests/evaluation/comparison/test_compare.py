@@ -262,6 +262,42 @@ def test_seeds_with_different_settings_are_refused(tmp_path, data, key, changes)
         compare(tmp_path / "runs" / "a", first)
 
 
+def _with_adapter(run_dir, checksum):
+    """Say which adapter predictions were made with."""
+    path = run_dir / "predictions" / "scienceqa.header.json"
+    path.write_text(dump_json({**json.loads(path.read_text()), "adapter_sha256": checksum}))
+
+
+def test_seeds_with_one_adapter_are_named_whatever_run_yaml_says(tmp_path, data):
+    other = _answered(tmp_path, data, "b", range(9))
+    for seed, checksum in enumerate("aba"):
+        _with_adapter(_answered(tmp_path, data, "a", range(9), seed=seed), checksum)
+    folder = tmp_path / "runs" / "a"
+    with pytest.raises(DataError, match="were scored with the same adapter") as raised:
+        compare(folder, other)
+    assert f"  - {folder / 'seed0'} and {folder / 'seed2'}\n" in str(raised.value)
+    _with_adapter(folder / "seed2", "c")
+    assert len(compare(folder, other).first.predictions) == 3
+
+
+def test_seeds_of_a_released_adapter_share_it(tmp_path, data):
+    other = _answered(tmp_path, data, "b", range(9))
+    for seed in (0, 1):
+        run_dir = _answered(tmp_path, data, "a", range(9), seed=seed)
+        released = {"adapter": "released", "released_from": "theirs.pth"}
+        write_run(run_dir, make_run(tmp_path, name="a", seed=seed, **released))
+        _with_adapter(run_dir, "theirs")
+    assert len(compare(tmp_path / "runs" / "a", other).first.predictions) == 2
+
+
+def test_a_copied_seed_is_no_second_one(tmp_path, data):
+    other = _answered(tmp_path, data, "b", range(9))
+    first = _answered(tmp_path, data, "a", range(9))
+    shutil.copytree(first, first.with_name("seed1"))
+    with pytest.raises(SettingsError, match=r"seed1/run\.yaml: seed is 0, but the folder is seed1"):
+        compare(tmp_path / "runs" / "a", other)
+
+
 def test_seeds_of_the_same_data_at_another_place_are_compared(tmp_path, data, monkeypatch):
     """Same data is what has the same checksum, wherever and however it is named."""
     _answered(tmp_path, data, "b", range(6), seed=0)
