@@ -16,8 +16,8 @@ RESULT_VERSIONS = {
     "train": 3,
     "evaluate": 1,
     "tables": 5,
-    "figures": 4,
+    "figures": 5,
     "fusion_maps": 3,
-    "bundle": 2,
+    "bundle": 3,
     "report": 4,
 }
