@@ -14,6 +14,7 @@ from typing import Any
 
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
+from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.files import read_json
 
@@ -27,6 +28,7 @@ _PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
 _WHITE_RUN = re.compile(r"\s{2,}")
 _GENERATED_CAPTION = re.compile(r"picture of (.+)")
 _LAST_NUMBER = re.compile(r"(\d+)\D*$")
+_MAX_DIGITS = 18  # of an id; COCO's have 12
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def parse_training_rows(root: Path) -> tuple[list[CaptionExample], dict[str, str
         caption = row.get("caption") if isinstance(row, dict) else None
         if not isinstance(caption, str) or not caption.strip():
             findings.append(f"{path}: {row_id}: caption is {caption!r}, expected text")
+        elif halves := surrogate_findings([("caption", caption)]):
+            findings += [f"{path}: {row_id}: {what}" for what in halves]
         elif image is not None and image_id is not None:
             item_id = f"{image_id}-{counts[image_id]}"
             counts[image_id] += 1
@@ -157,6 +161,8 @@ def load_coco_references(path: Path) -> dict[int, tuple[str, ...]]:
         caption, image_id = annotation.get("caption"), annotation.get("image_id")
         if not isinstance(caption, str) or not caption.strip():
             findings.append(f"{place}: caption is {caption!r}, expected text")
+        elif halves := surrogate_findings([("caption", caption)]):
+            findings += [f"{place}: {what}" for what in halves]
         elif image_id not in captions:
             findings.append(f"{place}: image id {image_id!r} is not among the images")
         else:
@@ -198,7 +204,7 @@ def karpathy_file(root: Path, name: str) -> Path:
 def last_number(text: str) -> int | None:
     """Return the last number in a name, as COCO's file names end in the image id."""
     found = _LAST_NUMBER.search(text)
-    return int(found[1]) if found else None
+    return int(found[1]) if found and len(found[1]) <= _MAX_DIGITS else None
 
 
 def _read_rows(path: Path) -> list[Any]:
@@ -215,6 +221,9 @@ def _parse_image(
     name = row.get("image") if isinstance(row, dict) else None
     if not isinstance(row, dict) or not isinstance(name, str) or not name:
         findings.append(f"{place}: image is {name!r}, expected a path below {root / 'images'}")
+        return None, None
+    if halves := surrogate_findings([("image", name), ("image_id", row.get("image_id"))]):
+        findings += [f"{place}: {what}" for what in halves]
         return None, None
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:

@@ -35,11 +35,12 @@ class Finding:
     Attributes:
         kind: what sort of thing.
         text: file, id and what is wrong, for people.
-        item_id: the item by which it can be left out; empty where it concerns no single one.
+        item_ids: the items that are left out for it: of a record one, of an image all that show it;
+            empty where it concerns none.
         split: train, val or test; empty where it concerns none.
     """
 
     kind: Kind
     text: str
-    item_id: str = ""
+    item_ids: tuple[str, ...] = ()
     split: str = ""

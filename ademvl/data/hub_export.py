@@ -15,6 +15,7 @@ from ademvl.data.places import ExportParts
 from ademvl.data.scienceqa import SPLITS, read_object
 from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.storage.files import write_bytes, write_json
+from ademvl.storage.stand_ins import refuse_stand_in
 
 _FIELDS = (
     *("question", "choices", "answer", "hint", "task", "grade"),
@@ -23,6 +24,10 @@ _FIELDS = (
 _COLUMNS = (*_FIELDS, "image")
 _BATCH_ROWS = 256
 _REMEDY = "Download the export again."
+_EMBED = (
+    "Their images are not in the parquet files, and nothing is converted. Download the export from "
+    "the Hub, or write it again with them (`Dataset.to_parquet` of datasets embeds images)."
+)
 
 
 def convert_export(parts: ExportParts, folder: Path) -> str:
@@ -33,8 +38,8 @@ def convert_export(parts: ExportParts, folder: Path) -> str:
 
     Raises:
         ToolError: pyarrow is missing.
-        DataError: a split is missing, a file is damaged, or a row is not among the official
-            problems.
+        DataError: a split is missing, a file is damaged or has columns of other types, a row names
+            an image that is not in the file, or is not among the official problems.
     """
     missing = [name for name in SPLITS if name not in parts.files]
     if missing:
@@ -43,15 +48,18 @@ def convert_export(parts: ExportParts, folder: Path) -> str:
     problems: dict[str, Any] = {}
     splits: dict[str, list[str]] = {}
     strangers: list[str] = []
+    unembedded: list[str] = []
     for split in SPLITS:
         splits[split] = []
         for number, row in enumerate(_rows(parts.files[split])):
+            content, path = _image_of(row["image"])
+            row["image"] = content or path
             question_id = official.take(split, row) if official else f"{split}_{number}"
             if question_id is None:
                 strangers.append(f"{split} row {number}: {row['question']!r}")
                 continue
-            image = row.pop("image")
-            content = image and image.get("bytes")
+            if path and not content:
+                unembedded.append(f"{split} row {number}: {path}")
             problems[question_id] = {
                 **row,
                 "image": "image.png" if content else None,
@@ -60,12 +68,26 @@ def convert_export(parts: ExportParts, folder: Path) -> str:
             splits[split].append(question_id)
             if content:
                 write_bytes(folder / "images" / split / question_id / "image.png", content)
+    if unembedded:
+        headline = f"{parts.files['train'][0].parent}: rows with the path of an image in its place"
+        raise DataError(list_findings(headline, unembedded, _EMBED))
     if strangers:
         headline = f"{parts.problems}: rows of the export that are not among its problems"
         raise DataError(list_findings(headline, strangers, "Remove that file, or correct it."))
     write_json(folder / "problems.json", problems)
     write_json(folder / "pid_splits.json", splits)
     return "official problems.json" if official else "split and row"
+
+
+def _image_of(value: Mapping[str, Any] | bytes | str | None) -> tuple[bytes, str]:
+    """Return the bytes of a row's image, and the path in their place; both empty without one."""
+    if value is None:
+        return b"", ""
+    if isinstance(value, bytes):
+        return value, "" if value else "no bytes"
+    if isinstance(value, str):
+        return b"", value
+    return value.get("bytes") or b"", value.get("path") or ""
 
 
 class _OfficialIds:
@@ -99,12 +121,49 @@ def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
             "Install it with `pip install 'ademvl[parquet]'`."
         ) from error
     for path in paths:
+        refuse_stand_in(path, expected="a parquet file", error=DataError)
         try:
             with pyarrow.parquet.ParquetFile(path) as table:
-                absent = [name for name in _COLUMNS if name not in table.schema_arrow.names]
-                if absent:
-                    raise DataError(f"{path}: no column {', '.join(absent)}. {_REMEDY}")
+                if findings := list(_column_findings(table.schema_arrow)):
+                    headline = f"{path}: not as in the export of ScienceQA"
+                    raise DataError(list_findings(headline, findings, _REMEDY))
                 for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(_COLUMNS)):
                     yield from batch.to_pylist()
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: not a readable parquet file ({error}). {_REMEDY}") from error
+
+
+def _column_findings(schema: Any) -> Iterator[str]:
+    """Say which columns are missing, or of a type that is not read."""
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        return bool(types.is_dictionary(kind) and is_text(kind.value_type)) or any(
+            check(kind) for check in (types.is_string, types.is_large_string, types.is_string_view)
+        )
+
+    def is_binary(kind: Any) -> bool:
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    def is_image(kind: Any) -> bool:
+        """Whether it holds bytes or paths; the rows tell those without bytes."""
+        if types.is_struct(kind):
+            parts = {field.name: field.type for field in kind}
+            return bool({"bytes", "path"} & parts.keys()) and all(
+                is_image(parts[name]) for name in ("bytes", "path") if name in parts
+            )
+        return is_binary(kind) or is_text(kind) or bool(types.is_null(kind))
+
+    def is_texts(kind: Any) -> bool:
+        return bool(types.is_list(kind) or types.is_large_list(kind)) and is_text(kind.value_type)
+
+    expected = dict.fromkeys(_FIELDS, (is_text, "texts")) | {
+        "choices": (is_texts, "lists of texts"),
+        "answer": (types.is_integer, "whole numbers"),
+        "image": (is_image, "bytes, alone or beside a path"),
+    }
+    for name, (is_right, wanted) in expected.items():
+        if schema.names.count(name) != 1:
+            yield f"column {name}: {'missing' if name not in schema.names else 'there twice'}"
+        elif not is_right(kind := schema.field(name).type):
+            yield f"column {name}: is {kind}, expected {wanted}"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.data.acquisition.zip_images import read_image_bytes
-from ademvl.data.findings import Finding
-from ademvl.data.image_files import missing_image_findings, open_rgb, why_undecodable
+from ademvl.data.findings import Finding, Kind
+from ademvl.data.image_files import missing_image_findings, open_rgb, without_remedy
 from ademvl.errors import DataError
 from ademvl.randomness import derive_seed
 
@@ -21,7 +21,7 @@ class ImageUse:
     """That an item shows an image.
 
     Attributes:
-        item_id: as in `Finding`.
+        item_id: the item, as in `Finding.item_ids`.
         owner: the item for people, such as `question 17`.
         split: train, val or test; empty where there are no splits.
         path: the image's file.
@@ -49,7 +49,8 @@ def check_image_files(
         progress: show a bar on a terminal.
 
     Returns:
-        Findings in the order of `uses`, and the number of decoded images.
+        Findings, one for an image and split, in the order of `uses`; and the number of decoded
+        images.
     """
     by_path: dict[Path, list[ImageUse]] = defaultdict(list)
     for use in uses:
@@ -58,11 +59,8 @@ def check_image_files(
     present = []
     for path, users in by_path.items():
         absent = missing_image_findings([(users[0].owner, path)])
-        findings += [
-            Finding("missing_image", text, use.item_id, use.split)
-            for text in absent
-            for use in users
-        ]
+        for text in absent:
+            findings += _of_image("missing_image", text, users)
         if not absent:
             present.append(path)
     if sample is not None and sample < len(present):
@@ -72,11 +70,20 @@ def check_image_files(
         digests[path] = digest
         if damage:
             users = by_path[path]
-            findings += [
-                Finding("damaged_image", f"{damage} (image of {use.owner})", use.item_id, use.split)
-                for use in users
-            ]
+            text = f"{damage} (image of {users[0].owner})"
+            findings += _of_image("damaged_image", text, users)
     return [*findings, *_shared_between_splits(digests, by_path)], len(present)
+
+
+def _of_image(kind: Kind, text: str, users: Sequence[ImageUse]) -> list[Finding]:
+    """Return one finding for each split that shows an image, with all its items there."""
+    items: dict[str, list[str]] = defaultdict(list)
+    for use in users:
+        items[use.split].append(use.item_id)
+    return [
+        Finding(kind, text, tuple(dict.fromkeys(item_ids)), split)
+        for split, item_ids in items.items()
+    ]
 
 
 def _decoded(
@@ -102,10 +109,9 @@ def _digest_and_decode(path: Path) -> tuple[str, str | None]:
     except DataError as error:  # of the archive that holds it
         return "", str(error)
     try:
-        open_rgb(content)
+        open_rgb(content, name=str(path))
     except DataError as error:
-        damage = f"{path}: does not decode as an image ({why_undecodable(error.__cause__)})"
-        return hashlib.sha256(content).hexdigest(), damage
+        return hashlib.sha256(content).hexdigest(), without_remedy(error)
     return hashlib.sha256(content).hexdigest(), None
 
 

@@ -1,18 +1,23 @@
 """Finds image files that are missing or do not decode, and opens the others as RGB."""
 
 import io
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ademvl.data.acquisition.zip_images import image_size_bytes, read_image_bytes
 from ademvl.errors import DataError, list_findings
+from ademvl.storage.stand_ins import describe_stand_in
 
 # What Pillow raises on damaged files: OSError in most decoders, SyntaxError for broken PNG chunks,
 # ValueError and struct-like errors in some, and its own guard against giant pictures.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _REMEDY = "Fetch or make these images again."
+_UNDECODABLE = "does not decode as an image"
+_16_BIT = ("PPM", "PNG")  # formats whose 32-bit integers Pillow made of 16 bits
+_OPAQUE = 255
 
 
 def missing_image_findings(entries: Iterable[tuple[str, Path]]) -> list[str]:
@@ -25,38 +30,96 @@ def missing_image_findings(entries: Iterable[tuple[str, Path]]) -> list[str]:
         seen.add(path)
         try:
             is_empty = image_size_bytes(path) == 0
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             findings.append(f"{path}: image of {owner} is missing")
+        except OSError as error:
+            findings.append(f"{path}: image of {owner} cannot be read ({error.strerror})")
         else:
             if is_empty:
                 findings.append(f"{path}: image of {owner} is an empty file")
     return findings
 
 
-def open_rgb(source: Path | bytes) -> Image.Image:
-    """Decode an image to RGB; transparency is discarded, not blended.
+def open_rgb(
+    source: Path | bytes, *, name: str = "", draft: tuple[int, int] | None = None
+) -> Image.Image:
+    """Decode an image to RGB: the one rule by which models, pages and figures see it.
+
+    Pixels are taken as they are stored, as in the reference implementation: transparency is
+    discarded, not blended, an EXIF orientation is not applied, and of several frames the first
+    counts. Levels of 16 bits become those of their high bytes, where the reference turns all but
+    the darkest white. Pixels of 32 bits, integers or floats, have no white and are refused.
+
+    Args:
+        source: file, or its bytes.
+        name: of the image in errors; the file's by default.
+        draft: width and height that are enough, for decoders that are faster then.
 
     Raises:
         DataError: the image is missing or does not decode; names the file.
     """
+    name = name or ("image given as bytes" if isinstance(source, bytes) else str(source))
+    content = b""
     try:
         content = source if isinstance(source, bytes) else read_image_bytes(source)
         with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+            if draft:
+                image.draft("RGB", draft)
+            return _to_rgb(image)
     except _DECODING_ERRORS as error:
-        name = "image given as bytes" if isinstance(source, bytes) else str(source)
-        raise DataError(
-            f"{name}: does not decode as an image ({why_undecodable(error)}). {_REMEDY}"
-        ) from error
+        if what := describe_stand_in(content):
+            raise DataError(f"{name}: {what}") from error
+        raise DataError(f"{name}: {_UNDECODABLE} ({_reason(error)}). {_REMEDY}") from error
 
 
-def why_undecodable(error: BaseException | None) -> str:
-    """Say why an image was not decoded."""
+def _to_rgb(image: Image.Image) -> Image.Image:
+    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _16_BIT)
+    if is_16_bit:
+        import numpy as np
+
+        high = (np.asarray(image) >> 8).astype(np.uint8)  # (H, W)
+        return Image.fromarray(high).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 bits a channel")
+    return image.convert("RGB")
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, UnidentifiedImageError):  # which names the bytes' place in memory
+    if isinstance(error, UnidentifiedImageError):  # whose text names an object in memory
         return "no known image format"
-    return str(error)
+    return str(getattr(error, "strerror", None) or error)
+
+
+def view_differences(path: Path) -> list[str]:
+    """Say in what a viewer shows another picture than `open_rgb` gives; empty where in nothing.
+
+    Raises:
+        DataError: as `open_rgb`.
+    """
+    differences = []
+    try:
+        with Image.open(io.BytesIO(read_image_bytes(path))) as image:
+            if (orientation := _orientation(image)) in range(2, 9):
+                differences.append(f"its EXIF orientation ({orientation}) is not applied")
+            if image.has_transparency_data and _lowest_alpha(image) < _OPAQUE:
+                differences.append("its transparency is discarded, and hidden colours are seen")
+    except _DECODING_ERRORS as error:
+        raise DataError(f"{path}: {_UNDECODABLE} ({_reason(error)}). {_REMEDY}") from error
+    return differences
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (*_DECODING_ERRORS, struct.error, LookupError, TypeError):
+        return None  # damaged EXIF turns no viewer's picture
+
+
+def _lowest_alpha(image: Image.Image) -> int:
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return int(lowest)
 
 
 def check_decodable(paths: Iterable[Path]) -> None:
@@ -72,6 +135,11 @@ def check_decodable(paths: Iterable[Path]) -> None:
         try:
             open_rgb(path)
         except DataError as error:
-            findings.append(str(error).removesuffix(f". {_REMEDY}"))
+            findings.append(without_remedy(error))
     if findings:
         raise DataError(list_findings("Images that do not decode", findings, _REMEDY))
+
+
+def without_remedy(error: DataError) -> str:
+    """Return what `open_rgb` says of an image, without what to do."""
+    return str(error).removesuffix(f". {_REMEDY}")

@@ -33,6 +33,7 @@ from ademvl.data.scienceqa import (
     read_object,
     split_findings,
 )
+from ademvl.data.surrogates import escape_surrogates
 from ademvl.errors import DataError
 
 
@@ -56,7 +57,11 @@ class Inspection:
 
     def add(self, text: str, item_id: str = "", split: str = "") -> None:
         """Add a finding about a record."""
-        self.findings.append(Finding("record", text, item_id, split))
+        self.findings.append(_record(text, item_id, split))
+
+
+def _record(text: str, item_id: str, split: str) -> Finding:
+    return Finding("record", escape_surrogates(text), (item_id,) if item_id else (), split)
 
 
 def inspect_task(root: Path, task: str) -> Inspection:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
+from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.files import read_json
 
@@ -102,6 +103,9 @@ def _item_findings(row: object) -> list[str]:
         for name in ("qid", "instruction", "answer")
         if not isinstance(row.get(name), str)
     ]
+    findings += surrogate_findings(
+        (name, row.get(name)) for name in ("qid", "instruction", "answer")
+    )
     prompt, image, source = row.get("instruction"), row.get("image"), row.get("image_source")
     if isinstance(prompt, str) and not (
         prompt.startswith("Instruction:") and prompt.endswith("Response:")

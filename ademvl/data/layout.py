@@ -12,10 +12,17 @@ from typing import Any
 
 from ademvl.config.dataset import DatasetSettings, Source
 from ademvl.data.captions import karpathy_file
+from ademvl.data.coco_images import CocoImages
 from ademvl.data.findings import VERIFICATION_FILES
 from ademvl.data.hub_export import convert_export
 from ademvl.data.inspection import inspect_task
-from ademvl.data.karpathy import split_combined, split_officially, write_references
+from ademvl.data.karpathy import (
+    IMAGE_FOLDERS,
+    rewrite_splits,
+    split_combined,
+    split_officially,
+    write_references,
+)
 from ademvl.data.links import Linker
 from ademvl.data.places import (
     CaptionParts,
@@ -25,6 +32,7 @@ from ademvl.data.places import (
     find_mme,
     find_scienceqa,
 )
+from ademvl.data.scienceqa import SPLITS
 from ademvl.data.taking import take_questions
 from ademvl.errors import DataError
 from ademvl.storage.files import sha256_file, write_json
@@ -171,23 +179,28 @@ def _lay_out_captions(
         _place_images(folder, root, name, linker)
     for name, file in parts.annotations.items():
         linker.place(file, root / "annotations" / f"captions_{name}.json")
+    images = CocoImages(root / "images", parts.image_folders)
     if settings.caption_splits == "official":
-        split_officially(parts.annotations, root)
+        split_officially(parts.annotations, root, images)
         return {"layout": "COCO", "splits": "of COCO"}
-    return {"layout": "COCO", "splits": _lay_out_karpathy(root, parts, linker)}
+    return {"layout": "COCO", "splits": _lay_out_karpathy(root, parts, images, linker)}
 
 
-def _lay_out_karpathy(root: Path, parts: CaptionParts, linker: Linker) -> str:
+def _lay_out_karpathy(root: Path, parts: CaptionParts, images: CocoImages, linker: Linker) -> str:
     """Bring the Karpathy splits into place; return which form they came in."""
-    if all(name in parts.karpathy for name in ("train", "val", "test")):
+    if all(name in parts.karpathy for name in SPLITS):
+        has_all_folders = not images.lack(IMAGE_FOLDERS)
+        moved = {} if has_all_folders else {name: parts.karpathy[name] for name in SPLITS}
+        rewrite_splits(moved, root, images)
         for name, file in parts.karpathy.items():
-            linker.place(file, karpathy_file(root, name))
+            if name not in moved:
+                linker.place(file, karpathy_file(root, name))
         for split in ("val", "test"):
             if f"{split}_gt" not in parts.karpathy:
                 write_references(root, split)
         return "of Karpathy, in BLIP's form"
     if parts.combined:
-        split_combined(parts.combined, root)
+        split_combined(parts.combined, root, images)
         return f"of Karpathy, {parts.combined.name}"
     raise DataError(
         "COCO captions: images were found, but neither coco_karpathy_{train,val,test}.json nor "

@@ -15,6 +15,7 @@ _PROBLEM_NAMES = ("problems.json", "problem.json")
 _EXPORT_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _COCO_PREFIXES = ("", "data/", "coco/", "COCO/", "coco_caption/")
 _IMAGE_PREFIXES = ("", "images/")
+_FLAT = "all"  # name of a folder that holds the images of all splits
 _ANNOTATION_PREFIXES = ("", "annotations/", "karpathy/", "annotations/karpathy/")
 _MME_PREFIXES = (
     *("", "MME_Benchmark_release_version/", "MME_Benchmark_release_version/MME_Benchmark/"),
@@ -76,7 +77,8 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
         DataError: no known layout; says what was looked for.
     """
     problems = _first(places, [prefix + name for name in _PROBLEM_NAMES for prefix in _PREFIXES])
-    exported = _find_export(places)
+    is_official = problems is not None and (problems.parent / "pid_splits.json").exists()
+    exported = {} if is_official else _find_export(places)
     if problems is None and not exported:
         raise _nothing_found(
             "ScienceQA",
@@ -84,11 +86,13 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
             [
                 "official repository: data/scienceqa/problems.json, or problems.json",
                 "LaVIN, ADEM-VL, MemVP: problems.json or problem.json, with images/train below",
-                "Hugging Face export: train-*.parquet, validation-*.parquet, test-*.parquet",
+                "Hugging Face export: train-*.parquet, validation-*.parquet, test-*.parquet, or "
+                "train/0000.parquet, ..., here, in data/ or default/, or so in one folder below",
             ],
         )
-    if exported and (problems is None or not (problems.parent / "pid_splits.json").exists()):
-        return ExportParts(exported, problems)
+    if exported:
+        beside = [folder for files in exported.values() for folder in files[0].parents[:3]]
+        return ExportParts(exported, problems or _first(beside, _PROBLEM_NAMES))
     assert problems is not None
     home = problems.parent
     captions = _first([home, home.parent, *places], ["captions.json"])
@@ -104,16 +108,45 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
 
 
 def _find_export(places: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the parquet files of each split, in the first place or folder below it with any.
+
+    Raises:
+        DataError: several folders of a place hold an export.
+    """
     for place in places:
-        for folder in (place, place / "data"):
-            found = {
-                split: files
-                for name, split in _EXPORT_SPLITS.items()
-                if (files := sorted(folder.glob(f"{name}-*.parquet")))
-            }
-            if found:
-                return found
+        if found := _export_in(place):
+            return found
+        below = {
+            folder: found
+            for folder in sorted(place.iterdir())
+            if folder.is_dir() and (found := _export_in(folder))
+        }
+        if len(below) > 1:
+            listed = [str(folder) for folder in below]
+            headline = f"{place}: holds several folders of parquet files"
+            raise DataError(list_findings(headline, listed, "Name one under the key `existing`."))
+        if below:
+            return next(iter(below.values()))
     return {}
+
+
+def _export_in(folder: Path) -> dict[str, list[Path]]:
+    for part in ("", "data", "default"):
+        found = {
+            split: files
+            for name, split in _EXPORT_SPLITS.items()
+            if (files := _parquet_files(folder / part, name))
+        }
+        if found:
+            return found
+    return {}
+
+
+def _parquet_files(folder: Path, split: str) -> list[Path]:
+    """Return a split's files: as published, or as the Hub converts data sets of any form."""
+    patterns = (f"{split}-*.parquet", f"{split}/*.parquet")
+    found = (sorted(path for path in folder.glob(p) if path.is_file()) for p in patterns)
+    return next(filter(None, found), [])
 
 
 def find_captions(places: Sequence[Path]) -> CaptionParts:
@@ -130,6 +163,8 @@ def find_captions(places: Sequence[Path]) -> CaptionParts:
         for name in years
         if (folder := _first_images(places, [prefix + name for prefix in prefixes]))
     }
+    if not image_folders and (folder := _flat_images(places, prefixes)):
+        image_folders = {_FLAT: folder}
     karpathy = _find_each(
         places,
         {
@@ -147,10 +182,17 @@ def find_captions(places: Sequence[Path]) -> CaptionParts:
             places,
             [
                 "COCO: train2014, val2014 (or 2017), or images/train2014, with annotations/ beside",
+                "all images (*.jpg) in one folder, here or in images/",
                 "Karpathy splits: coco_karpathy_{train,val,test}.json or dataset_coco.json",
             ],
         )
     return CaptionParts(image_folders, karpathy, combined, annotations)
+
+
+def _flat_images(places: Sequence[Path], relative: Sequence[str]) -> Path | None:
+    """Return the first folder that holds JPEG files itself."""
+    folders = (place / name for place in places for name in relative)
+    return next((folder for folder in folders if any(folder.glob("*.jpg"))), None)
 
 
 def find_instructions(places: Sequence[Path]) -> tuple[Path, Path | None]:

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from ademvl.data.image_files import missing_image_findings
 from ademvl.data.quarantine import check_quarantine, read_quarantine
+from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.storage.files import read_json
 
@@ -243,6 +244,8 @@ def parse_captions(
             findings.append(f"{path}: question {question_id}: not in problems.json")
         if not isinstance(caption, str):
             findings.append(f"{path}: question {question_id}: caption is {caption!r}, no text")
+        halves = surrogate_findings([("caption", caption)])
+        findings += [f"{path}: question {question_id}: {what}" for what in halves]
     return captions
 
 
@@ -262,6 +265,9 @@ def problem_findings(question_id: str, raw: object) -> list[str]:
     image = raw.get("image")
     if image is not None and not (isinstance(image, str) and _PLAIN_NAME.fullmatch(image)):
         findings.append(f"image is {image!r}, expected a file name or null")
+    findings += surrogate_findings(
+        [("id", question_id), *((name, raw.get(name)) for name in (*_TEXT_FIELDS, "image"))]
+    )
     return findings + _choice_findings(raw)
 
 
@@ -270,6 +276,7 @@ def _choice_findings(raw: Mapping[str, Any]) -> list[str]:
     choices, answer = raw.get("choices", [""]), raw.get("answer", 0)
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         return [f"choices are {choices!r}, expected a list of texts"]
+    findings += surrogate_findings(("a choice", choice) for choice in choices)
     if not 1 <= len(choices) <= MAX_CHOICES:
         findings.append(f"{len(choices)} choices, expected 1 to {MAX_CHOICES}")
     if not isinstance(answer, int) or isinstance(answer, bool):

@@ -208,7 +208,7 @@ def _level(finding: Finding, rule: Damaged, has_test: bool) -> Level:
     """
     if finding.kind == "duplicate_image":
         return "note"
-    if rule == "leave_out" and finding.kind in _ITEM_KINDS and finding.item_id:
+    if rule == "leave_out" and finding.kind in _ITEM_KINDS and finding.item_ids:
         if finding.split == "train":
             return "left_out"
         if finding.split == "val" and has_test and finding.kind != "record":
@@ -221,7 +221,8 @@ def _quarantine(root: Path, findings: Sequence[tuple[Level, Finding]]) -> None:
     for level, finding in findings:
         if level == "left_out":
             # Not the text: it names places, and the file is part of a training's identity.
-            reasons.setdefault(finding.item_id, finding.kind)
+            for item_id in finding.item_ids:
+                reasons.setdefault(item_id, finding.kind)
     if root.is_dir():
         write_quarantine(root, reasons)
     if reasons:
@@ -236,7 +237,7 @@ def _write_reports(verification: Verification, quick: int | None) -> None:
     write_json(folder / REPORT_FILE, report)
     if verification.has_passed and not quick:
         left_out = {
-            task: len({finding.item_id for level, finding in found if level == "left_out"})
+            task: len({i for level, item in found if level == "left_out" for i in item.item_ids})
             for task, found in verification.findings.items()
         }
         summary = {

@@ -6,6 +6,10 @@ from typing import Any
 
 from PIL import Image
 
+from ademvl.config.dataset import DatasetSettings
+from ademvl.data.captions import load_caption_images, load_caption_train
+from ademvl.data.layout import make_dataset
+
 FIELDS = {
     "hint": "",
     "task": "closed choice",
@@ -156,3 +160,22 @@ def write_mme(root: Path) -> None:
         texts.mkdir(parents=True, exist_ok=True)
         lines = ["Is it red? Please answer yes or no.\tYes", "Is it blue?\tNo"]
         (texts / f"{number}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def lay_out(shared: Path, **settings) -> Path:
+    """Make a data set; return the folder of its only task."""
+    chosen = DatasetSettings(subset=True, **settings)
+    manifest = shared / "data" / "set" / "manifest.json"
+    make_dataset(manifest, chosen)
+    return manifest.parent / chosen.tasks[0]
+
+
+def check_caption_splits(root: Path) -> None:
+    """Make sure that the splits of `write_blip_splits` were laid out."""
+    train = load_caption_train(root)
+    assert [(item.image_id, item.caption) for item in train] == [
+        (number, f"caption {number}") for number in range(1, 6)
+    ]
+    for split, number in (("val", 6), ("test", 7)):
+        (image,) = load_caption_images(root, split)
+        assert (image.image_id, image.references) == (number, (f"one {number}", f"two {number}"))

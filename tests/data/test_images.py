@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from ademvl.data.images import (
     preprocessing_for,
 )
 from ademvl.errors import DataError
+from ademvl.reporting.fusion_maps.drawing import _load_square
+from ademvl.reporting.page.thumbnails import _shrink
 
 PLAIN = Preprocessing(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -150,3 +153,86 @@ def test_normalization_of_the_tower_can_be_had_for_all_tasks():
         for name, expected in (("clip", CLIP_MEAN_STD), ("imagenet", IMAGENET_MEAN_STD)):
             preprocessing = preprocessing_for(task, 64, name)
             assert (preprocessing.mean, preprocessing.std) == expected
+
+
+def grey(levels, dtype):
+    return Image.fromarray(np.array([levels], dtype))
+
+
+LEVELS = [0, 255, 256, 4660, 32767, 65535]
+HIGH_BYTES = [0, 0, 1, 18, 127, 255]
+
+
+def _pgm(path):
+    content = np.array(LEVELS, ">u2").tobytes()
+    path.write_bytes(f"P5\n{len(LEVELS)} 1\n65535\n".encode() + content)
+
+
+SIXTEEN_BITS = {
+    "grey.png": lambda path: grey(LEVELS, np.uint16).save(path),
+    "grey.tiff": lambda path: grey(LEVELS, np.uint16).save(path),
+    "big_endian.tiff": lambda path: grey(LEVELS, ">u2").save(path),
+    "grey.pgm": _pgm,
+}
+
+
+@pytest.mark.parametrize("name", SIXTEEN_BITS)
+def test_levels_of_16_bits_are_those_of_their_high_bytes(tmp_path, name):
+    SIXTEEN_BITS[name](tmp_path / name)
+    found = np.asarray(open_rgb(tmp_path / name))
+    assert found[0].tolist() == [[level] * 3 for level in HIGH_BYTES]
+
+
+def test_a_ramp_of_16_bits_keeps_its_levels():
+    found = np.asarray(open_rgb(Path(__file__).parent / "images/grey_16_bit.png"))
+    assert found.mean() == pytest.approx(127, abs=1)
+    assert len(np.unique(found)) == 256
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_a_white_are_refused(tmp_path, dtype):
+    grey([0, 1, 100], dtype).save(tmp_path / "deep.tiff")
+    with pytest.raises(DataError, match=r"deep\.tiff: .*pixels have 32 bits; save it with 8 bits"):
+        open_rgb(tmp_path / "deep.tiff")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr"])
+def test_pictures_of_8_bits_are_plainly_converted(tmp_path, mode):
+    """As in the reference: cached features of them stay."""
+    suffix = "tiff" if mode in ("CMYK", "YCbCr") else "png"
+    path = tmp_path / f"image.{suffix}"
+    noise(16, 9).convert(mode).save(path)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert (np.asarray(open_rgb(path)) == expected).all()
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (20_000, 3)])
+def test_very_wide_and_high_images_are_read_and_drawn(tmp_path, size):
+    path = tmp_path / "wide.png"
+    Image.new("RGB", size, "red").save(path)
+    assert load_pixels(path, PLAIN)[0].min() == 1
+    picture = _load_square(path)
+    assert picture.shape[0] <= 1024
+    assert (picture == (255, 0, 0)).all()
+    (width, height), _ = _shrink(path)
+    assert max(width, height) == 320
+    assert min(width, height) == 1
+
+
+def test_pages_and_figures_show_what_models_see(tmp_path):
+    path = tmp_path / "turned.png"
+    image = Image.new("RGBA", (8, 4), (255, 0, 0, 0))  # hidden red
+    image.paste((0, 0, 255, 255), (0, 0, 4, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    seen = np.asarray(open_rgb(path))
+    assert seen.shape == (4, 8, 3)
+    assert (_load_square(path) == np.asarray(open_rgb(path).resize((8, 8)))).all()
+    size, content = _shrink(path)
+    assert size == (8, 4)
+    with Image.open(io.BytesIO(content)) as thumbnail:
+        assert thumbnail.mode == "RGB"
+        assert not thumbnail.getexif()
+        assert np.median(np.abs(np.asarray(thumbnail, int) - seen)) < 5  # WebP is lossy

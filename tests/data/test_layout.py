@@ -5,24 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.dataset import DatasetSettings
 from ademvl.data import links
 from ademvl.data.captions import load_caption_images, load_caption_train
 from ademvl.data.instructions import load_instructions
-from ademvl.data.layout import make_dataset
 from ademvl.data.mme import TASKS, load_benchmark
 from ademvl.data.scienceqa import SPLITS, check_images, load_scienceqa
 from ademvl.errors import DataError
 from tests.data import copies
-
-
-def lay_out(shared: Path, **settings) -> Path:
-    """Make a data set; return the folder of its only task."""
-    chosen = DatasetSettings(subset=True, **settings)
-    manifest = shared / "data" / "set" / "manifest.json"
-    make_dataset(manifest, chosen)
-    return manifest.parent / chosen.tasks[0]
-
+from tests.data.copies import check_caption_splits, lay_out
 
 SCIENCEQA_COPIES = {
     "official repository": (
@@ -129,16 +119,6 @@ def test_missing_existing_folder_is_named(tmp_path):
         lay_out(tmp_path, source="scienceqa", existing=str(tmp_path / "nowhere"))
 
 
-def check_caption_splits(root: Path) -> None:
-    train = load_caption_train(root)
-    assert [(item.image_id, item.caption) for item in train] == [
-        (number, f"caption {number}") for number in range(1, 6)
-    ]
-    for split, number in (("val", 6), ("test", 7)):
-        (image,) = load_caption_images(root, split)
-        assert (image.image_id, image.references) == (number, (f"one {number}", f"two {number}"))
-
-
 @pytest.mark.parametrize("images", ["", "images", "data/images"])
 @pytest.mark.parametrize("form", ["with references", "without references", "combined"])
 def test_existing_coco_is_used_in_place(tmp_path, images, form):
@@ -204,65 +184,3 @@ def test_mme_is_laid_out_by_category(tmp_path, inside):
     copies.write_mme(tmp_path / "copy" / inside)
     root = lay_out(tmp_path / "shared", source="mme", existing=str(tmp_path / "copy"))
     assert len(load_benchmark(root)) == 2 * len(TASKS)
-
-
-def write_export(folder: Path, problems: dict) -> None:
-    """Write parquet files as the Hugging Face export has them: without ids, images as bytes."""
-    pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
-    import pyarrow
-    import pyarrow.parquet
-
-    folder.mkdir(parents=True)
-    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
-        rows = []
-        for key, row in problems.items():
-            if row["split"] == split:
-                content = None
-                if row["image"]:
-                    path = copies.write_image(folder.parent / "image.png", int(key))
-                    content = {"bytes": path.read_bytes(), "path": None}
-                kept = {field: value for field, value in row.items() if field != "split"}
-                rows.append({**kept, "image": content})
-        table = pyarrow.Table.from_pylist(rows)
-        pyarrow.parquet.write_table(table, folder / f"{name}-00000-of-00001-1028f23e.parquet")
-
-
-def test_export_gets_ids_by_split_and_place(tmp_path):
-    write_export(tmp_path / "copy/data", copies.scienceqa_problems())
-    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
-    dataset = load_scienceqa(root)
-    assert dataset.splits["val"] == ("val_0", "val_1")
-    assert dataset.problems["train_1"].question == "Which is 1?"
-    check_images(dataset, SPLITS)
-    manifest = copies.read_json(root.parent / "manifest.json")
-    assert manifest["source"]["ids"] == "split and row"
-
-
-def test_export_gets_official_ids_from_the_problems_beside_it(tmp_path):
-    problems = copies.scienceqa_problems()
-    write_export(tmp_path / "copy/data", problems)
-    shuffled = dict(sorted(problems.items(), reverse=True))
-    copies.write_json(tmp_path / "copy/problems.json", shuffled)
-    root = lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
-    dataset = load_scienceqa(root)
-    assert {key: problem.question for key, problem in dataset.problems.items()} == {
-        key: row["question"] for key, row in problems.items()
-    }
-    check_images(dataset, SPLITS)
-
-
-def test_export_that_differs_from_the_problems_beside_it_is_refused(tmp_path):
-    problems = copies.scienceqa_problems()
-    write_export(tmp_path / "copy/data", problems)
-    problems["12"]["question"] = "Another?"
-    copies.write_json(tmp_path / "copy/problems.json", problems)
-    with pytest.raises(DataError, match=r"train row 2: 'Which is 2\?'"):
-        lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))
-
-
-def test_damaged_export_is_named(tmp_path):
-    write_export(tmp_path / "copy/data", copies.scienceqa_problems())
-    (path,) = (tmp_path / "copy/data").glob("test-*.parquet")
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"test-.*parquet: not a readable parquet file"):
-        lay_out(tmp_path / "shared", source="scienceqa", existing=str(tmp_path / "copy"))

@@ -44,7 +44,7 @@ def change(copy: Path, question_id: str, **fields) -> None:
 
 def found(verification) -> list[tuple[str, str, str, str]]:
     return [
-        (level, finding.kind, finding.split, finding.item_id)
+        (level, finding.kind, finding.split, ", ".join(finding.item_ids))
         for findings in verification.findings.values()
         for level, finding in findings
     ]

@@ -6,6 +6,8 @@ A folder may be replaced by an archive of its name that holds it: where
 """
 
 import errno
+import os
+import stat
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -39,9 +41,11 @@ def read_image_bytes(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is neither a file nor an archive with it.
+        OSError: it cannot be read, or is a folder, pipe or device, of which none is waited for.
         DataError: the archive is damaged or hostile.
     """
     try:
+        _require_regular(path.stat(), path)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         found = find_archive(path)
@@ -73,10 +77,13 @@ def image_size_bytes(path: Path) -> int:
 
     Raises:
         FileNotFoundError: there is neither a file nor an archive with it.
+        OSError: it is a folder, pipe or device.
         DataError: the archive is damaged or hostile.
     """
     try:
-        return path.stat().st_size
+        status = path.stat()
+        _require_regular(status, path)
+        return status.st_size
     except (FileNotFoundError, NotADirectoryError):
         found = find_archive(path)
         if found is None:
@@ -85,6 +92,11 @@ def image_size_bytes(path: Path) -> int:
     if entry is None:
         raise _no_entry(path, found[0])
     return entry.size
+
+
+def _require_regular(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "a folder, pipe or device, expected a file", str(path))
 
 
 def _no_entry(path: Path, archive: Path) -> FileNotFoundError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ademvl.data.image_files import open_rgb
 from ademvl.reporting.figures.plotting import new_figure
 from ademvl.reporting.tables.layout import printable
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 COLOR_MAP = "viridis"
 _CELL_INCHES = 1.15
 _MAX_LAYERS = 3
+_MAX_PICTURE = 1024
+"""Pixels of a picture's side: more than a cell shows, and no memory is lost on very wide images."""
 _SHADE_ALPHA, _DROPPED_ALPHA = 0.6, 0.72
 _DROPPED_COLOR = (0.08, 0.09, 0.1)
 _LEGEND = """\
@@ -92,11 +95,9 @@ def _plain(text: str, *, width: int) -> str:
 
 
 def _load_square(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        side = max(image.size)
-        return np.asarray(image.convert("RGB").resize((side, side)))
+    picture = open_rgb(path)
+    side = min(max(picture.size), _MAX_PICTURE)
+    return np.asarray(picture.resize((side, side)))
 
 
 def relative_scores(scores: NDArray[np.float64], is_kept: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Small copies of data set images beside the page, made once and shared by studies.
 
-A thumbnail is at most SIDE pixels wide and high and never larger than its image. It is made once
+A thumbnail is at most SIDE pixels wide and high and never larger than its image. It shows what
+models see: stored pixels, without transparency and EXIF orientation. It is made once
 for an image file (path, size and time of change) in `<shared_dir>/thumbnails/`, and linked or
 copied from there, so that the page's folder can be moved or sent as it is.
 """
@@ -14,6 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ademvl.errors import DataError
 from ademvl.storage.files import atomic_path
 
 SIDE = 320
@@ -65,15 +67,13 @@ class Thumbnails:
             group: folder within `images/`, such as the data set's name.
             name: of the item; must be unique in its group.
         """
-        from PIL import Image
-
         stem = name if _PLAIN.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()[:24]
         target = self._page_dir / "images" / group / f"{stem}.webp"
         if target in self._written:
             return self._written[target]
         try:
             cached, (width, height), made = self._find_or_make(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, DataError):
             self.missing.append(image)
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Thumbnails:
         from PIL import Image
 
         status = image.stat()
-        identity = f"{image}|{status.st_size}|{status.st_mtime_ns}|{SIDE}|{QUALITY}"
+        identity = f"{image}|{status.st_size}|{status.st_mtime_ns}|{SIDE}|{QUALITY}|as models see"
         digest = hashlib.sha256(identity.encode()).hexdigest()
         path = self._cache_dir / digest[:2] / f"{digest[2:34]}.webp"
         try:
@@ -109,12 +109,9 @@ class Thumbnails:
 
 
 def _shrink(image: Path) -> tuple[tuple[int, int], bytes]:
-    from PIL import Image, ImageOps
+    from ademvl.data.image_files import open_rgb
 
-    with Image.open(image) as source:
-        source.draft("RGB", (2 * SIDE, 2 * SIDE))
-        upright = ImageOps.exif_transpose(source)
-        picture = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
+    picture = open_rgb(image, draft=(2 * SIDE, 2 * SIDE))
     picture.thumbnail((SIDE, SIDE))
     content = io.BytesIO()
     picture.save(content, format="WEBP", quality=QUALITY, method=1)

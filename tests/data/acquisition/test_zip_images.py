@@ -87,7 +87,7 @@ def test_verification_decodes_packed_images_and_names_damaged_ones(folder: Path)
     ]
     findings, num_decoded = check_image_files(uses, sample=None, seed=0, threads=2, progress=False)
     assert num_decoded == 80
-    assert [(finding.kind, finding.item_id) for finding in findings] == [("damaged_image", "3")]
+    assert [(finding.kind, finding.item_ids) for finding in findings] == [("damaged_image", ("3",))]
     assert "entry 'train/1/3.png'" in findings[0].text
 
 
