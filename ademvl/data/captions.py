@@ -149,7 +149,7 @@ def load_coco_references(path: Path) -> dict[int, tuple[str, ...]]:
         DataError: lists ids that occur twice, captions of unknown images, captions without text,
             and images without captions.
     """
-    content = read_json(path, remedy=_REMEDY)
+    content = read_json(path, remedy=_REMEDY, half_characters=True)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, expected an object. {_REMEDY}")
     findings: list[str] = []
@@ -208,7 +208,7 @@ def last_number(text: str) -> int | None:
 
 
 def _read_rows(path: Path) -> list[Any]:
-    rows = read_json(path, remedy=_REMEDY)
+    rows = read_json(path, remedy=_REMEDY, half_characters=True)
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds a {type(rows).__name__}, expected a list. {_REMEDY}")
     return rows

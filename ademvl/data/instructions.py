@@ -75,7 +75,7 @@ def parse_instructions(root: Path) -> tuple[list[InstructionExample], dict[str, 
         DataError: the file is missing, no JSON, or has no list "all".
     """
     path = root / INSTRUCTION_FILE
-    content = read_json(path, remedy=_REMEDY)
+    content = read_json(path, remedy=_REMEDY, half_characters=True)
     rows = content.get(_LIST) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{path}: no list {_LIST!r} in it. {_REMEDY}")

@@ -33,7 +33,7 @@ def split_combined(path: Path, root: Path, images: CocoImages) -> None:
     Raises:
         DataError: the file breaks Karpathy's form, or none of its images is there.
     """
-    content = read_json(path, remedy=_REMEDY)
+    content = read_json(path, remedy=_REMEDY, half_characters=True)
     splits: dict[str, list[_CaptionedFile]] = {"train": [], "val": [], "test": []}
     try:
         for row in content["images"]:
@@ -66,7 +66,7 @@ def rewrite_splits(files: Mapping[str, Path], root: Path, images: CocoImages) ->
 
 
 def _read_rows(path: Path) -> list[Any]:
-    rows = read_json(path, remedy=_REMEDY)
+    rows = read_json(path, remedy=_REMEDY, half_characters=True)
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds a {type(rows).__name__}, expected a list. {_REMEDY}")
     return rows
@@ -121,7 +121,7 @@ def write_references(root: Path, split: str) -> None:
 
 
 def _read_annotations(path: Path, folder: str) -> list[_CaptionedFile]:
-    content = read_json(path, remedy=_REMEDY)
+    content = read_json(path, remedy=_REMEDY, half_characters=True)
     try:
         captions: dict[int, list[tuple[int, str]]] = {row["id"]: [] for row in content["images"]}
         for row in content["annotations"]:

@@ -225,7 +225,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         DataError: missing or malformed file.
     """
-    value = read_json(path, remedy=_REMEDY)
+    value = read_json(path, remedy=_REMEDY, half_characters=True)
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds a {type(value).__name__}, expected an object. {_REMEDY}")
     return value

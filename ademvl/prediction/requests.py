@@ -3,18 +3,24 @@
 Everything is checked before a model is loaded, and all findings are listed at once.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ademvl.data.image_files import missing_image_findings, open_rgb
+from ademvl.data.image_files import missing_image_findings, open_rgb, view_differences
 from ademvl.data.scienceqa import MAX_CHOICES
-from ademvl.errors import DataError, list_findings
+from ademvl.data.surrogates import surrogate_findings
+from ademvl.errors import MAX_LISTED, DataError, list_findings
 from ademvl.storage.files import parse_json, read_text
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
+_MAX_SHOWN = 100
+_log = logging.getLogger(__name__)
 _REMEDY = (
     'One JSON object a line: {"image": "a.png", "question": "...", "choices": ["...", "..."], '
     '"hint": "..."} or {"image": "a.png", "caption": true}; "id" is optional, and so are image, '
@@ -64,13 +70,16 @@ def parse_request(
         for key in ("image", "question", "hint")
         if not isinstance(raw.get(key) or "", str)
     ]
+    if isinstance(raw.get("image"), str) and _ADDRESS.match(raw["image"]):
+        shown = raw["image"][:_MAX_SHOWN]
+        findings.append(f"image {shown!r} is an address; only files are read: download it first")
     given_id, caption = raw.get("id", request_id), raw.get("caption", False)
     if not isinstance(given_id, str | int) or isinstance(given_id, bool) or given_id == "":
         findings.append(f"id is {given_id!r}, expected text or a number")
     if not isinstance(caption, bool):
         findings.append(f"caption is {caption!r}, expected true or false")
     findings += _choice_findings(raw.get("choices"))
-    findings += [f"{key} {what}" for key in KEYS if (what := _unreadable(raw.get(key)))]
+    findings += _unreadable_findings(raw)
     has_question = bool(str(raw.get("question") or "").strip())
     if has_question == (caption is True):
         wrong = "both a question and a caption" if has_question else "no question, and no caption"
@@ -97,16 +106,16 @@ def _unknown(key: str) -> str:
     return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _unreadable(value: Any) -> str:
-    """Say what no model or file system could read in a text or in several."""
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if "\0" in text:
-        return "holds a null character, which no text and no path has"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # of an argument, bytes that are no UTF-8
-        return f"holds {text[error.start]!a}, which is no character: no valid UTF-8"
-    return ""
+def _unreadable_findings(raw: Mapping[str, Any]) -> list[str]:
+    """Say which texts hold what no model or file system could read."""
+    choices = raw.get("choices")
+    texts = [(key, raw.get(key)) for key in ("id", "image", "question", "hint")]
+    texts += [("a choice", choice) for choice in (choices if isinstance(choices, list) else ())]
+    return surrogate_findings(texts) + [
+        f"{name} holds a null character, which no text and no path has"
+        for name, text in texts
+        if isinstance(text, str) and "\0" in text
+    ]
 
 
 def _choice_findings(choices: Any) -> list[str]:
@@ -135,7 +144,7 @@ def read_requests(path: Path) -> list[Request]:
         if not line.strip():
             continue
         try:
-            raw = parse_json(line, place=f"line {number}", remedy="")
+            raw = parse_json(line, place=f"line {number}", remedy="", half_characters=True)
         except DataError as error:
             findings.append(str(error).rstrip())
             continue
@@ -156,7 +165,7 @@ def read_requests(path: Path) -> list[Request]:
 
 
 def check_request_images(requests: Sequence[Request]) -> None:
-    """Make sure that every image is there and decodes.
+    """Make sure that every image is there and decodes; warn where a viewer shows another picture.
 
     Raises:
         DataError: lists those that are missing, empty or no image, with their request.
@@ -168,6 +177,18 @@ def check_request_images(requests: Sequence[Request]) -> None:
     if findings:
         remedy = "Correct the paths, or give images that can be opened (PNG, JPEG, ...)."
         raise DataError(list_findings("images cannot be read", findings, remedy))
+    _warn_of_differences(dict.fromkeys(path for _, path in entries))
+
+
+def _warn_of_differences(paths: Iterable[Path]) -> None:
+    differing = [f"{path}: {', '.join(what)}" for path in paths if (what := view_differences(path))]
+    if differing:
+        more = f"\n... and {len(differing) - MAX_LISTED} more" if differing[MAX_LISTED:] else ""
+        _log.warning(
+            "the model sees other pictures than a viewer shows:\n%s%s",
+            "\n".join(differing[:MAX_LISTED]),
+            more,
+        )
 
 
 def _undecodable(entries: Iterable[tuple[str, Path]]) -> Iterable[str]:

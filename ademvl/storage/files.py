@@ -124,14 +124,20 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, dump_json(value))
 
 
-def read_json(path: Path, *, remedy: str) -> Any:
+def read_json(path: Path, *, remedy: str, half_characters: bool = False) -> Any:
     """Read a JSON file, refusing duplicate keys.
+
+    Args:
+        path: the file.
+        remedy: what to do about a malformed one.
+        half_characters: whether texts may hold halves of characters; the caller then says whose.
 
     Raises:
         DataError: missing or malformed file, or an object with a key twice; names the file, the
             place and `remedy`.
     """
-    return parse_json(read_text(path, remedy=remedy), place=str(path), remedy=remedy)
+    text = read_text(path, remedy=remedy)
+    return parse_json(text, place=str(path), remedy=remedy, half_characters=half_characters)
 
 
 def read_json_lines(path: Path, *, remedy: str) -> list[Any]:

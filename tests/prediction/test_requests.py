@@ -1,10 +1,12 @@
 """Protects what `ademvl predict` accepts: everything wrong is listed at once, before any work."""
 
 import json
+import os
 
 import pytest
 from PIL import Image
 
+from ademvl.cli import main
 from ademvl.errors import DataError
 from ademvl.prediction.requests import Request, check_request_images, read_requests
 
@@ -48,7 +50,7 @@ def test_lines_become_requests_in_order(tmp_path):
         (r'{"question": "a \ud800 b"}', "holds half of a character"),
         (r'{"question": "q", "image": "a\u0000b"}', "image holds a null character"),
         ({"question": "a\0b"}, "question holds a null character"),
-        ({"question": "?", "choices": ["a", "b\0"]}, "choices holds a null character"),
+        ({"question": "?", "choices": ["a", "b\0"]}, "a choice holds a null character"),
         ("[1]", "line 1: is a list, expected an object"),
         ({"question": "?", "imge": "a"}, "unknown key 'imge'; did you mean image?"),
         ({"question": 3}, "question is 3, expected text"),
@@ -63,6 +65,15 @@ def test_lines_become_requests_in_order(tmp_path):
         ({"question": "?", "choices": ["a", ""]}, "expected a list of texts"),
         ({"question": "?", "choices": "ab"}, "expected a list of texts"),
         ({"question": "?", "id": True}, "id is True, expected text or a number"),
+        ('{"question": "Is it red? \\ud83d", "choices": ["a", "b"]}', "question holds half of a"),
+        ('{"question": "?", "choices": ["a", "b\\udc00"]}', "a choice holds half of a character"),
+        ('{"question": "?", "hint": "\\ud83d!"}', "hint holds half of a character"),
+        ('{"question": "?", "id": "\\ud83d"}', "id holds half of a character"),
+        ('{"question": "?", "image": "\\ud83d.png"}', "image holds half of a character"),
+        ({"question": "?", "image": "https://example.org/a.png"}, "only files are read: download"),
+        ({"question": "?", "image": "file:///tmp/a.png"}, "is an address; only files are read"),
+        ({"caption": True, "image": "s3://bucket/a.png"}, "is an address; only files are read"),
+        ({"caption": True, "image": "data:image/png;base64,iVBORw0KGgo="}, "is an address"),
     ],
 )
 def test_malformed_line_is_named(tmp_path, line, finding):
@@ -70,6 +81,7 @@ def test_malformed_line_is_named(tmp_path, line, finding):
         read_requests(_write(tmp_path, line))
     assert finding in str(caught.value)
     assert "line 1" in str(caught.value)
+    str(caught.value).encode("utf-8")
 
 
 def test_all_malformed_lines_are_listed(tmp_path):
@@ -117,3 +129,63 @@ def test_images_that_are_missing_or_broken_are_listed(tmp_path):
         check_request_images(requests("good", "broken", "text"))
     for name in ("broken", "text"):
         assert f"request {name}: {tmp_path / name}.png: does not decode" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["http:/one/slash.png", "C:drive.png"])
+def test_names_that_only_look_like_addresses_are_files(tmp_path, name):
+    (request,) = read_requests(_write(tmp_path, {"image": name, "caption": True}))
+    assert request.image == tmp_path / name
+
+
+def test_an_address_is_told_on_the_command_line_too(tmp_path, capsys):
+    address = "https://example.org/photo.jpg"
+    assert main(["predict", str(tmp_path), "--image", address, "--caption"]) == 2
+    assert f"image {address!r} is an address; only files are read" in capsys.readouterr().err
+
+
+def test_nothing_is_waited_for_where_no_file_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "linked.png").symlink_to(tmp_path / "pipe.png")
+    names = ("pipe", "folder", "device", "linked")
+    requests = [Request(request_id=name, image=tmp_path / f"{name}.png") for name in names]
+    with pytest.raises(DataError) as caught:
+        check_request_images(requests)
+    for name in names:
+        finding = f"image of request {name} cannot be read (a folder, pipe or device, expected"
+        assert finding in str(caught.value)
+
+
+def _photo(path, orientation):
+    image = Image.new("RGB", (8, 4), "red")
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+VIEWS = {
+    "turned.jpg": (lambda path: _photo(path, 6), "its EXIF orientation (6) is not applied"),
+    "upright.jpg": (lambda path: _photo(path, 1), None),
+    "nonsense.jpg": (lambda path: _photo(path, 99), None),
+    "clear.png": (lambda path: Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(path), "transparency"),
+    "opaque.png": (lambda path: Image.new("RGBA", (4, 4), (9, 9, 9, 255)).save(path), None),
+    "palette.gif": (
+        lambda path: Image.new("P", (4, 4)).save(path, transparency=0),
+        "hidden colours",
+    ),
+    "grey.png": (lambda path: Image.new("LA", (4, 4), (9, 128)).save(path), "transparency"),
+    "plain.png": (lambda path: Image.new("RGB", (4, 4)).save(path), None),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_images_that_a_viewer_shows_otherwise_are_warned_of(tmp_path, caplog, name):
+    write, warning = VIEWS[name]
+    write(tmp_path / name)
+    check_request_images([Request(request_id="1", image=tmp_path / name)] * 2)
+    if warning is None:
+        assert caplog.text == ""
+    else:
+        assert warning in caplog.text
+        assert caplog.text.count(name) == 1
