@@ -182,17 +182,37 @@ def _draw_questions(
         grade = generator.randint(7, 12) if is_negated(source.text) else generator.randint(1, 6)
         drawn.append(MiniQuestion(source, choices, caption if is_text_only else "", caption, grade))
     if quotas.total():
-        raise SettingsError(
-            f"{split}_questions: {wanted} asked for, {_most_questions(pool)} at most, "
-            "with yes and no in balance"
-        )
+        raise SettingsError(_shortage(split, wanted, pool))
     return tuple(drawn)
 
 
-def _most_questions(pool: Sequence[SourceQuestion]) -> int:
-    """Return the largest number of questions whose quotas the pool fills."""
-    available = Counter(map(_stratum, pool))
-    return next(n for n in range(len(pool), -1, -1) if _quotas(n) <= available)
+def _shortage(split: str, wanted: int, pool: Sequence[SourceQuestion]) -> str:
+    """Say which questions are too few, and the largest smaller number that can be drawn."""
+    available, needed = Counter(map(_stratum, pool)), _quotas(wanted)
+    short = [
+        f"{_describe(stratum)}: {available[stratum]} of {number}"
+        for stratum, number in needed.items()
+        if available[stratum] < number
+    ]
+    fewer = range(min(wanted - 1, len(pool)), 0, -1)
+    possible = next((n for n in fewer if _quotas(n) <= available), 0)
+    remedies = [f"ask for {possible}"] if possible else []
+    remedies += ["raise caption_val_images"] if split == "val" else []
+    num_images = len({question.image for question in pool})
+    return (
+        f"{split}_questions: {wanted} asked for, but the {num_images} images of the split have too "
+        f"few questions, with yes and no in balance ({'; '.join(short)}). To mend it, "
+        f"{' or '.join(remedies)}."
+    )
+
+
+def _describe(stratum: tuple[object, ...]) -> str:
+    kind, *cell = stratum
+    if not cell:
+        return f"about the {kind}"
+    asks_color, negated, answer = cell
+    asked = "color" if asks_color else "shape alone"
+    return f"yes or no about the {asked}{', with not' if negated else ''}, answer {answer}"
 
 
 def _stratum(question: SourceQuestion) -> tuple[object, ...]:

@@ -361,12 +361,34 @@ def test_too_many_questions_are_refused_with_the_largest_number_that_works(sourc
     with pytest.raises(SettingsError) as caught:
         convert(90_000)
     assert not list(tmp_path.iterdir())
-    said = re.search(r"test_questions: 90000 asked for, (\d+) at most", str(caught.value))
+    said = re.search(r"test_questions: 90000 asked for, .* ask for (\d+)", str(caught.value))
     most = int(said[1])
-    with pytest.raises(SettingsError, match=f"{most} at most"):
+    with pytest.raises(SettingsError, match=f"ask for {most}[.]"):
         convert(most + 1)
     convert(most)
     assert len(read(tmp_path / "data/scienceqa/pid_splits.json")["test"]) == most
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 4])
+@pytest.mark.parametrize("wanted", [1, 3, 4, 6, 8, 9, 10, 12, 16])
+def test_a_number_that_is_refused_comes_with_one_that_works(source, tmp_path, num_images, wanted):
+    """Of few images 10 questions can be there where 8 are not: numbers round differently."""
+    settings = replace(SMALL, caption_val_images=num_images, val_questions=wanted)
+    message = ""
+    try:
+        convert_easy_vqa(tmp_path / "data", settings, source=source)
+    except SettingsError as error:
+        message = str(error)
+    if not message:
+        return
+    start = f"val_questions: {wanted} asked for, but the {num_images} images of the split have"
+    assert message.startswith(start)
+    assert re.search(r"answer (yes|no): \d+ of \d+|about the (color|shape): \d+ of", message)
+    assert "raise caption_val_images" in message
+    if said := re.search(r"ask for (\d+) or", message):
+        assert 0 < int(said[1]) < wanted
+        fewer = replace(settings, val_questions=int(said[1]))
+        convert_easy_vqa(tmp_path / "data", fewer, source=source)
 
 
 def test_empty_splits_are_refused(tmp_path):
