@@ -103,7 +103,7 @@ def view_differences(path: Path) -> list[str]:
         with Image.open(io.BytesIO(read_image_bytes(path))) as image:
             if (orientation := _orientation(image)) in range(2, 9):
                 differences.append(f"its EXIF orientation ({orientation}) is not applied")
-            if image.has_transparency_data and _lowest_alpha(image) < _OPAQUE:
+            if image.has_transparency_data and _shows_through(image):
                 differences.append("its transparency is discarded, and hidden colours are seen")
     except _DECODING_ERRORS as error:
         raise DataError(f"{path}: {_UNDECODABLE} ({_reason(error)}). {_REMEDY}") from error
@@ -117,9 +117,9 @@ def _orientation(image: Image.Image) -> object:
         return None  # damaged EXIF turns no viewer's picture
 
 
-def _lowest_alpha(image: Image.Image) -> int:
-    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-    return int(lowest)
+def _shows_through(image: Image.Image) -> bool:
+    """Whether any pixel is less than opaque."""
+    return any(image.convert("RGBA").getchannel("A").histogram()[:_OPAQUE])
 
 
 def check_decodable(paths: Iterable[Path]) -> None:

@@ -19,6 +19,7 @@ from ademvl.llm.meta_params import REMEDY
 from ademvl.llm.source import LlmSource, is_meta_folder
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.storage.locks import lock_file
+from ademvl.storage.stand_ins import describe_stand_in_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +91,8 @@ def _describe(paths: list[Path], known_sha256: Mapping[str, str]) -> dict[str, A
     """Return the checksums of the source's files, after comparing them with those known."""
     found = {}
     for path in paths:
+        if what := describe_stand_in_at(path):
+            raise WeightsError(f"{path}: {what}")
         _log.info("reading %s", path)
         found[path.name] = sha256_file(path)
     findings = [

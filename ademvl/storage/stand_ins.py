@@ -42,6 +42,12 @@ def refuse_stand_in(
         raise error(f"{path}: is {what}, not {expected}. {remedy}")
 
 
+def describe_stand_in_at(path: Path) -> str:
+    """Say what stands at a path as `describe_stand_in` does."""
+    with path.open("rb") as stream:
+        return describe_stand_in(stream.read(_START_BYTES))
+
+
 def describe_stand_in(start: bytes) -> str:
     """Say what content is a web page or a Git LFS pointer and what to do; empty for all other.
 

@@ -9,12 +9,16 @@ import torch
 from PIL import Image
 
 from ademvl.config.run import BackboneSettings
+from ademvl.data.acquisition.checks import check_file
+from ademvl.data.acquisition.existing import verify_copies
+from ademvl.data.acquisition.registry import SourceFile, load_registry
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.data.hub_export import convert_export
 from ademvl.data.image_files import open_rgb
 from ademvl.data.places import ExportParts
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import AdemvlError, WeightsError
+from ademvl.llm.convert import convert_meta
 from ademvl.llm.loading import load_llm
 from ademvl.llm.meta_shards import map_shards
 from ademvl.llm.source import llm_config
@@ -23,6 +27,7 @@ from ademvl.storage.files import read_json
 from ademvl.storage.stand_ins import refuse_stand_in
 from ademvl.vision.tower import load_openai_format, load_tower
 from tests import tiny
+from tests.data.acquisition.studies import study_of
 
 PAGE = (
     b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Too many users have "
@@ -59,7 +64,36 @@ def _model_file(name):
     return read
 
 
+def _check_download(path):
+    check_file(
+        path, SourceFile(name=path.name, urls=("https://x",), origin="", bytes=9, sha256="0" * 64)
+    )
+
+
+def _verify_copy(path):
+    folder = path.parent / "7B"
+    folder.mkdir()
+    path.rename(folder / path.name)
+    (folder / "params.json").write_text("{}")
+    study = study_of(path.parent, backbones={"llama_7b": {"existing": str(folder)}})
+    verify_copies(study, load_registry())
+
+
+def _convert_release(path):
+    path.rename(path.with_name("consolidated.01.pth"))
+    torch.save({}, path.with_name("consolidated.00.pth"))
+    for name in ("params.json", "tokenizer.model"):
+        path.with_name(name).write_bytes(b"{}")
+    known = {"consolidated.01.pth": "0" * 64}
+    convert_meta(path.parent, path.parent / "out", known_sha256=known)
+
+
 READERS = {
+    "downloaded.zip": _check_download,
+    "consolidated.00.pth of a copy": lambda path: _verify_copy(
+        path.rename(path.with_name("consolidated.00.pth"))
+    ),
+    "consolidated.01.pth": _convert_release,
     "checkpoint.pth": read_checkpoint,
     "checkpoint.safetensors": read_checkpoint,
     "consolidated.00.pth": lambda path: map_shards(path.parent),
@@ -87,7 +121,7 @@ def test_every_reader_calls_it_by_its_name(tmp_path, name, content):
         READERS[name](path)
     assert "weights_only" not in str(error.value)
     assert "trust" not in str(error.value)
-    assert name in str(error.value)
+    assert name.partition(" ")[0] in str(error.value)
 
 
 @pytest.mark.parametrize(

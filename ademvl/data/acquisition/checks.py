@@ -10,7 +10,7 @@ from ademvl.data.acquisition.registry import SourceFile
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError
 from ademvl.storage.files import sha256_file
-from ademvl.storage.stand_ins import describe_stand_in
+from ademvl.storage.stand_ins import describe_stand_in_at
 
 _CHUNK_BYTES = 1 << 20
 _START_BYTES = 512
@@ -52,6 +52,8 @@ def check_file(
     Raises:
         DataError: it is not the right file; says what differs.
     """
+    if what := describe_stand_in_at(path):
+        raise DataError(f"{path}: {what}")
     found = dict(hashes) if hashes else {"sha256": sha256_file(path)}
     size = path.stat().st_size
     if file.bytes and size != file.bytes:
@@ -78,8 +80,6 @@ def _check_holds_together(path: Path, file: SourceFile) -> None:
         start = stream.read(_START_BYTES)
     if not start:
         raise DataError(f"{path}: is empty")
-    if what := describe_stand_in(start):
-        raise DataError(f"{path}: {what}")
     if file.is_archive:
         with ZipArchive(path) as archive:
             for entry in archive.entries.values():
