@@ -44,9 +44,7 @@ def state_of(
     identity = recorded_identity(settings, provenance.get("checksums") or {})
     if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
         return "stale"
-    is_taken = settings.adapter not in (TRAINED, RELEASED)
-    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
-    adapter = read_object(owner / "adapter" / "adapter.json").get("sha256")
+    adapter = present_adapter(run_dir, settings)
     if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
         return "unfinished"
     asked = without_places(evaluation_settings(settings), header.get("weights") or {})
@@ -54,6 +52,13 @@ def state_of(
         header.get("settings") == asked
     )
     return "finished" if is_current else "stale"
+
+
+def present_adapter(run_dir: Path, settings: RunSettings) -> str:
+    """Return the checksum of the adapter that a run has now, or takes; empty without any."""
+    is_taken = settings.adapter not in (TRAINED, RELEASED)
+    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
+    return str(read_object(owner / "adapter" / "adapter.json").get("sha256", ""))
 
 
 def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:

@@ -25,6 +25,7 @@ from ademvl.runs.identity import (
     training_settings,
     without_places,
 )
+from ademvl.runs.run_state import present_adapter
 from ademvl.storage.files import read_json
 
 _log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def read_seeds(
     sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
+    _refuse_predictions_of_others(run_dirs, runs, headers)
     adapters = tuple(_checked_adapter(*both, root) for both in zip(sources, headers, strict=True))
     if first.adapter != RELEASED:  # its seeds differ in how answers are drawn
         _refuse_same_adapters(run_dirs, adapters)
@@ -193,6 +195,22 @@ def _refuse_mixed(
             f"{path}: its seeds were made with different {', '.join(sorted(differing))}; "
             "train and evaluate them with the same settings"
         )
+
+
+def _refuse_predictions_of_others(
+    run_dirs: Sequence[Path], runs: Sequence[RunSettings], headers: Sequence[Mapping[str, Any]]
+) -> None:
+    """Make sure that predictions were made by the run's adapter, as far as it is there."""
+    findings = []
+    for run_dir, run, header in zip(run_dirs, runs, headers, strict=True):
+        asked = without_places(evaluation_settings(run), header.get("weights") or {})
+        if header.get("settings", asked) != asked:
+            findings.append(f"{run_dir}: predicted with other settings than run.yaml has")
+        adapter = present_adapter(run_dir, run)
+        if adapter and header.get("adapter_sha256", adapter) != adapter:
+            findings.append(f"{run_dir}: predicted with another adapter than is there")
+    if findings:
+        raise DataError(list_findings("predictions are not those of their runs", findings, _REMEDY))
 
 
 def _refuse_same_adapters(run_dirs: Sequence[Path], adapters: Sequence[str]) -> None:

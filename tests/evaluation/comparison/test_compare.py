@@ -322,6 +322,31 @@ def test_seeds_that_were_asked_about_other_data_are_refused(tmp_path, data):
         compare(tmp_path / "runs" / "a", first)
 
 
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"settings": {"task": "scienceqa"}}, "predicted with other settings than run.yaml has"),
+        ({"adapter_sha256": "other"}, "predicted with another adapter than is there"),
+    ],
+)
+def test_predictions_that_are_not_of_the_run_are_refused(tmp_path, data, part, message):
+    """Such as those of another run, or from before run.yaml was changed."""
+    first, second = (_answered(tmp_path, data, name, range(9)) for name in "ab")
+    (first / "adapter").mkdir()
+    (first / "adapter" / "adapter.json").write_text('{"sha256": "own"}')
+    header = first / "predictions" / "scienceqa.header.json"
+    header.write_text(dump_json(json.loads(header.read_text()) | part))
+    with pytest.raises(DataError, match=message):
+        compare(first, second)
+
+
+def test_predictions_are_compared_where_the_adapter_was_not_passed_on(tmp_path, data):
+    first, second = (_answered(tmp_path, data, name, range(9)) for name in "ab")
+    header = first / "predictions" / "scienceqa.header.json"
+    header.write_text(dump_json(json.loads(header.read_text()) | {"adapter_sha256": "gone"}))
+    assert compare(first, second).differences["AVG"].value == 0
+
+
 def test_sides_of_one_name_are_told_by_their_places(tmp_path, data):
     for seed in (0, 1):
         _answered(tmp_path, data, "a", range(9 - seed), seed=seed)
