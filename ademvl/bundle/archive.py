@@ -128,6 +128,8 @@ def _sha256(content: bytes) -> str:
 def open_results(path: Path) -> Collection:
     """Read a bundle, or collect a results folder as a bundle would hold it.
 
+    Scores that do not follow from the predictions are kept: `compare_results` says so of them.
+
     Raises:
         DataError: neither of the two, or damaged.
         SettingsError: the folder's study.yaml is wrong.
@@ -137,7 +139,7 @@ def open_results(path: Path) -> Collection:
             raise DataError(
                 f"{path}: no results of a study (no study.yaml); name <results>/<study> or a bundle"
             )
-        return collect(path)
+        return collect(path, refuse_doubtful=False)
     if path.name == "study.yaml":
-        return collect(path.parent)
+        return collect(path.parent, refuse_doubtful=False)
     return read_bundle(path)

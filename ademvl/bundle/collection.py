@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ from ademvl.config.study import Study, load_study
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.reporting.figures.build import draw_figures
 from ademvl.reporting.reported import load_reported
-from ademvl.reporting.results import RunResult, SeedResult, StudyResults, read_results
+from ademvl.reporting.results import RunResult, StudyResults, read_results
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.build import render_tables
-from ademvl.runs.identity import data_checksums
 from ademvl.storage.files import dump_json, read_json
 
 _log = logging.getLogger(__name__)
@@ -70,22 +70,26 @@ class Extras:
     adapters: bool = False
 
 
-def collect(results_dir: Path, extras: Extras = Extras()) -> Collection:
+def collect(
+    results_dir: Path, extras: Extras = Extras(), *, refuse_doubtful: bool = True
+) -> Collection:
     """Collect the results of a study.
 
     Args:
         results_dir: <results>/<study>, or the study.yaml in it.
         extras: what else to collect.
+        refuse_doubtful: see `read_results`; else the tables are without doubtful scores.
 
     Raises:
         DataError: nothing there has been finished; or a file is missing or malformed, or holds a
-            path of this machine where none can be taken out.
+            path of this machine where none can be taken out; or scores are doubtful.
         SettingsError: the study's settings are wrong.
     """
     folder = (results_dir.parent if results_dir.name == STUDY_FILE else results_dir).resolve()
     study = load_study(folder / STUDY_FILE)
     with chdir(_root(folder, study)):
-        return _collect(folder, study, extras)
+        results = read_results(study, refuse_doubtful=refuse_doubtful)
+        return _collect(folder, results, extras)
 
 
 def _root(folder: Path, study: Study) -> Path:
@@ -103,15 +107,16 @@ def _root(folder: Path, study: Study) -> Path:
     return Path(*folder.parts[: -len(parts)] or "/")
 
 
-def _collect(folder: Path, study: Study, extras: Extras) -> Collection:
+def _collect(folder: Path, results: StudyResults, extras: Extras) -> Collection:
+    study, reported = results.study, load_reported()
     files = {STUDY_FILE: _yaml(_study_settings(study))}
-    results, reported = read_results(study), load_reported()
     states, ended = {}, ""
     for run, seed in _seeds(results.runs):
         name = f"{run.name}/seed{seed.settings.seed}"
         states[name] = seed.state
         if seed.state != "finished":
-            _log.warning("%s: %s, left out", name, seed.state)
+            reason = f" ({seed.reason})" if seed.reason else ""
+            _log.warning("%s: %s%s, left out", name, seed.state, reason)
             continue
         ended = max(ended, str(seed.provenance.get("ended", "")))
         files.update(_run_files(f"runs/{name}", seed, extras))
@@ -158,46 +163,18 @@ def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[
 
 def _answers(results: StudyResults) -> Iterator[tuple[str, bytes]]:
     """Give what predictions are compared with, once for each data set and split."""
-    asked: dict[str, list[SeedResult]] = {}
+    asked: dict[str, RunSettings] = {}
     for run, seed in _seeds(results.runs):
         if seed.state == "finished":
             template, settings = results.study.settings.runs[run.name], seed.settings
             dataset = template.evaluation_dataset or template.dataset
             name = answers_name(dataset, settings.evaluation_task, settings.evaluation.split)
-            asked.setdefault(name, []).append(seed)
-    for name, seeds in asked.items():
+            asked.setdefault(name, settings)
+    for name, settings in asked.items():
         try:
-            refuse_other_data(seeds)
-            yield name, dump_json(right_answers(seeds[0].settings)).encode()
+            yield name, dump_json(right_answers(settings)).encode()
         except DataError as error:
             _log.warning("no right answers, so no paired tests later: %s", error)
-
-
-def refuse_other_data(seeds: Sequence[SeedResult]) -> None:
-    """Make sure that predictions of one data set were made from what it holds now.
-
-    Raises:
-        DataError: they were not, or the data set is not there.
-    """
-    run = seeds[0].settings
-    if run.task == "instruction":
-        from ademvl.data.mme import load_benchmark
-        from ademvl.evaluation.mme_run import benchmark_checksum
-
-        holds = benchmark_checksum(load_benchmark(Path(run.evaluation_data_dir)))
-    else:
-        holds = data_checksums(Path(run.data_dir))
-    headers = [s.run_dir / f"predictions/{run.evaluation_task}.header.json" for s in seeds]
-    findings = [str(path) for path in headers if path.is_file() and _data_of(path) != holds]
-    if findings:
-        root = run.evaluation_data_dir or run.data_dir
-        headline = f"predicted from other data than {root} holds now"
-        raise DataError(list_findings(headline, findings, "Evaluate these runs again."))
-
-
-def _data_of(header: Path) -> Any:
-    raw = read_json(header, remedy=_REMEDY)
-    return raw.get("data") if isinstance(raw, dict) else None
 
 
 def answers_name(dataset: str, task: str, split: str) -> str:

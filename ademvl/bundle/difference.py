@@ -5,7 +5,7 @@ predictions item by item, and its main score by a paired test on the items that 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ademvl.bundle.pairing import Paired, compare_items, count_identical
@@ -37,7 +37,8 @@ class RunDifference:
         verdict: `same`: every prediction and score; `rounding`: the same settings, seeds, data and
             weights, and no significant difference; `indistinguishable`: other settings, and no
             significant difference; `different`: the 95 % interval of the difference excludes 0,
-            with one seed that of these adapters; `not comparable`: `reason` says why.
+            with one seed that of these adapters, or the scores of a side do not follow from its
+            predictions; `not comparable`: `reason` says why.
         reason: in words.
         settings: that differ, with a value each.
         inputs: checksums of data and weights that differ.
@@ -107,7 +108,10 @@ def compare_results(first: Results, second: Results, *, seed: int = 0) -> Result
     return ResultsDifference(
         labels=(first.label, second.label),
         environment=tuple(_changes(_environment(first), _environment(second))),
-        runs=tuple(_compare_run(first.runs[run], second.runs[run], seed=seed) for run in common),
+        runs=tuple(
+            _with_doubts(_compare_run(first.runs[run], second.runs[run], seed=seed), first, second)
+            for run in common
+        ),
         only_first=tuple(run for run in first.runs if run not in second.runs),
         only_second=tuple(run for run in second.runs if run not in first.runs),
         tables=_compare_tables(first.tables, second.tables),
@@ -138,6 +142,20 @@ def _compare_run(
         scores=_main_scores(first, second),
         paired=paired,
     )
+
+
+def _with_doubts(run: RunDifference, first: Results, second: Results) -> RunDifference:
+    """Call a run different where a side's scores are not those of its predictions."""
+    doubtful = [
+        side.label for side in (first, second) if any(s.is_doubtful for s in side.runs[run.run])
+    ]
+    if not doubtful:
+        return run
+    sides = " and ".join(doubtful)
+    reason = f"the scores of {sides} do not follow from the predictions beside them"
+    if run.num_items and run.num_identical == run.num_items:
+        reason = f"the scores differ, the predictions are the same: {reason}"
+    return replace(run, verdict="different", reason=reason)
 
 
 def _verdict_without_test(

@@ -1,5 +1,6 @@
 """What a bundle says of each training: settings, provenance, scores, predictions, right answers."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,8 @@ from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
 from ademvl.config.strict_yaml import load_yaml
 from ademvl.errors import DataError, SettingsError
+from ademvl.evaluation.predictions import SEAL
+from ademvl.evaluation.sealed_scores import PREDICTIONS, SEALED_SINCE, seal_of_scores
 from ademvl.storage.files import parse_json
 
 _REMEDY = "Make the bundle again."
@@ -33,6 +36,7 @@ class SeedRecord:
         scores: content of the score file.
         predictions: row by item id; empty without any.
         answers: right answers by item id; empty where they are not known.
+        predictions_sha256: of the file of predictions; empty without any.
     """
 
     run: str
@@ -43,6 +47,20 @@ class SeedRecord:
     scores: Mapping[str, Any]
     predictions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    predictions_sha256: str = ""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the scores are not as they were written, or of other predictions.
+
+        Those of bundles from before scores were sealed are taken as they are.
+        """
+        header = self.scores.get("header")
+        version = header.get("version") if isinstance(header, dict) else None
+        if isinstance(version, int) and version < SEALED_SINCE:
+            return False
+        is_of_others = self.predictions_sha256 not in ("", self.scores.get(PREDICTIONS))
+        return is_of_others or self.scores.get(SEAL) != seal_of_scores(self.scores)
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,8 @@ class Results:
         prefix = f"runs/{run}/seed{seed}"
         raw = self._yaml(f"{prefix}/run.yaml")
         task = "mme" if raw.get("task") == "instruction" else str(raw.get("task"))
+        predictions = f"{prefix}/predictions/{task}.jsonl"
+        content = self._content(predictions, optional=True)
         return SeedRecord(
             run=run,
             seed=seed,
@@ -86,8 +106,9 @@ class Results:
             settings=_told(raw),
             provenance=self._json(f"{prefix}/provenance.json", optional=True),
             scores=self._json(f"{prefix}/scores/{task}.json"),
-            predictions=self._lines(f"{prefix}/predictions/{task}.jsonl"),
+            predictions=self._lines(predictions),
             answers=self._json(self._answers_name(run, raw, task), optional=True),
+            predictions_sha256=hashlib.sha256(content).hexdigest() if content else "",
         )
 
     def _answers_name(self, run: str, settings: Mapping[str, Any], task: str) -> str:

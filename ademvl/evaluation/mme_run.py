@@ -4,8 +4,6 @@ Answers are generated after the prompt of instruction data. Images are preproces
 own training.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.data.examples import mme_examples
-from ademvl.data.mme import TASKS, MmeAnswer, MmeQuestion, load_benchmark, write_answers
+from ademvl.data.mme import TASKS, MmeQuestion, load_benchmark, write_answers
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
-from ademvl.evaluation.mme import score_answers
+from ademvl.evaluation.asked import answers_by_task, ask_mme
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 
@@ -67,7 +65,7 @@ def answer_benchmark(
         kept = answers.with_name(f"{answers.name}.predictions")
         predictions = TaskPredictions(run, run_dir, task, tokenizer, other_folder=kept)
         rows = predictions.make(predictions.tokenize(), progress=True)
-    write_answers(answers, _by_task(questions, rows))
+    write_answers(answers, answers_by_task(questions, rows))
 
 
 def mme_task(
@@ -95,25 +93,5 @@ def mme_task(
         examples=mme_examples(questions, run.images),
         max_new_tokens=run.evaluation.max_new_tokens,
         predict=predict,
-        score=lambda rows: score_answers(_by_task(questions, rows)),
-        data=benchmark_checksum(questions),
+        asked=ask_mme(questions, run),
     )
-
-
-def benchmark_checksum(questions: Sequence[MmeQuestion]) -> dict[str, str]:
-    """Return a checksum of questions, gold answers and the bytes of the images, named `mme`."""
-    from ademvl.vision.features.image_digests import digest_images
-
-    digests = digest_images([question.image for question in questions], progress=True)
-    rows = [[q.task, digests[q.image], q.image.name, q.question, q.gold] for q in questions]
-    return {"mme": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
-
-
-def _by_task(questions: Sequence[MmeQuestion], rows: Sequence[Row]) -> dict[str, list[MmeAnswer]]:
-    answers: dict[str, list[MmeAnswer]] = {}
-    for question, row in zip(questions, rows, strict=True):
-        answer = MmeAnswer(
-            question.image.name, question.question, question.gold, str(row["text"]).strip()
-        )
-        answers.setdefault(question.task, []).append(answer)
-    return answers

@@ -3,10 +3,12 @@
 While predictions come they are appended to `<task>.partial.jsonl`, batch by batch; once all are
 there they are written to `<task>.jsonl` in data set order. `<task>.header.json` holds what the
 lines were computed from (adapter checksum, settings, data); lines under another header are
-discarded.
+discarded. Once the file is complete, the header has a seal over itself and all lines: what somebody
+changed by hand is predicted again.
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ademvl.errors import DataError, ToolError
-from ademvl.storage.files import read_json, write_bytes, write_json
+from ademvl.storage.files import dump_json, read_json, sha256_file, write_bytes, write_json
 
 Row = dict[str, object]
+SEAL = "seal"
+_WRITTEN_ANEW = "It is written anew."
 
 _log = logging.getLogger(__name__)
 
@@ -38,13 +42,15 @@ class PredictionLog:
     ) -> None:
         self.path = folder / f"{task}.jsonl"
         self._partial = folder / f"{task}.partial.jsonl"
-        self._header_path = folder / f"{task}.header.json"
         self._header = json.loads(json.dumps(header))
         self._item_ids = item_ids
 
     def read_complete(self) -> list[Row] | None:
         """Return all predictions if they are there, belong to the header and are undamaged."""
         if not (self.path.is_file() and self._header_is_current()):
+            return None
+        if not is_sealed(self.path):
+            _log.warning("%s: changed since it was made; predicting again", self.path)
             return None
         rows, num_bytes = _valid_rows(self.path, self._item_ids)
         if len(rows) == len(self._item_ids) and num_bytes == self.path.stat().st_size:
@@ -90,7 +96,10 @@ class PredictionLog:
                 for item, row in zip(items, predicted, strict=True)
             }
             rows = [of_item[item] for item in range(len(self._item_ids))]
-            write_bytes(self.path, b"".join(map(_line, rows)))
+            content = b"".join(map(_line, rows))
+            seal = _seal(self._header, hashlib.sha256(content).hexdigest())
+            write_json(header_file(self.path), {**self._header, SEAL: seal})
+            write_bytes(self.path, content)
             self._partial.unlink()
         return rows
 
@@ -113,17 +122,16 @@ class PredictionLog:
 
     def _header_is_current(self) -> bool:
         try:
-            found: object = read_json(self._header_path, remedy="It is written anew.")
+            return read_header(self.path) == self._header
         except DataError:
             return False
-        return bool(found == self._header)
 
     def _discard_stale(self) -> None:
         """Remove the complete file, and lines of another header; then write the header."""
         self.path.unlink(missing_ok=True)
         if not self._header_is_current():
             self._partial.unlink(missing_ok=True)
-            write_json(self._header_path, self._header)
+            write_json(header_file(self.path), self._header)
 
     @contextmanager
     def _locked_partial(self) -> Iterator[BinaryIO]:
@@ -163,6 +171,42 @@ def _valid_rows(path: Path, item_ids: Sequence[str]) -> tuple[list[Row], int]:
             rows.append(row)
             num_bytes += len(line)
     return rows, num_bytes
+
+
+def header_file(path: Path) -> Path:
+    """Return the file that says what predictions were made from."""
+    return path.with_suffix(".header.json")
+
+
+def read_header(path: Path) -> Row:
+    """Return what predictions depend on, without the seal.
+
+    Raises:
+        DataError: no header there, or a malformed one.
+    """
+    found = read_json(header_file(path), remedy=_WRITTEN_ANEW)
+    if not isinstance(found, dict):
+        raise DataError(f"{header_file(path)}: expected an object. {_WRITTEN_ANEW}")
+    return {key: value for key, value in found.items() if key != SEAL}
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether predictions and their header are as they were written.
+
+    Raises:
+        DataError: no header there, or a malformed one.
+    """
+    found = read_json(header_file(path), remedy=_WRITTEN_ANEW).get(SEAL)
+    return bool(found == seal_of(read_header(path), path))
+
+
+def seal_of(header: Mapping[str, object], path: Path) -> str:
+    """Return the checksum of predictions and of what made them."""
+    return _seal(header, sha256_file(path))
+
+
+def _seal(header: Mapping[str, object], rows_sha256: str) -> str:
+    return hashlib.sha256(dump_json([header, rows_sha256]).encode()).hexdigest()
 
 
 def _line(row: Row) -> bytes:

@@ -1,7 +1,7 @@
 """Evaluates one trained run: predictions of every item, and their scores with intervals."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +9,19 @@ from ademvl.config.plain import to_plain
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import extract_caption, load_caption_images
-from ademvl.data.choices import NO_ANSWER
 from ademvl.data.examples import caption_evaluation_examples, scienceqa_evaluation_examples
 from ademvl.data.mme import load_benchmark
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
-from ademvl.evaluation.captions.scores import score_captions
+from ademvl.evaluation.asked import Asked, ask_captions, ask_scienceqa
 from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.scienceqa import answer_batch, letter_ids, score_scienceqa
+from ademvl.evaluation.scienceqa import answer_batch, letter_ids
+from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 from ademvl.llm.tokenizer import load_llm_tokenizer
-from ademvl.runs.identity import data_checksums
-from ademvl.storage.files import read_json, write_json
+from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
     task = _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
-    if predictions.read_complete() is not None and _is_current(scores_path, predictions.header):
+    rows = predictions.read_complete()
+    if rows is not None and _is_current(scores_path, predictions, task.asked, rows):
         _log.info("%s: already evaluated with this adapter", run_dir)
         return
     tokenized = predictions.tokenize()
@@ -64,10 +64,8 @@ def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
     settings = to_plain(run.evaluation) | {"prompts": run.prompts.evaluation}
     identity = {"task": run.task, "study": run.study, "run": run.name, "seed": run.seed}
     counts = {"n": len(rows), "num_shortened_prompts": shortened}
-    write_json(
-        scores_path,
-        identity | counts | {"settings": settings, "header": predictions.header} | task.score(rows),
-    )
+    scores = identity | counts | {"settings": settings, "header": predictions.header}
+    write_scores(scores_path, scores | task.asked.score(rows), predictions.path)
 
 
 def _task_of(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
@@ -79,17 +77,24 @@ def _task_of(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     return _qa_task(run, tokenizer)
 
 
-def _is_current(scores_path: Path, header: Mapping[str, object]) -> bool:
+def _is_current(
+    scores_path: Path, predictions: TaskPredictions, asked: Asked, rows: Sequence[Row]
+) -> bool:
+    """Tell whether scores are there that follow from these predictions."""
     try:
         found = read_json(scores_path, remedy="It is written anew.")
     except DataError:
         return False
-    return isinstance(found, dict) and found.get("header") == header
+    if not isinstance(found, dict) or found.get("header") != predictions.header:
+        return False
+    doubt = doubt_of(found, predictions.path) or underived(found, asked, rows)
+    if doubt:
+        _log.warning("%s: %s; written anew from the predictions", scores_path, doubt)
+    return not doubt
 
 
 def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    root = Path(run.data_dir)
-    dataset = load_scienceqa(root)
+    dataset = load_scienceqa(Path(run.data_dir))
     split = run.evaluation.split
     problems = dataset.split(split)
     num_choices = {problem.question_id: len(problem.choices) for problem in problems}
@@ -100,21 +105,12 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
         return answer_batch(model, tokenizer, batch, visual, num_choices, answer_by=answer_by)
 
-    def score(rows: Sequence[Row]) -> dict[str, object]:
-        predicted = {str(row["id"]): int(str(row["predicted_index"])) for row in rows}
-        columns = score_scienceqa(problems, predicted)
-        return {
-            "columns": {name: column.to_json() for name, column in columns.items()},
-            "num_without_answer": sum(index == NO_ANSWER for index in predicted.values()),
-        }
-
     return EvaluationTask(
         name=run.task,
         examples=scienceqa_evaluation_examples(dataset, split, run.prompts, run.images),
         max_new_tokens=1,
         predict=predict,
-        score=score,
-        data=data_checksums(root),
+        asked=ask_scienceqa(dataset, run),
     )
 
 
@@ -124,7 +120,6 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     root, split = Path(run.data_dir), run.evaluation.split
     images = load_caption_images(root, split)
     examples = caption_evaluation_examples(root, split, run.images, run.prompts)
-    image_ids = [image.image_id for image in images]
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
         texts = generate_texts(model, batch, visual, run, tokenizer)
@@ -133,16 +128,10 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
             for item_id, text in zip(batch.item_ids, texts, strict=True)
         ]
 
-    def score(rows: Sequence[Row]) -> dict[str, object]:
-        captions = {i: str(row["caption"]) for i, row in zip(image_ids, rows, strict=True)}
-        references = {image.image_id: image.references for image in images}
-        return score_captions(references, captions, with_ceiling=True).to_json()
-
     return EvaluationTask(
         name=run.task,
         examples=examples,
         max_new_tokens=run.evaluation.max_new_tokens,
         predict=predict,
-        score=score,
-        data=data_checksums(root),
+        asked=ask_captions(root, images, run),
     )

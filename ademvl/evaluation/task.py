@@ -4,13 +4,14 @@ Killed at any moment, the same call goes on after the last whole batch; predicti
 adapter, other data or other settings are made anew.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
+from ademvl.evaluation.asked import Asked
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
@@ -32,16 +33,14 @@ class EvaluationTask:
         examples: prompts in data set order.
         max_new_tokens: tokens generated for each.
         predict: rows of a batch, in order.
-        score: scores of all rows, ready for JSON.
-        data: checksums of what is asked.
+        asked: checksums of what is asked, and how rows are scored.
     """
 
     name: str
     examples: "Sequence[Example]"
     max_new_tokens: int
     predict: Predict
-    score: Callable[[Sequence[Row]], dict[str, object]]
-    data: Mapping[str, str]
+    asked: Asked
 
 
 class TaskPredictions:
@@ -79,7 +78,7 @@ class TaskPredictions:
         weights = weight_checksums(run.backbones)
         self.header: dict[str, object] = {
             "adapter_sha256": adapter_checksum(run_dir / "adapter"),
-            "data": dict(task.data),
+            "data": dict(task.asked.data),
             "weights": weights,
             "settings": without_places(evaluation_settings(run, task=task.name), weights),
             "version": RESULT_VERSIONS["evaluate"],
@@ -92,6 +91,11 @@ class TaskPredictions:
             PredictionLog(folder, task.name, header=self.header, item_ids=item_ids)
             for folder in folders
         ]
+
+    @property
+    def path(self) -> Path:
+        """File of the run's own predictions."""
+        return self._logs[0].path
 
     def read_complete(self) -> list[Row] | None:
         """Return all predictions if they are there already, else None."""

@@ -1,101 +1,31 @@
 """What has been run of a study: typed records read from its run directories, with gaps known.
 
 Only settings, scores, metrics and notes of a run's directory are read, no weights; a run of the
-study whose scores are not there is recorded as not run, never left out. Scores count where
-`ademvl train` and `ademvl evaluate` would have nothing to do.
+study whose scores are not there is recorded as not run, never left out. Scores count where they
+are of these settings and of the items that the data set holds now, or else of the same items as
+the other runs'.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RELEASED, RunSettings
 from ademvl.config.study import Study
-from ademvl.errors import DataError
+from ademvl.errors import DataError, list_findings
+from ademvl.reporting.checked_seeds import check_seeds
+from ademvl.reporting.score_entries import impossible_numbers, object_at, read_estimates
+from ademvl.reporting.seed_result import Cost, SeedResult
 from ademvl.runs.adapter_training import other_training
-from ademvl.runs.failures import Failure, read_failure
-from ademvl.runs.identity import data_checksums
-from ademvl.runs.metrics import MetricsRow, read_metrics
+from ademvl.runs.failures import read_failure
+from ademvl.runs.identity import study_checksum
 from ademvl.runs.run_state import REMEDY, State, read_object, state_of
 from ademvl.statistics.intervals import Estimate, combine_seeds
 
-_MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
-
 GAPS: tuple[State, ...] = ("failed", "stale", "unfinished", "not run")
 """States without scores; the first that a run's seeds have is the run's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a run took; None where provenance.json does not tell.
-
-    Attributes:
-        trainable_parameters: tensors' elements that were trained.
-        steps: of the optimiser.
-        skipped_steps: of them, left out because loss or gradient was not finite.
-        train_seconds: wall time of training, resumed parts added.
-        peak_memory_mib: of the training process, or of the GPU where one was used.
-        energy_joules: of the GPUs.
-        gpu_hours: wall time of training times GPUs; None on a CPU.
-        adapter_of: run that trained the adapter, where it is another one: what training took is
-            told there alone.
-        hardware: device in words.
-    """
-
-    trainable_parameters: int | None = None
-    steps: int | None = None
-    skipped_steps: int | None = None
-    train_seconds: float | None = None
-    peak_memory_mib: float | None = None
-    energy_joules: float | None = None
-    gpu_hours: float | None = None
-    adapter_of: str = ""
-    hardware: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedResult:
-    """One training of a run.
-
-    Attributes:
-        settings: as the study resolves them.
-        run_dir: folder of this run and seed.
-        state: `failed` when the last step ended with an error; `stale` when the folder was made
-            with other settings than the study has now, by another version of the verbs, or scored
-            on other data than other seeds; `unfinished` when the present adapter is not trained or
-            not evaluated yet.
-        scores: by column or metric; empty unless finished. A column without items is absent.
-        ceiling: captions only: scores of one reference against the others.
-        cost: what it took.
-        provenance: content of provenance.json; empty where there is none.
-        failure: what failed; None unless failed.
-        reason: why it is stale, where other settings or another version are not why.
-        adapter_sha256: of the adapter that was scored; empty where it is not known.
-        data: checksums of the data that was scored on.
-    """
-
-    settings: RunSettings
-    run_dir: Path
-    state: State
-    scores: Mapping[str, Estimate]
-    ceiling: Mapping[str, Estimate]
-    cost: Cost
-    provenance: Mapping[str, Any]
-    failure: Failure | None = None
-    reason: str = ""
-    adapter_sha256: str = ""
-    data: Mapping[str, str] = field(default_factory=dict)
-
-    def left_out(self, reason: str) -> "SeedResult":
-        """Return it as stale, without scores."""
-        return replace(self, state="stale", reason=reason, scores={}, ceiling={})
-
-    def learning_curve(self) -> list[MetricsRow]:
-        """Read metrics.csv; empty where training has not started."""
-        path = self.run_dir / "metrics.csv"
-        return read_metrics(path) if path.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -151,6 +81,11 @@ class StudyResults:
     study: Study
     runs: tuple[RunResult, ...]
 
+    @property
+    def study_text(self) -> str:
+        """The study that tables belong to: its name, and a checksum of its settings."""
+        return f"study {self.study.name}, settings {study_checksum(self.study.runs)}"
+
     def of_task(self, task: str) -> tuple[RunResult, ...]:
         """Return the runs of one task."""
         return tuple(run for run in self.runs if run.settings.task == task)
@@ -172,18 +107,31 @@ class StudyResults:
         return min(controls, key=lambda other: other.settings.features.mode != same_mode)
 
 
-def read_results(study: Study) -> StudyResults:
+def read_results(study: Study, *, refuse_doubtful: bool = True) -> StudyResults:
     """Read everything that has been run of a study.
 
+    Args:
+        study: whose runs are looked for.
+        refuse_doubtful: whether scores that cannot be, or are not of the predictions beside them,
+            are an error; else they are left out, and `doubts` says why.
+
     Raises:
-        DataError: a score, provenance or settings file is malformed.
+        DataError: a score, provenance or settings file is malformed, or scores are doubtful.
     """
+    found = [_read_seed(study.run_dir(settings), settings) for settings in study.runs]
+    checked = check_seeds(found)
+    doubts = [f"{seed.scores_path}: {doubt}" for seed in checked for doubt in seed.doubts]
+    if doubts and refuse_doubtful:
+        headline = "scores that cannot be, or do not follow from their predictions"
+        folders = dict.fromkeys(str(seed.run_dir) for seed in checked if seed.doubts)
+        remedy = f"`ademvl evaluate` makes them anew: {', '.join(folders)}."
+        raise DataError(list_findings(headline, doubts, remedy))
     seeds: dict[str, list[SeedResult]] = {}
-    for settings in study.runs:
-        seeds.setdefault(settings.name, []).append(_read_seed(study.run_dir(settings), settings))
+    for seed in checked:
+        seeds.setdefault(seed.settings.name, []).append(seed)
     runs = tuple(
-        RunResult(study.label(name), _marked(_with_own_adapters(found)))
-        for name, found in seeds.items()
+        RunResult(study.label(name), _of_same_items(_with_own_adapters(of)))
+        for name, of in seeds.items()
     )
     return StudyResults(study, runs)
 
@@ -212,26 +160,16 @@ def _with_own_adapters(seeds: Sequence[SeedResult]) -> list[SeedResult]:
     return found
 
 
-def _marked(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
-    """Mark seeds as stale that were scored on other items than the rest.
-
-    Right are those on the data that is there now, or else the first.
-    """
-
-    def items(seed: SeedResult) -> tuple[object, object]:
-        return seed.data, {column: score.n for column, score in seed.scores.items()}
-
+def _of_same_items(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
+    """Leave out the scores of seeds that count other items than the first: no mean is over both."""
     finished = [seed for seed in seeds if seed.state == "finished"]
-    if all(items(seed) == items(finished[0]) for seed in finished):
-        return tuple(seeds)
-    try:
-        present = data_checksums(Path(finished[0].settings.data_dir))
-    except DataError:
-        present = {}
-    right = items(next((seed for seed in finished if seed.data == present), finished[0]))
+
+    def counts(seed: SeedResult) -> dict[str, int]:
+        return {column: score.n for column, score in seed.scores.items()}
+
     return tuple(
-        replace(seed, state="stale", scores={}, ceiling={})
-        if seed in finished and items(seed) != right
+        seed.left_out("scored on other items than the first seed")
+        if seed in finished and counts(seed) != counts(finished[0])
         else seed
         for seed in seeds
     )
@@ -241,36 +179,35 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
     scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
     provenance_path = run_dir / "provenance.json"
     raw, provenance = read_object(scores_path), read_object(provenance_path)
-    header = _part(raw, "header", scores_path)
+    header = object_at(raw, "header", scores_path)
     for key in ("checksums", "hardware", "usage"):
-        _part(provenance, key, provenance_path)
+        object_at(provenance, key, provenance_path)
     failure = read_failure(run_dir)
     state = "failed" if failure else state_of(run_dir, settings, header, provenance)
-    if state != "finished":
+    impossible: list[str] = []
+    if state == "finished":
+        ceiling = object_at(raw, "ceiling", scores_path)
+        impossible = [
+            *impossible_numbers(raw, scores_path),
+            *impossible_numbers(ceiling, scores_path),
+        ]
+    if state != "finished" or impossible:
         raw = {}
     found = SeedResult(
         settings=settings,
         run_dir=run_dir,
         state=state,
-        scores=dict(_estimates(raw, scores_path)),
-        ceiling=dict(_estimates(_part(raw, "ceiling", scores_path), scores_path)),
+        scores=read_estimates(raw, scores_path),
+        ceiling=read_estimates(object_at(raw, "ceiling", scores_path), scores_path),
         cost=_cost(provenance, provenance_path),
         provenance=provenance,
         failure=failure,
-        data=header.get("data") or {},
+        data=object_at(header, "data", scores_path),
         adapter_sha256=str(header.get("adapter_sha256") or ""),
+        doubts=tuple(impossible),
     )
     other = other_training(run_dir / "adapter", provenance)
     return found.left_out(f"its adapter is of another training ({other})") if other else found
-
-
-def _part(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
-    """Return an object in a file's content; empty where it is null or absent."""
-    found = raw.get(key)
-    if not isinstance(found, dict | None):
-        kind = type(found).__name__
-        raise DataError(f"{path}: {key}: expected an object, found {kind}. {REMEDY}")
-    return found or {}
 
 
 def _number(raw: Mapping[str, Any], key: str, path: Path) -> Any:
@@ -279,31 +216,6 @@ def _number(raw: Mapping[str, Any], key: str, path: Path) -> Any:
     if found is not None and not (isinstance(found, int | float) and math.isfinite(found)):
         raise DataError(f"{path}: {key}: expected a number, found {found!r}. {REMEDY}")
     return found
-
-
-def _estimates(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Estimate]]:
-    """Read each column's estimate from a score file, where it stands in percent or MME's points."""
-    found: Mapping[str, Any]
-    if "sums" in raw:
-        found, unit = _mme_columns(_part(raw, "sums", path)), "score"
-    else:
-        found, unit = _part(raw, "columns", path) or _part(raw, "metrics", path), "percent"
-    for column, entry in found.items():
-        try:
-            if entry is None or entry["n"] == 0:
-                continue
-            numbers = [entry[key] / 100 for key in (unit, "ci_low", "ci_high")]
-            if not all(map(math.isfinite, numbers)):
-                raise ValueError("a number is not finite")
-            keywords = dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True))
-            method = str(entry["method"])
-            yield str(column), Estimate(**keywords, n=int(entry["n"]), method=method)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: column {column} is malformed ({error}). {REMEDY}") from error
-
-
-def _mme_columns(sums: Mapping[str, Any]) -> dict[str, Any]:
-    return {header: sums.get(group) for group, header in _MME_HEADERS.items()}
 
 
 def _cost(provenance: Mapping[str, Any], path: Path) -> Cost:

@@ -86,7 +86,7 @@ def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None
 def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
     """Render the main numbers of all runs as plain text, with headline and places to look."""
     study = results.study
-    lines = ["", f"Study {study.name} ({study.scale} scale), with 95 % intervals"]
+    lines = ["", f"S{results.study_text[1:]} ({study.scale} scale), with 95 % intervals"]
     for task, columns in (("scienceqa", SCIENCEQA_COLUMNS), ("coco_caption", CAPTION_COLUMNS)):
         runs = results.of_task(task)
         if runs:

@@ -33,6 +33,7 @@ _UNUSED_IN_EVALUATION = {
     "coco_caption": ("answer_by",),
     "mme": ("answer_by", "split"),
 }
+_SHOWN_DIGITS = 12
 _WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 
 
@@ -169,6 +170,37 @@ def data_checksums(data_dir: Path) -> dict[str, str]:
             "or correct data_dir"
         )
     return checksum_files(data_dir, paths)
+
+
+def study_checksum(runs: Sequence[RunSettings]) -> str:
+    """Return a short checksum of what the results of a study depend on, wherever its files lie.
+
+    Two study files with the same checksum describe the same runs, however they are written.
+    """
+    settings = []
+    for run in runs:
+        asked = evaluation_settings(run)
+        del asked["backbones"]  # training has them, without the places of files
+        settings.append([run.name, run.seed, training_settings(run), asked])
+    return hashlib.sha256(dump_json(settings).encode()).hexdigest()[:_SHOWN_DIGITS]
+
+
+def changed_data(provenance: Mapping[str, Any], present: Mapping[str, str]) -> list[str]:
+    """Name the files of a data set that are others than a run was trained on.
+
+    None where provenance does not say what they were.
+
+    Args:
+        provenance: content of provenance.json.
+        present: of the run's data set, as `data_checksums` gives them.
+    """
+    recorded = {
+        name.removeprefix("data/"): checksum
+        for name, checksum in (provenance.get("checksums") or {}).items()
+        if name.startswith("data/")
+    }
+    names = sorted({*recorded, *present}) if recorded else []
+    return [name for name in names if recorded.get(name) != present.get(name)]
 
 
 def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:

@@ -14,10 +14,10 @@ RESULT_VERSIONS = {
     "mini_backbones": 2,
     "features": 2,
     "train": 3,
-    "evaluate": 1,
-    "tables": 5,
+    "evaluate": 2,
+    "tables": 6,
     "figures": 5,
     "fusion_maps": 3,
     "bundle": 3,
-    "report": 4,
+    "report": 5,
 }

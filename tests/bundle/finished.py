@@ -1,6 +1,5 @@
 """A finished study in a temporary folder: real questions, made-up predictions, right scores."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.study import load_study
 from ademvl.data.scienceqa import load_scienceqa
-from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.runs.identity import identity_sha256, recorded_identity
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.storage.files import write_json
-from tests.reporting.synthetic import header_of, write_adapter_json
+from tests.reporting.synthetic import header_of, write_adapter_json, write_evaluation
 from tests.tiny import make_scienceqa
 
 NUM_TEST = 60
@@ -68,15 +66,9 @@ class FinishedStudy:
             {"id": i, "text": "AB"[index], "predicted_index": index}
             for i, index in predicted.items()
         ]
-        (folder / "predictions").mkdir(exist_ok=True)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / "predictions" / "scienceqa.jsonl").write_text(lines)
-        columns = {k: v.to_json() for k, v in score_scienceqa(problems, predicted).items()}
         run = read_run(folder)
         header = {**header_of(run), "weights": {"llm": "/home/somebody/llama-7b"}}
-        scores = {"task": "scienceqa", "n": len(rows), "columns": columns, "header": header}
-        write_json(folder / "scores" / "scienceqa.json", scores)
-        write_json(folder / "predictions" / "scienceqa.header.json", header)
+        write_evaluation(folder, run, rows, header)
         checksums = {"data/problems.json": self.trained_on}
         write_json(
             folder / "provenance.json",

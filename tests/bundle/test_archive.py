@@ -10,22 +10,17 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from ademvl.bundle.archive import MANIFEST_FILE, open_results, read_bundle, write_bundle
-from ademvl.bundle.collection import Extras, refuse_other_data
+from ademvl.bundle.collection import Extras
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
-from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.config.settings_files import study_to_json, write_settings
 from ademvl.data.karpathy import write_references
-from ademvl.data.mme import load_benchmark
 from ademvl.errors import DataError, SettingsError
-from ademvl.evaluation.mme_run import benchmark_checksum
-from ademvl.reporting.results import Cost, SeedResult
 from ademvl.reporting.tables.keys import TABLE_KEYS
 from ademvl.runs.failures import noted_failure
-from ademvl.storage.files import write_json
 from tests.bundle.finished import NUM_TEST, FinishedStudy
 from tests.reporting.page.page_study import answered_study, predict
-from tests.tiny import make_mme
+from tests.reporting.synthetic import write_sealed
 
 RUN_FILES = {
     "metrics.csv",
@@ -83,7 +78,9 @@ def test_tables_are_of_the_scores_beside_them(results: Path, tmp_path: Path) -> 
     path = results / "runs/other/seed0/scores/scienceqa.json"
     scores = json.loads(path.read_text())
     scores["columns"]["AVG"]["percent"] = 12.34
-    path.write_text(json.dumps(scores))
+    scores["columns"]["AVG"].update(ci_low=10.0, ci_high=20.0)
+    write_sealed(path, scores)
+    shutil.rmtree(results.parent / "shared/data")
     shutil.rmtree(results / "runs/adem/seed1/scores")
     (results / "tables").mkdir()
     (results / "tables" / "accuracy.md").write_text("an old table")
@@ -162,7 +159,7 @@ def test_references_are_passed_on_as_they_are(tmp_path: Path) -> None:
     rows = [{"image": "0.png", "caption": [caption]}]
     (captions / "karpathy/coco_karpathy_test.json").write_text(json.dumps(rows))
     write_references(captions, "test")
-    predict(synthetic, "captions", [{"id": "0", "caption": "a man"}])
+    predict(synthetic, "captions", [{"id": "0", "text": "a bike", "caption": "a bike"}])
     write_settings(study.results_dir / "study.yaml", study_to_json(study))
     answers = open_results(study.results_dir).files["answers/shapes/coco_caption_test.json"]
     assert json.loads(answers) == {"0": [caption]}
@@ -236,7 +233,7 @@ def test_missing_data_set_is_survived(results: Path, tmp_path: Path) -> None:
     assert not [name for name in files if name.startswith("answers/")]
 
 
-def test_answers_of_other_data_than_was_predicted_from_are_left_out(
+def test_runs_scored_on_other_data_than_there_is_now_are_left_out_with_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     study = FinishedStudy(tmp_path)
@@ -246,39 +243,10 @@ def test_answers_of_other_data_than_was_predicted_from_are_left_out(
     for problem in problems.values():
         problem["answer"] = 1 - problem["answer"]
     path.write_text(json.dumps(problems))
-    files = write_bundle(results, tmp_path / "tiny.zip").files
-    assert not [name for name in files if name.startswith("answers/")]
-    assert f"predicted from other data than {study.data} holds now" in caplog.text
-    assert "runs/adem/seed1/predictions/scienceqa.header.json" in caplog.text
-
-
-def test_answers_of_another_benchmark_are_refused(tmp_path: Path) -> None:
-    root = make_mme(tmp_path / "mme")
-    run = RunSettings(
-        study="s",
-        name="r",
-        seed=0,
-        task="instruction",
-        data_dir="",
-        evaluation_data_dir=str(root),
-        features=FeatureSettings(mode="online"),
-    )
-    seed = SeedResult(
-        settings=run,
-        run_dir=tmp_path / "run",
-        state="finished",
-        scores={},
-        ceiling={},
-        cost=Cost(),
-        provenance={},
-    )
-    asked = {"data": benchmark_checksum(load_benchmark(root))}
-    write_json(seed.run_dir / "predictions/mme.header.json", asked)
-    refuse_other_data([seed])
-    (text, *_) = root.glob("color/*.txt")
-    text.write_text(text.read_text().replace("Yes", "No"))
-    with pytest.raises(DataError, match=r"mme holds now(.|\n)*mme\.header\.json"):
-        refuse_other_data([seed])
+    with pytest.raises(DataError, match="no run is finished"):
+        write_bundle(results, tmp_path / "tiny.zip")
+    reason = "stale (scored on other answers than data set squares holds now), left out"
+    assert f"adem/seed1: {reason}" in caplog.text
 
 
 def test_truncated_bundle_is_refused_by_name(bundle: Path) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import Study, load_study
+from ademvl.evaluation.asked import asked_now
+from ademvl.evaluation.predictions import SEAL, header_file, seal_of
+from ademvl.evaluation.sealed_scores import seal_of_scores, write_scores
 from ademvl.runs.identity import (
-    data_checksums,
     evaluation_settings,
     identity_sha256,
     recorded_identity,
@@ -18,6 +20,7 @@ from ademvl.runs.identity import (
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.statistics.intervals import wilson_interval
+from ademvl.storage.files import write_json
 
 COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
@@ -42,13 +45,40 @@ def trained_with(run: RunSettings) -> dict[str, Any]:
 
 def header_of(run: RunSettings) -> dict[str, Any]:
     """Return the header of a run's scores, on its data as far as there is any."""
-    data = data_checksums(Path(run.data_dir)) if Path(run.data_dir).is_dir() else {}
+    asked = asked_now(run)
     return {
         "adapter_sha256": adapter_sha256(run.seed),
-        "data": data,
+        "data": dict(asked.data) if asked else {},
         "settings": evaluation_settings(run),
         "version": RESULT_VERSIONS["evaluate"],
     }
+
+
+def write_predictions(
+    folder: Path, task: str, rows: Sequence[Mapping[str, Any]], header: Mapping[str, Any]
+) -> Path:
+    """Write complete predictions with their sealed header."""
+    path = folder / "predictions" / f"{task}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json(header_file(path), {**header, SEAL: seal_of(header, path)})
+    return path
+
+
+def write_evaluation(
+    folder: Path, run: RunSettings, rows: Sequence[Mapping[str, Any]], header: Mapping[str, Any]
+) -> None:
+    """Write predictions, and the scores that they have, as an evaluation does."""
+    asked, task = asked_now(run), run.evaluation_task
+    assert asked is not None
+    scores = {"task": task, "n": len(rows), "header": header, **asked.score(rows)}
+    predictions = write_predictions(folder, task, rows, header)
+    write_scores(folder / "scores" / f"{task}.json", scores, predictions)
+
+
+def write_sealed(path: Path, scores: Mapping[str, Any]) -> None:
+    """Write scores of predictions that are not there."""
+    write_json(path, {**scores, SEAL: seal_of_scores(scores)})
 
 
 class SyntheticStudy:
@@ -130,9 +160,8 @@ class SyntheticStudy:
         folder = self.run_dir(name, seed)
         run = read_run(folder)
         write_adapter_json(folder)
-        (folder / "scores").mkdir(exist_ok=True)
-        content = json.dumps({**scores, "header": header_of(run)})
-        (folder / "scores" / f"{scores['task']}.json").write_text(content)
+        path = folder / "scores" / f"{scores['task']}.json"
+        write_sealed(path, {**scores, "header": header_of(run)})
         provenance = {
             **trained_with(run),
             "trainable_parameters": 123456,

@@ -24,6 +24,7 @@ from tests.reporting.synthetic import (
     header_of,
     trained_with,
     write_adapter_json,
+    write_sealed,
 )
 from tests.tiny import make_scienceqa
 
@@ -178,17 +179,22 @@ def test_of_seeds_scored_on_different_data_those_on_the_present_count(tmp_path: 
     data = tmp_path / "shared/data/shapes/scienceqa"
     make_scienceqa(data)
     study.finish_scienceqa("adem", {"AVG": (9, 10)}, seed=0)
-    (data / "captions.json").write_text('{"captions": {}}')
+    problems = json.loads((data / "problems.json").read_text())
+    for problem in problems.values():
+        problem["answer"] = 1 - problem["answer"]
+    (data / "problems.json").write_text(json.dumps(problems))
     study.finish_scienceqa("adem", {"AVG": (8, 10)}, seed=1)
     first, second = read_results(study.study).runs[0].seeds
     assert (first.state, second.state) == ("stale", "finished")
+    assert first.reason == "scored on other answers than data set shapes holds now"
 
 
-@pytest.mark.parametrize("of_other", [{"data": {"problems.json": "sha256:1"}}, {}])
+@pytest.mark.parametrize("of_other", [{"data": {"texts": "1"}}, {}])
 def test_seeds_scored_on_different_items_are_not_averaged(
     synthetic: SyntheticStudy, of_other: dict[str, Any]
 ) -> None:
-    synthetic.finish_scienceqa("adem", {"AVG": (90, 120)}, seed=0)
+    first = synthetic.finish_scienceqa("adem", {"AVG": (90, 120)}, seed=0)
+    _change_header(first, data={"texts": "0"})
     folder = synthetic.finish_scienceqa("adem", {"AVG": (90, 120 if of_other else 130)}, seed=1)
     _change_header(folder, **of_other)
     run = read_results(synthetic.study).runs[0]
@@ -275,7 +281,7 @@ def test_zero_n_reads_as_no_items(synthetic: SyntheticStudy) -> None:
     path = folder / "scores" / "scienceqa.json"
     scores = json.loads(path.read_text())
     scores["columns"]["NAT"] = {"n": 0, "percent": None}
-    path.write_text(json.dumps(scores))
+    write_sealed(path, scores)
     assert read_results(synthetic.study).runs[1].estimate("NAT") is None
 
 
@@ -293,10 +299,8 @@ def test_sums_of_mme_are_read_in_hundredths_of_points(tmp_path: Path) -> None:
     write_adapter_json(folder)
     (folder / "provenance.json").write_text(json.dumps(trained_with(settings)))
     perception = {"n": 2054, "score": 966.2, "ci_low": 930.0, "ci_high": 1001.0, "method": "b"}
-    (folder / "scores").mkdir()
     sums = {"perception": perception, "cognition": None}
-    scores = {"header": header_of(settings), "sums": sums}
-    (folder / "scores" / "mme.json").write_text(json.dumps(scores), encoding="utf-8")
+    write_sealed(folder / "scores" / "mme.json", {"header": header_of(settings), "sums": sums})
     (run,) = read_results(study).of_task("instruction")
     estimate = run.estimate("MME-P")
     assert estimate is not None

@@ -17,16 +17,12 @@ from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.scienceqa import PROBLEMS_FILE, Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.evaluation.asked import asked_now, asked_of, other_parts
 from ademvl.evaluation.captions.files import read_results
+from ademvl.evaluation.predictions import is_sealed, read_header
 from ademvl.evaluation.scienceqa_files import read_predictions
-from ademvl.runs.identity import (
-    data_checksums,
-    evaluation_settings,
-    training_settings,
-    without_places,
-)
+from ademvl.runs.identity import evaluation_settings, training_settings, without_places
 from ademvl.runs.run_state import present_adapter
-from ademvl.storage.files import read_json
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."
@@ -112,7 +108,11 @@ def read_seeds(
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
     _refuse_predictions_of_others(run_dirs, runs, headers)
-    adapters = tuple(_checked_adapter(*both, root) for both in zip(sources, headers, strict=True))
+    asked = replace(first, data_dir=str(root), evaluation=replace(first.evaluation, split=split))
+    present = (asked_now(asked) or asked_of(asked)).data
+    adapters = tuple(
+        _checked_adapter(*both, root, present) for both in zip(sources, headers, strict=True)
+    )
     if first.adapter != RELEASED:  # its seeds differ in how answers are drawn
         _refuse_same_adapters(run_dirs, adapters)
     key = "caption" if first.task == "coco_caption" else "predicted_index"
@@ -240,14 +240,18 @@ def _read_header(source: Path) -> Mapping[str, Any]:
     """Return what predictions were made with."""
     if not source.is_file():
         raise DataError(f"{source}: no finished predictions. {_REMEDY}")
-    recorded = read_json(source.with_suffix(".header.json"), remedy=_REMEDY)
-    return recorded if isinstance(recorded, dict) else {}
+    return read_header(source)
 
 
-def _checked_adapter(source: Path, recorded: Mapping[str, Any], root: Path) -> str:
-    """Return the adapter's checksum, after comparing the data set with that of the predictions."""
-    if recorded.get("data") != data_checksums(root):
+def _checked_adapter(
+    source: Path, recorded: Mapping[str, Any], root: Path, present: Mapping[str, str]
+) -> str:
+    """Return the adapter's checksum, after looking whether the data set still asks the same."""
+    data = recorded.get("data")
+    if not isinstance(data, dict) or "texts" not in data or other_parts(data, present):
         raise DataError(f"{source}: predicted from other data than {root} holds now. {_REMEDY}")
+    if not is_sealed(source):
+        raise DataError(f"{source}: changed since it was made. {_REMEDY}")
     return str(recorded.get("adapter_sha256", ""))
 
 

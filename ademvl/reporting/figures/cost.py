@@ -12,7 +12,8 @@ from ademvl.reporting.figures.plotting import (
     plain,
     say,
 )
-from ademvl.reporting.results import Cost, RunResult, StudyResults
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.seed_result import Cost
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 

@@ -14,7 +14,8 @@ from ademvl.errors import DataError
 from ademvl.evaluation.scienceqa import COLUMNS
 from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.thumbnails import Thumbnails
-from ademvl.reporting.results import RunResult, SeedResult, StudyResults
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.layout import printable
 from ademvl.storage.files import read_json_lines
 

@@ -8,7 +8,8 @@ from ademvl.config.settings_files import read_copied_run, run_to_plain
 from ademvl.errors import AdemvlError
 from ademvl.reporting.page.settings_difference import flatten
 from ademvl.reporting.reported import ReportedNumbers
-from ademvl.reporting.results import RunResult, SeedResult, StudyResults
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import other_items_note
 from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
@@ -92,7 +93,7 @@ def run_lines(results: StudyResults) -> list[RunLine]:
 def _run_line(run: RunResult) -> RunLine:
     details = []
     for seed in run.seeds:
-        if seed.state != "finished" and (detail := seed_detail(seed)):
+        if detail := seed_detail(seed):
             name = f"seed {seed.settings.seed}: " if len(run.seeds) > 1 else ""
             details.append(name + detail)
     details += [note for seed in run.finished if (note := skipped_note(seed))]
@@ -127,10 +128,12 @@ def seed_detail(seed: SeedResult) -> str:
         return seed.reason
     if seed.state == "stale":
         changes = _changes(seed)
-        made = "other settings" if changes else "other data or another version"
+        made = "other settings" if changes else "another version"
         return f"made with {made} than the study has now{changes}"
     if seed.state == "unfinished":
         return "training began and has not been evaluated yet"
+    if seed.trained_on_other:
+        return "trained before files of the data set changed"
     return ""
 
 

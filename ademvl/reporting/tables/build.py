@@ -1,5 +1,6 @@
 """All tables of a study, from whatever has been run: measured beside reported numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ademvl.config.study import Study
@@ -75,5 +76,11 @@ def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Tabl
     for key in ("replication_experiments", *ABLATIONS):
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
-    ordered = [with_verdict_note(tables[key]) for key in TABLE_KEYS]
+    ordered = [_of_study(with_verdict_note(tables[key]), results) for key in TABLE_KEYS]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
+
+
+def _of_study(table: Table, results: StudyResults) -> Table:
+    """Say which study file a table belongs to."""
+    note = f"Of {results.study_text} (what its runs' results depend on)."
+    return replace(table, notes=(*table.notes, note), study=results.study_text)

@@ -9,7 +9,8 @@ from statistics import mean, median
 
 from ademvl.config.run import RELEASED
 from ademvl.reporting.reported import ReportedNumbers
-from ademvl.reporting.results import RunResult, SeedResult, StudyResults
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.columns import columns_of
 from ademvl.reporting.tables.layout import Block, Cell, Column, Row, Section, Table
 from ademvl.reporting.tables.rows import (

@@ -267,6 +267,7 @@ class Table:
         unit: of all numbers; empty where the columns' headers tell it.
         blocks: one for each scale.
         notes: remarks on the whole table.
+        study: that it belongs to.
     """
 
     key: str
@@ -275,6 +276,7 @@ class Table:
     unit: str
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+    study: str = ""
 
     @property
     def is_reported_only(self) -> bool:

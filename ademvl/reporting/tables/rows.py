@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from ademvl.config.study_settings import ReportedReference
 from ademvl.reporting.reported import Discrepancy, ReportedNumbers, ReportedRow, ReportedTable
-from ademvl.reporting.results import GAPS, RunResult, SeedResult, StudyResults
+from ademvl.reporting.results import GAPS, RunResult, StudyResults
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.judging import estimate_cell, judge, other_items_note
 from ademvl.reporting.tables.layout import Cell, Column, Row, Section
 from ademvl.statistics.intervals import wilson_interval
@@ -19,7 +20,7 @@ _SECTION_TITLES = {
     "released": "Released checkpoint",
     "replication": "Replication report",
 }
-OTHER_SETTINGS = "made with other settings, data or version than the study has now"
+OTHER_SETTINGS = "made with other settings or another version than the study has now"
 _MAX_MESSAGE = 200
 
 
@@ -112,6 +113,8 @@ def gap_notes(run: RunResult) -> Iterable[str]:
     if run.finished and by_state["not run"]:
         yield f"Not run yet: {_numbered_seeds(by_state['not run'])}."
     yield from (note for seed in run.finished if (note := skipped_note(seed)))
+    if others := [seed for seed in run.finished if seed.trained_on_other]:
+        yield f"Trained before files of the data set changed: {_numbered_seeds(others)}."
 
 
 def stale_notes(run: RunResult) -> Iterable[str]:

@@ -29,6 +29,7 @@ CSV_COLUMNS = (
     "verdict",
     "unit",
     "source",
+    "study",
 )
 _NUMBERS = (
     *("value", "ci_low", "ci_high", "n", "num_seeds"),
@@ -77,6 +78,7 @@ def _line(table: Table, block: Block, row: Row, column: Column) -> dict[str, str
         "difference_ci_high": _number(judgement.ci_high) if judgement else "",
         "verdict": judgement.outcome if judgement else "",
         "unit": table.unit,
+        "study": printable(table.study),
     }
     return {
         name: text if name in _NUMBERS else _never_a_formula(text) for name, text in line.items()

@@ -2,19 +2,19 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
 from ademvl.cli import main
 from ademvl.errors import DataError, SettingsError
+from ademvl.evaluation.asked import asked_now
 from ademvl.evaluation.comparison.compare import compare, to_json
 from ademvl.evaluation.comparison.text import render
-from ademvl.runs.identity import data_checksums
+from ademvl.evaluation.predictions import read_header
 from ademvl.statistics.intervals import wilson_interval
 from ademvl.statistics.paired import WITH_SEEDS, mcnemar
 from ademvl.statistics.paired_proportions import PAIRED_SCORE
-from ademvl.storage.files import dump_json
+from tests.reporting.synthetic import write_predictions
 from tests.tiny import make_run, make_scienceqa, write_run
 
 NUM_TEST = 12
@@ -33,11 +33,8 @@ def _test_problems(data):
 def _evaluated(run_dir, run, rows):
     """Write what an evaluation leaves behind."""
     write_run(run_dir, run)
-    folder = run_dir / "predictions"
-    folder.mkdir()
-    (folder / f"{run.task}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    header = {"data": data_checksums(Path(run.data_dir))}
-    (folder / f"{run.task}.header.json").write_text(dump_json(header))
+    asked = asked_now(run)  # none of the captions' images are there
+    write_predictions(run_dir, run.task, rows, {"data": dict(asked.data)})
     return run_dir
 
 
@@ -79,7 +76,8 @@ def test_order_of_predictions_changes_nothing(tmp_path, data):
     second = _answered(tmp_path, data, "b", range(6, 11))
     before = to_json(compare(first, second))
     path = first / "predictions" / "scienceqa.jsonl"
-    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_predictions(first, "scienceqa", rows[::-1], read_header(path))
     assert to_json(compare(first, second)) == before
 
 
@@ -199,10 +197,23 @@ def test_same_ids_with_other_content_are_refused(tmp_path, data):
         compare(first, second)
 
 
-def test_predictions_from_data_that_has_changed_are_refused(tmp_path, data):
+def _change_an_answer(data):
+    problems = json.loads((data / "problems.json").read_text())
+    changed = problems[next(iter(_test_problems(data)))]
+    changed["answer"] = 1 - changed["answer"]
+    (data / "problems.json").write_text(json.dumps(problems))
+
+
+def _change_an_image(data):
+    (first, second, *_) = sorted((data / "images" / "test").glob("*/*.png"))
+    first.write_bytes(second.read_bytes())
+
+
+@pytest.mark.parametrize("change", [_change_an_answer, _change_an_image])
+def test_predictions_from_data_that_has_changed_are_refused(tmp_path, data, change):
     first = _answered(tmp_path, data, "a", range(9))
     second = _answered(tmp_path, data, "b", range(9))
-    (data / "captions.json").write_text('{"captions": {}}')
+    change(data)
     with pytest.raises(DataError, match="predicted from other data"):
         compare(first, second)
 
@@ -226,8 +237,17 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path, data, spoil, finding)
     second = _answered(tmp_path, data, "b", range(9))
     path = second / "predictions" / "scienceqa.jsonl"
     rows = spoil([json.loads(line) for line in path.read_text().splitlines()])
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_predictions(second, "scienceqa", rows, read_header(path))
     with pytest.raises(DataError, match=finding):
+        compare(first, second)
+
+
+def test_predictions_that_were_changed_by_hand_are_refused(tmp_path, data):
+    first = _answered(tmp_path, data, "a", range(9))
+    second = _answered(tmp_path, data, "b", range(9))
+    path = second / "predictions" / "scienceqa.jsonl"
+    path.write_text(path.read_text().replace('"predicted_index": 0', '"predicted_index": 1'))
+    with pytest.raises(DataError, match=r"b/seed0/.*jsonl: changed since it was made"):
         compare(first, second)
 
 
@@ -264,8 +284,10 @@ def test_seeds_with_different_settings_are_refused(tmp_path, data, key, changes)
 
 def _with_adapter(run_dir, checksum):
     """Say which adapter predictions were made with."""
-    path = run_dir / "predictions" / "scienceqa.header.json"
-    path.write_text(dump_json({**json.loads(path.read_text()), "adapter_sha256": checksum}))
+    path = run_dir / "predictions" / "scienceqa.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    header = {**read_header(path), "adapter_sha256": checksum}
+    write_predictions(run_dir, "scienceqa", rows, header)
 
 
 def test_seeds_with_one_adapter_are_named_whatever_run_yaml_says(tmp_path, data):
@@ -374,6 +396,8 @@ def caption_root(tmp_path):
     ]
     truth = {"images": [{"id": i} for i in texts], "annotations": annotations}
     (root / "karpathy" / "coco_karpathy_test_gt.json").write_text(json.dumps(truth))
+    rows = [{"image": f"{i}.png"} for i in texts]
+    (root / "karpathy" / "coco_karpathy_test.json").write_text(json.dumps(rows))
     return root, {i: pair[0] for i, pair in texts.items()}
 
 

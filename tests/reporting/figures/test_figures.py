@@ -1,12 +1,12 @@
 """Protects the figures: which a study has, what they show of any state, and stable bytes."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ademvl.config.settings_files import read_run
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.reporting.effects import Effect, measure_effects, quirk_factors
 from ademvl.reporting.figures.ablations import draw_ablations
@@ -18,8 +18,7 @@ from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
 from ademvl.reporting.figures.plotting import MAX_SERIES, plotting
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
-from ademvl.runs.identity import data_checksums
-from tests.reporting.synthetic import SyntheticStudy
+from tests.reporting.synthetic import SyntheticStudy, header_of, write_evaluation
 from tests.tiny import make_scienceqa
 
 ALWAYS = ("learning_curves", "accuracy_by_category", "parameters", "cost")
@@ -224,11 +223,8 @@ def _predict(synthetic: SyntheticStudy, name: str, num_wrong: int) -> None:
         {"id": p.question_id, "predicted_index": (p.answer_index + (place < num_wrong)) % 2}
         for place, p in enumerate(problems)
     ]
-    (folder / "predictions").mkdir(exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "predictions" / "scienceqa.jsonl").write_text(text)
-    header = json.dumps({"data": data_checksums(data)})
-    (folder / "predictions" / "scienceqa.header.json").write_text(header)
+    run = read_run(folder)
+    write_evaluation(folder, run, rows, header_of(run))
 
 
 def _quirk_effects(results: StudyResults) -> list[Effect]:

@@ -6,9 +6,11 @@ from typing import Any
 
 from ademvl.config.settings_files import read_run
 from ademvl.data.karpathy import write_references
+from ademvl.evaluation.asked import asked_of
+from ademvl.evaluation.sealed_scores import write_scores
 from ademvl.reporting.page.write import write_page
 from tests.conftest import PROJECT_ROOT
-from tests.reporting.synthetic import METRICS, SyntheticStudy, header_of
+from tests.reporting.synthetic import METRICS, SyntheticStudy, header_of, write_predictions
 from tests.tiny import make_captions, make_scienceqa
 
 REPORTED_DIR = PROJECT_ROOT / "workflow" / "reported"
@@ -47,7 +49,7 @@ def answered_study(root: Path, *, text: str = "", **overrides: Any) -> Synthetic
     study.finish_scienceqa("adem", first, seed=0)
     study.finish_scienceqa("adem", second, seed=1)
     study.finish_scienceqa("text_only", {"NAT": (6, 15), "IMG": (9, 30), "AVG": (22, 45)})
-    study.finish_captions("captions", dict(zip(METRICS, range(60, 120, 10), strict=True)))
+    study.finish_captions("captions", dict(zip(METRICS, (60, 70, 80, 90, 50, 110), strict=True)))
     for seed in (0, 1):
         chosen = [answer ^ (place % 5 == 0) for place, answer in enumerate(answers.values())]
         predict(study, "adem", _rows(test_ids, chosen, text), seed=seed)
@@ -83,15 +85,16 @@ def _rows(ids: list[str], chosen: list[int], text: str) -> list[dict[str, Any]]:
 
 
 def predict(study: SyntheticStudy, run: str, rows: list[dict[str, Any]], *, seed: int = 0) -> Path:
-    """Write a run's prediction file, and what it was made with."""
-    run_dir = study.run_dir(run, seed)
-    folder = run_dir / "predictions"
-    folder.mkdir(exist_ok=True)
-    task = study.raw["runs"][run].get("task", "scienceqa")
-    path = folder / f"{task}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    header = header_of(read_run(run_dir))
-    path.with_suffix(".header.json").write_text(json.dumps(header))
+    """Write a run's predictions; scores of questions are those that they give."""
+    folder = study.run_dir(run, seed)
+    settings = read_run(folder)
+    task, header = settings.task, header_of(settings)
+    path = write_predictions(folder, task, rows, header)
+    scores_path = folder / "scores" / f"{task}.json"
+    scores = {**json.loads(scores_path.read_text()), "header": header}
+    if task == "scienceqa":
+        scores |= asked_of(settings).score(rows)
+    write_scores(scores_path, scores, path)
     return path
 
 

@@ -218,7 +218,9 @@ def test_figures_are_of_the_scores_in_the_tables(tmp_path: Path) -> None:
     study = answered_study(tmp_path)
     figure = make_page(study).parent / "figures" / "accuracy_by_category.svg"
     before = figure.read_bytes()
-    study.finish_scienceqa("text_only", {"AVG": (40, 45)})
+    path = study.run_dir("text_only") / "predictions/scienceqa.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    predict(study, "text_only", [{**row, "predicted_index": 0} for row in rows])
     make_page(study)
     assert figure.read_bytes() != before
 
@@ -252,14 +254,19 @@ def test_captions_stand_with_their_references(answered: SyntheticStudy) -> None:
 def test_missing_data_and_predictions_are_told_not_refused(tmp_path: Path) -> None:
     study = answered_study(tmp_path)
     (study.run_dir("adem", 1) / "predictions/scienceqa.jsonl").unlink()
-    predict(study, "text_only", [{"id": "other", "text": "A", "predicted_index": 0}])
     (tmp_path / "shared/data/shapes/coco_caption/karpathy/coco_karpathy_test.json").unlink()
     (tmp_path / "shared/data/shapes/scienceqa/images/test/16/image.png").unlink()
     html = make_page(study).read_text(encoding="utf-8")
     assert "ADEM-VL, seed 1: its predictions are not here" in html
-    assert "text-only control: its predictions are of other items" in html
     assert "The data set cannot be read here" in html
     assert "1 images could not be read" in html
+
+
+def test_captions_of_other_images_are_told(tmp_path: Path) -> None:
+    study = answered_study(tmp_path)
+    predict(study, "captions", [{"id": "other", "text": "a square", "caption": "a square"}])
+    html = make_page(study).read_text(encoding="utf-8")
+    assert "its predictions are of other items than the data holds" in html
 
 
 def test_malformed_predictions_are_refused_by_name(tmp_path: Path) -> None:

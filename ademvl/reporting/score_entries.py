@@ -1,0 +1,103 @@
+"""Reads the numbers of a score file, and names those that cannot be."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ademvl.data.mme import COGNITION, PERCEPTION
+from ademvl.errors import DataError
+from ademvl.runs.run_state import REMEDY
+from ademvl.statistics.intervals import WILSON, Estimate
+
+_MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
+_MME_POINTS_PER_TASK = 200
+_UNBOUNDED = ("CIDEr", "SPICE")
+_ENDS = ("ci_low", "ci_high")
+_ROUNDING = 1e-9
+
+
+def object_at(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    """Return an object in a file's content; empty where it is null or absent.
+
+    Raises:
+        DataError: something else stands there.
+    """
+    found = raw.get(key)
+    if not isinstance(found, dict | None):
+        kind = type(found).__name__
+        raise DataError(f"{path}: {key}: expected an object, found {kind}. {REMEDY}")
+    return found or {}
+
+
+def read_estimates(raw: Mapping[str, Any], path: Path) -> dict[str, Estimate]:
+    """Read each column's estimate from a score file; a column without items is left out.
+
+    Raises:
+        DataError: a column lacks a number.
+    """
+    estimates = {}
+    for column, entry, unit in _entries(raw, path):
+        try:
+            value, low, high = (float(entry[key]) / 100 for key in (unit, *_ENDS))
+            estimates[column] = Estimate(
+                value=value, ci_low=low, ci_high=high, n=int(entry["n"]), method=entry["method"]
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}: column {column} is malformed ({error}). {REMEDY}") from error
+    return estimates
+
+
+def impossible_numbers(raw: Mapping[str, Any], path: Path) -> list[str]:
+    """Name the numbers of a score file that no scoring can give; columns that lack one as well."""
+    return [
+        f"{column}: {finding}"
+        for column, entry, unit in _entries(raw, path)
+        for finding in _impossible(entry, unit, _largest(column, unit))
+    ]
+
+
+def _entries(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any, str]]:
+    """Yield column, entry and the key of its value: in percent, or in MME's points."""
+    if "sums" in raw:
+        found, unit = object_at(raw, "sums", path), "score"
+        found = {header: found.get(group) for group, header in _MME_HEADERS.items()}
+    else:
+        found, unit = object_at(raw, "columns", path) or object_at(raw, "metrics", path), "percent"
+    for column, entry in found.items():
+        if not (entry is None or (isinstance(entry, dict) and entry.get("n") == 0)):
+            yield str(column), entry, unit
+
+
+def _largest(column: str, unit: str) -> float:
+    if unit == "score":
+        tasks = PERCEPTION if column == _MME_HEADERS["perception"] else COGNITION
+        return float(_MME_POINTS_PER_TASK * len(tasks))
+    return math.inf if column in _UNBOUNDED else 100.0
+
+
+def _impossible(entry: Any, unit: str, largest: float) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield f"is {entry!r}, not an object"
+        return
+    n, numbers = entry.get("n"), {key: entry.get(key) for key in (unit, *_ENDS)}
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        yield f"n is {n!r}, not a count"
+    are_numbers = True
+    for key, number in numbers.items():
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            yield f"{key} is {number!r}, not a number"
+        elif not math.isfinite(number):
+            yield f"{key} is {number}"
+        elif not -_ROUNDING <= number <= largest + _ROUNDING:
+            yield f"{key} is {number}, outside 0 to {largest:g}"
+        else:
+            continue
+        are_numbers = False
+    if not are_numbers:
+        return
+    value, low, high = numbers.values()
+    if low > high:
+        yield f"ci_low {low} is above ci_high {high}"
+    elif entry.get("method") == WILSON and not low - _ROUNDING <= value <= high + _ROUNDING:
+        yield f"{unit} {value} is outside its interval, {low} to {high}"
