@@ -22,6 +22,7 @@ if not workflow.configfiles and "include" not in config:
 
 
 plan = WorkflowPlan.of_config(config, workflow.configfiles)
+plan.notice_changes(workflow)
 
 
 pathvars:
@@ -121,7 +122,7 @@ rule bundle:
 
 onstart:
     plan.hold()
-    plan.check_start(workflow.dag.needrun_jobs())
+    plan.check_start(workflow)
     check_workflow(workflow)
 
 

@@ -28,7 +28,7 @@ def check_seeds(seeds: Sequence[SeedResult]) -> list[SeedResult]:
         DataError: a prediction file is malformed.
     """
     groups = _Groups()
-    return [groups.check(seed) if seed.state == "finished" else seed for seed in seeds]
+    return [groups.check(groups.note_training(seed)) for seed in seeds]
 
 
 class _Groups:
@@ -39,7 +39,16 @@ class _Groups:
         self._first: dict[tuple[str, ...], dict[str, str]] = {}
         self._files: dict[str, dict[str, str]] = {}
 
+    def note_training(self, seed: SeedResult) -> SeedResult:
+        """Note whether the data set has changed since the run was trained."""
+        files = self._files_of(seed.settings.data_dir) if seed.provenance else {}
+        trained_on_other = bool(files and changed_data(seed.provenance, files))
+        return replace(seed, trained_on_other=trained_on_other)
+
     def check(self, seed: SeedResult) -> SeedResult:
+        """Leave a finished seed out that was asked other items; note what makes it doubtful."""
+        if seed.state != "finished":
+            return seed
         run = seed.settings
         present = self._asked_now(run)
         if present is None:
@@ -52,11 +61,8 @@ class _Groups:
             return replace(seed.left_out(reason), scored_on_other=True)
         if present is None:
             self._first[items_of(run)] |= {**seed.data, **right}
-        files = self._files_of(run.data_dir)
-        trained_on_other = bool(files and changed_data(seed.provenance, files))
-        checked = replace(seed, trained_on_other=trained_on_other)
         doubt = "" if seed.doubts else _doubt(seed, present)
-        return replace(checked, scores={}, ceiling={}, doubts=(doubt,)) if doubt else checked
+        return replace(seed, scores={}, ceiling={}, doubts=(doubt,)) if doubt else seed
 
     def _asked_now(self, run: RunSettings) -> Asked | None:
         key = (*items_of(run), run.images)

@@ -29,8 +29,14 @@ from ademvl.runs.identity import (
 )
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
+from ademvl.workflow.notices import notice_changes
 from ademvl.workflow.sources import StudySources
-from ademvl.workflow.start_checks import check_start
+from ademvl.workflow.start_checks import (
+    check_start,
+    refuse_changed_data,
+    refuse_future_times,
+    refuse_touch,
+)
 
 _WORKFLOW_LOCK = ".workflow.lock"
 
@@ -88,15 +94,29 @@ class WorkflowPlan:
             )
         os.utime(self.started, ns=(self._planned_at, self._planned_at))
 
-    def check_start(self, jobs: Iterable[Any]) -> None:
-        """Refuse, before the first of these jobs, what is wrong with licences and shared files.
+    def notice_changes(self, workflow: Any) -> None:
+        """Say which results are of other settings or data, and plan what is of other data again.
 
         Args:
-            jobs: Snakemake's, all that are about to run.
+            workflow: Snakemake's; processes that it starts for jobs say nothing.
         """
-        jobs = list(jobs)
+        if workflow.is_main_process:
+            for text in notice_changes(self.study):
+                print(text, file=sys.stderr)
+
+    def check_start(self, workflow: Any) -> None:
+        """Refuse, before the first job, what is wrong with licences, shared files and times.
+
+        Args:
+            workflow: Snakemake's, with all jobs that are about to run.
+        """
+        if workflow.touch:
+            refuse_touch(self.study)
+        jobs = list(workflow.dag.needrun_jobs())
         made = {str(path) for job in jobs for path in job.output}
         read = {str(path) for job in jobs for path in job.input} - made
+        refuse_future_times(read)
+        refuse_changed_data(self.study, read)
         check_start(self.study, self.sources.plans(), read=read, made=made)
 
     @property

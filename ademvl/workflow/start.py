@@ -1,4 +1,4 @@
-"""What is looked at when a workflow starts: mistakes that would end in waiting, or in a shell."""
+"""What is looked at when a workflow starts: waiting for ever, shells, finished work thrown away."""
 
 import re
 import sys
@@ -24,6 +24,10 @@ _EXPANDED = re.compile(r"""[$`"'\\\x00-\x1f\x7f]""")
 def check_workflow(workflow: Any) -> None:
     """Refuse what would hang or be misread, and keep Snakemake patient, where jobs are submitted.
 
+    Wherever jobs run, what a job has made stays when the job fails: Snakemake would delete a
+    finished training because a time on a file server is wrong. All verbs write files whole, and
+    look themselves whether what is there is of the present settings.
+
     Args:
         workflow: Snakemake's, as a Snakefile has it.
 
@@ -32,6 +36,7 @@ def check_workflow(workflow: Any) -> None:
             submitted from this folder.
         ToolError: Slurm does not answer.
     """
+    workflow.execution_settings.keep_incomplete = True
     if not workflow.local_exec:
         refuse_expanded((Path.cwd(), workflow.main_snakefile, *workflow.configfiles))
     plugin = sys.modules.get(_PLUGIN)

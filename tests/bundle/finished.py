@@ -7,7 +7,7 @@ from typing import Any
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.study import load_study
 from ademvl.data.scienceqa import load_scienceqa
-from ademvl.runs.identity import identity_sha256, recorded_identity
+from ademvl.runs.identity import data_checksums, identity_sha256, recorded_identity
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.storage.files import write_json
 from tests.reporting.synthetic import header_of, write_adapter_json, write_evaluation
@@ -28,7 +28,7 @@ class FinishedStudy:
 
     def __init__(self, root: Path, **changes: Any) -> None:
         self.root = root
-        self.trained_on = "sha256:1"
+        self.trained_on: dict[str, str] = {}  # checksums of other files than the data set has
         data = root / "results/shared/data/squares/scienceqa"
         if not data.is_dir():
             make_scienceqa(data, num_test=NUM_TEST)
@@ -69,7 +69,8 @@ class FinishedStudy:
         run = read_run(folder)
         header = {**header_of(run), "weights": {"llm": "/home/somebody/llama-7b"}}
         write_evaluation(folder, run, rows, header)
-        checksums = {"data/problems.json": self.trained_on}
+        data = {**data_checksums(self.data), **self.trained_on}
+        checksums = {f"data/{name}": checksum for name, checksum in data.items()}
         write_json(
             folder / "provenance.json",
             {

@@ -136,7 +136,7 @@ def test_results_without_predictions_are_comparable_only_where_they_are_equal(
 
 def test_data_packages_code_and_hardware_are_listed(first: Path, tmp_path: Path) -> None:
     study = second_study(tmp_path)
-    study.trained_on = "sha256:2"
+    study.trained_on = {"problems.json": "sha256:2"}
     second = study.finish()
     for path in second.glob("runs/*/*/provenance.json"):
         content = json.loads(path.read_text())

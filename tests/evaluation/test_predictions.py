@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ademvl.errors import ToolError
+from ademvl.evaluation import predictions
 from ademvl.evaluation.predictions import PredictionLog
 
 HEADER = {"adapter_sha256": "a1", "settings": {"max_seq_len": 512}}
@@ -141,3 +142,42 @@ def test_lines_of_other_batches_are_kept_as_far_as_they_are_the_same(tmp_path):
     rows = _log(tmp_path).fill(predictor, batches=others)
     assert predictor.batches == others[1:]
     assert rows == _undisturbed(tmp_path / "undisturbed")
+
+
+def _edit(path, old, new):
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("scienceqa.jsonl", "é4", "é5"),
+        ("scienceqa.header.json", '"seal": "', '"seal": "0'),
+        ("scienceqa.header.json", '"seal"', '"other"'),
+    ],
+)
+def test_predictions_changed_by_hand_are_made_again(tmp_path, name, old, new):
+    rows = _undisturbed(tmp_path)
+    _edit(tmp_path / name, old, new)
+    assert _log(tmp_path).read_complete() is None
+    assert _undisturbed(tmp_path) == rows
+
+
+def test_predictions_under_a_header_that_was_made_to_fit_are_made_again(tmp_path):
+    _undisturbed(tmp_path)
+    _edit(tmp_path / "scienceqa.header.json", '"a1"', '"b2"')
+    assert _log(tmp_path, {**HEADER, "adapter_sha256": "b2"}).read_complete() is None
+
+
+def test_kill_between_seal_and_file_predicts_nothing_again(tmp_path, monkeypatch):
+    def dying(path, content):
+        raise KilledError
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr(predictions, "write_bytes", dying)
+        _undisturbed(tmp_path)
+    assert _log(tmp_path).read_complete() is None
+    predictor = Predictor()
+    rows = _log(tmp_path).fill(predictor, batches=BATCHES)
+    assert predictor.batches == []
+    assert _log(tmp_path).read_complete() == rows

@@ -14,6 +14,7 @@ from ademvl.errors import AdemvlError, DataError, WeightsError
 from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
+from ademvl.evaluation.sealed_scores import seal_of_scores
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
@@ -349,3 +350,42 @@ def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_
 
 def _stop():
     raise KilledError
+
+
+_EDITS = {
+    "a number": lambda scores: scores["columns"]["AVG"].update(percent=99.9),
+    "n": lambda scores: scores["columns"]["AVG"].update(n=-5),
+    "the end of an interval": lambda scores: scores["columns"]["AVG"].update(ci_low=0.0),
+    "a column": lambda scores: scores["columns"].pop("IMG"),
+    "a count": lambda scores: scores.update(num_without_answer=0, n=1),
+    "the seal": lambda scores: scores.pop("seal"),
+    "a number, sealed again": lambda scores: (
+        scores["columns"]["AVG"].update(percent=99.9),
+        scores.update(seal=seal_of_scores(scores)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _EDITS)
+def test_scores_edited_by_hand_are_made_anew_from_the_predictions(make, monkeypatch, name, caplog):
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    before = _read(run_dir)
+    path = run_dir / "scores" / "scienceqa.json"
+    scores = json.loads(path.read_text())
+    _EDITS[name](scores)
+    path.write_text(json.dumps(scores))
+    monkeypatch.setattr(PredictionLog, "fill", None)
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir) == before
+    assert "written anew from the predictions" in caplog.text
+
+
+def test_predictions_edited_by_hand_are_made_again(make):
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    before = _read(run_dir)
+    path = run_dir / "predictions" / "scienceqa.jsonl"
+    path.write_text(path.read_text().replace('"predicted_index": 0', '"predicted_index": 1'))
+    evaluate_run(run_dir, progress=False)
+    assert _read(run_dir) == before
