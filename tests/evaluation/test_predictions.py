@@ -173,9 +173,10 @@ def test_kill_between_seal_and_file_predicts_nothing_again(tmp_path, monkeypatch
     def dying(path, content):
         raise KilledError
 
-    with monkeypatch.context() as patched, pytest.raises(KilledError):
+    with monkeypatch.context() as patched:
         patched.setattr(predictions, "write_bytes", dying)
-        _undisturbed(tmp_path)
+        with pytest.raises(KilledError):
+            _undisturbed(tmp_path)
     assert _log(tmp_path).read_complete() is None
     predictor = Predictor()
     rows = _log(tmp_path).fill(predictor, batches=BATCHES)
