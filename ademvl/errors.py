@@ -13,7 +13,7 @@ class AdemvlError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__("\n".join(map(_shortened, message.split("\n"))))
+        super().__init__(shortened(message))
 
 
 class SettingsError(AdemvlError):
@@ -48,7 +48,12 @@ class ToolError(AdemvlError):
     """A program or package that is needed is missing or failed."""
 
 
-def _shortened(line: str) -> str:
+def shortened(message: str) -> str:
+    """Leave out the middle of long lines."""
+    return "\n".join(map(_shortened_line, message.split("\n")))
+
+
+def _shortened_line(line: str) -> str:
     if len(line) <= _LONGEST_LINE:
         return line
     head = _LONGEST_LINE - _KEPT_AT_END

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ademvl import __version__
 from ademvl.cli import (
@@ -26,7 +27,8 @@ from ademvl.cli import (
     study_verbs,
 )
 from ademvl.cli.verb import Handler
-from ademvl.errors import AdemvlError
+from ademvl.errors import AdemvlError, shortened
+from ademvl.storage.files import DISK_FULL, disk_full_text
 
 _MODULES = (  # in the order of work
     plan_verbs,
@@ -78,10 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.filename is None:
-            raise
         path = error.filename2 or error.filename  # what was to be written, not its temporary name
-        print(f"ademvl {options.verb}: {path}: {error.strerror}", file=sys.stderr)
+        if error.errno in DISK_FULL:
+            text = disk_full_text(Path(path or "."))
+        elif path is None:
+            raise
+        else:
+            text = shortened(f"{path}: {error.strerror}")
+        print(f"ademvl {options.verb}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

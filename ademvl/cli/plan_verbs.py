@@ -40,6 +40,7 @@ def _plan(options: argparse.Namespace) -> int:
     from ademvl.planning.render import render_plan
     from ademvl.planning.schedule import UTILIZATION
     from ademvl.planning.study_plan import Target, plan_study, to_plain
+    from ademvl.reporting.reported import check_reported
     from ademvl.storage.files import dump_json
 
     if options.probe and options.gpu:
@@ -47,6 +48,7 @@ def _plan(options: argparse.Namespace) -> int:
     if (options.file is None) == (options.study is None):
         raise SettingsError("name one study file, such as config.yaml")
     study = load_study(options.file or options.study)
+    check_reported(study)
     target = Target(
         gpu=gpu_by_name(options.gpu) if options.gpu else present_gpu(),
         count=options.gpus,

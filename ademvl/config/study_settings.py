@@ -49,6 +49,11 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"{list(seeds)}, expected different numbers >= 0")
 
 
+def _check_adapter(adapter: str) -> None:
+    if not adapter:
+        raise ValueError(f"'', expected {TRAINED}, released, or a run")
+
+
 @settings_class
 class RunTemplate:
     """What a study says about a run; `defaults` has the same keys and each run overrides them.
@@ -82,7 +87,11 @@ class RunTemplate:
     dataset: str = setting(changes="results", default="")
     evaluation_dataset: str = setting(changes="evaluation", default="", omitted_at_default=True)
     adapter: str = setting(
-        changes="results", default=TRAINED, by_content=True, omitted_at_default=True
+        changes="results",
+        default=TRAINED,
+        by_content=True,
+        omitted_at_default=True,
+        check=_check_adapter,
     )
     released_from: str = setting(changes="results", default="", omitted_at_default=True)
     seeds: tuple[int, ...] = setting(

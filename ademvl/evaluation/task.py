@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
+from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
 from ademvl.evaluation.prediction_loop import Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
@@ -58,6 +59,7 @@ class TaskPredictions:
         header: what the predictions depend on.
 
     Raises:
+        DataError: nothing is asked.
         WeightsError: there is no complete adapter, or it was trained with other settings or is
             another run's.
     """
@@ -71,6 +73,12 @@ class TaskPredictions:
         *,
         other_folder: Path | None = None,
     ) -> None:
+        if not task.examples:
+            folder = run.evaluation_data_dir or run.data_dir
+            raise DataError(
+                f"{folder}: nothing to evaluate, split {run.evaluation.split!r} is empty. Choose "
+                "another one by evaluation.split, or make the data again."
+            )
         self._run = run
         self._run_dir = run_dir
         self._task = task

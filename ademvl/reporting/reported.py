@@ -205,6 +205,16 @@ class ReportedNumbers:
         return rows[reference.row]
 
 
+def check_reported(study: Study) -> None:
+    """Refuse a study's references to rows that nobody reported; without any, nothing is read.
+
+    Raises:
+        SettingsError: lists them.
+    """
+    if any(template.reported for template in study.settings.runs.values()):
+        check_references(study, load_reported())
+
+
 def check_references(study: Study, numbers: ReportedNumbers) -> None:
     """Check that every row that a study's runs refer to was reported.
 

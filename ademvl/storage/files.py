@@ -81,11 +81,16 @@ def _explained_disk_full(path: Path) -> Iterator[None]:
         is_full = isinstance(error, OSError) and error.errno in DISK_FULL
         if not is_full and not str(error).endswith(_DISK_FULL_IN_RUST):
             raise
-        free = shutil.disk_usage(_existing_parent(path)).free
-        raise DiskFullError(
-            f"{path}: the disk is full ({free / 1e6:.1f} MB free); this file was not written, the "
-            "others stay. Free some space and run the same command again: it goes on from there."
-        ) from error
+        raise DiskFullError(disk_full_text(path)) from error
+
+
+def disk_full_text(path: Path) -> str:
+    """Say that there is no room for a file, and what to do."""
+    free = shutil.disk_usage(_existing_parent(path)).free
+    return (
+        f"{path}: the disk is full ({free / 1e6:.1f} MB free); this file was not written, the "
+        "others stay. Free some space and run the same command again: it goes on from there."
+    )
 
 
 def _existing_parent(path: Path) -> Path:

@@ -95,6 +95,8 @@ def train_run(
                 trainer = build_trainer(
                     run, rows=rows, processes=processes, device=device, progress=progress
                 )
+                if is_first:  # not before all that is read was found to be right
+                    files.mark_incomplete()
                 session = Session(run, files, identity, trainer)
                 return session.train(interruption, meter, progress=progress)
 
@@ -114,7 +116,7 @@ def _device(run: RunSettings, place: Place | None) -> "torch.device":
 
 
 def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> bool:
-    """Say whether nothing is to be trained; else remove the marks of other settings.
+    """Say whether nothing is to be trained.
 
     Raises:
         WeightsError: the adapter there is another run's.
@@ -130,7 +132,6 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
         _log.info("%s: already trained with these settings", files.run_dir)
         StateStore(files.state, identity).clear()
         return True
-    files.mark_incomplete()
     return False
 
 

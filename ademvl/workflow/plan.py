@@ -20,6 +20,7 @@ from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError
 from ademvl.planning.possible import refuse_impossible
 from ademvl.reporting.figures.build import figures_of
+from ademvl.reporting.reported import check_reported
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.runs.identity import (
     evaluation_settings,
@@ -65,19 +66,12 @@ class WorkflowPlan:
             read = [read_with_places(Path(path), name=_shown(path)) for path in files]
             plan = cls(load_study(config, places=places_in_files(config, read)))
             plan.sources.downloads()  # names of sources and copies of weights are checked here
-            plan.check_reported()
+            check_reported(plan.study)
             refuse_impossible(plan.study)
             return plan
         except AdemvlError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
-
-    def check_reported(self) -> None:
-        """Refuse references to rows that nobody reported, before anything runs."""
-        if any(template.reported for template in self.study.settings.runs.values()):
-            from ademvl.reporting.reported import check_references, load_reported
-
-            check_references(self.study, load_reported())
 
     def hold(self) -> None:
         """Keep other workflows off this study until the process ends, however it ends.

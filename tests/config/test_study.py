@@ -120,6 +120,9 @@ def test_impossible_values_are_refused(
     ("key", "value", "expected"),
     [
         ("study", "../x", "study: '../x', expected letters"),
+        ("study", "x" * 101, "in front, at most 100"),
+        ("shared_dir", "x" * 1001, "at most 1,000"),
+        ("runs", {"a" * 101: {}}, "digits and _, at most 100"),
         ("results_dir", "~/x", "results_dir: '~/x', expected a folder"),
         ("shared_dir", "/tmp/a b", "shared_dir: '/tmp/a b', expected a folder"),
         ("shared_dir", "", "shared_dir: '', expected a folder"),
@@ -128,6 +131,7 @@ def test_impossible_values_are_refused(
         ("runs", {"a": {"seeds": [0, 0]}}, "runs.a.seeds: [0, 0], expected different numbers"),
         ("runs", {"a": {"seeds": [-1]}}, "runs.a.seeds: [-1], expected different numbers >= 0"),
         ("runs", {"a": {"seeds": [2**32]}}, "runs.a.seeds.0: 4294967296, expected <= 4294967295"),
+        ("runs", {"a": {"adapter": ""}}, "runs.a.adapter: '', expected trained, released, or a"),
         ("base_runs", ["q"], "base_runs.0: 'q' is not under runs (known: "),
         ("runs", {"a": {}, "b": {"seeds": []}}, "runs.b.seeds: [], expected one or more"),
         ("defaults", {"seeds": []}, "defaults.seeds: [], expected one or more"),

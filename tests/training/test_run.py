@@ -303,6 +303,17 @@ def test_missing_data_is_an_error_that_says_what_to_do(world: Path, tmp_path: Pa
         train_run(tiny.write_run(tmp_path / "run", run), progress=False)
 
 
+def test_finished_training_stays_when_a_new_one_cannot_begin(world: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(_run(world).data_dir, tmp_path / "data")
+    run_dir = tiny.write_run(tmp_path / "run", _run(world, epochs=1.0, data_dir=str(data)))
+    assert train_run(run_dir, progress=False) == 0
+    finished = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    (data / "problems.json").write_text("{}")
+    with pytest.raises(DataError):
+        train_run(run_dir, progress=False)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == finished
+
+
 def test_batch_larger_than_the_data_is_an_error(world: Path, tmp_path: Path) -> None:
     run = _run(world, effective_batch_size=16)
     with pytest.raises(SettingsError, match="only 12 items"):

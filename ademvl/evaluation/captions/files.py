@@ -97,6 +97,8 @@ def score_caption_file(
     """
     references = load_coco_references(references_file)
     results = read_results(results_file)
+    if not references:
+        raise DataError(f"{references_file}: holds no captions to score by; name another file.")
     check_captions(references, results.captions)
     for note, image_ids in results.notes.items():
         shown = ", ".join(map(str, image_ids[:20]))

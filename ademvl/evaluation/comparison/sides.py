@@ -4,7 +4,6 @@ A side is a run's directory, the folder that holds a run's seeds, or a file of p
 shape that `ademvl score` reads, together with the data set they belong to.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from ademvl.evaluation.predictions import is_sealed, read_header
 from ademvl.evaluation.scienceqa_files import read_predictions
 from ademvl.runs.identity import evaluation_settings, training_settings, without_places
 from ademvl.runs.run_state import present_adapter
+from ademvl.storage.files import read_json_lines
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."
@@ -258,16 +258,14 @@ def _checked_adapter(
 def _read_lines(path: Path, key: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     findings = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            item_id, value = str(row["id"]), row[key]
-        except (ValueError, KeyError, TypeError):
+    for number, row in enumerate(read_json_lines(path, remedy=_REMEDY), 1):
+        if not (isinstance(row, dict) and {"id", key} <= row.keys()):
             findings.append(f"line {number}: no object with id and {key}")
             continue
+        item_id = str(row["id"])
         if item_id in found:
             findings.append(f"line {number}: id {item_id} occurs twice")
-        found[item_id] = value
+        found[item_id] = row[key]
     if findings:
         raise DataError(list_findings(f"{path}: malformed predictions", findings, _REMEDY))
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.errors import SettingsError
+from ademvl.errors import DataError, SettingsError
 from ademvl.randomness import derive_seed
 from ademvl.reporting.fusion_maps.words import WordToken, caption_words, question_words
 
@@ -74,6 +74,8 @@ def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> li
             f"fusion maps of run {run.name}: no item with an image and id {', '.join(unknown)} in "
             f"split {run.evaluation.split} of {run.data_dir}; name ids of its prediction file"
         )
+    if not with_image:
+        raise DataError(f"{run.data_dir}: no item with an image in split {run.evaluation.split!r}")
     rest = [item for item in with_image if item not in set(chosen)]
     generator = random.Random(derive_seed(choice.seed, "fusion maps", run.name))
     chosen += generator.sample(rest, min(choice.num_random, len(rest)))
