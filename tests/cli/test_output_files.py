@@ -61,3 +61,16 @@ def test_file_that_is_read_is_not_written_over(
     assert main([*arguments, "--output", str(tmp_path / name)]) == 2
     assert "is the file that is read; name another one" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == before
+
+
+def test_full_disk_is_told_with_its_remedy_where_data_is_made(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
+    (small_disk / "ballast").write_bytes(bytes((2 << 20) - (16 << 10)))
+    output = small_disk / "data" / "mini" / "manifest.json"
+    assert main(["data", "convert", '{"train_questions": 60}', "--output", str(output)]) == 2
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "Free some space and run the same command again" in said
+    assert not output.exists()
