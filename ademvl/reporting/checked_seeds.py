@@ -92,5 +92,5 @@ def _doubt(seed: SeedResult, present: Asked | None) -> str:
         try:
             doubts.append(underived(scores, present, rows))
         except (DataError, KeyError, TypeError, ValueError) as error:
-            doubts.append(f"{predictions}: cannot be scored ({error})")
+            doubts.append(f"{predictions}: cannot be scored ({str(error).splitlines()[0]})")
     return "; ".join(filter(None, doubts))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_summary_tells_split_and_number_of_items_and_no_difference_between_split
     assert "IMG (n = 30)" in first
     study.raw["runs"]["adem"]["evaluation"] = {"split": "val"}
     for seed in (0, 1):
+        shutil.rmtree(study.run_dir("adem", seed) / "predictions")
         study.finish_scienceqa("adem", {"IMG": (10, 12), "AVG": (12, 15)}, seed=seed)
     text = main_table(read_results(study.study), reported)
     assert " points over " not in text

@@ -8,7 +8,6 @@ and the order of the rows can be compared.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ademvl.evaluation.asked import items_of
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
@@ -85,19 +84,17 @@ class _Measured:
         judged = self.is_paper_scale and not other_items_note(run, self.table, row)
         return measured_cell(run, _AVERAGE, Target(self.table, row) if judged else None)
 
-    def base(self, run: RunResult | None = None) -> Cell:
-        """Build the number of the row that changes are measured from.
-
-        Args:
-            run: whose change it is for; empty for a run that is asked other items.
-        """
+    @property
+    def base(self) -> Cell:
+        """The number of the row that changes are measured from."""
         row = next((row for row in self.table.rows if row.name == self.table.base), None)
         runs = self.by_row.get(self.table.base, ())
-        if not (row and runs):
-            return EMPTY
-        if run and items_of(run.settings) != items_of(runs[0].settings):
-            return EMPTY
-        return self.cell(row, runs[0])
+        return self.cell(row, runs[0]) if row and runs else EMPTY
+
+    def is_of_another_data_set(self, run: RunResult) -> bool:
+        """Tell whether a run and the row that changes are measured from share no data set."""
+        runs = self.by_row.get(self.table.base, ())
+        return bool(runs) and run.settings.data_dir != runs[0].settings.data_dir
 
     def order_notes(self) -> tuple[str, ...]:
         """Compare the order of the rows by Kendall's tau."""
@@ -133,7 +130,7 @@ def _paired_block(reported: ReportedNumbers, key: str, measured: _Measured) -> B
     for row in table.rows:
         for run in measured.by_row[row.name] or (None,):
             rows.append(_paired_row(reported, key, row, run, measured, base_cell))
-    has_base = measured.base().value is not None
+    has_base = measured.base.value is not None
     remark = f"Changes are from the row {table.base}." if table.base else ""
     if measured.runs and not measured.is_paper_scale:
         remark += f" {OTHER_SCALE} Only directions and the order of rows can be compared."
@@ -177,7 +174,9 @@ def _paired_row(
     cells = {"reported": theirs, "measured": ours}
     if row.name != table.base:
         cells["reported_change"] = change(theirs, base)
-        moved = change(replace(ours, judgement=None), measured.base(run))
+        is_elsewhere = run is not None and measured.is_of_another_data_set(run)
+        from_base = EMPTY if is_elsewhere else measured.base
+        moved = change(replace(ours, judgement=None), from_base)
         direction = judge_direction(moved, cells["reported_change"])
         cells["measured_change"] = replace(moved, judgement=direction)
     notes = plain.notes
@@ -186,6 +185,8 @@ def _paired_row(
         notes = (*notes, *gap_notes(run), *((other_items,) if other_items else ()))
         if ours.value is not None and ours.split != measured.base.split and measured.base.split:
             notes += (f"No change: scored on another split than the row {table.base}.",)
+        elif ours.value is not None and measured.is_of_another_data_set(run):
+            notes += (f"No change: scored on another data set than the row {table.base}.",)
     texts = {"run": run.label, "seeds": seeds_text(run)} if run else {}
     return replace(
         plain,
