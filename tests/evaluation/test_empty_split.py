@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ademvl.errors import DataError
+from ademvl.evaluation.asked import Asked
 from ademvl.evaluation.captions.files import CaptionOptions, score_caption_file
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 from tests import tiny
@@ -22,8 +23,7 @@ def test_evaluation_of_an_empty_split_is_refused_before_any_work(tmp_path: Path)
         examples=[],
         max_new_tokens=1,
         predict=lambda *_: [],
-        score=lambda _: {},
-        data={},
+        asked=Asked(data={}, score=lambda _: {}, is_cheap=True),
     )
     with pytest.raises(DataError, match=f"{run.data_dir}: nothing to evaluate, split 'test' is"):
         TaskPredictions(run, tmp_path, task, TOKENIZER)
