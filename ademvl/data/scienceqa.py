@@ -5,6 +5,7 @@ Layout: `problems.json`, `pid_splits.json`, optional `captions.json`, and
 many uses need the text alone.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def load_scienceqa(root: Path) -> ScienceQA:
     raw_splits = read_object(splits_file)
     findings: list[str] = []
     captions: dict[str, str] = {}
-    if captions_file.exists():
+    if os.path.lexists(captions_file):  # a link to nowhere is a fault, not a file left out
         captions = parse_captions(captions_file, raw_problems, findings)
     if left_out := read_quarantine(root):
         train = raw_splits.get("train")
@@ -141,7 +142,7 @@ def load_problems(problems_file: Path, split: str) -> list[Problem]:
     raw_problems = read_object(problems_file)
     splits_file = problems_file.parent / SPLITS_FILE
     raw_splits: dict[str, Any]
-    if splits_file.exists():
+    if os.path.lexists(splits_file):
         raw_splits = read_object(splits_file)
     else:
         splits_file = problems_file

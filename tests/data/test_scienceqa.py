@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.data.scienceqa import SPLITS, check_images, load_scienceqa
+from ademvl.data.scienceqa import SPLITS, check_images, load_problems, load_scienceqa
 from ademvl.errors import MAX_LISTED, DataError
+from tests import tiny
 
 FIELDS = {
     "question": "Which?",
@@ -214,3 +215,14 @@ def test_context_flags_reproduce_the_golden_category_scores(golden_dir, tmp_path
     for name, members in groups.items():
         right = sum(scoring["predicted_index"][p.question_id] == p.answer_index for p in members)
         assert f"{100 * right / len(members):.2f}" == scoring["scores"][name]
+
+
+@pytest.mark.parametrize("target", ["gone.json", "pid_splits.json"])
+def test_link_to_nowhere_is_told_and_not_taken_for_a_file_left_out(
+    tmp_path: Path, target: str
+) -> None:
+    root = tiny.make_scienceqa(tmp_path / "data")
+    (root / "pid_splits.json").unlink()
+    (root / "pid_splits.json").symlink_to(target)
+    with pytest.raises(DataError, match=r"pid_splits\.json: cannot be read"):
+        load_problems(root / "problems.json", split="test")
