@@ -12,7 +12,7 @@ from ademvl.statistics.intervals import WILSON, Estimate
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 _MME_POINTS_PER_TASK = 200
-_UNBOUNDED = ("CIDEr", "SPICE")
+_UNBOUNDED = ("CIDEr",)
 _ENDS = ("ci_low", "ci_high")
 _ROUNDING = 1e-9
 
@@ -80,23 +80,22 @@ def _impossible(entry: Any, unit: str, largest: float) -> Iterator[str]:
     if not isinstance(entry, dict):
         yield f"is {entry!r}, not an object"
         return
-    n, numbers = entry.get("n"), {key: entry.get(key) for key in (unit, *_ENDS)}
+    n, numbers = entry.get("n"), list[float]()
     if not isinstance(n, int) or isinstance(n, bool) or n < 0:
         yield f"n is {n!r}, not a count"
-    are_numbers = True
-    for key, number in numbers.items():
+    for key in (unit, *_ENDS):
+        number = entry.get(key)
         if not isinstance(number, int | float) or isinstance(number, bool):
             yield f"{key} is {number!r}, not a number"
-        elif not math.isfinite(number):
+        elif isinstance(number, float) and not math.isfinite(number):
             yield f"{key} is {number}"
         elif not -_ROUNDING <= number <= largest + _ROUNDING:
             yield f"{key} is {number}, outside 0 to {largest:g}"
         else:
-            continue
-        are_numbers = False
-    if not are_numbers:
+            numbers.append(number)
+    if len(numbers) < 1 + len(_ENDS):
         return
-    value, low, high = numbers.values()
+    value, low, high = numbers
     if low > high:
         yield f"ci_low {low} is above ci_high {high}"
     elif entry.get("method") == WILSON and not low - _ROUNDING <= value <= high + _ROUNDING:

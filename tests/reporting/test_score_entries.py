@@ -18,6 +18,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"percent": -0.1}, "AVG: percent is -0.1, outside 0 to 100"),
     ({"percent": math.nan}, "AVG: percent is nan"),
     ({"percent": math.inf}, "AVG: percent is inf"),
+    ({"percent": 10**400}, f"AVG: percent is {10**400}, outside 0 to 100"),
     ({"percent": None}, "AVG: percent is None, not a number"),
     ({"percent": "74.2"}, "AVG: percent is '74.2', not a number"),
     ({"percent": True}, "AVG: percent is True, not a number"),
