@@ -4,6 +4,7 @@ from typing import Literal
 
 from ademvl.config.setting import group, setting, settings_class
 
+Split = Literal["val", "test"]
 AnswerBy = Literal["greedy", "likelihood", "letter"]
 
 
@@ -45,7 +46,7 @@ class EvaluationSettings:
         decoding: how tokens of a generated caption or answer to MME are chosen.
     """
 
-    split: Literal["val", "test"] = setting(changes="evaluation", default="test")
+    split: Split = setting(changes="evaluation", default="test")
     batch_size: int = setting(changes="speed", default=64, ge=1, le=1_000_000)
     answer_by: AnswerBy = setting(changes="evaluation", default="greedy")
     max_new_tokens: int = setting(changes="evaluation", default=20, ge=1, le=100_000)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ademvl.config.evaluation import Split
 from ademvl.evaluation.captions.scores import (
     FIXED_FREQUENCIES,
     LIMITS,
@@ -81,7 +82,7 @@ def compare(
     second: Path,
     *,
     data_dir: Path | None = None,
-    split: str | None = None,
+    split: Split | None = None,
     to_see: float | None = None,
     assumed_spread: float | None = None,
     seed: int = 0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.evaluation import Split
 from ademvl.config.run import RELEASED, RunSettings, Task
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import load_coco_references
@@ -60,7 +61,7 @@ class Side:
         return [str(image_id) for image_id in self.references]
 
 
-def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = None) -> Side:
+def read_side(path: Path, *, data_dir: Path | None = None, split: Split | None = None) -> Side:
     """Read one side of a comparison.
 
     Args:
@@ -84,7 +85,7 @@ def read_side(path: Path, *, data_dir: Path | None = None, split: str | None = N
 
 
 def read_seeds(
-    run_dirs: Sequence[Path], *, data_dir: Path | None = None, split: str | None = None
+    run_dirs: Sequence[Path], *, data_dir: Path | None = None, split: Split | None = None
 ) -> Side:
     """Read one side of a comparison from the directories of a run's seeds, at least one.
 
