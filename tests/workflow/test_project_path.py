@@ -45,6 +45,7 @@ def workflow_in(folder: str, *, is_local: bool) -> SimpleNamespace:
         main_snakefile=f"{folder}/Snakefile",
         configfiles=[],
         executor_settings=None,
+        execution_settings=SimpleNamespace(),
     )
 
 
