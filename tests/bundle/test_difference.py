@@ -200,6 +200,6 @@ def test_json_holds_everything(
 def test_damaged_bundle_ends_with_code_2(
     first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "bad.zip").write_bytes(b"PK")
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04")
     assert main(["diff", str(first), str(tmp_path / "bad.zip")]) == 2
     assert "bad.zip: truncated, or no zip archive" in capsys.readouterr().err
