@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -215,7 +216,7 @@ def _fault(info: zipfile.ZipInfo) -> str:
     """Say what is wrong with one entry of the list; empty when nothing is."""
     name = info.orig_filename
     kind = stat.S_IFMT(info.external_attr >> 16)
-    if not name.strip("/") or "\0" in name or "\\" in name:
+    if not name.strip("/ ") or "\\" in name or any(unicodedata.category(c) == "Cc" for c in name):
         return "no usable name"
     if name.startswith("/") or _DRIVE.match(name):
         return "absolute path"

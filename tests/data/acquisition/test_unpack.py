@@ -82,6 +82,10 @@ def test_second_call_reads_nothing(tmp_path: Path) -> None:
         ("C:/evil.txt", "absolute path"),
         ("train\\..\\evil.txt", "no usable name"),
         ("train//evil.txt", "not in plain form"),
+        ("line\nbreak.txt", "no usable name"),
+        ("train/\x1b[2J.txt", "no usable name"),
+        ("train/\x7f", "no usable name"),
+        (" ", "no usable name"),
     ],
 )
 def test_path_out_of_the_folder_is_refused(tmp_path: Path, name: str, reason: str) -> None:
