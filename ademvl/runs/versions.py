@@ -13,7 +13,7 @@ RESULT_VERSIONS = {
     "verify": 1,
     "mini_backbones": 2,
     "features": 2,
-    "train": 3,
+    "train": 4,
     "evaluate": 2,
     "tables": 6,
     "figures": 5,
