@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ademvl.storage.files import write_json
+
 
 class Linker:
     """Links into a tree that is built aside and renamed once it is complete.
@@ -55,3 +57,10 @@ class Linker:
         except OSError:
             shutil.copyfile(source, target)
             self.num_copied += 1
+
+
+def write_json_in_tree(path: Path, value: object) -> None:
+    """Write a file of a linked tree; a link in its place goes, what it led to stays as it is."""
+    if path.is_symlink():
+        path.unlink()
+    write_json(path, value)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ademvl.data.links import write_json_in_tree
 from ademvl.data.scienceqa import CAPTIONS_FILE, PROBLEMS_FILE, SPLITS_FILE, read_object
 from ademvl.errors import DataError
 from ademvl.randomness import derive_seed
-from ademvl.storage.files import write_json
 
 
 def take_questions(root: Path, take: Mapping[str, int]) -> dict[str, int]:
@@ -46,13 +46,13 @@ def take_questions(root: Path, take: Mapping[str, int]) -> dict[str, int]:
     }
     # Splits such as trainval or minitrain list the same questions again.
     cut = {name: [item for item in ids if item not in left_out] for name, ids in splits.items()}
-    write_json(root / PROBLEMS_FILE, _without(problems, left_out))
-    write_json(root / SPLITS_FILE, cut)
+    write_json_in_tree(root / PROBLEMS_FILE, _without(problems, left_out))
+    write_json_in_tree(root / SPLITS_FILE, cut)
     if (root / CAPTIONS_FILE).is_file():
         captions = read_object(root / CAPTIONS_FILE)
         if isinstance(captions.get("captions"), dict):
             captions["captions"] = _without(captions["captions"], left_out)
-            write_json(root / CAPTIONS_FILE, captions)
+            write_json_in_tree(root / CAPTIONS_FILE, captions)
     return {name: len(splits[name]) for name in take}
 
 

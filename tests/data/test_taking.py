@@ -7,6 +7,7 @@ import pytest
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.study import load_study
 from ademvl.data.layout import make_dataset
+from ademvl.data.links import write_json_in_tree
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.verification import verify_dataset
 from ademvl.errors import DataError, SettingsError
@@ -75,3 +76,12 @@ def test_the_key_belongs_to_scienceqa_and_is_absent_where_it_is_idle():
     }
     with pytest.raises(SettingsError, match=r"datasets\.coco\.take: only with source scienceqa"):
         load_study(study)
+
+
+def test_what_a_tree_links_to_is_never_written(tmp_path):
+    original = tmp_path / "theirs.json"
+    original.write_text('{"theirs": 1}')
+    (tmp_path / "link.json").symlink_to(original)
+    write_json_in_tree(tmp_path / "link.json", {"ours": 2})
+    assert json.loads(original.read_text()) == {"theirs": 1}
+    assert json.loads((tmp_path / "link.json").read_text()) == {"ours": 2}

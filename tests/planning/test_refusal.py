@@ -27,7 +27,7 @@ def small_machine(monkeypatch):
 def test_training_is_refused_before_weights_are_read(tmp_path, small_machine):
     run_dir = write_run(tmp_path / "run", make_run(tmp_path))
     (tmp_path / "llm" / "model.safetensors").unlink()
-    (tmp_path / "llm" / "model.safetensors").write_bytes(b"not weights")
+    (tmp_path / "llm" / "model.safetensors").write_bytes(b"\0not weights")
     with pytest.raises(SettingsError, match=r"this machine has 64 MiB free(.|\n)*--ignore-memory"):
         train_run(run_dir, progress=False)
     assert not (run_dir / "adapter").exists()

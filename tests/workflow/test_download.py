@@ -19,7 +19,7 @@ def write_study(folder: Path, **keys: Any) -> Path:
         "scale": "mini",
         "datasets": {"easy_vqa": {}},
         "downloads": {"offline": True, "extra_sources": [SOURCE]},
-        "runs": {"run": {"dataset": "easy_vqa"}},
+        "runs": {"run": {"dataset": "easy_vqa", "method": {"scales": [64, 16]}}},
     }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(raw | keys), encoding="utf-8")
