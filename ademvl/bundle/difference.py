@@ -180,9 +180,10 @@ def _explain(verdict: Verdict, first: SeedRecord, second: SeedRecord, paired: Pa
         return "every prediction and score" if verdict == "same" else tasks
     if verdict == "different":
         excludes = f"the 95 % interval of the difference in {paired.score} excludes 0"
-        if min(paired.difference.num_seeds) > 1:
+        if paired.difference.is_spread_known:
             return excludes
-        return f"{excludes}: these adapters differ; one seed says nothing about the settings"
+        few = "one seed says" if min(paired.difference.num_seeds) == 1 else "so few seeds say"
+        return f"{excludes}: these adapters differ; {few} nothing about the settings"
     if verdict == "rounding":
         return "the same experiment, and no significant difference"
     return f"other settings, data or seeds, but no significant difference in {paired.score}"

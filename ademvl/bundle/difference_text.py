@@ -6,6 +6,7 @@ from typing import Any
 
 from ademvl.bundle.difference import MATTERS, Change, ResultsDifference, RunDifference
 from ademvl.reporting.tables.layout import printable
+from ademvl.statistics.intervals import ITEMS_NOTE, bracketed
 
 _SHOWN = 10
 _MAIN_SCORES = ("AVG", "IMG", "BLEU-4", "CIDEr", "perception", "cognition")
@@ -17,6 +18,8 @@ def render(found: ResultsDifference) -> str:
     lines = [_headline(found), ""]
     for run in found.runs:
         lines += _run_lines(run)
+    if any(run.paired and not run.paired.difference.covers_seeds for run in found.runs):
+        lines.append(ITEMS_NOTE)
     for names, label in zip((found.only_first, found.only_second), found.labels, strict=True):
         if names:
             lines.append(f"finished only in {printable(label)}: {', '.join(names)}")
@@ -52,7 +55,8 @@ def _run_lines(run: RunDifference) -> Iterator[str]:
             yield f"  {name}: {values}"
     if run.paired:
         difference = run.paired.difference
-        interval = f"[{100 * difference.ci_low:+.2f}, {100 * difference.ci_high:+.2f}]"
+        low, high = (f"{100 * end:+.2f}" for end in (difference.ci_low, difference.ci_high))
+        interval = bracketed(low, high, covers_seeds=difference.covers_seeds)
         yield (
             f"  {run.paired.score}: {100 * difference.value:+.2f} points {interval}, "
             f"n = {difference.n}, {difference.num_seeds[0]} and {difference.num_seeds[1]} seeds"

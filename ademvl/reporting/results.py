@@ -8,11 +8,11 @@ the other runs'.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.run import RELEASED, RunSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import DataError, list_findings
 from ademvl.reporting.checked_seeds import check_seeds
@@ -23,6 +23,7 @@ from ademvl.runs.failures import read_failure
 from ademvl.runs.identity import study_checksum
 from ademvl.runs.run_state import REMEDY, State, read_object, state_of
 from ademvl.statistics.intervals import Estimate, combine_seeds
+from ademvl.statistics.seed_spread import UNKNOWN, SeedRow, Spread, spread_of_others
 
 GAPS: tuple[State, ...] = ("failed", "stale", "unfinished", "not run")
 """States without scores; the first that a run's seeds have is the run's."""
@@ -30,10 +31,17 @@ GAPS: tuple[State, ...] = ("failed", "stale", "unfinished", "not run")
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run of the study over all of its seeds, at least one."""
+    """A run of the study over all of its seeds, at least one.
+
+    Attributes:
+        label: as printed.
+        seeds: in the order of the study file.
+        others: by column, the spread between seeds of the study's other rows of the same kind.
+    """
 
     label: str
     seeds: tuple[SeedResult, ...]
+    others: Mapping[str, Spread] = field(default_factory=dict)
 
     @property
     def settings(self) -> RunSettings:
@@ -62,11 +70,25 @@ class RunResult:
     def estimate(self, column: str) -> Estimate | None:
         """Combine the finished seeds' scores; None where no seed has any item in the column."""
         found = self.seed_estimates(column)
-        return combine_seeds(found) if found else None
+        return combine_seeds(found, self.others.get(column, UNKNOWN)) if found else None
 
     def seed_estimates(self, column: str) -> list[Estimate]:
         """Return the finished seeds' scores; what `evaluation.verdict` judges by."""
         return [seed.scores[column] for seed in self.finished if column in seed.scores]
+
+    @property
+    def seed_row(self) -> SeedRow:
+        """The finished seeds' scores, as pooling of their spread takes them."""
+        settings = self.settings
+        columns = {column for seed in self.finished for column in seed.scores}
+        return SeedRow(
+            kind=(settings.task, settings.data_dir, settings.evaluation.split),
+            adapters=self.name if settings.adapter in (TRAINED, RELEASED) else settings.adapter,
+            scores={
+                column: [estimate.value for estimate in self.seed_estimates(column)]
+                for column in columns
+            },
+        )
 
     def ceiling(self, column: str) -> Estimate | None:
         """Return the ceiling of a caption metric, which does not depend on the seed."""
@@ -89,6 +111,11 @@ class StudyResults:
     def of_task(self, task: str) -> tuple[RunResult, ...]:
         """Return the runs of one task."""
         return tuple(run for run in self.runs if run.settings.task == task)
+
+    def spread_beside(self, column: str, *runs: RunResult) -> Spread:
+        """Pool the spread between seeds in a column over all runs of these runs' kind but these."""
+        rows = [run.seed_row for run in self.runs]
+        return spread_of_others(rows, column, *(run.seed_row for run in runs))
 
     def control_of(self, run: RunResult) -> RunResult | None:
         """Return the text-only control of a run: images withheld, else asked the same way.
@@ -133,7 +160,14 @@ def read_results(study: Study, *, refuse_doubtful: bool = True) -> StudyResults:
         RunResult(study.label(name), _of_same_items(_with_own_adapters(of)))
         for name, of in seeds.items()
     )
-    return StudyResults(study, runs)
+    results = StudyResults(study, runs)
+    return replace(results, runs=tuple(_beside_others(run, results) for run in runs))
+
+
+def _beside_others(run: RunResult, results: StudyResults) -> RunResult:
+    """Add the other rows' spread; released weights are one training and stand for no other."""
+    columns = () if run.settings.adapter == RELEASED else run.seed_row.scores
+    return replace(run, others={name: results.spread_beside(name, run) for name in columns})
 
 
 def _asked_of(run: RunResult) -> tuple[object, ...]:

@@ -11,13 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ademvl.statistics.seed_spread import MIN_DEGREES, UNKNOWN, Spread, known_spread, spread_of
+
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 10_000
 WILSON = "Wilson score interval"
 BOOTSTRAP = f"percentile bootstrap over items, {NUM_RESAMPLES:,} resamples"
 UNVARIED = "bound for items that all say the same, from Wilson's for none of n"
 SEEDS_AND_ITEMS = "seeds and items combined (MOVER, Satterthwaite)"
-ONE_SEED = "items only: one seed, its spread is not known"
+POOLED_SEEDS = (
+    f"{SEEDS_AND_ITEMS[:-1]}; spread of seeds: the larger of the row's own and that pooled over "
+    "other rows)"
+)
+ITEMS_ONLY = (
+    f"items only: the spread of seeds is not known, fewer than {MIN_DEGREES} degrees of freedom"
+)
+ITEMS_MARK = "†"
+ITEMS_NOTE = (
+    f"(low, high){ITEMS_MARK}: the interval covers other questions or images, but no other "
+    "training: one seed, or so few that their spread is not known."
+)
 
 _RESAMPLES_AT_ONCE = 200
 _ROUNDING = 1e-12
@@ -34,6 +47,7 @@ class Estimate:
         value, ci_low, ci_high: fractions.
         n: items that were scored.
         method: of the interval.
+        covers_seeds: the interval covers other trainings too, not other items alone.
     """
 
     value: float
@@ -41,6 +55,7 @@ class Estimate:
     ci_high: float
     n: int
     method: str
+    covers_seeds: bool = False
 
     def as_percent(self) -> dict[str, float | int | str]:
         """Render for a score file; `percent`, `ci_low` and `ci_high` in percent."""
@@ -51,6 +66,21 @@ class Estimate:
             "ci_high": 100 * self.ci_high,
             "method": self.method,
         }
+
+
+def bracketed(low: str, high: str, *, covers_seeds: bool) -> str:
+    """Print an interval so that one of items only is told from one of seeds and items.
+
+    `ITEMS_NOTE` explains it.
+    """
+    return f"[{low}, {high}]" if covers_seeds else f"({low}, {high}){ITEMS_MARK}"
+
+
+def standard_error(width: float) -> float:
+    """Return the standard error that a 95 % interval of this width says."""
+    from scipy.stats import norm
+
+    return width / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2)))
 
 
 def wilson_interval(successes: int, n: int) -> Estimate:
@@ -159,43 +189,47 @@ def unvaried_interval(value: float, *, n: int, limits: tuple[float, float]) -> I
     return Interval(low=low, high=high, method=UNVARIED)
 
 
-def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
+def combine_seeds(estimates: Sequence[Estimate], others: Spread = UNKNOWN) -> Estimate:
     """Average runs that differ in their seed only and were scored on the same items.
 
     Two sources of uncertainty are combined, as if independent: which items were asked, and which
     seed was trained. Items are the same for all seeds, so averaging over seeds does not reduce
     their part; it is taken as the mean distance from a run's value to its interval's end, which
     keeps intervals near 0 % and 100 % lopsided (MOVER, Zou and Donner 2008). The seeds' part is
-    the standard error of the mean. The quantile is Student's t with Satterthwaite's degrees of
-    freedom: close to the normal one where items dominate, wide where few seeds do. The spread
-    between seeds itself holds some noise of items, so the interval is on the safe side. It stays
-    within the metric's range: not below 0, and for proportions not above 1.
+    the standard error of the mean, from the spread that `known_spread` takes. The quantile is
+    Student's t with Satterthwaite's degrees of freedom: close to the normal one where items
+    dominate, wide where few seeds do. The spread between seeds itself holds some noise of items, so
+    the interval is on the safe side. It stays within the metric's range: not below 0, and for
+    proportions not above 1.
 
-    With one seed the interval covers the items only, and `method` says so.
+    Where the spread is not known, as with one seed alone, the interval covers the items only: it
+    is about these very trainings, and `method` says so.
+
+    Args:
+        estimates: of the seeds.
+        others: spread between seeds of the study's other rows.
 
     Raises:
         ValueError: no estimates, or of different n.
     """
     if len({estimate.n for estimate in estimates}) != 1:
         raise ValueError("combine_seeds needs estimates, all over the same number of items")
-    if len(estimates) == 1:
-        only = estimates[0]
-        return Estimate(
-            value=only.value, ci_low=only.ci_low, ci_high=only.ci_high, n=only.n, method=ONE_SEED
-        )
-    values = np.array([estimate.value for estimate in estimates])
-    mean = float(values.mean())
-    seed_variance = float(values.var(ddof=1)) / len(values)
-    below = float(np.mean([estimate.value - estimate.ci_low for estimate in estimates]))
-    above = float(np.mean([estimate.ci_high - estimate.value for estimate in estimates]))
-    degrees = len(values) - 1
+    values = [estimate.value for estimate in estimates]
+    mean = float(np.mean(values))
+    low = float(np.mean([estimate.ci_low for estimate in estimates]))
+    high = float(np.mean([estimate.ci_high for estimate in estimates]))
+    spread = known_spread(spread_of(values), others)
+    if spread is None:
+        return Estimate(value=mean, ci_low=low, ci_high=high, n=estimates[0].n, method=ITEMS_ONLY)
+    variance, degrees = spread.variance / len(values), spread.degrees
     largest = 1.0 if all(estimate.method == WILSON for estimate in estimates) else math.inf
     return Estimate(
         value=mean,
-        ci_low=max(0.0, mean - combined_half_width(below, seed_variance, degrees=degrees)),
-        ci_high=min(largest, mean + combined_half_width(above, seed_variance, degrees=degrees)),
+        ci_low=max(0.0, mean - combined_half_width(mean - low, variance, degrees=degrees)),
+        ci_high=min(largest, mean + combined_half_width(high - mean, variance, degrees=degrees)),
         n=estimates[0].n,
-        method=SEEDS_AND_ITEMS,
+        method=POOLED_SEEDS if others.degrees else SEEDS_AND_ITEMS,
+        covers_seeds=True,
     )
 
 

@@ -15,11 +15,17 @@ from ademvl.statistics.intervals import (
     Floats,
     bootstrap_intervals,
     combined_half_width,
+    standard_error,
 )
+from ademvl.statistics.seed_spread import MIN_DEGREES, UNKNOWN, Spread
 
 POWER = 0.8
 MCNEMAR = "McNemar's test, mid-p (Fagerland et al. 2013); exact binomial beside it"
 WITH_SEEDS = "combined with the spread of both runs' seeds (MOVER, t)"
+WITH_POOLED_SEEDS = (
+    "combined with the spread of both runs' seeds, or where larger that of the study's other rows "
+    "(MOVER, t)"
+)
 WITH_COMMON_SEEDS = "combined with the spread of their difference (MOVER, t)"
 _MAX_SEEDS = 1000
 
@@ -69,7 +75,9 @@ class Difference:
     Attributes:
         value, ci_low, ci_high: fractions; first minus second.
         item_error: standard error that the sampling of items gives, a fraction.
-        seed_spreads: standard deviation between seeds of each run; None where it has one seed.
+        seed_spreads: standard deviation between seeds of each run, or where larger that of the
+            study's other rows; None where it is not known.
+        seed_degrees: of freedom that the seeds' spread is known with, all told.
         num_seeds: of each run.
         n: items.
         method: of the interval.
@@ -80,9 +88,20 @@ class Difference:
     ci_high: float
     item_error: float
     seed_spreads: tuple[float | None, float | None]
+    seed_degrees: int
     num_seeds: tuple[int, int]
     n: int
     method: str
+
+    @property
+    def covers_seeds(self) -> bool:
+        """Whether the interval covers other trainings, not other items alone."""
+        return None not in self.seed_spreads
+
+    @property
+    def is_spread_known(self) -> bool:
+        """Whether the seeds' spread is known well enough for saying what the setting does."""
+        return self.covers_seeds and self.seed_degrees >= MIN_DEGREES
 
 
 def paired_differences(
@@ -93,6 +112,7 @@ def paired_differences(
     seed: int,
     limits: Sequence[tuple[float, float]],
     same_adapters: bool = False,
+    others: Sequence[Spread] = (),
 ) -> list[Difference]:
     """Compare two runs of one or several seeds on the same items, by any score.
 
@@ -111,6 +131,7 @@ def paired_differences(
         seed: of the resamples.
         limits: least and largest value of each of the m scores.
         same_adapters: the runs' seeds are, in this order, evaluations of the same adapters.
+        others: spread between seeds of the study's other rows, of each of the m scores.
 
     Returns:
         One difference for each of the m scores.
@@ -140,6 +161,7 @@ def paired_differences(
             n=len(stacked),
             same_adapters=same_adapters,
             method=f"paired {interval.method}",
+            others=others[column] if others else UNKNOWN,
         )
         for column, interval in enumerate(intervals)
     ]
@@ -154,31 +176,43 @@ def add_seeds(
     same_adapters: bool,
     method: str,
     largest: float = math.inf,
+    others: Spread = UNKNOWN,
 ) -> Difference:
-    """Add the seeds' spread to the interval from the items, where both runs have several.
+    """Add the seeds' spread to the interval from the items, where that of both runs is known.
+
+    A run's spread is its own, or that of the study's other rows where it is larger. That needs the
+    4 degrees of freedom of `seed_spread.MIN_DEGREES`; without other rows two seeds of each run are
+    enough, as for single comparisons Student's t then covers what it says.
 
     Args:
         value: of the difference.
         items: ends of its interval from the items alone.
         scores: of each run's seeds.
         n: items.
-        same_adapters: see `paired_differences`.
+        same_adapters: see `paired_differences`; then other rows tell nothing.
         method: of `items`.
         largest: difference that there can be.
+        others: spread between seeds of the study's other rows.
     """
-    from scipy.stats import norm
-
     low, high = items
-    spreads = [float(run.std(ddof=1)) if len(run) > 1 else None for run in scores]
-    item_error = (high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2)))
+    counts = [len(run) for run in scores]
+    total = counts[0] - 1 if same_adapters else sum(counts) - 2 + others.degrees
+    if same_adapters or total < MIN_DEGREES:
+        others = UNKNOWN
+    spreads = [_larger_spread(run, others) for run in scores]
+    item_error = standard_error(high - low)
     if None not in spreads:
         if same_adapters:
-            method, counts = f"{method}, {WITH_COMMON_SEEDS}", [len(scores[0])]
-            parts = [float((scores[0] - scores[1]).var(ddof=1)) / counts[0]]
+            method = f"{method}, {WITH_COMMON_SEEDS}"
+            variance = float((scores[0] - scores[1]).var(ddof=1)) / counts[0]
+            degrees = counts[0] - 1.0
         else:
-            method, counts = f"{method}, {WITH_SEEDS}", [len(run) for run in scores]
-            parts = [(s or 0.0) ** 2 / count for s, count in zip(spreads, counts, strict=True)]
-        variance, degrees = sum(parts), _welch_degrees(parts, counts)
+            method = f"{method}, {WITH_POOLED_SEEDS if others.degrees else WITH_SEEDS}"
+            variance = sum(
+                (s or 0.0) ** 2 / count for s, count in zip(spreads, counts, strict=True)
+            )
+            # Of the larger of two variances: the degrees of either hold, see `seed_spread`.
+            degrees = max(_welch_degrees(scores), float(others.degrees))
         low = value - combined_half_width(value - low, variance, degrees=degrees)
         high = value + combined_half_width(high - value, variance, degrees=degrees)
     return Difference(
@@ -187,17 +221,30 @@ def add_seeds(
         ci_high=min(largest, high),
         item_error=item_error,
         seed_spreads=(spreads[0], spreads[1]),
-        num_seeds=(len(scores[0]), len(scores[1])),
+        seed_degrees=total,
+        num_seeds=(counts[0], counts[1]),
         n=n,
         method=method,
     )
 
 
-def _welch_degrees(variances: Sequence[float], num_seeds: Sequence[int]) -> float:
-    """Return Satterthwaite's degrees of freedom of a sum of variances of means."""
-    parts = [
-        variance**2 / (count - 1) for variance, count in zip(variances, num_seeds, strict=True)
-    ]
+def _larger_spread(scores: Floats, others: Spread) -> float | None:
+    """Return the standard deviation between seeds, own or the others'; None where not known."""
+    own = float(scores.std(ddof=1)) if len(scores) > 1 else None
+    if not others.degrees:
+        return own
+    return max(own or 0.0, math.sqrt(others.variance))
+
+
+def _welch_degrees(scores: Sequence[Floats]) -> float:
+    """Return Satterthwaite's degrees of freedom of the difference of two runs' means over seeds.
+
+    0 where a run has one seed.
+    """
+    if min(map(len, scores)) < 2:
+        return 0.0
+    variances = [float(run.var(ddof=1)) / len(run) for run in scores]
+    parts = [v**2 / (len(run) - 1) for v, run in zip(variances, scores, strict=True)]
     return sum(variances) ** 2 / sum(parts) if sum(parts) else 1.0
 
 
@@ -239,7 +286,18 @@ def seeds_needed(
     if len(known) < 2:
         raise ValueError("the spread between seeds is not known with one seed; assume one")
     variance = sum(spread**2 for spread in known)
-    item_variance = difference.item_error**2
+    return seeds_to_see(to_see, item_error=difference.item_error, seed_variance=variance)
+
+
+def seeds_to_see(to_see: float, *, item_error: float, seed_variance: float) -> int | None:
+    """Return how many seeds of each run show a difference in 80 % of cases; None where none do.
+
+    Args:
+        to_see: a fraction, not 0.
+        item_error: standard error that the sampling of items gives, a fraction.
+        seed_variance: of the difference of one seed of each run.
+    """
+    variance, item_variance = seed_variance, item_error**2
     if abs(to_see) < _normal_reach() * math.sqrt(item_variance):
         return None
     for num_seeds in range(2, _MAX_SEEDS):

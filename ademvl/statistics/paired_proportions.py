@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ademvl.statistics.intervals import CONFIDENCE
 from ademvl.statistics.paired import Difference, add_seeds
+from ademvl.statistics.seed_spread import UNKNOWN, Spread
 
 PAIRED_SCORE = "score interval of paired proportions (Tango 1998)"
 _ROUNDING = 1e-12
@@ -20,7 +21,11 @@ Correct = NDArray[np.bool_]
 
 
 def accuracy_difference(
-    first: Correct, second: Correct, *, same_adapters: bool = False
+    first: Correct,
+    second: Correct,
+    *,
+    same_adapters: bool = False,
+    others: Spread = UNKNOWN,
 ) -> Difference:
     """Compare two runs of one or several seeds on the same questions.
 
@@ -33,6 +38,7 @@ def accuracy_difference(
         first: whether an answer is right, (seeds, n).
         second: the same of the other run, the same questions in the same order.
         same_adapters: the runs' seeds are, in this order, evaluations of the same adapters.
+        others: spread between seeds of the study's other rows.
     """
     num_seeds, n = max(len(first), len(second)), first.shape[1]
     rates = first.mean(axis=0), second.mean(axis=0)  # (n,) each
@@ -55,6 +61,7 @@ def accuracy_difference(
         same_adapters=same_adapters,
         method=PAIRED_SCORE,
         largest=1.0,
+        others=others,
     )
 
 

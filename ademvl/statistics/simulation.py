@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ademvl.statistics.intervals import Floats, wilson_interval
+from ademvl.statistics.seed_spread import pool, spread_of
 from ademvl.statistics.verdict import Outcome, verdict
 
 # Beta(p c, (1 - p) c): most questions are answered nearly always or nearly never.
@@ -22,6 +23,7 @@ class SimulatedStudy:
 
     Attributes:
         num_seeds: trainings that are measured.
+        other_rows: rows of the study beside the measured one, of as many seeds and as much spread.
         seed_spread: standard deviation of a training's true accuracy, a fraction.
         accuracy: mean true accuracy, a fraction.
         num_questions: asked.
@@ -31,6 +33,7 @@ class SimulatedStudy:
     """
 
     num_seeds: int
+    other_rows: int = 3
     seed_spread: float = 0.0035
     accuracy: float = 0.94
     num_questions: int = 4241
@@ -49,17 +52,20 @@ def simulate_verdicts(study: SimulatedStudy, *, num_trials: int, seed: int) -> d
             size=study.num_questions,
         )
         correct = _answers(study, difficulty, generator)
-        estimates = [wilson_interval(int(count), study.num_questions) for count in correct[:-1]]
+        rows = correct[:-1].reshape(1 + study.other_rows, study.num_seeds)
+        estimates = [wilson_interval(int(count), study.num_questions) for count in rows[0]]
+        others = pool(spread_of(row / study.num_questions) for row in rows[1:])
         reported = study.accuracy
         if study.reported == "training":
             reported = correct[-1] / study.num_questions
-        outcomes[verdict(estimates, float(reported) + study.shift).outcome] += 1
+        found = verdict(estimates, float(reported) + study.shift, others=others)
+        outcomes[found.outcome] += 1
     return {outcome: count / num_trials for outcome, count in outcomes.items()}
 
 
 def _answers(study: SimulatedStudy, difficulty: Floats, generator: np.random.Generator) -> Floats:
-    """Return the correct answers of the seeds and of one more training, (seeds + 1,)."""
-    shape = (study.num_seeds + 1, 1)
+    """Return the correct answers of all rows' seeds, the measured one's first, and of one more."""
+    shape = ((1 + study.other_rows) * study.num_seeds + 1, 1)
     likely = np.clip(difficulty + generator.normal(0.0, study.seed_spread, size=shape), 0.0, 1.0)
     correct: Floats = (generator.random(likely.shape) < likely).sum(axis=1).astype(np.float64)
     return correct

@@ -8,8 +8,9 @@ decide:
 - the interval of the mean, which combines the spread over seeds with the sampling of questions
   (`combine_seeds`, the interval that tables print);
 - the interval in which one further training on the same questions would lie: mean +- t s
-  sqrt(1 + 1 / S) with the standard deviation s of S seeds and Student's t of S - 1 degrees of
-  freedom. With one seed it is not known, and nothing lies outside of it.
+  sqrt(1 + 1 / S) with the standard deviation s between seeds, S of them, and Student's t of its
+  degrees of freedom, both from `known_spread`: the row's own and that of the study's other rows.
+  Where the spread is not known, as with one seed alone, nothing lies outside of it.
 
 Inside the first: "reproduced". Outside of both: "below" or "above", which tables print as "not
 reproduced". Between them: "cannot tell", because another seed could give that number.
@@ -20,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from ademvl.statistics.intervals import CONFIDENCE, Estimate, combine_seeds
+from ademvl.statistics.seed_spread import UNKNOWN, Spread, known_spread, spread_of
 
 Outcome = Literal["reproduced", "below", "above", "cannot tell"]
 METHOD = (
@@ -50,7 +50,13 @@ class Verdict:
     num_seeds: int
 
 
-def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float = 0.0) -> Verdict:
+def verdict(
+    estimates: Sequence[Estimate],
+    reported: float,
+    *,
+    half_unit: float = 0.0,
+    others: Spread = UNKNOWN,
+) -> Verdict:
     """Judge a reported number by the module's rule.
 
     The share of reproductions that are called "below" or "above" though nothing but chance made
@@ -61,11 +67,12 @@ def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float 
         reported: the number of others, a fraction.
         half_unit: half of the last digit that was printed, a fraction: a number printed as 94.0
             may have been anything within 0.0005.
+        others: spread between seeds of the study's other rows.
 
     Raises:
         ValueError: no estimates, or of different n.
     """
-    combined = combine_seeds(estimates)
+    combined = combine_seeds(estimates, others)
     difference = combined.value - reported
     # What of the difference the printed number's rounding leaves over.
     distance = max(0.0, abs(difference) - half_unit)
@@ -76,7 +83,7 @@ def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float 
     outcome: Outcome = "below" if difference < 0 else "above"
     if distance <= half_width:
         outcome = "reproduced"
-    elif distance <= further_seed_half_width(values):
+    elif distance <= further_seed_half_width(values, others):
         outcome = "cannot tell"
     return Verdict(
         outcome=outcome,
@@ -87,15 +94,19 @@ def verdict(estimates: Sequence[Estimate], reported: float, *, half_unit: float 
     )
 
 
-def further_seed_half_width(values: Sequence[float]) -> float:
+def further_seed_half_width(values: Sequence[float], others: Spread = UNKNOWN) -> float:
     """Return how far from the mean of seeds one further seed lies at most, in 95 % of cases.
 
-    Infinite with one seed.
+    Infinite where the spread between seeds is not known.
+
+    Args:
+        values: scores of the seeds.
+        others: spread between seeds of the study's other rows.
     """
     from scipy.stats import t
 
-    num_seeds = len(values)
-    if num_seeds < 2:
+    spread = known_spread(spread_of(values), others)
+    if spread is None:
         return math.inf
-    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, num_seeds - 1))
-    return quantile * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / num_seeds)
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, spread.degrees))
+    return quantile * math.sqrt(spread.variance * (1 + 1 / len(values)))

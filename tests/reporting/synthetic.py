@@ -1,5 +1,6 @@
 """A small study in a temporary folder, with run directories as the verbs leave them."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,15 +27,16 @@ COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
-def adapter_sha256(seed: int) -> str:
-    """Return the checksum of the adapter that all runs have for a seed."""
-    return f"{seed:064x}"
+def adapter_sha256(run: str, seed: int) -> str:
+    """Return the checksum of a run's adapter of a seed."""
+    return hashlib.sha256(f"{run} {seed}".encode()).hexdigest()
 
 
 def write_adapter_json(folder: Path) -> None:
     """Write what says that a run's adapter is complete."""
     (folder / "adapter").mkdir(exist_ok=True)
-    content = json.dumps({"sha256": adapter_sha256(int(folder.name.removeprefix("seed")))})
+    seed = int(folder.name.removeprefix("seed"))
+    content = json.dumps({"sha256": adapter_sha256(folder.parent.name, seed)})
     (folder / "adapter" / "adapter.json").write_text(content, encoding="utf-8")
 
 
@@ -47,7 +49,7 @@ def header_of(run: RunSettings) -> dict[str, Any]:
     """Return the header of a run's scores, on its data as far as there is any."""
     asked = asked_now(run)
     return {
-        "adapter_sha256": adapter_sha256(run.seed),
+        "adapter_sha256": adapter_sha256(run.name, run.seed),
         "data": dict(asked.data) if asked else {},
         "settings": evaluation_settings(run),
         "version": RESULT_VERSIONS["evaluate"],

@@ -18,7 +18,8 @@ from ademvl.reporting.tables.rows import gap_notes
 from ademvl.runs.failures import noted_failure
 from ademvl.runs.identity import evaluation_settings
 from ademvl.runs.versions import RESULT_VERSIONS
-from ademvl.statistics.intervals import SEEDS_AND_ITEMS
+from ademvl.statistics.intervals import ITEMS_ONLY
+from ademvl.statistics.seed_spread import Spread
 from tests.reporting.synthetic import (
     SyntheticStudy,
     header_of,
@@ -49,7 +50,30 @@ def test_seeds_are_averaged_and_combined(finished: SyntheticStudy) -> None:
     estimate = read_results(finished.study).runs[0].estimate("AVG")
     assert estimate is not None
     assert estimate.value == pytest.approx((269 / 300 + 279 / 300) / 2)
-    assert (estimate.n, estimate.method) == (300, SEEDS_AND_ITEMS)
+    # Two seeds, and a control with one: nobody knows how much trainings of this study scatter.
+    assert (estimate.n, estimate.method) == (300, ITEMS_ONLY)
+
+
+def test_spread_is_pooled_over_other_rows_of_the_kind_and_adapters_once(
+    synthetic: SyntheticStudy,
+) -> None:
+    runs = synthetic.raw["runs"]
+    runs["again"] = {"adapter": "adem", "evaluation": {"answer_by": "likelihood"}}
+    runs["text_only"]["seeds"] = [0, 1, 2]
+    runs["one"] = {"label": "one seed"}
+    for seed, right in enumerate((260, 270, 280)):
+        synthetic.finish_scienceqa("text_only", {"AVG": (right, 300)}, seed=seed)
+    for seed, right in enumerate((200, 230)):
+        synthetic.finish_scienceqa("adem", {"AVG": (right, 300)}, seed=seed)
+        synthetic.finish_scienceqa("again", {"AVG": (right - 50, 300)}, seed=seed)
+    synthetic.finish_scienceqa("one", {"AVG": (250, 300)})
+    found = {run.name: run.others.get("AVG") for run in read_results(synthetic.study).runs}
+    # Variances 1/900 with 2 degrees of freedom and 1/200 with 1.
+    control = Spread(variance=pytest.approx(1 / 900), degrees=2)
+    assert found["adem"] == found["again"] == control
+    assert found["text_only"] == Spread(variance=pytest.approx(1 / 200), degrees=1)
+    assert found["one"] == Spread(variance=pytest.approx((2 / 900 + 1 / 200) / 3), degrees=3)
+    assert found["captions"] is None
 
 
 def test_column_without_questions_has_no_estimate(finished: SyntheticStudy) -> None:

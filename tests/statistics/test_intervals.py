@@ -7,13 +7,16 @@ import pytest
 
 from ademvl.statistics.intervals import (
     BOOTSTRAP,
-    ONE_SEED,
+    ITEMS_ONLY,
+    POOLED_SEEDS,
+    SEEDS_AND_ITEMS,
     UNVARIED,
     Estimate,
     bootstrap_intervals,
     combine_seeds,
     wilson_interval,
 )
+from ademvl.statistics.seed_spread import Spread
 
 WIDE = [(-100.0, 100.0)] * 2
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -99,7 +102,7 @@ def test_bootstrap_of_a_single_caption_has_a_width_within_the_metrics_range():
 
 def test_one_seed_keeps_its_interval_and_says_so():
     combined = combine_seeds([wilson_interval(80, 100)])
-    assert combined.method == ONE_SEED
+    assert combined.method == ITEMS_ONLY
     assert combined.ci_low == wilson_interval(80, 100).ci_low
 
 
@@ -112,21 +115,42 @@ def test_equal_seeds_leave_the_items_uncertainty():
 
 
 def test_seeds_alone_give_students_interval():
-    # Two seeds 0.1 apart: standard error 0.05, t(1 degree of freedom) = 12.7062.
-    combined = combine_seeds([_estimate(0.8, 0.0), _estimate(0.9, 0.0)])
+    # Variance 0.00025, standard error sqrt(0.00025 / 5), t(4 degrees of freedom) = 2.7764.
+    combined = combine_seeds([_estimate(value, 0.0) for value in (0.83, 0.84, 0.85, 0.86, 0.87)])
     assert combined.value == pytest.approx(0.85)
-    assert combined.ci_high - combined.value == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    expected = 2.77645 * math.sqrt(0.00025 / 5)
+    assert combined.ci_high - combined.value == pytest.approx(expected, rel=1e-4)
+    assert (combined.method, combined.covers_seeds) == (SEEDS_AND_ITEMS, True)
 
 
-def test_spread_between_seeds_widens_the_interval():
-    combined = combine_seeds([_estimate(0.88, 0.01), _estimate(0.90, 0.01)])
-    assert combined.ci_high - combined.value > 0.01
+def test_other_rows_widen_the_interval_of_seeds_that_agree_by_luck():
+    # Two equal seeds: the others' variance 0.0004 over two, t of their 6 degrees = 2.4469.
+    seeds = [_estimate(0.9, 0.0), _estimate(0.9, 0.0)]
+    combined = combine_seeds(seeds, Spread(variance=0.0004, degrees=6))
+    expected = 2.44691 * math.sqrt(0.0004 / 2)
+    assert combined.ci_high - combined.value == pytest.approx(expected, rel=1e-4)
+    assert (combined.method, combined.covers_seeds) == (POOLED_SEEDS, True)
+
+
+def test_one_seed_has_the_spread_of_other_rows_that_is_known():
+    seed = [_estimate(0.9, 0.01)]
+    assert not combine_seeds(seed, Spread(variance=0.0004, degrees=3)).covers_seeds
+    combined = combine_seeds(seed, Spread(variance=0.0004, degrees=4))
+    assert combined.covers_seeds
+    assert combined.ci_high - combined.value > 0.02
+
+
+def test_few_seeds_alone_cover_items_only():
+    combined = combine_seeds([_estimate(0.88, 0.01), _estimate(0.92, 0.01)])
+    assert (combined.method, combined.covers_seeds) == (ITEMS_ONLY, False)
+    assert combined.ci_high - combined.value == pytest.approx(0.01)
 
 
 def test_interval_of_a_proportion_stays_within_its_range():
-    combined = combine_seeds([wilson_interval(90, 100), wilson_interval(100, 100)])
+    others = Spread(variance=0.01, degrees=4)
+    combined = combine_seeds([wilson_interval(90, 100), wilson_interval(100, 100)], others)
     assert combined.ci_high == 1.0
-    assert combine_seeds([_estimate(0.1, 0.0), _estimate(0.3, 0.0)]).ci_low == 0.0
+    assert combine_seeds([_estimate(0.1, 0.0), _estimate(0.3, 0.0)], others).ci_low == 0.0
 
 
 def test_seeds_over_different_items_are_refused():

@@ -41,6 +41,7 @@ def _difference(**changes):
         "ci_high": 0.02,
         "item_error": 0.005,
         "seed_spreads": (None, None),
+        "seed_degrees": 0,
         "num_seeds": (1, 1),
         "n": 1000,
         "method": "",

@@ -12,6 +12,7 @@ from ademvl.statistics.paired_proportions import (
     accuracy_difference,
     paired_score_interval,
 )
+from ademvl.statistics.seed_spread import Spread
 
 
 def _pairs(only_first, only_second, *, both=0, neither=0):
@@ -105,3 +106,19 @@ def test_one_question_that_one_run_alone_answers_rightly_says_little():
     found = accuracy_difference(*_pairs(1, 0))
     assert found.value == 1.0
     assert found.ci_low < 0 < found.ci_high == 1.0
+
+
+def test_spread_of_other_rows_widens_a_difference_of_seeds_that_agree_by_luck():
+    first = np.tile(np.arange(100) < 90, (2, 1))
+    second = np.tile(np.arange(100) < 85, (2, 1))
+    alone = accuracy_difference(first, second)
+    assert (alone.seed_degrees, alone.is_spread_known) == (2, False)
+    beside = accuracy_difference(first, second, others=Spread(variance=0.03**2, degrees=4))
+    assert (beside.seed_degrees, beside.is_spread_known) == (6, True)
+    assert beside.ci_low < alone.ci_low
+    # Two runs of two seeds: variance 2 * 0.03^2 / 2, beside that of items.
+    assert (beside.ci_high - beside.value) > 1.96 * 0.03
+    same = accuracy_difference(
+        first, second, same_adapters=True, others=Spread(variance=0.03**2, degrees=4)
+    )
+    assert (same.seed_degrees, same.is_spread_known) == (1, False)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from ademvl.statistics.intervals import combine_seeds, wilson_interval
+from ademvl.statistics.seed_spread import Spread
 from ademvl.statistics.simulation import SimulatedStudy, simulate_verdicts
 from ademvl.statistics.verdict import further_seed_half_width, verdict
 
@@ -27,7 +28,7 @@ def test_inside_the_interval_of_the_tables_is_reproduced():
 
 
 def test_far_outside_is_below_or_above_by_the_difference_with_its_interval():
-    seeds = _seeds(0.90, 0.90, 0.901, 0.899)
+    seeds = _seeds(0.90, 0.90, 0.901, 0.899, 0.90)
     combined = combine_seeds(seeds)
     below = verdict(seeds, 0.94)
     assert below.outcome == "below"
@@ -57,10 +58,19 @@ def test_between_the_two_intervals_more_seeds_are_needed():
 
 
 def test_further_seed_lies_within_students_reach():
-    # Two seeds 0.02 apart: s = 0.0141421, t(1) = 12.7062, sqrt(1.5).
-    expected = 12.7062 * 0.02 / math.sqrt(2) * math.sqrt(1.5)
-    assert further_seed_half_width([0.9, 0.92]) == pytest.approx(expected, rel=1e-5)
+    # Two seeds 0.02 apart: variance 0.0002; t(4) = 2.77645, sqrt(1.5).
+    others = Spread(variance=0.0001, degrees=4)
+    expected = 2.77645 * math.sqrt(0.0002) * math.sqrt(1.5)
+    assert further_seed_half_width([0.9, 0.92], others) == pytest.approx(expected, rel=1e-5)
     assert further_seed_half_width([0.9]) == math.inf
+
+
+def test_few_seeds_that_agree_by_luck_cannot_tell_without_other_rows():
+    seeds = _seeds(0.90, 0.90, 0.90)
+    assert verdict(seeds, 0.94).outcome == "cannot tell"
+    others = Spread(variance=0.0035**2, degrees=6)
+    assert verdict(seeds, 0.94, others=others).outcome == "below"
+    assert verdict(seeds, 0.94, others=Spread(variance=0.03**2, degrees=6)).outcome != "below"
 
 
 def test_rounding_of_the_printed_number_counts_for_it():

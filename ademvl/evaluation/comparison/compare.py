@@ -30,7 +30,6 @@ from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import (
     CONFIDENCE,
-    SEEDS_AND_ITEMS,
     Estimate,
     combine_seeds,
 )
@@ -45,6 +44,7 @@ from ademvl.statistics.paired import (
     seeds_needed,
 )
 from ademvl.statistics.paired_proportions import accuracy_difference
+from ademvl.statistics.seed_spread import UNKNOWN, spread_of
 from ademvl.storage.files import write_json
 
 _MAIN = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
@@ -142,11 +142,10 @@ def _measure_answers(sides: Sequence[Side]) -> _Measured:
         members = np.array([belongs(problem) for problem in problems])
         if not members.any():
             continue
-        estimates = [
-            _over_seeds([found for seed in run if (found := seed[column].accuracy)])
-            for run in by_seed
-        ]
-        scores[column] = (estimates[0], estimates[1])
+        first, second = (
+            [found for seed in run if (found := seed[column].accuracy)] for run in by_seed
+        )
+        scores[column] = _over_seeds(first, second, same_adapters=same_adapters)
         differences[column] = accuracy_difference(
             correct[0][:, members], correct[1][:, members], same_adapters=same_adapters
         )
@@ -157,12 +156,22 @@ def _measure_answers(sides: Sequence[Side]) -> _Measured:
     return scores, differences, tuple(tests)
 
 
-def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Combine seeds; `method` names what was done for each seed too."""
-    method = estimates[0].method
-    if len(estimates) == 1:
-        return estimates[0]
-    return replace(combine_seeds(estimates), method=f"{method}, {SEEDS_AND_ITEMS}")
+def _over_seeds(
+    first: Sequence[Estimate], second: Sequence[Estimate], *, same_adapters: bool
+) -> tuple[Estimate, Estimate]:
+    """Combine each side's seeds, the other side's spread beside its own.
+
+    `method` names what was done for each seed too.
+    """
+
+    def combined(estimates: Sequence[Estimate], others: Sequence[Estimate]) -> Estimate:
+        beside = UNKNOWN if same_adapters else spread_of([other.value for other in others])
+        found = combine_seeds(estimates, beside)
+        if len(estimates) == 1 and not found.covers_seeds:
+            return estimates[0]
+        return replace(found, method=f"{estimates[0].method}, {found.method}")
+
+    return combined(first, second), combined(second, first)
 
 
 def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
@@ -176,15 +185,18 @@ def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
     ]
     statistic = partial(corpus_scores, n=len(references))
     by_side = [[metric_estimates(values, seed=seed) for values in run] for run in sums]
-    combined = [
-        {name: _over_seeds([found[name] for found in run]) for name in METRICS} for run in by_side
-    ]
     same_adapters = have_same_adapters(*sides)
+    combined = {
+        name: _over_seeds(
+            *([found[name] for found in run] for run in by_side), same_adapters=same_adapters
+        )
+        for name in METRICS
+    }
     found = paired_differences(
         sums[0], sums[1], statistic, seed=seed, limits=LIMITS, same_adapters=same_adapters
     )
     return (
-        {name: (combined[0][name], combined[1][name]) for name in METRICS},
+        combined,
         dict(zip(METRICS, found, strict=True)),
         (),
     )

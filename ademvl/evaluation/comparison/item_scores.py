@@ -22,6 +22,7 @@ from ademvl.evaluation.scienceqa import COLUMNS
 from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, paired_differences
 from ademvl.statistics.paired_proportions import accuracy_difference
+from ademvl.statistics.seed_spread import UNKNOWN, Spread
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,16 @@ def common_seeds(run: ItemScores, base: ItemScores) -> list[str]:
     return common
 
 
-def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference:
+def paired_effect(
+    run: ItemScores, base: ItemScores, *, seed: int, others: Spread = UNKNOWN
+) -> Difference:
     """Return the difference of the main score, run minus base, on the seeds that both have.
+
+    Args:
+        run: first of the difference.
+        base: second of the difference.
+        seed: of the resamples.
+        others: spread of the main score between seeds of the study's other rows.
 
     Raises:
         DataError: see `common_seeds`.
@@ -111,7 +120,7 @@ def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference
     seeds = common_seeds(run, base)
     ours, theirs = run.of_seeds(seeds), base.of_seeds(seeds)
     if run.side.task == "scienceqa":
-        return accuracy_in(ours, theirs, "AVG")
+        return accuracy_in(ours, theirs, "AVG", others=others)
     found = paired_differences(
         list(ours.values.values()),
         list(theirs.values.values()),
@@ -119,12 +128,21 @@ def paired_effect(run: ItemScores, base: ItemScores, *, seed: int) -> Difference
         seed=seed,
         limits=LIMITS,
         same_adapters=have_same_adapters(ours.side, theirs.side),
+        others=[others if place == run.place else UNKNOWN for place in range(len(METRICS))],
     )
     return found[run.place]
 
 
-def accuracy_in(run: ItemScores, base: ItemScores, column: str) -> Difference:
+def accuracy_in(
+    run: ItemScores, base: ItemScores, column: str, *, others: Spread = UNKNOWN
+) -> Difference:
     """Return the difference of accuracies in a column of ScienceQA, run minus base, all seeds.
+
+    Args:
+        run: first of the difference.
+        base: second of the difference.
+        column: of ScienceQA.
+        others: spread of the column between seeds of the study's other rows.
 
     Raises:
         DataError: they were not asked the same, or nothing that belongs to the column.
@@ -138,4 +156,4 @@ def accuracy_in(run: ItemScores, base: ItemScores, column: str) -> Difference:
         for side in (run, base)
     )
     same_adapters = have_same_adapters(run.side, base.side)
-    return accuracy_difference(first, second, same_adapters=same_adapters)
+    return accuracy_difference(first, second, same_adapters=same_adapters, others=others)

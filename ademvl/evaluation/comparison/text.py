@@ -1,7 +1,7 @@
 """What `ademvl compare` prints: scores, differences, the test, and what would be needed."""
 
 from ademvl.evaluation.comparison.compare import Comparison, interval_method, needed_numbers
-from ademvl.statistics.intervals import CONFIDENCE, Estimate
+from ademvl.statistics.intervals import CONFIDENCE, ITEMS_NOTE, Estimate, bracketed
 from ademvl.statistics.paired import MCNEMAR, POWER
 
 
@@ -27,7 +27,8 @@ def _table(comparison: Comparison) -> str:
     rows = [header]
     for name, (first, second) in comparison.scores.items():
         found = comparison.differences[name]
-        ends = f"[{100 * found.ci_low:+.2f}, {100 * found.ci_high:+.2f}]"
+        low, high = (f"{100 * end:+.2f}" for end in (found.ci_low, found.ci_high))
+        ends = bracketed(low, high, covers_seeds=found.covers_seeds)
         rows.append(
             (name, str(found.n), _score(first), _score(second), f"{100 * found.value:+.2f} {ends}")
         )
@@ -39,8 +40,8 @@ def _table(comparison: Comparison) -> str:
 
 
 def _score(estimate: Estimate) -> str:
-    ends = f"[{100 * estimate.ci_low:.2f}, {100 * estimate.ci_high:.2f}]"
-    return f"{100 * estimate.value:.2f} {ends}"
+    low, high = (f"{100 * end:.2f}" for end in (estimate.ci_low, estimate.ci_high))
+    return f"{100 * estimate.value:.2f} {bracketed(low, high, covers_seeds=estimate.covers_seeds)}"
 
 
 def _tests(comparison: Comparison) -> str:
@@ -88,6 +89,8 @@ def _methods(comparison: Comparison) -> str:
         f"{CONFIDENCE:.0%} intervals of scores: {_by_method(scored)}.",
         f"{CONFIDENCE:.0%} intervals of differences: {_by_method(compared)}.",
     ]
+    if not all(score.covers_seeds for pair in comparison.scores.values() for score in pair):
+        lines.append(ITEMS_NOTE)
     if comparison.tests:
         lines.append(f"Test: {MCNEMAR}.")
     if None in comparison.differences[comparison.main].seed_spreads:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ademvl.reporting.figures.plotting import COLORS, error_of, new_figure, plain
+from ademvl.reporting.figures.plotting import COLORS, INTERVAL, draw_interval, new_figure, plain
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import StudyResults
 from ademvl.reporting.tables.keys import ABLATIONS
@@ -41,7 +41,7 @@ def draw_ablations(results: StudyResults, reported: ReportedNumbers) -> "Figure"
         right.set_yticklabels([])
     scale = results.study.scale
     figure.suptitle(
-        "Change of accuracy from the base row (points, 95 % interval).   "
+        f"Change of accuracy from the base row (points, {INTERVAL}).   "
         f"Left, hatched: reported, paper scale.   Right: measured, {scale} scale",
         fontsize=9,
     )
@@ -110,11 +110,7 @@ def _draw(
     )
     for place, cell in zip(places, cells, strict=True):
         if cell.value is not None and not cell.missing:
-            low, high = error_of(cell)
-            axis.errorbar(
-                [cell.value], [place], xerr=[[low], [high]],
-                fmt="none", ecolor="#000000", elinewidth=0.8, capsize=2,
-            )  # fmt: skip
+            draw_interval(axis, place, cell, color="#000000", is_across=True, capsize=2, width=0.8)
     axis.set_yticks(places, labels, fontsize=7.5)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=7.5)

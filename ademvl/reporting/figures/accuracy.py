@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.reporting.figures.plotting import (
     GREY,
+    INTERVAL,
     MAX_SERIES,
     draw_points,
     legend_below,
@@ -63,7 +64,7 @@ def draw_accuracy(results: StudyResults, reported: ReportedNumbers) -> "Figure":
     figure = new_figure(8.8, 4.8)
     axis = figure.subplots()
     axis.set_title(f"Accuracy by category, study {plain(results.study.name)}")
-    axis.set_ylabel("accuracy (%), 95 % interval")
+    axis.set_ylabel(f"accuracy (%), {INTERVAL}")
     if not columns:
         say(axis, "not run")
         return figure
@@ -139,7 +140,9 @@ def _derived(value: float | None, run: RunResult, column: Column) -> Cell:
     if value is None or estimate is None:
         return Cell(value=value)
     interval = wilson_interval(round(value * estimate.n / 100), estimate.n)
-    return Cell(value=value, ci_low=100 * interval.ci_low, ci_high=100 * interval.ci_high)
+    return Cell(
+        value=value, ci_low=100 * interval.ci_low, ci_high=100 * interval.ci_high, covers="items"
+    )
 
 
 def _draw_dots(
@@ -198,7 +201,7 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> "Figure
     for place, run in enumerate(rest):
         _draw_point(right, run, label=None if place else "other runs")
     for axis in (left, right):
-        axis.set_ylabel("accuracy (%), 95 % interval")
+        axis.set_ylabel(f"accuracy (%), {INTERVAL}")
     if not runs:
         say(right, "not run")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=7.5)

@@ -67,8 +67,8 @@ FIGURES: Mapping[str, FigureText] = {
         "One setting at a time",
         "Change of the main score by one setting, for each run that differs from a base in one.",
         "What one setting is worth: a run minus the base run that differs in it alone, on the same "
-        "items, with paired 95 % intervals. Triangles: with several "
-        "seeds, drawn as strokes, the interval leaves out 0.",
+        "items, with paired 95 % intervals; strokes are seeds. Triangles: the interval leaves out "
+        "0, and the spread between seeds is known.",
     ),
 }
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.reporting.figures.accuracy import main_runs
 from ademvl.reporting.figures.plotting import (
+    INTERVAL,
     draw_points,
     legend_below,
     new_figure,
@@ -56,7 +57,7 @@ def draw_cost(results: StudyResults) -> "Figure":
             axis.set_xticks([])
     if not runs:
         say(axes[0], "")
-    axes[0].set_ylabel("accuracy (%), 95 % interval")
+    axes[0].set_ylabel(f"accuracy (%), {INTERVAL}")
     figure.suptitle(
         f"Accuracy against the cost of training, study {plain(results.study.name)} "
         f"({results.study.scale} scale)",

@@ -15,6 +15,8 @@ from ademvl.reporting.effects import (
 from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
+    INTERVAL,
+    draw_interval,
     draw_points,
     legend_below,
     new_figure,
@@ -24,6 +26,8 @@ from ademvl.reporting.figures.plotting import (
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
+from ademvl.reporting.tables.layout import Cell, Covers
+from ademvl.statistics.effect_verdict import judge_effect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +57,7 @@ def draw_sensitivity(results: StudyResults) -> "Figure":
             axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", color="#555555")
         elif name != "gamma":
             _logarithmic(axis, mine)
-    axes[0].set_ylabel("accuracy (%), 95 % interval")
+    axes[0].set_ylabel(f"accuracy (%), {INTERVAL}")
     figure.suptitle(
         f"Sensitivity of the accuracy, study {plain(results.study.name)} "
         f"({results.study.scale} scale)",
@@ -126,7 +130,7 @@ def draw_quirks(results: StudyResults) -> "Figure":
     for axis, task in zip(axes, tasks, strict=True):
         _draw_effects(axis, by_task[task])
         axis.set_title(f"{_PANEL_TITLES[task]}: change by one setting", loc="left")
-        axis.set_xlabel(f"points of {METRICS[task]}, run minus its base run, paired 95 % interval")
+        axis.set_xlabel(f"points of {METRICS[task]}, run minus its base run, paired {INTERVAL}")
     return figure
 
 
@@ -174,19 +178,13 @@ def _draw_effect(axis: "Axes", effect: Effect, place: float) -> None:
         )  # fmt: skip
         return
     value, low, high = (100 * x for x in (found.value, found.ci_low, found.ci_high))
-    # One seed says that these two adapters differ, not that the two settings do.
-    is_clear = len(effect.seed_differences) > 1 and not low <= 0 <= high
+    is_clear = judge_effect(found).outcome == "seen"
     color = GREY if not is_clear else COLORS[0] if value > 0 else COLORS[1]
-    axis.errorbar(
-        [value],
-        [place],
-        xerr=[[max(value - low, 0)], [max(high - value, 0)]],
-        fmt="o" if not is_clear else "^" if value > 0 else "v",
-        color=color,
-        capsize=2.5,
-        markersize=5,
-        zorder=2,
-    )
+    marker = "o" if not is_clear else "^" if value > 0 else "v"
+    axis.plot([value], [place], marker, color=color, markersize=5, zorder=2)
+    covers: Covers = "seeds and items" if found.covers_seeds else "items"
+    cell = Cell(value=value, ci_low=low, ci_high=high, covers=covers)
+    draw_interval(axis, place, cell, color=color, is_across=True)
     if len(effect.seed_differences) > 1:
         by_seed = [100 * difference for difference in effect.seed_differences]
         axis.plot(by_seed, [place] * len(by_seed), "|", color="black", markersize=7, zorder=3)

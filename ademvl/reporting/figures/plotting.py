@@ -24,6 +24,8 @@ GREY = "#8a8f94"
 _MAX_LABEL = 80
 MAX_SERIES = len(COLORS)
 """Runs that one panel can tell apart."""
+INTERVAL = "95 % interval (dotted: items only)"
+"""What axes say; `draw_interval` draws it."""
 _DPI = 160
 _LEGEND_INCHES = 0.066
 """Width of a character in a legend, a little more than the mean of DejaVu Sans."""
@@ -132,23 +134,57 @@ def draw_points(
     known = [(place, cell, cell.value) for place, cell in points if cell.value is not None]
     if not known:
         return False
-    errors = [error_of(cell) for _, cell, _ in known]
     shade = color or (GREY if index is None else COLORS[index % len(COLORS)])
-    axis.errorbar(
+    zorder = 1 if index is None else 2
+    axis.plot(
         [place for place, _, _ in known],
         [value for _, _, value in known],
-        yerr=[[low for low, _ in errors], [high for _, high in errors]],
-        fmt="." if index is None else MARKERS[index % len(MARKERS)],
+        marker="." if index is None else MARKERS[index % len(MARKERS)],
         linestyle=LINES[(index or 0) % len(LINES)] if is_joined else "none",
         color=shade,
         markerfacecolor="white" if is_hollow else shade,
         markersize=5,
-        capsize=0 if index is None else 2.5,
-        elinewidth=0.7 if index is None else 1.2,
         label=label,
-        zorder=1 if index is None else 2,
+        zorder=zorder + 0.1,
     )
+    for place, cell, _ in known:
+        capsize, width = (0.0, 0.7) if index is None else (2.5, 1.2)
+        draw_interval(axis, place, cell, color=shade, capsize=capsize, width=width, zorder=zorder)
     return True
+
+
+def draw_interval(
+    axis: "Axes",
+    place: float,
+    cell: Cell,
+    *,
+    color: str,
+    is_across: bool = False,
+    capsize: float = 2.5,
+    width: float = 1.2,
+    zorder: float = 2,
+) -> None:
+    """Draw a number's interval; dotted and without ends where it covers items only."""
+    low, high = error_of(cell)
+    if cell.value is None or not (low or high):
+        return
+    x, y = (cell.value, place) if is_across else (place, cell.value)
+    reach = [[low], [high]]
+    items_only = cell.covers == "items"
+    drawn = axis.errorbar(
+        [x],
+        [y],
+        fmt="none",
+        ecolor=color,
+        elinewidth=width,
+        capsize=0 if items_only else capsize,
+        zorder=zorder,
+        xerr=reach if is_across else None,
+        yerr=None if is_across else reach,
+    )
+    if items_only:
+        for bar in drawn[2]:
+            bar.set_linestyle((0, (1, 1.2)))
 
 
 def error_of(cell: Cell) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What the page says first: verdicts, how far images help, and how far each run has come."""
+"""What the page says first: verdicts, effects, and how far each run has come."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENC
 from ademvl.reporting.tables.judging import other_items_note
 from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
 from ademvl.reporting.tables.rows import Target, measured_cell, skipped_note
-from ademvl.statistics.intervals import Estimate
+from ademvl.statistics.intervals import Estimate, bracketed
 
 TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
 _HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
@@ -117,7 +117,7 @@ def _score(estimate: Estimate | None, name: str, decimals: int) -> Score:
         f"{100 * number:.{decimals}f}"
         for number in (estimate.value, estimate.ci_low, estimate.ci_high)
     )
-    return Score(name, value, f"[{low}, {high}]")
+    return Score(name, value, bracketed(low, high, covers_seeds=estimate.covers_seeds))
 
 
 def seed_detail(seed: SeedResult) -> str:

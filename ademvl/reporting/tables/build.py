@@ -24,7 +24,7 @@ from ademvl.reporting.tables.scores import (
     captions_table,
     image_understanding_table,
     mme_table,
-    with_verdict_note,
+    with_cell_notes,
 )
 from ademvl.reporting.tables.tidy_csv import to_csv
 from ademvl.storage.files import write_text
@@ -76,7 +76,7 @@ def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Tabl
     for key in ("replication_experiments", *ABLATIONS):
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
-    ordered = [_of_study(with_verdict_note(tables[key]), results) for key in TABLE_KEYS]
+    ordered = [_of_study(with_cell_notes(tables[key]), results) for key in TABLE_KEYS]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
 
 

@@ -6,7 +6,10 @@ from ademvl.config.run import RELEASED
 from ademvl.reporting.reported import ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult
 from ademvl.reporting.tables.layout import Cell, Column, Judgement
+from ademvl.statistics.effect_verdict import MARGIN
 from ademvl.statistics.intervals import Estimate
+from ademvl.statistics.paired import seeds_to_see
+from ademvl.statistics.seed_spread import UNKNOWN, known_spread, spread_of
 from ademvl.statistics.verdict import METHOD, verdict
 
 VERDICT_NOTE = (
@@ -16,8 +19,9 @@ VERDICT_NOTE = (
 CHANGE_NOTE = (
     "Change: difference to the row named in the remark, each row as if it had been asked other "
     "questions; intervals of reported changes are derived from n. Its direction is told where both "
-    "rows have several seeds and the intervals of both changes leave out 0: with one seed, an "
-    "interval holds for these two adapters and says nothing about settings."
+    "rows have several seeds, the spread between seeds is known and the intervals of both changes "
+    "leave out 0: with one seed, an interval holds for these two adapters and says nothing about "
+    "settings."
 )
 _MIN_SEEDS = 2
 """Of each row; with one, two trainings with the same settings may differ as much."""
@@ -54,7 +58,8 @@ def judge(run: RunResult, column: Column, reported: Cell) -> Judgement | None:
         return None
     decimals = column.decimals if reported.decimals is None else reported.decimals
     half_unit = 0.5 * 10**-decimals / 100
-    found = verdict(estimates, reported.value / 100, half_unit=half_unit)
+    others = run.others.get(column.header, UNKNOWN)
+    found = verdict(estimates, reported.value / 100, half_unit=half_unit, others=others)
     numbers = (found.difference, found.ci_low, found.ci_high)
     difference, ci_low, ci_high = (100 * number for number in numbers)
     if found.outcome == "reproduced":
@@ -104,19 +109,57 @@ def change(cell: Cell, base: Cell) -> Cell:
         ci_high=value + math.hypot(high - cell.value, base.value - base_low),
         num_seeds=min(cell.num_seeds, base.num_seeds),
         method="MOVER",
+        covers="items" if "items" in (cell.covers, base.covers) else "seeds and items",
     )
 
 
-def judge_direction(measured: Cell, reported: Cell) -> Judgement | None:
-    """Tell whether a change goes the way of the reported one; None where either is missing."""
+def needed_seeds(run: RunResult, base: RunResult, column: Column, moved: Cell) -> int | None:
+    """Return how many seeds of both runs would at least show a change in 80 % of cases.
+
+    At least, as only chance in training is reckoned with: both runs are asked the same questions,
+    and `ademvl effects` knows how much those still add. A change of `MARGIN` or more is asked for,
+    as smaller ones do not matter. None where the spread between seeds is not known.
+
+    Args:
+        run: first of the change.
+        base: second of the change.
+        column: of the scores.
+        moved: the change, in percent.
+    """
+    if moved.value is None:
+        return None
+    variance = 0.0
+    for side in (run, base):
+        estimates = side.seed_estimates(column.header)
+        others = side.others.get(column.header, UNKNOWN)
+        spread = known_spread(spread_of([found.value for found in estimates]), others)
+        if spread is None:
+            return None
+        variance += spread.variance
+    return seeds_to_see(max(abs(moved.value) / 100, MARGIN), item_error=0.0, seed_variance=variance)
+
+
+def judge_direction(
+    measured: Cell, reported: Cell, *, needed_seeds: int | None = None
+) -> Judgement | None:
+    """Tell whether a change goes the way of the reported one; None where either is missing.
+
+    Args:
+        measured: change here.
+        reported: change of others.
+        needed_seeds: that would show the measured change.
+    """
     if measured.value is None or reported.value is None:
         return None
     if _may_be_none(reported):
         return Judgement(outcome="cannot-tell", words="cannot tell: reported change may be none")
     if measured.num_seeds < _MIN_SEEDS:
         return Judgement(outcome="cannot-tell", words="cannot tell: one seed")
+    if measured.covers != "seeds and items":
+        return Judgement(outcome="cannot-tell", words="cannot tell: too few seeds")
     if _may_be_none(measured):
-        return Judgement(outcome="cannot-tell", words="cannot tell: may be none")
+        needed = f", at least {needed_seeds} seeds would show it" if needed_seeds else ""
+        return Judgement(outcome="cannot-tell", words=f"cannot tell: may be none{needed}")
     if (measured.value > 0) == (reported.value > 0):
         return Judgement(outcome="same-direction", words="same direction")
     return Judgement(outcome="other-direction", words="other direction")
@@ -136,4 +179,5 @@ def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
         n=estimate.n,
         num_seeds=num_seeds,
         method=estimate.method,
+        covers="seeds and items" if estimate.covers_seeds else "items",
     )

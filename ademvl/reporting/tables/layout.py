@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ademvl.statistics.intervals import bracketed
+
 DASH = "–"
 MINUS = "−"
 LEAD_KEYS = ("name", "llm", "trainable", "source", "run", "seeds")
@@ -18,6 +20,7 @@ _LEAD_HEADERS = {"llm": "LLM", "query_from": "query from", "add_to": "added to"}
 
 Scale = Literal["mini", "paper"]
 Kind = Literal["measured", "ceiling", "reported"]
+Covers = Literal["", "items", "seeds and items"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Cell:
         split: of the data that it was scored on, where known.
         num_seeds: trainings behind the number; 0 where it was not measured here.
         method: of the interval.
+        covers: what the interval covers; empty without one.
         missing: printed in place of an absent value, such as `not run`; a dash when empty.
         judgement: of a measured number that stands beside a reported one.
     """
@@ -65,6 +69,7 @@ class Cell:
     split: str = ""
     num_seeds: int = 0
     method: str = ""
+    covers: Covers = ""
     missing: str = ""
     judgement: Judgement | None = None
 
@@ -129,10 +134,11 @@ class Column:
         return f"{judgement.words}: {difference}{reason}"
 
     def format_interval(self, cell: Cell) -> str:
-        """Print `[low, high]`, or nothing without an interval."""
+        """Print `[low, high]`, `(low, high)†` of items only, or nothing without an interval."""
         if cell.ci_low is None or cell.ci_high is None:
             return ""
-        return f"[{self.format(cell.ci_low)}, {self.format(cell.ci_high)}]"
+        low, high = self.format(cell.ci_low), self.format(cell.ci_high)
+        return bracketed(low, high, covers_seeds=cell.covers == "seeds and items")
 
 
 @dataclass(frozen=True, kw_only=True)

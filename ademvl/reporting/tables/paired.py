@@ -8,10 +8,17 @@ and the order of the rows can be compared.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ademvl.randomness import derive_seed
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
-from ademvl.reporting.tables.judging import CHANGE_NOTE, change, judge_direction, other_items_note
+from ademvl.reporting.tables.judging import (
+    CHANGE_NOTE,
+    change,
+    judge_direction,
+    needed_seeds,
+    other_items_note,
+)
 from ademvl.reporting.tables.layout import EMPTY, MINUS, Block, Cell, Column, Row, Section, Table
 from ademvl.reporting.tables.rows import (
     Target,
@@ -25,6 +32,7 @@ from ademvl.reporting.tables.rows import (
     seeds_text,
 )
 from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, score_blocks, source_notes
+from ademvl.statistics.rank_order import kendall_interval, kendall_tau
 
 _AVERAGE = SCIENCEQA_COLUMNS[-1]
 _MIN_RANKED = 3
@@ -98,23 +106,26 @@ class _Measured:
 
     def order_notes(self) -> tuple[str, ...]:
         """Compare the order of the rows by Kendall's tau."""
-        pairs = [
-            (_average(self.table, row), self.cell(row, runs[0]).value)
+        known = [
+            (cell.value, (cell.ci_low or 0.0, cell.ci_high or 0.0), theirs, cell.covers)
             for row in self.table.rows
             if (runs := self.by_row[row.name])
+            and (theirs := _average(self.table, row)) is not None
+            and (cell := self.cell(row, runs[0])).value is not None
         ]
-        known = [(first, second) for first, second in pairs if None not in (first, second)]
         splits = {scored_split(run) for run in self.runs}
         if len(known) < _MIN_RANKED or len(splits) > 1:
             return ()
-        from scipy.stats import kendalltau
-
-        found = kendalltau(*zip(*known, strict=True))
-        tau = f"{found.statistic:.2f}".replace("-", MINUS)
+        values, intervals, printed, covers = zip(*known, strict=True)
+        tau = f"{kendall_tau(values, printed):.2f}"
+        how = "no interval, as the spread between seeds is not known for all rows"
+        if set(covers) == {"seeds and items"}:
+            found = kendall_interval(values, intervals, printed, seed=derive_seed(0, "kendall"))
+            tau += f" [{found.low:.2f}, {found.high:.2f}]"
+            how = f"{found.method}, the reported numbers as printed"
         return (
-            f"Order of the rows, measured against reported: Kendall's tau-b = {tau} over "
-            f"{len(known)} rows (p = {found.pvalue:.2f}); it takes the numbers as they are, "
-            "without their intervals.",
+            "Order of the rows, measured against reported: Kendall's tau-b = "
+            f"{tau.replace('-', MINUS)} over {len(known)} rows ({how}).",
         )
 
 
@@ -177,7 +188,9 @@ def _paired_row(
         is_elsewhere = run is not None and measured.is_of_another_data_set(run)
         from_base = EMPTY if is_elsewhere else measured.base
         moved = change(replace(ours, judgement=None), from_base)
-        direction = judge_direction(moved, cells["reported_change"])
+        base_run = next(iter(measured.by_row.get(table.base, ())), None)
+        needed = needed_seeds(run, base_run, _AVERAGE, moved) if run and base_run else None
+        direction = judge_direction(moved, cells["reported_change"], needed_seeds=needed)
         cells["measured_change"] = replace(moved, judgement=direction)
     notes = plain.notes
     if run:

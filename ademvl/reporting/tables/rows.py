@@ -265,6 +265,7 @@ def reported_cell(table: ReportedTable, row: ReportedRow, column: str) -> Cell:
         n=n,
         split=split,
         method=DERIVED,
+        covers="items",
     )
 
 

@@ -24,7 +24,7 @@ from ademvl.reporting.tables.rows import (
     reported_sections,
     runs_by_row,
 )
-from ademvl.statistics.intervals import ONE_SEED, SEEDS_AND_ITEMS
+from ademvl.statistics.intervals import ITEMS_NOTE
 
 _CEILING_NOTE = (
     "The ceiling scores one reference of each image, drawn at random, against its others; captions "
@@ -159,23 +159,23 @@ def run_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:
     if not estimates:
         return ()
     methods = sorted({estimate.method for estimate in estimates})
-    combined = [SEEDS_AND_ITEMS] if any(len(run.finished) > 1 for run in runs) else []
-    single = [ONE_SEED] if any(len(run.finished) == 1 for run in runs) else []
-    parts = "; ".join([*methods, *combined, *single])
+    over_seeds = [run.estimate(column) for run in runs for column in run.seed_row.scores]
+    combined = sorted({estimate.method for estimate in over_seeds if estimate}, reverse=True)
+    parts = "; ".join([*methods, *combined])
     return (f"95 % intervals of measured numbers: {parts}.",)
 
 
-def with_verdict_note(table: Table) -> Table:
-    """Add how verdicts are made where the table gives any."""
-    judgements = [
-        row.cell(column).judgement
-        for block in table.blocks
-        for row in block.rows
-        for column in block.columns
+def with_cell_notes(table: Table) -> Table:
+    """Add how verdicts are made, and what intervals of items only are, where the table has any."""
+    cells = [
+        row.cell(column) for block in table.blocks for row in block.rows for column in block.columns
     ]
-    if not any(found and found.difference is not None for found in judgements):
-        return table
-    return replace(table, notes=(VERDICT_NOTE, *table.notes))
+    notes = []
+    if any(cell.covers == "items" for cell in cells):
+        notes.append(ITEMS_NOTE)
+    if any(cell.judgement and cell.judgement.difference is not None for cell in cells):
+        notes.append(VERDICT_NOTE)
+    return replace(table, notes=(*notes, *table.notes))
 
 
 def source_notes(reported: ReportedNumbers, *keys: str) -> tuple[str, ...]:

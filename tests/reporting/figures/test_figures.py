@@ -100,11 +100,27 @@ def test_error_bars_are_the_intervals(finished: SyntheticStudy, reported: Report
         (axis,) = draw_accuracy(results, reported).axes
     estimate = results.runs[0].estimate("NAT")
     assert estimate is not None
-    points, _, (bars,) = axis.containers[0]
-    assert points.get_ydata()[0] == 100 * estimate.value
+    _, _, (bars,) = axis.containers[0]
+    assert axis.lines[0].get_ydata()[0] == 100 * estimate.value
     low, high = bars.get_segments()[0][:, 1]
     assert abs(low - 100 * estimate.ci_low) < 1e-9
     assert abs(high - 100 * estimate.ci_high) < 1e-9
+
+
+def test_interval_of_items_only_is_dotted(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    def styles() -> set[bool]:
+        with plotting():
+            (axis,) = draw_accuracy(read_results(finished.study), reported).axes
+        dashes = [bar.get_linestyle()[0][1] for _, _, bars in axis.containers for bar in bars]
+        return {found is None for found in dashes}
+
+    assert styles() == {False}
+    finished.raw["runs"]["adem"]["seeds"] = list(range(5))
+    for seed in range(5):
+        finished.finish_scienceqa("adem", {"NAT": (90, 100), "AVG": (90, 100)}, seed=seed)
+    assert styles() == {False, True} or styles() == {True}
 
 
 def test_reported_numbers_stand_beside_runs_of_their_scale_only(
@@ -120,11 +136,7 @@ def test_reported_numbers_stand_beside_runs_of_their_scale_only(
         finished.finish_scienceqa("text_only", {"IMG": (900, 2017), "AVG": (2000, 4241)})
         with plotting():
             (axis,) = draw_accuracy(read_results(finished.study), reported).axes
-        found = [
-            list(container.lines[0].get_ydata())
-            for container in axis.containers
-            if row in container.get_label()
-        ]
+        found = [list(line.get_ydata()) for line in axis.lines if row in str(line.get_label())]
         assert found == ([expected] if expected else [])
 
 
@@ -173,9 +185,9 @@ def test_sensitivity_is_drawn_by_value_with_its_base(varied: SyntheticStudy) -> 
     with plotting():
         figure = draw_sensitivity(read_results(varied.study))
     alpha, beta, gamma = figure.axes
-    assert list(alpha.containers[0].lines[0].get_xdata()) == [0.1, 1.0]
-    assert list(alpha.containers[0].lines[0].get_ydata()) == pytest.approx([93.0, 100 * 250 / 300])
-    assert list(gamma.containers[0].lines[0].get_xdata()) == [0.0, 0.1]
+    assert list(alpha.lines[0].get_xdata()) == [0.1, 1.0]
+    assert list(alpha.lines[0].get_ydata()) == pytest.approx([93.0, 100 * 250 / 300])
+    assert list(gamma.lines[0].get_xdata()) == [0.0, 0.1]
     assert [text.get_text() for text in beta.texts] == ["not run"]
 
 
@@ -207,8 +219,8 @@ def test_cost_is_the_mean_over_seeds(finished: SyntheticStudy) -> None:
     path.write_text(path.read_text().replace("61.5", "121.5"))
     with plotting():
         time, memory, energy = draw_cost(read_results(finished.study)).axes
-    assert time.containers[0].lines[0].get_xdata()[0] == pytest.approx(91.5 / 60)
-    assert memory.containers[0].lines[0].get_xdata()[0] == pytest.approx(900 / 1024)
+    assert time.lines[0].get_xdata()[0] == pytest.approx(91.5 / 60)
+    assert memory.lines[0].get_xdata()[0] == pytest.approx(900 / 1024)
     assert [text.get_text() for text in energy.texts] == ["not measured here"]
 
 
@@ -242,7 +254,7 @@ def test_quirks_are_paired_differences(varied: SyntheticStudy) -> None:
     assert (cls.difference, cls.state) == (None, "not run")
     with plotting():
         (axis,) = draw_quirks(results).axes
-    assert axis.containers[0].lines[0].get_xdata()[0] == pytest.approx(-25)
+    assert axis.lines[0].get_xdata()[0] == pytest.approx(-25)
     assert [text.get_text() for text in axis.texts] == ["not run"]
 
 

@@ -51,7 +51,7 @@ def _runs() -> dict[str, Any]:
     return {
         "adem": {
             "label": "ADEM-VL",
-            "seeds": [0, 1, 2],
+            "seeds": [0, 1, 2, 3, 4],
             "reported": reported(paper, (ABLATION, "phi: silu")),
         },
         "released": {
@@ -83,7 +83,7 @@ def _scores(percent: float) -> dict[str, tuple[int, int]]:
 @pytest.fixture
 def partial(tmp_path: Path) -> SyntheticStudy:
     synthetic = SyntheticStudy(tmp_path, scale="paper", runs=_runs())
-    for seed, percent in enumerate((93.5, 93.9, 94.3)):
+    for seed, percent in enumerate((93.5, 93.7, 93.9, 94.1, 94.3)):
         synthetic.finish_scienceqa("adem", _scores(percent), seed=seed)
     synthetic.finish_scienceqa("elu", _scores(92.0))
     synthetic.finish_scienceqa("relu", _scores(89.0))
@@ -206,7 +206,7 @@ def test_verdict_is_that_of_the_rule(tables: Mapping[str, Table]) -> None:
     assert lines["adem", "avg"]["verdict"] == "reproduced"
     assert float(lines["adem", "avg"]["difference"]) == pytest.approx(0.05, abs=0.02)
     assert lines["adem", "lan"]["verdict"] == "not-reproduced"
-    assert (lines["adem", "avg"]["n"], lines["adem", "avg"]["num_seeds"]) == ("4241", "3")
+    assert (lines["adem", "avg"]["n"], lines["adem", "avg"]["num_seeds"]) == ("4241", "5")
     elu = {line["column"]: line for line in _lines(tables[ABLATION]) if line["key"] == "phi: elu"}
     assert elu["measured"]["verdict"] == "reproduced"
     assert elu["measured_change"]["verdict"] == "cannot-tell"
@@ -227,8 +227,41 @@ def test_direction_of_a_change_needs_several_seeds_of_both_rows(
     partial.raw["runs"]["elu"]["seeds"] = [0, 1]
     partial.finish_scienceqa("elu", _scores(92.1), seed=1)
     assert words() == "same direction"
+    partial.raw["runs"]["adem"]["seeds"] = [0, 1]
+    assert words() == "cannot tell: too few seeds"
     partial.raw["runs"]["adem"]["seeds"] = [0]
     assert words() == "cannot tell: one seed"
+
+
+def test_order_of_rows_has_an_interval_and_open_changes_the_seeds_they_need(
+    synthetic: SyntheticStudy, numbers: ReportedNumbers
+) -> None:
+    rows = {"silu": 93.9, "elu": 93.4, "relu": 90.0}
+    synthetic.raw["runs"] = {
+        phi: {"label": phi, "reported": [{"table": ABLATION, "row": f"phi: {phi}"}]} for phi in rows
+    }
+
+    def ablation() -> Table:
+        tables = build_tables(read_results(synthetic.study), numbers)
+        return next(table for table in tables if table.key == ABLATION)
+
+    for seed in (0, 1, 2):
+        for phi, percent in rows.items():
+            synthetic.raw["runs"][phi]["seeds"] = list(range(seed + 1))
+            synthetic.finish_scienceqa(phi, _scores(percent + 0.4 * (seed - 1)), seed=seed)
+        order = next(note for note in ablation().notes if "Kendall" in note)
+        if seed == 0:
+            assert "= 1.00 over 3 rows (no interval, as the spread between seeds" in order
+    assert "Kendall's tau-b = 1.00 [0.33, 1.00] over 3 rows (95 % of 10,000 draws" in order
+    by_key = {
+        row.key: row.cells["measured_change"].judgement
+        for row in ablation().blocks[0].rows
+        if "measured_change" in row.cells
+    }
+    assert by_key["phi: relu"].words == "same direction"
+    assert re.fullmatch(
+        r"cannot tell: may be none, at least \d+ seeds would show it", by_key["phi: elu"].words
+    )
 
 
 def test_verdict_allows_for_the_digits_that_were_printed(finished: SyntheticStudy) -> None:
@@ -245,6 +278,7 @@ def test_verdict_allows_for_the_digits_that_were_printed(finished: SyntheticStud
 def test_released_weights_leave_nothing_open_to_other_seeds(
     partial: SyntheticStudy, numbers: ReportedNumbers
 ) -> None:
+    partial.raw["runs"]["adem"]["seeds"] = [0, 1, 2]
     partial.finish_scienceqa("released", _scores(92.0))
     outcomes = []
     for adapter in ({}, {"adapter": "released", "released_from": "somewhere"}):
@@ -351,7 +385,7 @@ def test_order_of_rows_is_compared(partial: SyntheticStudy, numbers: ReportedNum
     partial.finish_scienceqa("identity", _scores(91.0))
     tables = {table.key: table for table in build_tables(read_results(partial.study), numbers)}
     # reported: identity 92.16 < ELU 92.45 < SiLU 93.85, measured in the same order
-    assert "tau-b = 1.00 over 3 rows" in to_markdown(tables[ABLATION])
+    assert "tau-b = 1.00 \\[0.33, 1.00\\] over 3 rows" in to_markdown(tables[ABLATION])
 
 
 @pytest.mark.parametrize("suffix", ["md", "tex"])
