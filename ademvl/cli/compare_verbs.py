@@ -52,6 +52,7 @@ def _effects(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
     from ademvl.reporting.effects import effects_table, measure_effects
     from ademvl.reporting.results import read_results
+    from ademvl.statistics.intervals import ITEMS_NOTE
 
     study = load_study(options.study)
     if not study.settings.base_runs:
@@ -59,8 +60,8 @@ def _effects(options: argparse.Namespace) -> int:
     effects = measure_effects(read_results(study), one_factor_runs(study), seed=options.seed)
     print(effects_table(effects), end="")
     measured = [effect.difference for effect in effects if effect.difference]
-    if any(found.num_seeds == (1, 1) for found in measured):
-        print("one seed: these intervals do not cover the chance of training", file=sys.stderr)
+    if not all(found.covers_seeds for found in measured):
+        print(ITEMS_NOTE, file=sys.stderr)
     for effect in effects:
         if effect.state:
             print(f"{effect.factor.run}: {effect.state}", file=sys.stderr)

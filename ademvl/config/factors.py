@@ -1,5 +1,7 @@
 """Runs of a study that differ from a base run in exactly one setting: one factor at a time."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +54,22 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
                 )
                 break
     return tuple(found)
+
+
+def pairs_differing_in(study: Study, path: str) -> Iterator[OneFactorRun]:
+    """Yield all ordered pairs of runs that differ in this one setting, whatever is a base run.
+
+    Runs come in the order of the study file.
+
+    Args:
+        study: whose runs are compared.
+        path: of the setting, such as `method.gamma`.
+    """
+    for (run, ours), (base, theirs) in itertools.permutations(study.settings.runs.items(), 2):
+        differences = told_differences(ours, theirs)
+        if [difference[0] for difference in differences] == [path]:
+            ((_, value, base_value),) = differences
+            yield OneFactorRun(run=run, base=base, path=path, value=value, base_value=base_value)
 
 
 def _text(value: Any) -> str:

@@ -21,7 +21,10 @@ from ademvl.evaluation.comparison.item_scores import (
 from ademvl.randomness import derive_seed
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.keys import ABLATIONS
-from ademvl.statistics.paired import Difference
+from ademvl.statistics.effect_verdict import MARGIN, judge_effect
+from ademvl.statistics.intervals import bracketed
+from ademvl.statistics.paired import Difference, seeds_needed
+from ademvl.statistics.seed_spread import Spread
 
 SENSITIVITY_PATHS = ("method.alpha", "method.beta", "method.gamma")
 METRICS = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
@@ -97,7 +100,8 @@ def measure_effects(
             if not side.finished:
                 return replace(effect, state=f"{name}{side.state}")
         try:
-            return _compared(effect, read(run), read(base), seed)
+            others = results.spread_beside(METRICS[effect.task], run, base)
+            return _compared(effect, read(run), read(base), seed, others)
         except AdemvlError as error:
             _log.warning("%s is not compared with %s: %s", run.label, base.label, error)
             return replace(effect, state="cannot be compared, see the log")
@@ -105,8 +109,10 @@ def measure_effects(
     return [measure(factor) for factor in factors]
 
 
-def _compared(effect: Effect, run: ItemScores, base: ItemScores, seed: int) -> Effect:
-    difference = paired_effect(run, base, seed=derive_seed(seed, "compare"))
+def _compared(
+    effect: Effect, run: ItemScores, base: ItemScores, seed: int, others: Spread
+) -> Effect:
+    difference = paired_effect(run, base, seed=derive_seed(seed, "compare"), others=others)
     seeds = common_seeds(run, base)
     return replace(
         effect,
@@ -128,10 +134,15 @@ def _same_fraction(run: ItemScores, base: ItemScores, seeds: Sequence[str]) -> f
 
 
 def effects_table(effects: Sequence[Effect]) -> str:
-    """Render effects in Markdown, in percent and points."""
+    """Render effects in Markdown, in percent and points.
+
+    A direction is named only where it is beyond seeds. Where nothing can be told stands how many
+    seeds of each run would show what was measured, or the margin where that is less.
+    """
     lines = [
-        "| setting | base run | with it | base | difference in points | same answers | n | seeds |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| setting | base run | with it | base | difference in points | verdict | seeds needed "
+        "| same answers | n | seeds |",
+        "|---|---|---:|---:|---:|---|---:|---:|---:|---:|",
     ]
     lines += [f"| {' | '.join(_cells(effect))} |" for effect in effects]
     return "\n".join(lines) + "\n"
@@ -142,14 +153,34 @@ def _cells(effect: Effect) -> list[str]:
     path, _, values = factor.label.partition(": ")
     cells = [f"`{path}`: {values}", factor.base]
     if found is None:
-        return [*cells, *["–"] * 6]
-    interval = f"[{100 * found.ci_low:+.2f}, {100 * found.ci_high:+.2f}]"
+        return [*cells, *["–"] * 8]
+    low, high = (f"{100 * end:+.2f}" for end in (found.ci_low, found.ci_high))
+    interval = bracketed(low, high, covers_seeds=found.covers_seeds)
     return [
         *cells,
         f"{100 * effect.value:.2f}",
         f"{100 * effect.base_value:.2f}",
         f"{100 * found.value:+.2f} {interval}",
+        direction(found),
+        _seeds_needed(found),
         f"{100 * effect.same_fraction:.1f} %",
         f"{found.n:,}",
         str(found.num_seeds[0]),
     ]
+
+
+def direction(difference: Difference) -> str:
+    """Say which way a setting moves the score where that is beyond seeds, or why it is not told."""
+    verdict = judge_effect(difference)
+    if verdict.outcome != "seen":
+        return verdict.words
+    return "higher" if difference.value > 0 else "lower"
+
+
+def _seeds_needed(difference: Difference) -> str:
+    if judge_effect(difference).outcome != "cannot tell":
+        return ""
+    if not difference.covers_seeds:
+        return "not known"
+    needed = seeds_needed(difference, max(abs(difference.value), MARGIN))
+    return "more questions" if needed is None else str(needed)

@@ -1,81 +1,24 @@
-"""The main table for a terminal, and the study's headline: how far above the text-only control."""
+"""The main table for a terminal, and below it the effects that matter."""
 
-import logging
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.study import Study
-from ademvl.errors import AdemvlError
-from ademvl.evaluation.comparison.item_scores import ItemScores, accuracy_in, read_item_scores
+from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
 from ademvl.reporting.tables.rows import scored_split, stale_notes, trainable_text
-from ademvl.statistics.intervals import Estimate
+from ademvl.statistics.intervals import ITEMS_MARK, ITEMS_NOTE, Estimate
 
-_log = logging.getLogger(__name__)
 MAX_WIDTH = 100
 _MIN_NAME = 16
 _SHOWN = {"scienceqa": ("img", "avg"), "coco_caption": ("bleu4", "cider")}
 _REPORTED = {"scienceqa": "scienceqa_test", "coco_caption": "coco_caption_karpathy_test"}
 _PLACES = ("report/index.html", "tables/accuracy.md", "tables/captions.md", "figures")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A run against its text-only control, on questions with an image.
-
-    Attributes:
-        run, control: what is compared.
-        points: difference in percentage points.
-        ci_low, ci_high: its paired 95 % interval, the one that `ademvl compare` prints.
-    """
-
-    run: RunResult
-    control: RunResult
-    points: float
-    ci_low: float
-    ci_high: float
-
-    @property
-    def sentence(self) -> str:
-        """The comparison in words."""
-        return (
-            f"{self.run.label}: {self.points:+.1f} points over {self.control.label} on questions "
-            f"with an image, 95 % interval [{self.ci_low:+.1f}, {self.ci_high:+.1f}]"
-        )
-
-
-def compare_with_controls(results: StudyResults) -> list[Comparison]:
-    """Compare every finished run that sees images with its text-only control, item by item.
-
-    Those whose predictions cannot be compared, for example because their data is gone, are left
-    out with a warning.
-    """
-    known: dict[str, ItemScores] = {}
-
-    def read(run: RunResult) -> ItemScores:
-        if run.name not in known:
-            known[run.name] = read_item_scores([seed.run_dir for seed in run.finished])
-        return known[run.name]
-
-    found = []
-    for run in results.of_task("scienceqa"):
-        control = results.control_of(run)
-        if control is None or not (run.estimate("IMG") and control.estimate("IMG")):
-            continue
-        try:
-            gained = accuracy_in(read(run), read(control), "IMG")
-        except AdemvlError as error:
-            _log.warning("%s is not compared with %s: %s", run.label, control.label, error)
-            continue
-        points = (100 * number for number in (gained.value, gained.ci_low, gained.ci_high))
-        found.append(Comparison(run, control, *points))
-    return found
 
 
 def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None:
@@ -84,7 +27,7 @@ def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None
 
 
 def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
-    """Render the main numbers of all runs as plain text, with headline and places to look."""
+    """Render the main numbers of all runs as plain text, with effects and places to look."""
     study = results.study
     lines = ["", f"S{results.study_text[1:]} ({study.scale} scale), with 95 % intervals"]
     for task, columns in (("scienceqa", SCIENCEQA_COLUMNS), ("coco_caption", CAPTION_COLUMNS)):
@@ -93,9 +36,11 @@ def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
             shown = [column for column in columns if column.key in _SHOWN[task]]
             lines += ["", *_grid(runs, shown), *_reported_lines(reported, task, shown[-1], study)]
     told = [f"{run.label}: {note}" for run in results.runs for note in stale_notes(run)]
-    told += [comparison.sentence for comparison in compare_with_controls(results)]
+    told += [headline.sentence for headline in find_headlines(results)]
     if told:
         lines += ["", *map(_wrap, told)]
+    if any(ITEMS_MARK in line for line in lines):
+        lines += ["", _wrap(ITEMS_NOTE)]
     places = [study.results_dir / place for place in _PLACES]
     existing = [str(place) for place in places if place.exists()]
     if existing:

@@ -12,9 +12,10 @@ from ademvl.cli import main
 from ademvl.config.study import load_study
 from ademvl.errors import DataError
 from ademvl.evaluation.sealed_scores import seal_of_scores
+from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import StudyResults, read_results
-from ademvl.reporting.summary import compare_with_controls, main_table
+from ademvl.reporting.summary import main_table
 from ademvl.reporting.tables.build import render_tables
 from tests.bundle.finished import FinishedStudy
 from tests.conftest import PROJECT_ROOT
@@ -94,13 +95,13 @@ def test_scores_on_other_data_than_there_is_now_are_stale(study: Evaluated, name
 def test_run_that_was_evaluated_again_is_not_compared_with_the_others(
     study: Evaluated, name: str
 ) -> None:
-    assert len(compare_with_controls(study.results())) == 2
+    assert len(find_headlines(study.results())) == 3
     change, _, _ = CHANGES[name]
     change(study.data)
     study.finish(only=("online",))
     assert study.states()["online"] == "finished"
     assert study.states()["adem"] == "stale"
-    compared = [found.run.name for found in compare_with_controls(study.results())]
+    compared = [found.run.name for found in find_headlines(study.results())]
     assert compared == (["online"] if "control" in name else [])
 
 

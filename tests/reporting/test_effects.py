@@ -66,10 +66,10 @@ def test_seeds_that_the_study_does_not_have_are_left_out(study: FinishedStudy) -
 def test_table_has_a_row_for_each_effect(study: FinishedStudy) -> None:
     table = effects_table(_effects(study)).splitlines()
     assert table[2] == (
-        "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 [-6.02, +6.02] | 100.0 % "
-        "| 60 | 1 |"
+        "| `method.gamma`: 0.1 -> 0.0 | adem | 75.00 | 75.00 | +0.00 (-6.02, +6.02)† "
+        "| cannot tell, one seed | not known | 100.0 % | 60 | 1 |"
     )
-    assert table[3] == "| `method.alpha`: 0.1 -> 0.5 | adem | – | – | – | – | – | – |"
+    assert table[3] == "| `method.alpha`: 0.1 -> 0.5 | adem | – | – | – | – | – | – | – | – |"
 
 
 def test_command_line_prints_effects_and_refuses_studies_without_base_runs(
@@ -79,6 +79,6 @@ def test_command_line_prints_effects_and_refuses_studies_without_base_runs(
     assert main(["effects", str(path)]) == 0
     printed = capsys.readouterr()
     assert "`method.gamma`" in printed.out
-    assert "one seed: these intervals do not cover the chance of training" in printed.err
+    assert "but no other training" in printed.err
     path.write_text(path.read_text().replace("base_runs:\n- adem\n", ""))
     assert main(["effects", str(path)]) == 2

@@ -70,14 +70,14 @@ def test_summary_tells_split_and_number_of_items_and_no_difference_between_split
 ) -> None:
     study = answered_study(tmp_path)
     first = main_table(read_results(study.study), reported)
-    assert "points over text-only control" in first
+    assert "minus text-only control" in first
     assert "IMG (n = 30)" in first
     study.raw["runs"]["adem"]["evaluation"] = {"split": "val"}
     for seed in (0, 1):
         shutil.rmtree(study.run_dir("adem", seed) / "predictions")
         study.finish_scienceqa("adem", {"IMG": (10, 12), "AVG": (12, 15)}, seed=seed)
     text = main_table(read_results(study.study), reported)
-    assert " points over " not in text
+    assert " minus " not in text
     adem, control = (
         next(line for line in text.splitlines() if f"({split})" in line)
         for split in ("val", "test")
@@ -127,7 +127,7 @@ def test_runs_of_a_task_whose_labels_look_alike_get_their_keys(
     results = read_results(study.study)
     labels = [run.label for run in results.of_task("scienceqa")]
     assert labels == ["same (adem)", f"{second} (text_only)"]
-    assert "same (adem): +30.0 points over " in main_table(results, reported)
+    assert "same (adem) minus " in main_table(results, reported)
 
 
 def test_page_tells_runs_with_one_label_apart(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_page_tells_runs_with_one_label_apart(tmp_path: Path) -> None:
     for run in ("adem", "text_only"):
         study.raw["runs"][run]["label"] = "same"
     page = make_page(study).read_text(encoding="utf-8")
-    assert "same (adem) over same (text_only), on questions with an image" in page
+    assert "same (adem) minus same (text_only), questions with an image" in page
 
 
 def test_one_label_for_two_tasks_stays_as_it_is(finished: SyntheticStudy) -> None:

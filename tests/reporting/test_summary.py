@@ -6,9 +6,11 @@ import pytest
 
 from ademvl.evaluation.comparison.compare import compare
 from ademvl.evaluation.comparison.item_scores import paired_effect, read_item_scores
+from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import read_results
-from ademvl.reporting.summary import compare_with_controls, main_table, print_main_table
+from ademvl.reporting.summary import main_table, print_main_table
+from ademvl.statistics.intervals import ITEMS_MARK
 from tests.reporting.page.page_study import answered_study
 from tests.reporting.synthetic import SyntheticStudy
 
@@ -16,19 +18,21 @@ REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"
 
 
 def test_headline_is_the_difference_on_questions_with_an_image(tmp_path: Path) -> None:
-    (comparison,) = compare_with_controls(read_results(answered_study(tmp_path).study))
+    (headline,) = find_headlines(read_results(answered_study(tmp_path).study))
     # Of 30 questions with an image 24 are right, and 15 of the control.
-    assert comparison.points == pytest.approx(100 * (24 / 30 - 15 / 30))
-    assert comparison.sentence.startswith("ADEM-VL: +30.0 points over text-only control")
+    assert headline.difference.value == pytest.approx(24 / 30 - 15 / 30)
+    assert headline.sentence.startswith(
+        "images over text-only: cannot tell, one seed. ADEM-VL minus text-only control, questions "
+        "with an image: +30.00 ("
+    )
 
 
 def test_headline_effects_and_comparison_print_the_same_interval(tmp_path: Path) -> None:
     study = answered_study(tmp_path)
     runs = study.study.results_dir / "runs"
     found = compare(runs / "adem", runs / "text_only").differences["IMG"]
-    (comparison,) = compare_with_controls(read_results(study.study))
-    ends = (comparison.ci_low, comparison.ci_high)
-    assert ends == (100 * found.ci_low, 100 * found.ci_high)
+    (headline,) = find_headlines(read_results(study.study))
+    assert headline.difference == found
     sides = [read_item_scores([runs / name / "seed0"]) for name in ("adem", "text_only")]
     of_all = compare(runs / "adem" / "seed0", runs / "text_only" / "seed0").differences["AVG"]
     assert paired_effect(*sides, seed=0) == of_all
@@ -37,13 +41,13 @@ def test_headline_effects_and_comparison_print_the_same_interval(tmp_path: Path)
 def test_no_headline_without_predictions_to_pair(
     finished: SyntheticStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert compare_with_controls(read_results(finished.study)) == []
+    assert find_headlines(read_results(finished.study)) == []
     assert "ADEM-VL is not compared with text-only control" in caplog.text
 
 
 def test_no_headline_without_control(synthetic: SyntheticStudy) -> None:
     synthetic.finish_scienceqa("adem", {"IMG": (9, 10), "AVG": (9, 10)})
-    assert compare_with_controls(read_results(synthetic.study)) == []
+    assert find_headlines(read_results(synthetic.study)) == []
 
 
 def test_main_table_fits_a_terminal(finished: SyntheticStudy) -> None:
@@ -51,7 +55,8 @@ def test_main_table_fits_a_terminal(finished: SyntheticStudy) -> None:
     text = main_table(read_results(finished.study), load_reported(REPORTED_DIR))
     tables = [line for line in text.splitlines() if not line.startswith("  ")]
     assert max(map(len, tables)) <= 100
-    assert "87.50 [" in text
+    assert "87.50 (" in text
+    assert ITEMS_MARK in text
 
 
 def test_main_table_of_nothing_says_not_run(

@@ -18,6 +18,7 @@ from ademvl import __version__
 from ademvl.config.study import Study
 from ademvl.reporting.figures.build import FIGURES, draw_figures
 from ademvl.reporting.fusion_maps.viewer import write_fusion_maps_data
+from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.page.browsing import write_browsers
 from ademvl.reporting.page.overview import count_verdicts, run_lines, verdict_lines
 from ademvl.reporting.page.provenance import gather_facts, other_code
@@ -25,11 +26,11 @@ from ademvl.reporting.page.settings_difference import differences_to_paper, flat
 from ademvl.reporting.page.thumbnails import Thumbnails
 from ademvl.reporting.reported import REPORTED_DIR, load_reported
 from ademvl.reporting.results import read_results
-from ademvl.reporting.summary import compare_with_controls
 from ademvl.reporting.tables.build import build_tables
 from ademvl.reporting.tables.html import to_html
 from ademvl.reporting.tables.keys import MEASURED_KEYS
 from ademvl.reporting.tables.layout import Table, printable
+from ademvl.statistics.intervals import ITEMS_NOTE
 from ademvl.storage.files import write_text
 from ademvl.storage.folders import folder_built_aside
 
@@ -83,7 +84,8 @@ def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_
 def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     results = read_results(study)
     reported = load_reported(reported_dir)
-    tables = build_tables(results, reported)
+    headlines = find_headlines(results)
+    tables = build_tables(results, reported, headlines)
     thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
     fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
     browsers = write_browsers(results, output_dir, thumbnails)
@@ -99,7 +101,8 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
         version=__version__,
         verdicts=verdicts,
         verdict_counts=count_verdicts(verdicts),
-        comparisons=compare_with_controls(results),
+        headlines=headlines,
+        items_note=ITEMS_NOTE,
         run_lines=run_lines(results),
         tables=[table for table in page_tables if table.table.key not in MEASURED_KEYS],
         cost_tables=[table for table in page_tables if table.table.key in MEASURED_KEYS],

@@ -1,9 +1,11 @@
 """All tables of a study, from whatever has been run: measured beside reported numbers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ademvl.config.study import Study
+from ademvl.reporting.headlines import Headline, find_headlines
 from ademvl.reporting.reported import (
     REPORTED_DIR,
     ReportedNumbers,
@@ -54,7 +56,7 @@ def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str,
     """
     check_references(results.study, reported)
     files = {}
-    for table in build_tables(results, reported):
+    for table in build_tables(results, reported, find_headlines(results)):
         files[f"{table.key}.csv"] = to_csv(table)
         files[f"{table.key}.md"] = to_markdown(table)
         files[f"{table.key}.tex"] = to_latex(table)
@@ -62,8 +64,16 @@ def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str,
     return files
 
 
-def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Table, ...]:
-    """Build all tables: those that a run of the study has a place in, then reported ones."""
+def build_tables(
+    results: StudyResults, reported: ReportedNumbers, headlines: Sequence[Headline] = ()
+) -> tuple[Table, ...]:
+    """Build all tables: those that a run of the study has a place in, then reported ones.
+
+    Args:
+        results: of the study.
+        reported: numbers of others.
+        headlines: effects, which stand below the accuracies.
+    """
     builders = {
         "accuracy": accuracy_table,
         "captions": captions_table,
@@ -76,6 +86,8 @@ def build_tables(results: StudyResults, reported: ReportedNumbers) -> tuple[Tabl
     for key in ("replication_experiments", *ABLATIONS):
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
+    effects = tuple(f"{headline.sentence}." for headline in headlines)
+    tables["accuracy"] = replace(tables["accuracy"], notes=(*effects, *tables["accuracy"].notes))
     ordered = [_of_study(with_cell_notes(tables[key]), results) for key in TABLE_KEYS]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
 

@@ -170,7 +170,7 @@ def test_tables_tell_screen_readers_what_is_what(finished: SyntheticStudy) -> No
 
 def test_empty_study_says_not_run(synthetic: SyntheticStudy) -> None:
     _, reader = _page(synthetic)
-    assert "No run has been compared" in reader.text
+    assert "No runs have been compared" in reader.text
     assert "3 of 3 runs lack scores" in reader.text
     assert "Nothing has been trained yet." in reader.text
     assert "text-only control (scienceqa), seed 0: not run" in reader.text
@@ -179,7 +179,8 @@ def test_empty_study_says_not_run(synthetic: SyntheticStudy) -> None:
 
 def test_headline_stands_on_the_page(answered: SyntheticStudy) -> None:
     _, reader = _page(answered)
-    assert "+30.0 points" in reader.text
+    assert "+30.00 points" in reader.text
+    assert "cannot tell, one seed" in reader.text
 
 
 def test_same_results_give_the_same_page(finished: SyntheticStudy) -> None:
