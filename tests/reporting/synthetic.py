@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.run import RunSettings
+from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run, run_to_json, write_settings
 from ademvl.config.study import Study, load_study
 from ademvl.evaluation.asked import asked_now
@@ -27,16 +27,16 @@ COLUMNS = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
-def adapter_sha256(run: str, seed: int) -> str:
-    """Return the checksum of a run's adapter of a seed."""
-    return hashlib.sha256(f"{run} {seed}".encode()).hexdigest()
+def adapter_sha256(run: RunSettings) -> str:
+    """Return the checksum of the adapter that a run has or takes, of its seed."""
+    owner = run.name if run.adapter in (TRAINED, RELEASED) else run.adapter
+    return hashlib.sha256(f"{owner} {run.seed}".encode()).hexdigest()
 
 
 def write_adapter_json(folder: Path) -> None:
     """Write what says that a run's adapter is complete."""
     (folder / "adapter").mkdir(exist_ok=True)
-    seed = int(folder.name.removeprefix("seed"))
-    content = json.dumps({"sha256": adapter_sha256(folder.parent.name, seed)})
+    content = json.dumps({"sha256": adapter_sha256(read_run(folder))})
     (folder / "adapter" / "adapter.json").write_text(content, encoding="utf-8")
 
 
@@ -49,7 +49,7 @@ def header_of(run: RunSettings) -> dict[str, Any]:
     """Return the header of a run's scores, on its data as far as there is any."""
     asked = asked_now(run)
     return {
-        "adapter_sha256": adapter_sha256(run.name, run.seed),
+        "adapter_sha256": adapter_sha256(run),
         "data": dict(asked.data) if asked else {},
         "settings": evaluation_settings(run),
         "version": RESULT_VERSIONS["evaluate"],
