@@ -7,7 +7,7 @@ front; making a batch only copies and pads.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +73,7 @@ class TokenizedExample:
         num_slots: slots of every row with an image in this run.
         image: file of the picture, or None.
         is_shortened: whether text was cut to fit.
+        num_choices, has_hint: see `Example`.
     """
 
     item_id: str
@@ -82,6 +83,8 @@ class TokenizedExample:
     num_slots: int
     image: Path | None
     is_shortened: bool
+    num_choices: int = 0
+    has_hint: bool = False
 
     @property
     def has_label(self) -> bool:
@@ -282,7 +285,7 @@ def _tokenize_example(
         room = max_seq_len - layout.num_inserted(has_image=has_image)
         if len(text.ids) > room and overflow == "keep_end":
             text, is_shortened = shorten_prompt(tokenizer, example, room=room), True
-    return build_row(
+    row = build_row(
         text,
         layout,
         max_seq_len=max_seq_len,
@@ -290,6 +293,7 @@ def _tokenize_example(
         image=example.image,
         is_shortened=is_shortened,
     )
+    return replace(row, num_choices=example.num_choices, has_hint=example.has_hint)
 
 
 def _end_of_labels(row: TokenizedExample) -> int:

@@ -37,6 +37,8 @@ class Example:
         answer: text that is learned; None in evaluation.
         image: file of the picture, None without one or where it is withheld.
         context: the part of `prompt` that may be shortened where the prompt is too long.
+        num_choices: options that the prompt lists, 0 for none.
+        has_hint: whether there is a context beside the question.
     """
 
     item_id: str
@@ -44,6 +46,8 @@ class Example:
     answer: str | None
     image: Path | None
     context: str = ""
+    num_choices: int = 0
+    has_hint: bool = False
 
 
 def training_examples(run: RunSettings) -> list[Example]:
@@ -84,6 +88,8 @@ def scienceqa_training_examples(
             prompt=build_prompt(problem, prompts.train_format, use_caption=False),
             answer=build_answer(problem, prompts.train_format),
             image=dataset.image_path(problem) if images == "shown" else None,
+            num_choices=len(problem.choices),
+            has_hint=problem.has_text_context,
         )
         for problem in dataset.split("train")
     ]

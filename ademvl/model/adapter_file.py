@@ -13,6 +13,7 @@ from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
     NEEDED_SETTINGS,
     REMEDY,
+    TRAINED_FORMS,
     WEIGHTS_FILE,
     adapter_checksum,
 )
@@ -22,6 +23,7 @@ from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ademvl.data.prompt_forms import TrainedForms
     from ademvl.model.vision_language import VisionLanguageModel
 
 
@@ -31,20 +33,27 @@ def save_adapter(
     run: RunSettings,
     *,
     training: AdapterTraining | None = None,
+    forms: "TrainedForms | None" = None,
 ) -> None:
     """Write the trained parameters, then `adapter.json`, which says that they are complete.
 
     `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, the
     settings that the adapter needs (task, method, backbones, features and prompts), the
     fingerprints of the frozen models; that of the tower with online features only, because
-    otherwise the tower is not loaded; and of which training it is.
+    otherwise the tower is not loaded; and of which training it is. `forms`, of the training split,
+    stand there where they are known.
     """
     fingerprints = {
         "llm": asdict(fingerprint_llm(model.llm)),
         "tower": model.tower.fingerprint if model.tower is not None else None,
     }
     write_adapter(
-        folder, model.adapter_state_dict(), run, fingerprints=fingerprints, training=training
+        folder,
+        model.adapter_state_dict(),
+        run,
+        fingerprints=fingerprints,
+        forms=forms,
+        training=training,
     )
 
 
@@ -54,6 +63,7 @@ def write_adapter(
     run: RunSettings,
     *,
     fingerprints: Mapping[str, Any],
+    forms: "TrainedForms | None" = None,
     origin: Mapping[str, Any] | None = None,
     training: AdapterTraining | None = None,
 ) -> None:
@@ -64,6 +74,7 @@ def write_adapter(
         state: the trained tensors.
         run: settings that the adapter needs.
         fingerprints: of the frozen models that it was trained with; empty where unknown.
+        forms: of the prompts that it was trained on; None where unknown.
         origin: of an adapter that was not trained here, where it comes from.
         training: that it is of; None for one outside of any run.
     """
@@ -78,6 +89,8 @@ def write_adapter(
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
         "settings": {key: settings[key] for key in NEEDED_SETTINGS},
     }
+    if forms is not None:
+        description[TRAINED_FORMS] = forms.to_json()
     if origin is not None:
         description["origin"] = dict(origin)
     if training is not None:

@@ -10,6 +10,8 @@ from ademvl.storage.files import read_json, sha256_file
 
 WEIGHTS_FILE = "adapter.safetensors"
 DESCRIPTION_FILE = "adapter.json"
+TRAINED_FORMS = "trained_forms"
+"""Key of the description: forms of the prompts that it was trained on; absent where unknown."""
 REMEDY = "Train the run again, or copy the adapter folder anew."
 NEEDED_SETTINGS = ("task", "method", "backbones", "features", "prompts")
 

@@ -53,6 +53,7 @@ class Trainer:
         processes: among which the passes of a step are divided.
 
     Attributes:
+        rows: the training split.
         guard: counts the steps that were left out.
         is_updating: whether parameters are being moved, so that they belong to no step.
 
@@ -79,7 +80,7 @@ class Trainer:
         self.processes = processes
         self.guard = NonFiniteGuard(limit=plan.optimization.max_nonfinite_steps)
         self.is_updating = False
-        self._rows = rows
+        self.rows = rows
         self._visual_source = visual_source
         self._device = next(iter(parameters.values())).device
         self._precision = precision
@@ -137,7 +138,7 @@ class Trainer:
         loss is settled here, in the order of the plan. It does not depend on the number of
         processes either, which take turns.
         """
-        rows = [self._rows[item] for item in items]
+        rows = [self.rows[item] for item in items]
         counts = torch.tensor([_num_scored(row) for row in rows])
         weights = token_weights(counts, group_size=self.optimization.loss_group_size)
         size = self.optimization.per_device_batch_size
@@ -214,7 +215,7 @@ class Trainer:
         self, step: int, items: Sequence[int], loss: float, scored: Sequence[_Scored]
     ) -> None:
         if isfinite(loss):
-            what, concerned = "gradient", [self._rows[item].item_id for item in items]
+            what, concerned = "gradient", [self.rows[item].item_id for item in items]
         else:
             own = {
                 batch.item_ids[row]
@@ -222,7 +223,7 @@ class Trainer:
                 for row in rows[~losses.isfinite()].tolist()
             }
             found = set().union(*self.processes.gather(own))
-            ids = (self._rows[item].item_id for item in items)
+            ids = (self.rows[item].item_id for item in items)
             what, concerned = "loss", [item_id for item_id in ids if item_id in found]
         self.guard.note_not_finite(step + 1, what, concerned)
 

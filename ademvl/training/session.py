@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ademvl.config.run import RunSettings
+from ademvl.data.prompt_forms import TrainedForms
 from ademvl.errors import PeerLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
@@ -211,8 +212,13 @@ class Session:
             checksums=checksums_of(self._identity),
             details=self._details(),
         )
-        training = AdapterTraining.of(self._run, self._identity)
-        save_adapter(self._files.adapter, self._trainer.model, self._run, training=training)
+        save_adapter(
+            self._files.adapter,
+            self._trainer.model,
+            self._run,
+            forms=TrainedForms.of_rows(self._trainer.rows),
+            training=AdapterTraining.of(self._run, self._identity),
+        )
         self._store.clear()
 
     def _details(self) -> dict[str, Any]:
