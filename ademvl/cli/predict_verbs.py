@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from ademvl.cli.verb import (
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ademvl.prediction.answering import Answer
     from ademvl.prediction.requests import Request
     from ademvl.runs.trained_adapter import TrainedAdapter
+
+_log = logging.getLogger(__name__)
 
 _EPILOG = """\
 examples:
@@ -60,41 +64,53 @@ def _predict(options: argparse.Namespace) -> int:
     trained = find_adapter(options.run)
     check_request_images(requests)
     set_threads(options.threads)
-    from ademvl.prediction.answering import warn_of_other_tasks
     from ademvl.prediction.explaining import refuse_unexplainable
 
     if options.explain:
         refuse_unexplainable(trained, requests)
-    warn_of_other_tasks(trained.run, requests)
     with gpus_of(options):
-        _answer(options, trained, requests)
-    return 0
+        num_unanswered = _answer(options, trained, requests)
+    if options.jsonl and num_unanswered:
+        asked = sum(request.kind == "choice" for request in requests)
+        _log.warning("%d of %d questions with choices got no answer", num_unanswered, asked)
+    return int(num_unanswered > 0 and not options.jsonl)
 
 
 def _answer(
     options: argparse.Namespace, trained: "TrainedAdapter", requests: "Sequence[Request]"
-) -> None:
-    """Print the answers, batch by batch, and write their maps if asked to."""
+) -> int:
+    """Print the answers, batch by batch, and write their maps if asked to.
+
+    Returns:
+        How many texts name no choice.
+    """
     from tqdm import tqdm
 
     from ademvl.prediction.answering import Predictor
     from ademvl.prediction.explaining import Explainer
+    from ademvl.prediction.unfamiliar import tell_unfamiliar, unfamiliar_requests
 
     predictor = Predictor(trained, needs_images=any(r.image is not None for r in requests))
     explainer = Explainer(predictor, options.explain) if options.explain else None
+    warnings = unfamiliar_requests(trained, predictor.tokenizer, requests)
+    if message := tell_unfamiliar(warnings):
+        _log.warning("%s", message)
     show = _print_json if options.jsonl else _print_text
+    num_unanswered = 0
     disable = None if len(requests) > 1 else True
     with tqdm(total=len(requests), desc="predict", unit="request", disable=disable) as bar:
         for start in range(0, len(requests), options.batch_size):
             batch = requests[start : start + options.batch_size]
             for request, answer in zip(batch, predictor.answer(batch), strict=True):
                 with bar.external_write_mode(sys.stdout):
-                    show(request, answer)
+                    show(request, answer | {"warnings": warnings[request.request_id]})
+                num_unanswered += answer["answer"] is None
                 if explainer:
                     explainer.add(request, answer)
                 bar.update()
     if explainer:
         explainer.finish()
+    return num_unanswered
 
 
 def _requests(options: argparse.Namespace) -> "list[Request]":
@@ -121,9 +137,14 @@ def _print_json(request: "Request", answer: "Answer") -> None:
 
 
 def _print_text(request: "Request", answer: "Answer") -> None:
+    if not request.choices:
+        print(answer["answer"])
+        return
+    index = answer["predicted_index"]
     if answer["answer"] is None:
         print(f"no answer: the model said {answer['text']!r}, which names no choice")
-    elif request.choices:
-        print(f"({chr(ord('A') + answer['predicted_index'])}) {answer['answer']}")
     else:
-        print(answer["answer"])
+        print(f"({ascii_uppercase[index]}) {answer['answer']}")
+    lettered = zip(ascii_uppercase, answer["probabilities"] or (), request.choices, strict=False)
+    for letter, share, choice in lettered:
+        print(f"{100 * share:7.2f} %  ({letter}) {choice}")

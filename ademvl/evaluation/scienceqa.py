@@ -109,10 +109,38 @@ def answer_batch(
         SettingsError: see `letter_ids`.
         WeightsError: logits are not finite; lists the questions.
     """
-    logits = model.next_token_logits(batch, visual)  # (B, V)
+    logits = answer_logits(model, batch, visual)
+    return read_answers(tokenizer, batch.item_ids, logits, num_choices, answer_by=answer_by)
+
+
+def answer_logits(
+    model: "VisionLanguageModel", batch: "Batch", visual: "Tensor | None"
+) -> "Tensor":
+    """Return the logits of the token that answers, (B, V). See `answer_batch`.
+
+    Raises:
+        WeightsError: logits are not finite; lists the questions.
+    """
+    logits = model.next_token_logits(batch, visual)
     refuse_not_finite(batch.item_ids, logits.isfinite().all(dim=-1), what="logits of the answer")
+    return logits
+
+
+def read_answers(
+    tokenizer: "Tokenizer",
+    question_ids: Sequence[str],
+    logits: "Tensor",
+    num_choices: Mapping[str, int],
+    *,
+    answer_by: AnswerBy,
+) -> list[dict[str, object]]:
+    """Return the rows of `answer_batch` from the logits of `answer_logits`, (B, V).
+
+    Raises:
+        SettingsError: see `letter_ids`.
+    """
     texts = [tokenizer.decode([token_id]) for token_id in logits.argmax(dim=-1).tolist()]
-    counts = [num_choices[question_id] for question_id in batch.item_ids]
+    counts = [num_choices[question_id] for question_id in question_ids]
     if answer_by != "likelihood":
         read = choice_named if answer_by == "greedy" else choice_lettered
         named = zip(texts, counts, strict=True)
@@ -125,7 +153,7 @@ def answer_batch(
         ]
     return [
         {"id": question_id, "text": text, "predicted_index": index}
-        for question_id, text, index in zip(batch.item_ids, texts, indices, strict=True)
+        for question_id, text, index in zip(question_ids, texts, indices, strict=True)
     ]
 
 

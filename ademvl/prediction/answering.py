@@ -1,32 +1,21 @@
 """Answers requests with a trained adapter, in the order in which they were asked."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ademvl.config.run import RunSettings
 from ademvl.data.captions import extract_caption
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.collate import TokenizedExample, collate
-from ademvl.data.examples import Example
 from ademvl.data.images import load_pixels, preprocessing_for
-from ademvl.data.prompts import (
-    ANSWER_CUE,
-    REFERENCE_EVALUATION_FORMAT,
-    build_context,
-    build_instruction_prompt,
-    build_open_prompt,
-    build_prompt,
-    caption_cue,
-)
-from ademvl.data.scienceqa import Problem
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
-from ademvl.evaluation.scienceqa import answer_batch
+from ademvl.evaluation.scienceqa import answer_logits, letter_ids, read_answers
 from ademvl.evaluation.task import tokenize_prompts
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
@@ -34,6 +23,7 @@ from ademvl.machine.precision import DTYPES, autocast
 from ademvl.model.adapter_file import load_adapter
 from ademvl.model.build import build_model
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.prediction.rendering import render
 from ademvl.prediction.requests import Request
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.vision.features.source import NoImages, VisualSource, online_pixels
@@ -43,8 +33,6 @@ if TYPE_CHECKING:
     from ademvl.vision.tower import VisionTower
 
 Answer = dict[str, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -81,12 +69,13 @@ class Predictor:
         """Answer a batch of requests, mixed at will.
 
         Returns:
-            For each its id, `answer`, and the `text` that the model gave; a multiple-choice
-            question has `predicted_index` too, and no `answer` where the text names no choice.
+            For each its id, `answer`, and the `text` that the model gave. A multiple-choice
+            question has `predicted_index`, and no `answer` where the text names no choice; and
+            `probabilities`, see `choice_probabilities`.
         """
         kinds: dict[str, list[Request]] = {}
         for request in requests:
-            kinds.setdefault(_kind(request), []).append(request)
+            kinds.setdefault(request.kind, []).append(request)
         answers: dict[str, Answer] = {}
         for kind, members in kinds.items():
             found = self._choose(members) if kind == "choice" else self._write(members)
@@ -110,15 +99,23 @@ class Predictor:
         by_id = {request.request_id: request for request in requests}
         num_choices = {request_id: len(r.choices) for request_id, r in by_id.items()}
         with self.computing():
-            rows = answer_batch(
-                self.model,
-                self.tokenizer,
-                batch,
-                self.source.for_batch(batch),
-                num_choices,
-                answer_by=self.run.evaluation.answer_by,
-            )
-        return [_with_choice(row, by_id[str(row["id"])]) for row in rows]
+            logits = answer_logits(self.model, batch, self.source.for_batch(batch))
+        answer_by = self.run.evaluation.answer_by
+        rows = read_answers(
+            self.tokenizer, batch.item_ids, logits, num_choices, answer_by=answer_by
+        )
+        letters = {count: self._letters(count) for count in set(num_choices.values())}
+        return [
+            _with_choice(row, by_id[str(row["id"])], row_logits, letters)
+            for row, row_logits in zip(rows, logits, strict=True)
+        ]
+
+    def _letters(self, num_choices: int) -> list[int]:
+        """Return the tokens of the choices' letters; none where the tokenizer splits a letter."""
+        try:
+            return letter_ids(self.tokenizer, num_choices)
+        except SettingsError:
+            return []
 
     def _write(self, requests: Sequence[Request]) -> list[Answer]:
         batch = self._batch(requests)
@@ -145,82 +142,42 @@ class Predictor:
 
     def _rows(self, requests: Sequence[Request]) -> list[TokenizedExample]:
         """Tokenize requests of one kind; a prompt that is too long is cut as in an evaluation."""
-        is_choice = _kind(requests[0]) == "choice"
+        is_choice = requests[0].kind == "choice"
         max_new_tokens = 1 if is_choice else self.run.evaluation.max_new_tokens
-        examples = [_example(request, self.run) for request in requests]
+        examples = [render(request, self.run) for request in requests]
         return tokenize_prompts(self.run, self.tokenizer, examples, max_new_tokens=max_new_tokens)
 
 
-def warn_of_other_tasks(run: RunSettings, requests: Sequence[Request]) -> None:
-    """Log a warning where requests are not of the kind that the adapter was trained for."""
-    learned = {"scienceqa": ("choice", "open"), "coco_caption": ("caption",)}.get(
-        run.task, ("open",)
-    )
-    others = [request for request in requests if _kind(request) not in learned]
-    if others:
-        asked = {"caption": "captions", "choice": "one of several choices", "open": "answers"}
-        _log.warning(
-            "the adapter was trained for %s: %d of %d requests ask for %s, which it never learned",
-            run.task,
-            len(others),
-            len(requests),
-            " or ".join(dict.fromkeys(asked[_kind(request)] for request in others)),
-        )
+def choice_probabilities(logits: Tensor, letters: Sequence[int]) -> list[float] | None:
+    """Return how probable each choice is, if the answer is one of their letters.
+
+    Args:
+        logits: of the token that answers, (V,).
+        letters: its id for each choice; none where a letter is more than one token.
+
+    Returns:
+        Softmax over the letters' logits alone, rounded to six decimals; None without letters.
+    """
+    if not letters:
+        return None
+    shares = logits[list(letters)].double().softmax(dim=0)
+    return [round(share, 6) for share in shares.tolist()]
 
 
-def _kind(request: Request) -> str:
-    if request.wants_caption:
-        return "caption"
-    return "choice" if request.choices else "open"
-
-
-def _with_choice(row: Mapping[str, Any], request: Request) -> Answer:
+def _with_choice(
+    row: Mapping[str, Any],
+    request: Request,
+    logits: Tensor,
+    letters: Mapping[int, Sequence[int]],
+) -> Answer:
     index = row["predicted_index"]
-    answer = None if index == NO_ANSWER else request.choices[index]
-    return {"id": row["id"], "answer": answer, "predicted_index": index, "text": row["text"]}
-
-
-def _example(request: Request, run: RunSettings) -> Example:
-    """Render a request as evaluations do; there are no captions of images to put into a context."""
-    context = ""
-    if request.wants_caption:
-        prompt = caption_cue(run.prompts)
-    elif request.choices:
-        problem = _problem(request)
-        is_reference = run.prompts.evaluation == "reference"
-        prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else run.prompts.train_format
-        prompt = build_prompt(problem, prompt_format, use_caption=False) + ANSWER_CUE
-        context = build_context(problem, use_caption=False)
-    elif run.task == "instruction":
-        instruction = "\n".join(filter(None, (request.question, request.hint)))
-        prompt = build_instruction_prompt(instruction)
-    else:
-        prompt = build_open_prompt(request.question, request.hint)
-    return Example(
-        item_id=request.request_id, prompt=prompt, answer=None, image=request.image, context=context
-    )
-
-
-def _problem(request: Request) -> Problem:
-    """Return a question in the data set's form; what nobody asks about is empty."""
-    return Problem(
-        question_id=request.request_id,
-        question=request.question,
-        choices=request.choices,
-        answer_index=0,
-        hint=request.hint,
-        image=None if request.image is None else request.image.name,
-        caption="",
-        task="",
-        grade="",
-        subject="",
-        topic="",
-        category="",
-        skill="",
-        lecture="",
-        solution="",
-        split="",
-    )
+    return {
+        "id": row["id"],
+        "answer": None if index == NO_ANSWER else request.choices[index],
+        "predicted_index": index,
+        "probabilities": choice_probabilities(logits, letters[len(request.choices)]),
+        "text": row["text"],
+    }
 
 
 def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ademvl.data.image_files import missing_image_findings, open_rgb, view_differences
 from ademvl.data.scienceqa import MAX_CHOICES
@@ -26,6 +26,8 @@ _REMEDY = (
     '"hint": "..."} or {"image": "a.png", "caption": true}; "id" is optional, and so are image, '
     "choices and hint of a question. Paths of images count from the file's folder."
 )
+
+RequestKind = Literal["caption", "choice", "open"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,13 @@ class Request:
     def wants_caption(self) -> bool:
         """Whether the image is to be described."""
         return not self.question
+
+    @property
+    def kind(self) -> RequestKind:
+        """What is to be answered."""
+        if self.wants_caption:
+            return "caption"
+        return "choice" if self.choices else "open"
 
 
 def parse_request(

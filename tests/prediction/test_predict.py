@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -12,10 +13,13 @@ from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
+from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.run import evaluate_run
+from ademvl.evaluation.scienceqa import letter_ids
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
 from ademvl.prediction import answering
+from ademvl.training.run import train_run
 from tests.tiny import make_run, make_scienceqa, set_weights, write_run
 
 NUM_TEST = 9
@@ -151,16 +155,123 @@ def test_likelihood_of_the_run_is_used(make, base, capsys):
     write_run(run_dir, run)
     call = ["predict", str(run_dir), "--question", "What color?", "--choices", "red", "green"]
     assert main(call) == 0
-    assert capsys.readouterr().out in ("(A) red\n", "(B) green\n")
+    first, *shares = capsys.readouterr().out.splitlines()
+    assert [line.partition(" %  ")[2] for line in shares] == ["(A) red", "(B) green"]
+    assert first == max(shares, key=lambda line: float(line.split()[0])).partition(" %  ")[2]
 
 
-def test_answer_that_names_no_choice_is_said_so(make, base, capsys):
+def test_probabilities_are_of_the_letters_offered_alone():
+    logits = torch.tensor([9.0, 0.0, math.log(3.0), 5.0])
+    assert answering.choice_probabilities(logits, [1, 2]) == [0.25, 0.75]
+    assert answering.choice_probabilities(logits, []) is None
+
+
+def test_probabilities_do_not_depend_on_what_else_is_asked(make, tmp_path, capsys):
+    """Of three choices there are none here, as the tokenizer splits " C"."""
     run_dir = make()
-    for problem in _problems(base).values():
-        call = ["predict", str(run_dir), "--question", problem["question"]]
-        assert main([*call, "--choices", *problem["choices"], "--hint", "Look."]) == 0
-        out = capsys.readouterr().out
-        assert out.startswith(("(A) ", "(B) ", "no answer: the model said "))
+    path = tmp_path / "some.jsonl"
+    question = {"question": "What is it?"}
+    lines = [question | {"choices": list(letters)} for letters in ("ab", "abc")] + [question]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert main(["predict", str(run_dir), "--jsonl", str(path)]) == 0
+    two, three, opened = _answers(capsys)
+    assert sum(two["probabilities"]) == pytest.approx(1, abs=2e-6)  # rounded to six decimals
+    assert three["probabilities"] is None
+    assert "probabilities" not in opened
+
+
+@pytest.fixture
+def says_nothing(base, monkeypatch):
+    """Make the end token the most likely answer; of the letters, B."""
+
+    def logits(model, batch, visual):
+        tokenizer = load_tokenizer(base / "llm")
+        _, letter = letter_ids(tokenizer, 2)
+        found = torch.zeros(len(batch.item_ids), tokenizer.vocab_size)
+        found[:, tokenizer.eos_id], found[:, letter] = 5.0, 2.0
+        return found
+
+    monkeypatch.setattr(answering, "answer_logits", logits)
+
+
+def test_answer_that_names_no_choice_is_said_and_ends_with_1(make, says_nothing, capsys):
+    call = ["predict", str(make()), "--question", "What is it?", "--choices", "a", "b"]
+    assert main(call) == 1
+    first, *shares = capsys.readouterr().out.splitlines()
+    assert first == "no answer: the model said '', which names no choice"
+    assert shares == ["  11.92 %  (A) a", "  88.08 %  (B) b"]  # 1 / (1 + e ** 2)
+
+
+def test_answers_that_name_no_choice_are_counted_among_many(
+    make, says_nothing, tmp_path, capsys, caplog
+):
+    path = tmp_path / "some.jsonl"
+    choices = json.dumps({"question": "What is it?", "choices": ["a", "b"]})
+    path.write_text("\n".join([choices, choices, json.dumps({"question": "What?"})]))
+    assert main(["predict", str(make()), "--jsonl", str(path)]) == 0
+    assert [row["answer"] for row in _answers(capsys)][:2] == [None, None]
+    assert "2 of 2 questions with choices got no answer" in caplog.text
+
+
+def _train(base, tmp_path):
+    """A run trained on two choices, with an image or else with a hint."""
+    run_dir = write_run(tmp_path / "trained", make_run(base, epochs=1.0))
+    assert train_run(run_dir, progress=False) == 0
+    return run_dir
+
+
+def test_requests_like_the_training_are_answered_without_a_warning(base, tmp_path, capsys, caplog):
+    run_dir = _train(base, tmp_path)
+    assert main(["predict", str(run_dir), "--jsonl", str(_request_file(base, tmp_path))]) == 0
+    assert [row["warnings"] for row in _answers(capsys)] == [[]] * NUM_TEST
+    assert "unlike" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "warning"),
+    [
+        (["--choices", "red", "green", "blue"], "3 choices, but 2 choices in training"),
+        ([], "no choices, but 2 choices in training"),
+        (["--choices", "red", "green", "--hint", "The square is red."], "with image, with hint:"),
+        (["--choices", "red", "green square " * 9], "tokens, but "),
+        (["--choices", "red", "green square " * 90], "tokens, but "),
+    ],
+)
+def test_forms_that_the_training_never_had_are_warned_of(
+    base, tmp_path, capsys, caplog, asked, warning
+):
+    run_dir = _train(base, tmp_path)
+    moved = shutil.copytree(run_dir / "adapter", tmp_path / "elsewhere")
+    call = ["predict", str(moved), "--question", "What color is the square?"]
+    assert main([*call, *asked, "--image", _an_image(base)]) in (0, 1)
+    (told,) = [line for line in caplog.text.splitlines() if "request 1: " in line]
+    assert warning in told
+    path = tmp_path / "one.jsonl"
+    line = {"image": _an_image(base), "question": "What color is the square?"}
+    if "--hint" in asked:
+        line["hint"], asked = asked[-1], asked[:-2]
+    path.write_text(json.dumps(line | ({"choices": asked[1:]} if asked else {})))
+    capsys.readouterr()
+    assert main(["predict", str(moved), "--jsonl", str(path)]) == 0
+    ((told,),) = [row["warnings"] for row in _answers(capsys)]
+    assert warning in told
+
+
+def test_adapter_that_does_not_tell_its_training_gives_no_warning(make, base, caplog, capsys):
+    run_dir = make()
+    assert "trained_forms" not in json.loads((run_dir / "adapter/adapter.json").read_text())
+    call = ["predict", str(run_dir), "--question", "What?", "--choices", *"abcdefg"]
+    assert main(call) in (0, 1)
+    assert "unlike" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [{}, [{"choices": 2}], [3], "text", [{"prompt_tokens": 4}]])
+def test_malformed_forms_are_refused(make, capsys, content):
+    run_dir = make()
+    path = run_dir / "adapter/adapter.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_forms": content}))
+    code = main(["predict", str(run_dir), "--question", "What?"])
+    assert (code, "trained_forms is malformed" in capsys.readouterr().err) == (2, True)
 
 
 def test_caption_and_open_question_are_generated(make, base, tmp_path, capsys):
@@ -202,7 +313,7 @@ def test_frozen_tower_is_where_the_model_is(make):
 def test_request_of_another_task_is_answered_with_a_warning(make, base, caplog):
     run_dir = make()
     assert main(["predict", str(run_dir), "--image", _an_image(base), "--caption"]) == 0
-    assert "trained for scienceqa: 1 of 1 requests ask for captions" in caplog.text
+    assert "request 1: asks for a caption; it was trained for scienceqa" in caplog.text
 
 
 def test_image_changes_the_fusion_maps_and_they_are_written(make, base, tmp_path):

@@ -1,0 +1,78 @@
+"""Renders requests as evaluations render items of a data set."""
+
+from dataclasses import replace
+
+from ademvl.config.run import RunSettings
+from ademvl.data.examples import Example
+from ademvl.data.prompts import (
+    ANSWER_CUE,
+    CAPTION_PROMPT,
+    REFERENCE_EVALUATION_FORMAT,
+    build_context,
+    build_instruction_prompt,
+    build_open_prompt,
+    build_prompt,
+    caption_cue,
+)
+from ademvl.data.scienceqa import Problem
+from ademvl.prediction.requests import Request
+
+
+def render(request: Request, run: RunSettings) -> Example:
+    """Render a request as evaluations do; there are no captions of images to put into a context."""
+    context = ""
+    if request.wants_caption:
+        prompt = caption_cue(run.prompts)
+    elif request.choices:
+        problem = _problem(request)
+        is_reference = run.prompts.evaluation == "reference"
+        prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else run.prompts.train_format
+        prompt = build_prompt(problem, prompt_format, use_caption=False) + ANSWER_CUE
+        context = build_context(problem, use_caption=False)
+    elif run.task == "instruction":
+        instruction = "\n".join(filter(None, (request.question, request.hint)))
+        prompt = build_instruction_prompt(instruction)
+    else:
+        prompt = build_open_prompt(request.question, request.hint)
+    return Example(
+        item_id=request.request_id,
+        prompt=prompt,
+        answer=None,
+        image=request.image,
+        context=context,
+        num_choices=len(request.choices),
+        has_hint=bool(request.hint) and run.task != "instruction",  # there it is part of the text
+    )
+
+
+def render_as_trained(request: Request, run: RunSettings) -> Example:
+    """Render only what a training would show in front of its answer."""
+    example = render(request, run)
+    if request.wants_caption:
+        return replace(example, prompt=CAPTION_PROMPT)
+    if request.choices:
+        prompt = build_prompt(_problem(request), run.prompts.train_format, use_caption=False)
+        return replace(example, prompt=prompt)
+    return example
+
+
+def _problem(request: Request) -> Problem:
+    """Return a question in the data set's form; what nobody asks about is empty."""
+    return Problem(
+        question_id=request.request_id,
+        question=request.question,
+        choices=request.choices,
+        answer_index=0,
+        hint=request.hint,
+        image=None if request.image is None else request.image.name,
+        caption="",
+        task="",
+        grade="",
+        subject="",
+        topic="",
+        category="",
+        skill="",
+        lecture="",
+        solution="",
+        split="",
+    )
