@@ -17,7 +17,7 @@ RESULT_VERSIONS = {
     "evaluate": 2,
     "tables": 7,
     "figures": 6,
-    "fusion_maps": 3,
+    "fusion_maps": 4,
     "bundle": 3,
     "report": 6,
 }

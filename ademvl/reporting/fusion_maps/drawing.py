@@ -23,7 +23,7 @@ _CELL_INCHES = 1.15
 _MAX_LAYERS = 3
 _MAX_PICTURE = 1024
 """Pixels of a picture's side: more than a cell shows, and no memory is lost on very wide images."""
-_SHADE_ALPHA, _DROPPED_ALPHA = 0.6, 0.72
+_SHADE_ALPHA, _DROPPED_ALPHA = 0.45, 0.5  # so that the picture is seen under both
 _DROPPED_COLOR = (0.08, 0.09, 0.1)
 _LEGEND = """\
 all layers: share that kept it
@@ -128,8 +128,7 @@ def _draw_cell(
     import matplotlib
 
     side = isqrt(len(shades))
-    gray = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-    _show_picture(axis, gray)
+    _show_picture(axis, picture)
     overlay = matplotlib.colormaps[COLOR_MAP](shades.reshape(side, side))  # (side, side, 4)
     dropped = ~is_kept.reshape(side, side)
     overlay[..., 3] = _SHADE_ALPHA

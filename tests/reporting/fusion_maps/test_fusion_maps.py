@@ -94,6 +94,29 @@ def test_drawing_crosses_exactly_what_was_dropped(tmp_path: Path) -> None:
         assert len(axis.collections[-1].get_offsets()) == 3
 
 
+def test_picture_is_seen_in_its_own_colors_under_kept_and_dropped_patches(tmp_path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    halves = Image.new("RGB", (8, 8), (255, 0, 0))
+    halves.paste((0, 0, 255), (4, 0, 8, 8))
+    halves.save(tmp_path / "image.png")
+    is_kept = np.arange(16).reshape(1, 16) < 8  # the upper half
+    word = WordMap("word", {16: np.ones((1, 16))}, {16: is_kept})
+    with plotting():
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3].astype(float)  # rows from below
+    (cell,) = (axis for axis in figure.axes if axis.get_ylabel().startswith("layer 1"))
+    box = cell.get_window_extent()
+    part = pixels[round(box.y0) + 2 : round(box.y1) - 2, round(box.x0) + 2 : round(box.x1) - 2]
+    for rows in np.array_split(part, 2):  # dropped, kept
+        left, right = (np.median(half, axis=(0, 1)) for half in np.array_split(rows, 2, axis=1))
+        assert left[0] - right[0] >= 0.45 * 255  # of red
+        assert right[2] - left[2] >= 0.45 * 255  # of blue
+
+
 def test_every_scale_has_a_row_over_all_layers_and_one_for_each_layer(tmp_path: Path) -> None:
     from PIL import Image
 
