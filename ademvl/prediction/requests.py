@@ -15,6 +15,7 @@ from ademvl.data.image_files import missing_image_findings, open_rgb, view_diffe
 from ademvl.data.scienceqa import MAX_CHOICES
 from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import MAX_LISTED, DataError, list_findings
+from ademvl.prediction.sample_images import PREFIX, find_sample, unknown_sample
 from ademvl.storage.files import parse_json, read_text
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 _REMEDY = (
     'One JSON object a line: {"image": "a.png", "question": "...", "choices": ["...", "..."], '
     '"hint": "..."} or {"image": "a.png", "caption": true}; "id" is optional, and so are image, '
-    "choices and hint of a question. Paths of images count from the file's folder."
+    "choices and hint of a question. Paths of images count from the file's folder; "
+    "sample:red_circle.png is one that comes with ademvl."
 )
 
 RequestKind = Literal["caption", "choice", "open"]
@@ -97,17 +99,28 @@ def parse_request(
         findings += [f"{key} without a question" for key in ("choices", "hint") if raw.get(key)]
         if caption is True and not raw.get("image"):
             findings.append("a caption needs an image")
+    image, unknown = _image_path(raw.get("image"), folder)
+    findings += unknown
     if findings:
         return None, findings
-    image = raw.get("image")
     request = Request(
         request_id=str(given_id),
-        image=folder / image if image else None,
+        image=image,
         question=raw.get("question") or "",
         choices=tuple(raw.get("choices") or ()),
         hint=raw.get("hint") or "",
     )
     return request, []
+
+
+def _image_path(named: object, folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the file of an image, or of a sample, and that there is no such sample."""
+    if not named or not isinstance(named, str):
+        return None, []
+    if not named.startswith(PREFIX):
+        return folder / named, []
+    sample = find_sample(named.removeprefix(PREFIX))
+    return sample, [] if sample else [unknown_sample(named.removeprefix(PREFIX))]
 
 
 def _unknown(key: str) -> str:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import tomllib
 
 import pytest
 from PIL import Image
 
 from ademvl.cli import main
+from ademvl.data.easy_vqa import COLORS, SHAPES, measure_class
 from ademvl.errors import DataError
 from ademvl.prediction.requests import Request, check_request_images, read_requests
+from ademvl.prediction.sample_images import FOLDER, SAMPLES, draw
+from tests.conftest import PROJECT_ROOT
 
 
 def _write(tmp_path, *lines):
@@ -25,6 +29,7 @@ def test_lines_become_requests_in_order(tmp_path):
         "",
         {"id": 7, "image": "sub/b.png", "caption": True},
         {"id": "text", "question": "Why?"},
+        {"image": "sample:red_circle.png", "caption": True},
     )
     assert read_requests(path) == [
         Request(
@@ -36,6 +41,7 @@ def test_lines_become_requests_in_order(tmp_path):
         ),
         Request(request_id="7", image=tmp_path / "sub" / "b.png"),
         Request(request_id="text", image=None, question="Why?"),
+        Request(request_id="5", image=FOLDER / "red_circle.png"),
     ]
 
 
@@ -74,6 +80,12 @@ def test_lines_become_requests_in_order(tmp_path):
         ({"question": "?", "image": "file:///tmp/a.png"}, "is an address; only files are read"),
         ({"caption": True, "image": "s3://bucket/a.png"}, "is an address; only files are read"),
         ({"caption": True, "image": "data:image/png;base64,iVBORw0KGgo="}, "is an address"),
+        ({"question": "?", "image": "sample:red_circl.png"}, "did you mean sample:red_circle.png?"),
+        (
+            {"question": "?", "image": "sample:"},
+            "no sample ''; there are black_rectangle.png, blue_",
+        ),
+        ({"question": "?", "image": "sample:../requests.py"}, "no sample '../requests.py'; there "),
     ],
 )
 def test_malformed_line_is_named(tmp_path, line, finding):
@@ -189,3 +201,24 @@ def test_images_that_a_viewer_shows_otherwise_are_warned_of(tmp_path, caplog, na
     else:
         assert warning in caplog.text
         assert caplog.text.count(name) == 1
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.file_name)
+def test_sample_image_shows_what_its_name_says(sample):
+    path = FOLDER / sample.file_name
+    assert measure_class(path) == (sample.color, sample.shape)
+    with Image.open(path) as shipped:
+        assert shipped.size == draw(sample).size == (64, 64)
+
+
+def test_samples_have_every_color_and_shape():
+    assert {sample.color for sample in SAMPLES} == set(COLORS)
+    assert {sample.shape for sample in SAMPLES} == set(SHAPES)
+    assert {path.name for path in FOLDER.iterdir()} == {sample.file_name for sample in SAMPLES}
+
+
+def test_samples_are_installed_with_the_package():
+    declared = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = declared["tool"]["setuptools"]["package-data"]["ademvl"]
+    found = {path for pattern in patterns for path in FOLDER.parents[1].glob(pattern)}
+    assert {FOLDER / sample.file_name for sample in SAMPLES} <= found
