@@ -54,7 +54,7 @@ examples:
   ademvl tables results/mini/study.yaml          tables from whatever has been run
   ademvl compare results/mini/runs/adem results/mini/runs/text_only
   ademvl diff results/mini mini.zip              what differs from a bundle, and whether it matters
-  ademvl predict results/mini/runs/captions/seed0 --image photo.jpg --caption
+  ademvl predict results/mini/runs/captions/seed0 --image sample:red_circle.png --caption
   ademvl backbones convert FOLDER --output DIR   a LLaMA release of Meta, once
   ademvl adapter import FILE --output DIR --llm DIR   an adapter of the authors
   ademvl params --study config.yaml              exact counts of trained parameters
@@ -64,8 +64,8 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code.
 
-    0 for done; 1 where a check failed, a score that was asked for could not be computed, or for a
-    bug, with its traceback; 2 for an error that a user can act on.
+    0 for done; 1 where a check failed, a score that was asked for could not be computed, a question
+    got no answer, or for a bug, with its traceback; 2 for an error that a user can act on.
     """
     parser = _parser()
     options = parser.parse_args(arguments)

@@ -27,25 +27,30 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SUMMARY = "Ask a trained adapter about images or questions."
+_EXIT_CODES = "The exit code is 1 where the answer to a single question names none of its choices."
+
 _EPILOG = """\
 examples:
-  ademvl predict results/mini/runs/adem/seed0 --image a.png --question "What color is it?" \\
-      --choices red green
-  ademvl predict results/mini/runs/captions/seed0 --image a.png --caption
+  ademvl predict results/mini/runs/adem/seed0 --image sample:red_circle.png \\
+      --question "what color is the shape?" --choices red blue green black
+  ademvl predict results/mini/runs/captions/seed0 --image sample:gray_triangle.png --caption
   ademvl predict results/mini/runs/adem/seed0 --jsonl requests.jsonl --explain maps > answers.jsonl
 """
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb `predict`."""
-    verb = add_verb(verbs, "predict", _predict, "Ask a trained adapter about images or questions.")
+    verb = add_verb(verbs, "predict", _predict, _SUMMARY)
+    verb.description = f"{_SUMMARY} {_EXIT_CODES}"
     verb.epilog, verb.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verb.add_argument("run", type=Path, metavar="adapter", help="run directory, or adapter folder")
     asked = verb.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", help="text of a question")
     asked.add_argument("--caption", action="store_true", help="describe the image")
     asked.add_argument("--jsonl", type=Path, help="file of requests; answers are JSON lines too")
-    verb.add_argument("--image", help="picture; a question may do without")
+    image_help = "picture, or sample:red_circle.png and the like; a question may do without"
+    verb.add_argument("--image", help=image_help)
     verb.add_argument("--choices", nargs="+", metavar="CHOICE", help="of the question")
     verb.add_argument("--hint", help="context of the question")
     verb.add_argument("--explain", type=Path, metavar="DIR", help="write fusion maps there")
