@@ -244,7 +244,7 @@ def test_questions_without_image_bring_no_pixels(world: Path) -> None:
         encoded.append(len(pixels)) or encode(pixels, states)
     )
     trainer.step(0)
-    with_image = sum(trainer._rows[item].image is not None for item in trainer.plan.items_of(0))
+    with_image = sum(trainer.rows[item].image is not None for item in trainer.plan.items_of(0))
     assert 0 < with_image < 8
     assert encoded == [1] * with_image
 
@@ -279,7 +279,7 @@ def test_step_without_any_image_moves_projections_by_momentum_if_asked_to(
 ) -> None:
     trainer = _trainer(world, imageless_steps=imageless_steps, warmup_epochs=0.0)
     trainer.step(0)
-    text_only = [item for item, row in enumerate(trainer._rows) if row.image is None]
+    text_only = [item for item, row in enumerate(trainer.rows) if row.image is None]
     object.__setattr__(trainer.plan, "items_of", lambda step: (text_only * 8)[:8])
     names = ["cls_projection.up.weight", "clip_adapters.0.up.weight", "clip_adapters.2.up.weight"]
     before = [trainer.parameters[name].detach().clone() for name in names]
