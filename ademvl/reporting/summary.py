@@ -49,7 +49,13 @@ def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
 
 
 def _wrap(text: str) -> str:
-    return textwrap.fill(printable(text), MAX_WIDTH, initial_indent="* ", subsequent_indent="  ")
+    return textwrap.fill(
+        printable(text),
+        MAX_WIDTH,
+        initial_indent="* ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
 
 
 def _grid(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
