@@ -180,7 +180,8 @@ def _be_command(arguments: Sequence[str], folder: Path, output: int) -> None:
         os.chdir(folder)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)  # as Python's own
         from ademvl.cli import main
 
         code = main(arguments)
