@@ -191,7 +191,8 @@ def test_variables_left_over_are_told_and_a_signal_ends_the_wait(
     assert f"RANK={rank} and WORLD_SIZE=2 in the environment" in told
     os.kill(process.pid, number)
     _, printed = process.communicate()
-    assert (process.returncode, printed) == (code, "")
+    assert process.returncode == code, printed
+    assert "Traceback" not in printed  # torch may say that its wait was interrupted
     assert not (run_dir / "adapter").exists()
 
 
