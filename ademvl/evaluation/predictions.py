@@ -184,10 +184,14 @@ def read_header(path: Path) -> Row:
     Raises:
         DataError: no header there, or a malformed one.
     """
+    return {key: value for key, value in _read_sealed_header(path).items() if key != SEAL}
+
+
+def _read_sealed_header(path: Path) -> Row:
     found = read_json(header_file(path), remedy=_WRITTEN_ANEW)
     if not isinstance(found, dict):
         raise DataError(f"{header_file(path)}: expected an object. {_WRITTEN_ANEW}")
-    return {key: value for key, value in found.items() if key != SEAL}
+    return found
 
 
 def is_sealed(path: Path) -> bool:
@@ -196,8 +200,8 @@ def is_sealed(path: Path) -> bool:
     Raises:
         DataError: no header there, or a malformed one.
     """
-    found = read_json(header_file(path), remedy=_WRITTEN_ANEW).get(SEAL)
-    return bool(found == seal_of(read_header(path), path))
+    seal = _read_sealed_header(path).get(SEAL)
+    return bool(seal == seal_of(read_header(path), path))
 
 
 def seal_of(header: Mapping[str, object], path: Path) -> str:

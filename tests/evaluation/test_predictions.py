@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ademvl.errors import ToolError
+from ademvl.errors import DataError, ToolError
 from ademvl.evaluation import predictions
 from ademvl.evaluation.predictions import PredictionLog
 
@@ -182,3 +182,13 @@ def test_kill_between_seal_and_file_predicts_nothing_again(tmp_path, monkeypatch
     rows = _log(tmp_path).fill(predictor, batches=BATCHES)
     assert predictor.batches == []
     assert _log(tmp_path).read_complete() == rows
+
+
+@pytest.mark.parametrize("content", ["5", "[]", "null", '"seal"'])
+def test_header_that_is_no_object_is_refused_and_made_again(tmp_path, content):
+    rows = _undisturbed(tmp_path)
+    (tmp_path / "scienceqa.header.json").write_text(content)
+    with pytest.raises(DataError, match=r"scienceqa\.header\.json: expected an object"):
+        predictions.is_sealed(tmp_path / "scienceqa.jsonl")
+    assert _log(tmp_path).read_complete() is None
+    assert _undisturbed(tmp_path) == rows
