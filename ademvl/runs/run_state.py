@@ -77,8 +77,8 @@ def _has_other_columns(metrics: Path) -> bool:
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
-    """Read a file of one JSON object; empty where there is none."""
-    if not path.is_file():
+    """Read a file of one JSON object; empty where there is none, an error for a folder."""
+    if not (path.is_file() or path.is_dir()):
         return {}
     raw = read_json(path, remedy=REMEDY)
     if not isinstance(raw, dict):

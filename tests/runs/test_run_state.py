@@ -1,0 +1,22 @@
+"""Protects what is read of a run's files: what is missing is no fault, what is malformed is named."""
+
+import pytest
+
+from ademvl.errors import DataError
+from ademvl.runs.run_state import read_object
+
+
+def test_file_that_is_not_there_is_empty(tmp_path):
+    assert read_object(tmp_path / "scores.json") == {}
+
+
+def test_folder_in_a_files_place_is_named(tmp_path):
+    (tmp_path / "scores.json").mkdir()
+    with pytest.raises(DataError, match=r"scores\.json: cannot be read"):
+        read_object(tmp_path / "scores.json")
+
+
+def test_other_json_than_an_object_is_named(tmp_path):
+    (tmp_path / "scores.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"scores\.json: expected an object, found list"):
+        read_object(tmp_path / "scores.json")
