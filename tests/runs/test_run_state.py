@@ -1,4 +1,4 @@
-"""Protects what is read of a run's files: what is missing is no fault, what is malformed is named."""
+"""Protects what is read of a run: what is missing is no fault, what is malformed is named."""
 
 import pytest
 
