@@ -77,8 +77,12 @@ def _has_other_columns(metrics: Path) -> bool:
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
-    """Read a file of one JSON object; empty where there is none, an error for a folder."""
-    if not (path.is_file() or path.is_dir()):
+    """Read a file of one JSON object; empty where there is none.
+
+    Raises:
+        DataError: other content, a folder, or a link to nowhere.
+    """
+    if not (path.is_file() or path.is_dir() or path.is_symlink()):
         return {}
     raw = read_json(path, remedy=REMEDY)
     if not isinstance(raw, dict):
