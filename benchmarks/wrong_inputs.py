@@ -401,9 +401,11 @@ def try_file(
 
 
 def _names(file: str) -> list[str]:
-    """Names by which a message may call a file: its own, or that of the folder it is part of."""
+    """Names by which a message may call a file: its own, that of its folder, or of its training."""
     path = Path(file)
-    return [path.name, path.parent.name] if path.parent.name else [path.name]
+    names = [path.name, path.parent.name] if path.parent.name else [path.name]
+    run, seed = next(zip(path.parts[3:], path.parts[4:], strict=False), ("", ""))
+    return [*names, f"{run}/{seed}"] if seed.startswith("seed") else names
 
 
 def _copy(finished: Path, folder: Path) -> None:
