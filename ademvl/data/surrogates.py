@@ -7,7 +7,7 @@ leaves one of them.
 import re
 from collections.abc import Iterable
 
-_HALF = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def surrogate_findings(texts: Iterable[tuple[str, object]]) -> list[str]:
@@ -15,7 +15,7 @@ def surrogate_findings(texts: Iterable[tuple[str, object]]) -> list[str]:
     return [
         f"{name} holds half of a character ({found[0]!a}), which no tokenizer reads"
         for name, text in texts
-        if isinstance(text, str) and (found := _HALF.search(text))
+        if isinstance(text, str) and (found := HALF_CHARACTER.search(text))
     ]
 
 

@@ -207,6 +207,12 @@ def read_text(path: Path, *, remedy: str) -> str:
 def parse_json(text: str, *, place: str, remedy: str, half_characters: bool = False) -> Any:
     """Parse JSON, refusing duplicate keys, endless nesting and, unless allowed, half characters.
 
+    Args:
+        text: to parse.
+        place: where it comes from, for messages.
+        remedy: what to do about malformed text.
+        half_characters: see `read_json`.
+
     Raises:
         DataError: malformed text, an object with a key twice, or what nothing could be done with;
             names `place` and `remedy`.

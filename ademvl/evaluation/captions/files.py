@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.data.captions import load_coco_references
+from ademvl.data.surrogates import HALF_CHARACTER
 from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.evaluation.captions import meteor, ptb, spice
 from ademvl.evaluation.captions.java import JavaLimits
@@ -32,7 +33,6 @@ LONG_CAPTION = 1000
 _REMEDY = 'Give a list of {"image_id": number, "caption": text}, one for each image.'
 _SPLIT_IN_NAME = re.compile(r"(?:^|[_.-])(train|val|test)(?=\d{4}|[_.-]|$)", re.IGNORECASE)
 _BREAKS = re.compile("[\n\r\x0b\x0c\u2028\u2029]")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 _log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def _notes(captions: Mapping[int, str]) -> dict[str, list[int]]:
     """Return the images whose caption is out of the ordinary, by what is done with it."""
     kinds: dict[str, Callable[[str], object]] = {
         "hold line breaks, which count as blanks": _BREAKS.search,
-        "hold lone surrogates, which are dropped": _SURROGATES.search,
+        "hold lone surrogates, which are dropped": HALF_CHARACTER.search,
         f"are longer than {LONG_CAPTION} characters": lambda text: len(text) > LONG_CAPTION,
     }
     found = {
