@@ -25,7 +25,8 @@ from ademvl.data.easy_vqa import (
     question_type,
     true_answer,
 )
-from ademvl.data.mini import CAPTION_TEMPLATES, draw_choices
+from ademvl.data.mini import CAPTION_TEMPLATES
+from ademvl.data.mini_wordings import draw_choices
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.errors import DataError
 

@@ -39,6 +39,7 @@ QUESTIONS = {"train": 38575, "test": 9673}
 _INSTALL = "Install it with `pip install easy-vqa==1.0`."
 _REINSTALL = "Reinstall it with `pip install --force-reinstall easy-vqa==1.0`."
 _NEGATION = re.compile(r"\b(?:not|no)\b")
+_YES_NO_BEGINNINGS = ("is ", "does ", "can ")
 _TRIANGLE_TOP = 0.36
 """Fraction of its area in the upper half: triangle 1/4, circle and rectangle 1/2."""
 _EMPTY = 0.02
@@ -107,12 +108,11 @@ def load_questions(source: Path, split: SourceSplit) -> list[SourceQuestion]:
 
 
 def question_type(text: str) -> QuestionType:
-    """Return what a question of the package asks for."""
-    if text.startswith(("what color ", "what is the color ")):
-        return "color"
-    if text.startswith(("what shape ", "what is the ")):
-        return "shape"
-    return "yes_no"
+    """Return what a question of the package asks for, also where it is worded otherwise."""
+    words = text.lower()
+    if words.startswith(_YES_NO_BEGINNINGS):
+        return "yes_no"
+    return "color" if re.search(r"\bcolor\b", words) else "shape"
 
 
 def is_negated(text: str) -> bool:

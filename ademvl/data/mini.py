@@ -14,7 +14,6 @@ from pathlib import Path
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.easy_vqa import (
     COLORS,
-    SHAPES,
     YES_NO,
     QuestionType,
     SourceImage,
@@ -33,6 +32,7 @@ from ademvl.data.mini_layout import (
     write_coco_caption,
     write_scienceqa,
 )
+from ademvl.data.mini_wordings import draw_choices, reword
 from ademvl.errors import SettingsError
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_json
@@ -78,19 +78,6 @@ def image_references(image: SourceImage, *, seed: int) -> tuple[str, ...]:
     """Return the reference captions of an image, the same wherever the image is used."""
     generator = random.Random(derive_seed(seed, "captions", image.split, image.number))
     return caption_references(image.color, image.shape, generator)
-
-
-def draw_choices(kind: QuestionType, answer: str, generator: random.Random) -> tuple[str, ...]:
-    """Draw the options in shuffled order: yes and no, all shapes, or four colours."""
-    if kind == "yes_no":
-        choices = list(YES_NO)
-    elif kind == "shape":
-        choices = list(SHAPES)
-    else:
-        others = [color for color in COLORS if color != answer]
-        choices = [answer, *generator.sample(others, 3)]
-    generator.shuffle(choices)
-    return tuple(choices)
 
 
 def convert_easy_vqa(
@@ -180,7 +167,9 @@ def _draw_questions(
         quotas[stratum] -= 1
         choices = draw_choices(question_type(source.text), source.answer, generator)
         grade = generator.randint(7, 12) if is_negated(source.text) else generator.randint(1, 6)
-        drawn.append(MiniQuestion(source, choices, caption if is_text_only else "", caption, grade))
+        hint = caption if is_text_only else ""
+        text = reword(source.text, generator)
+        drawn.append(MiniQuestion(source, text, choices, hint, caption, grade))
     if quotas.total():
         raise SettingsError(_shortage(split, wanted, pool))
     return tuple(drawn)

@@ -69,6 +69,7 @@ class MiniQuestion:
 
     Attributes:
         source: the package's question.
+        text: its wording here.
         choices: options in their order.
         hint: empty for a question that shows its image.
         caption: a caption of the image; equals the hint where there is one.
@@ -76,6 +77,7 @@ class MiniQuestion:
     """
 
     source: SourceQuestion
+    text: str
     choices: tuple[str, ...]
     hint: str
     caption: str
@@ -176,7 +178,7 @@ def _problem(question: MiniQuestion, split: str) -> dict[str, object]:
     source = question.source
     labels = _NEGATED if is_negated(source.text) else _LABELS[question_type(source.text)]
     return {
-        "question": source.text,
+        "question": question.text,
         "choices": list(question.choices),
         "answer": question.choices.index(source.answer),
         "hint": question.hint,

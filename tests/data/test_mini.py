@@ -14,8 +14,18 @@ import pytest
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data import mini_layout
-from ademvl.data.easy_vqa import COLORS, SHAPES, find_source, load_questions
+from ademvl.data.easy_vqa import (
+    COLORS,
+    SHAPES,
+    find_source,
+    is_negated,
+    load_questions,
+    mentioned,
+    question_type,
+    true_answer,
+)
 from ademvl.data.mini import CAPTION_TEMPLATES, convert_easy_vqa
+from ademvl.data.mini_wordings import NEVER_RIGHT, OTHER_WORDINGS
 from ademvl.errors import DataError, SettingsError, ToolError
 from ademvl.storage.folders import folder_built_aside
 
@@ -97,11 +107,9 @@ def test_fields_are_those_of_scienceqa(mini, problems, real_dir):
 
 def expected_answer(question, color, shape):
     """Second implementation of the package's logic, from the wording alone."""
-    words = question.rstrip("?").split()
-    if "color" in words:
-        return color
-    if words[0] == "what":
-        return shape
+    words = question.lower().rstrip("?.").split()
+    if words[0] in ("what", "which", "name"):
+        return color if "color" in words else shape
     named = {word for word in words if word in COLORS or word in SHAPES}
     truth = named <= {color, shape}
     return "yes" if truth ^ bool({"not", "no"} & set(words)) else "no"
@@ -125,25 +133,57 @@ def test_every_question_of_the_package_agrees_with_the_measured_pixels():
 
 def test_choices_are_distinct_and_of_the_right_kind(problems):
     for row in problems.values():
-        choices = row["choices"]
-        assert len(set(choices)) == len(choices)
-        if set(choices) & set(COLORS):
-            assert len(choices) == 4
-            assert set(choices) <= set(COLORS)
+        choices = set(row["choices"])
+        assert 2 <= len(choices) == len(row["choices"]) <= 4
+        right = row["choices"][row["answer"]]
+        if right in COLORS:
+            assert choices <= set(COLORS)
+        elif right in SHAPES:
+            assert choices <= {*SHAPES, *NEVER_RIGHT["shape"]}
         else:
-            assert sorted(choices) in (["no", "yes"], sorted(SHAPES))
+            assert {"yes", "no"} <= choices <= {"yes", "no", *NEVER_RIGHT["yes_no"]}
+
+
+def test_every_kind_of_question_has_two_to_four_choices(problems):
+    found = Counter((row["skill"], len(row["choices"])) for row in problems.values())
+    assert len(found) == 4 * 3
+    by_kind = Counter()
+    for (kind, _), number in found.items():
+        by_kind[kind] += number
+    assert all(number > by_kind[kind] / 4 for (kind, _), number in found.items())
+
+
+def test_half_of_the_questions_are_worded_beyond_the_package(problems, source):
+    own = {row[0] for split in ("train", "test") for row in read(source / split / "questions.json")}
+    texts = [row["question"] for row in problems.values()]
+    share = sum(text.lower() not in own for text in texts) / len(texts)
+    assert 0.45 < share < 0.55
+    assert 0.45 < sum(text[0].isupper() for text in texts) / len(texts) < 0.55
+
+
+@pytest.mark.parametrize("meaning", OTHER_WORDINGS)
+def test_other_wordings_mean_what_they_stand_under(meaning):
+    kind, subject, negated = meaning
+    for wording in OTHER_WORDINGS[meaning]:
+        text = wording.format(color="teal", shape="circle")
+        assert question_type(text) == question_type(text.capitalize()) == kind
+        assert is_negated(text) == negated
+        assert (mentioned(text, COLORS) is not None) == (subject == "color")
+        assert (mentioned(text, SHAPES) is not None) == (subject == "shape")
+        for color, shape in (("teal", "circle"), ("red", "triangle")):
+            assert true_answer(text, color, shape) == expected_answer(text, color, shape)
 
 
 def test_answer_positions_and_yes_no_are_balanced(problems):
     rows = [row for row in problems.values() if row["split"] == "train"]
     for size in (2, 3, 4):
         places = Counter(row["answer"] for row in rows if len(row["choices"]) == size)
-        assert max(places.values()) < 1.4 * min(places.values())
+        assert max(places.values()) < 1.6 * min(places.values())
     wordings = {
         (negated, asks_color): Counter(
             row["choices"][row["answer"]]
             for row in rows
-            if len(row["choices"]) == 2
+            if "yes" in row["choices"]
             and bool(re.search(r"\b(not|no)\b", row["question"])) == negated
             and any(color in row["question"] for color in COLORS) == asks_color
         )
