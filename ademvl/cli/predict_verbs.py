@@ -33,7 +33,7 @@ _EXIT_CODES = "The exit code is 1 where the answer to a single question names no
 _EPILOG = """\
 examples:
   ademvl predict results/mini/runs/adem/seed0 --image sample:red_circle.png \\
-      --question "what color is the shape?" --choices red blue green black
+      --question "What color is the shape?" --choices red blue green
   ademvl predict results/mini/runs/captions/seed0 --image sample:gray_triangle.png --caption
   ademvl predict results/mini/runs/adem/seed0 --jsonl requests.jsonl --explain maps > answers.jsonl
 """
