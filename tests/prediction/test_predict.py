@@ -310,10 +310,27 @@ def test_frozen_tower_is_where_the_model_is(make):
     assert next(source._tower.parameters()).device == model.device
 
 
-def test_request_of_another_task_is_answered_with_a_warning(make, base, caplog):
-    run_dir = make()
-    assert main(["predict", str(run_dir), "--image", _an_image(base), "--caption"]) == 0
-    assert "request 1: asks for a caption; it was trained for scienceqa" in caplog.text
+@pytest.mark.parametrize(
+    ("task", "asked", "warning"),
+    [
+        ("scienceqa", ["--caption"], "asks for a caption; it was trained for scienceqa"),
+        ("coco_caption", ["--caption"], ""),
+        ("coco_caption", ["--question", "What?"], "asks for an answer; it was trained for coco_c"),
+        (
+            "coco_caption",
+            ["--question", "What?", "--choices", "a", "b"],
+            "asks for one of several choices; it was trained for coco_caption",
+        ),
+        ("instruction", ["--question", "What?", "--hint", "Look."], ""),
+        ("instruction", ["--caption"], "asks for a caption; it was trained for instruction"),
+    ],
+)
+def test_request_of_another_task_is_answered_with_a_warning(
+    make, base, caplog, task, asked, warning
+):
+    run_dir = make(task=task)
+    assert main(["predict", str(run_dir), "--image", _an_image(base), *asked]) in (0, 1)
+    assert ("request 1: " + warning in caplog.text) == bool(warning)
 
 
 def test_image_changes_the_fusion_maps_and_they_are_written(make, base, tmp_path):
