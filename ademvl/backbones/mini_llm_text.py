@@ -32,6 +32,8 @@ from ademvl.errors import DataError
 
 LETTERS = "ABCD"
 TOKENIZER_LINES = 4000
+WORD_SHARE = 0.5
+"""Of the questions that ask for a colour or a shape; the rest are yes/no questions."""
 Kind = Literal["color", "shape", "positive", "negated"]
 
 
@@ -252,7 +254,7 @@ class RowMaker:
         return row
 
     def _draw_kind(self, negated_share: float) -> Kind:
-        if self._generator.random() < 0.25:
+        if self._generator.random() < WORD_SHARE:
             return self._generator.choices(("color", "shape"), (3, 2))[0]  # type: ignore[return-value]
         return "negated" if self._generator.random() < negated_share else "positive"
 
