@@ -13,6 +13,8 @@ import torch.nn.functional as F
 
 from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_methods
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.llava_lora.settings import LlavaLoraSettings
+from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from tests.methods.tiny_models import (
@@ -27,6 +29,7 @@ from tests.methods.tiny_models import (
 FP32_TOLERANCE = 2e-5  # other order of sums, after two layers
 IN_TOWER = ClipAdapterSettings(dim=2, dropout=0.0)
 ADEM = {"scales": (16, 4), "projection_width": 4, "alpha": 0.5, "beta": 0.5, "gamma": 0.3}
+ALL_MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class Case(NamedTuple):
@@ -43,6 +46,11 @@ METHODS: Mapping[str, Case] = {
     "adem, attention": Case(
         AdemSettings(**ADEM, clip_adapter=IN_TOWER, query_from="mhsa_in", add_to="mhsa_out"),
         _FUSED,
+    ),
+    "lora": Case(LoraSettings(rank=2, dropout=0.0, targets=ALL_MAPS), ["*.lora_B.weight"]),
+    "llava_lora": Case(
+        LlavaLoraSettings(rank=2, dropout=0.0, visual_tokens=16, projection_width=4),
+        ["*.lora_B.weight"],
     ),
     "memvp": Case(
         MemvpSettings(

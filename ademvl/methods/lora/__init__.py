@@ -1,0 +1,1 @@
+"""LoRA without images: the control that trains the language model alone."""
