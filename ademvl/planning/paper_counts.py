@@ -2,6 +2,8 @@
 
 from ademvl.config.method import MethodSettings
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.llava_lora.settings import LlavaLoraSettings
+from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters, print_row
 
@@ -17,6 +19,8 @@ def print_paper_counts() -> None:
         ("LLaMA-7B, cached features", "LLaMA-7B", AdemSettings(), False),
         ("MemVP, LLaMA-7B", "LLaMA-7B", MemvpSettings(), True),
         ("MemVP, LLaMA-13B", "LLaMA-13B", MemvpSettings(table_rows=400), True),
+        ("LoRA, LLaMA-7B", "LLaMA-7B", LoraSettings(), False),
+        ("LLaVA-LoRA, LLaMA-7B", "LLaMA-7B", LlavaLoraSettings(), False),
     ]
     for label, llm, settings, online in rows:
         print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))

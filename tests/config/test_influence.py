@@ -40,6 +40,7 @@ OTHER_VALUES: Mapping[str, Any] = {
     "add_to": "mlp_in",
     "scales": (64,),
     "visual_tokens": 64,
+    "targets": ("q_proj",),
     "train_format": "QCM-A",
     "seeds": (0, 1),
     "reported": (),

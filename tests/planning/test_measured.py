@@ -14,6 +14,8 @@ from ademvl.config.run import BackboneSettings
 from ademvl.evaluation.generation import generate
 from ademvl.methods.adem import rule
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.llava_lora.settings import LlavaLoraSettings
+from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.planning import measured_steps
 from ademvl.planning.adem_formula import formula_of
@@ -35,7 +37,14 @@ VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width
 IN_TOWER = ClipAdapterSettings(dim=4)
 ADEM = AdemSettings(scales=(16, 4), projection_width=16, clip_adapter=IN_TOWER)
 MEMVP = MemvpSettings(table_rows=20, projection_width=16, clip_adapter=IN_TOWER)
-METHODS = {"adem": ADEM, "memvp": MEMVP, "fourth": Fourth(), "attending": Attending()}
+METHODS = {
+    "adem": ADEM,
+    "memvp": MEMVP,
+    "lora": LoraSettings(rank=2),
+    "llava_lora": LlavaLoraSettings(rank=2, visual_tokens=16, projection_width=16),
+    "fourth": Fourth(),
+    "attending": Attending(),
+}
 SCORED = 5
 BATCHES = {
     "all with image": MicroBatch(rows=4, image_rows=4, width=60, scored=20),

@@ -4,6 +4,8 @@ import pytest
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.llava_lora.settings import LlavaLoraSettings
+from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.planning.paper_counts import print_paper_counts
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
@@ -19,6 +21,8 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
         (AdemSettings(), "LLaMA-7B", False, 3_940_608),
         (MemvpSettings(), "LLaMA-7B", True, 3_879_040),
         (MemvpSettings(table_rows=400), "LLaMA-13B", True, 5_487_744),
+        (LoraSettings(), "LLaMA-7B", False, 4_194_304),
+        (LlavaLoraSettings(), "LLaMA-7B", False, 4_853_888),
     ],
 )
 def test_published_counts(settings, llm, online, total):
@@ -49,6 +53,6 @@ def test_the_paper_counts_are_printed(capsys):
     printed = capsys.readouterr().out
     for total in (
         *("4,530,432", "5,449,984", "3,346,560", "4,006,144", "3,940,608"),
-        *("3,879,040", "5,487,744"),
+        *("3,879,040", "5,487,744", "4,194,304", "4,853,888"),
     ):
         assert total in printed

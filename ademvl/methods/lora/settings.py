@@ -1,5 +1,6 @@
 """Settings of LoRA on the language model, with the source of each default."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from ademvl.config.method import MethodSettings
@@ -7,6 +8,11 @@ from ademvl.config.setting import setting, settings_class
 
 Projected = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
 """Linear maps of a decoder layer's attention, as transformers names them."""
+
+
+def _check_targets(targets: Sequence[str]) -> None:
+    if not targets or len(set(targets)) < len(targets):
+        raise ValueError(f"{list(targets)}, expected one or more different maps")
 
 
 @settings_class
@@ -27,4 +33,6 @@ class LoraSettings(MethodSettings):
     rank: int = setting(changes="results", default=8, ge=1, le=100_000)
     lora_alpha: float = setting(changes="results", default=16.0)
     dropout: float = setting(changes="training", default=0.05, ge=0, lt=1)
-    targets: tuple[Projected, ...] = setting(changes="results", default=("q_proj", "v_proj"))
+    targets: tuple[Projected, ...] = setting(
+        changes="results", default=("q_proj", "v_proj"), check=_check_targets
+    )
