@@ -3,13 +3,14 @@
 import hashlib
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, ToolError, WeightsError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SAMPLES_PER_TENSOR = 4096
+_WRAPPED_BY_PEFT = ".base_layer."  # in names of weights beside which a method trains LoRA
 # Models that change the logits behind their output layer, by the setting that says so and the
 # value that changes nothing.
 _LOGIT_TRANSFORMS: Mapping[str, object] = {
@@ -152,10 +154,20 @@ class LlmFingerprint:
     sampled_sha256: str
 
 
-def fingerprint_llm(llm: Any) -> LlmFingerprint:
-    """Return the fingerprint of a language model; an attached fusion does not change it."""
+def fingerprint_llm(llm: Any, *, trained: Iterable[nn.Parameter] = ()) -> LlmFingerprint:
+    """Return the fingerprint of a language model; an attached method does not change it.
+
+    Args:
+        llm: causal language model.
+        trained: parameters of the method, which may stand inside the model.
+    """
     config, digest = llm.config, hashlib.sha256()
-    weights = sorted((name.replace(".original.", "."), w) for name, w in llm.named_parameters())
+    skipped = {id(parameter) for parameter in trained}
+    weights = sorted(
+        (name.replace(_WRAPPED_BY_PEFT, "."), weight)
+        for name, weight in llm.named_parameters()
+        if id(weight) not in skipped
+    )
     for name, weight in weights:
         sample = weight.detach().flatten()[:_SAMPLES_PER_TENSOR].cpu().contiguous()
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())

@@ -44,7 +44,7 @@ def save_adapter(
     stand there where they are known.
     """
     fingerprints = {
-        "llm": asdict(fingerprint_llm(model.llm)),
+        "llm": _fingerprint_llm(model),
         "tower": model.tower.fingerprint if model.tower is not None else None,
     }
     write_adapter(
@@ -55,6 +55,10 @@ def save_adapter(
         forms=forms,
         training=training,
     )
+
+
+def _fingerprint_llm(model: "VisionLanguageModel") -> dict[str, str]:
+    return asdict(fingerprint_llm(model.llm, trained=model.method.parameters()))
 
 
 def write_adapter(
@@ -110,7 +114,7 @@ def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
     adapter_checksum(folder)
     recorded = read_json(folder / DESCRIPTION_FILE, remedy=REMEDY).get("fingerprints", {})
     path = folder / WEIGHTS_FILE
-    _check_llm(path, recorded.get("llm"), asdict(fingerprint_llm(model.llm)))
+    _check_llm(path, recorded.get("llm"), _fingerprint_llm(model))
     if model.tower is not None and recorded.get("tower") not in (None, model.tower.fingerprint):
         raise WeightsError(
             f"{path}: trained with the vision tower {recorded['tower']}, but the model has "

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_methods
+from ademvl.llm.loading import fingerprint_llm
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
@@ -162,6 +163,11 @@ def test_a_batch_of_eight_equals_eight_of_one(model):
     for number in ALL:
         alone = model.next_token_logits(make_batch(settings, [number]), make_pixels([number]))
         torch.testing.assert_close(together[number], alone[0], atol=FP32_TOLERANCE, rtol=0)
+
+
+def test_attached_it_leaves_the_language_models_fingerprint(model):
+    attached = fingerprint_llm(model.llm, trained=model.method.parameters())
+    assert attached == fingerprint_llm(make_llm())
 
 
 @torch.no_grad()
