@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SCIENCEQA = Path(os.environ.get("SCIENCEQA", ROOT.parent / "shared/real/scienceqa_subset"))
@@ -58,7 +58,7 @@ def _medium_tower(*, num_images: int) -> tuple[Any, Any]:
 
     from ademvl.planning.random_model import random_images, random_tower
 
-    sizes = _sizes("medium", online=True)
+    sizes = sizes_of("medium", online=True)
     torch.manual_seed(0)
     return random_tower(sizes.vision, "cpu"), random_images(sizes, num_images)
 
@@ -67,55 +67,7 @@ def _step(llm: str, *, online: bool, num_images: int = 4, text: int = 128) -> Ca
     """Make a case of training steps on 4 rows, the first `num_images` of them with an image."""
 
     def prepare() -> Work:
-        import torch
-
-        from ademvl.config.optimization import OptimizationSettings
-        from ademvl.model.vision_language import VisionLanguageModel
-        from ademvl.planning.random_model import (
-            random_example,
-            random_images,
-            random_llama,
-            random_tower,
-            tower_shape_of,
-        )
-        from ademvl.planning.rows import Row
-        from ademvl.training.loop import Trainer
-        from ademvl.training.optimizer import build_optimizer
-        from ademvl.training.order import StepPlan
-
-        sizes = _sizes(llm, online=online)
-        torch.manual_seed(0)
-        model = VisionLanguageModel(
-            random_llama(sizes.llm, "fp32", "cpu"),
-            sizes.method,
-            random_tower(sizes.vision, "cpu") if online else None,
-            tower_shape=tower_shape_of(sizes.vision),
-        )
-        model.initialize(0)
-        optimization = OptimizationSettings(
-            epochs=100.0, warmup_epochs=0.0, effective_batch_size=4, per_device_batch_size=4
-        )
-        images = random_images(sizes, num_images)
-
-        class Images:
-            def for_batch(self, batch: object, *, epoch: int = 0) -> torch.Tensor | None:
-                return images
-
-        rows = [
-            random_example(
-                sizes, Row(width=text, scored=6, has_image=number < num_images), number=number
-            )
-            for number in range(4)
-        ]
-        trainer = Trainer(
-            model.train(),
-            dict(model.named_trainable_parameters()),
-            build_optimizer(model.method, optimization),
-            rows=rows,
-            visual_source=Images(),
-            plan=StepPlan(4, 0, optimization),
-            precision="fp32",
-        )
+        trainer, _ = make_trainer(sizes_of(llm, online=online), num_images=num_images, text=text)
         steps = iter(range(100))
 
         def work() -> Figures:
@@ -127,84 +79,163 @@ def _step(llm: str, *, online: bool, num_images: int = 4, text: int = 128) -> Ca
     return prepare
 
 
+def make_trainer(sizes: Any, *, num_images: int, text: int) -> tuple[Any, Any]:
+    """Make models with random weights, the method and its optimiser, and 4 rows.
+
+    Returns:
+        The trainer, and the pixels or features of the first `num_images` rows.
+    """
+    import torch
+
+    from ademvl.config.optimization import OptimizationSettings
+    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.planning.random_model import (
+        random_example,
+        random_images,
+        random_llama,
+        random_tower,
+        tower_shape_of,
+    )
+    from ademvl.planning.rows import Row
+    from ademvl.training.loop import Trainer
+    from ademvl.training.optimizer import build_optimizer
+    from ademvl.training.order import StepPlan
+
+    torch.manual_seed(0)
+    model = VisionLanguageModel(
+        random_llama(sizes.llm, "fp32", "cpu"),
+        sizes.method,
+        random_tower(sizes.vision, "cpu") if sizes.online else None,
+        tower_shape=tower_shape_of(sizes.vision),
+    )
+    model.initialize(0)
+    optimization = OptimizationSettings(
+        epochs=100.0, warmup_epochs=0.0, effective_batch_size=4, per_device_batch_size=4
+    )
+    images = random_images(sizes, num_images)
+
+    class Images:
+        def for_batch(self, batch: object, *, epoch: int = 0) -> torch.Tensor | None:
+            return images
+
+    rows = [
+        random_example(
+            sizes, Row(width=text, scored=6, has_image=number < num_images), number=number
+        )
+        for number in range(4)
+    ]
+    trainer = Trainer(
+        model.train(),
+        dict(model.named_trainable_parameters()),
+        build_optimizer(model.method, optimization),
+        rows=rows,
+        visual_source=Images(),
+        plan=StepPlan(4, 0, optimization),
+        precision="fp32",
+    )
+    return trainer, images
+
+
 def _evaluation(*, layers: int, width: int) -> Callable[[], Work]:
     """Make a case of answering 240 ScienceQA questions with features given."""
+    return lambda: answering(make_evaluation(layers=layers, width=width))
 
-    def prepare() -> Work:
-        import tempfile
 
-        import torch
+def answering(asked: "Asked") -> Work:
+    """Return what answers the questions by the package's loop, features given."""
+    import tempfile
 
-        from ademvl.config.run import RunSettings
-        from ademvl.data.collate import tokenize_examples
-        from ademvl.data.examples import scienceqa_evaluation_examples
-        from ademvl.data.scienceqa import load_scienceqa
-        from ademvl.data.tokenizer import SentencePieceTokenizer
-        from ademvl.evaluation import prediction_loop
-        from ademvl.evaluation.predictions import PredictionLog
-        from ademvl.evaluation.scienceqa import answer_batch
-        from ademvl.methods.adem.settings import AdemSettings
-        from ademvl.model import build
-        from ademvl.model.vision_language import VisionLanguageModel
-        from ademvl.planning.random_model import random_images, random_llama, tower_shape_of
-        from ademvl.vision.features import source
+    from ademvl.evaluation import prediction_loop
+    from ademvl.evaluation.predictions import PredictionLog
+    from ademvl.evaluation.scienceqa import answer_batch
+    from ademvl.model import build
+    from ademvl.vision.features import source
 
-        run = RunSettings(
-            study="benchmark", name="evaluation", seed=0, task="scienceqa",
-            data_dir=str(SCIENCEQA), method=AdemSettings(),
-        )  # fmt: skip
-        dataset = load_scienceqa(SCIENCEQA)
-        problems = {problem.question_id: problem for problem in dataset.split("test")}
-        examples = scienceqa_evaluation_examples(dataset, "test", run.prompts, "shown")[:240]
-        tokenizer = SentencePieceTokenizer(_pieces([example.prompt for example in examples]))
-        sizes = _sizes("medium", online=False)
-        shape = dataclasses.replace(
-            *(sizes.llm,),
-            **{"width": width, "ffn_width": width * 43 // 16, "layers": layers},
-            **{"heads": width // 64, "kv_heads": width // 64, "vocabulary": tokenizer.vocab_size},
-        )
-        torch.manual_seed(0)
-        model = VisionLanguageModel(
-            random_llama(shape, "fp32", "cpu"), sizes.method, None,
-            tower_shape=tower_shape_of(sizes.vision),
-        )  # fmt: skip
-        model.initialize(0)
-        rows = tokenize_examples(
-            *(tokenizer, examples),
-            max_seq_len=run.prompts.window,
-            num_slots=run.method.text_places.with_image,
-            with_prefix=True,
-        )
-        features = random_images(sizes, 1)
+    class Features:
+        def for_batch(self, batch: Any) -> Any:
+            number = int(batch.has_image.sum())
+            return asked.features.expand(number, -1, -1) if number else None
 
-        class Features:
-            def for_batch(self, batch: Any) -> Any:
-                number = int(batch.has_image.sum())
-                return features.expand(number, -1, -1) if number else None
+    build.build_model = lambda *_, **__: asked.model
+    prediction_loop.load_adapter = lambda *_: None
+    source.open_visual_source = lambda *_, **__: Features()
 
-        build.build_model = lambda *_, **__: model
-        prediction_loop.load_adapter = lambda *_: None
-        source.open_visual_source = lambda *_, **__: Features()
-        num_choices = {
-            example.item_id: len(problems[example.item_id].choices) for example in examples
-        }
+    def answer(model: Any, batch: Any, visual: Any) -> Any:
+        return answer_batch(model, asked.tokenizer, batch, visual, asked.num_choices)
 
-        def answer(model: Any, batch: Any, visual: Any) -> Any:
-            return answer_batch(model, tokenizer, batch, visual, num_choices)
+    def work() -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            ids = [row.item_id for row in asked.rows]
+            log = PredictionLog(Path(folder), "scienceqa", header={}, item_ids=ids)
+            found = prediction_loop.predict_rows(
+                *(asked.run, Path(folder), asked.rows, log, answer), label="", progress=False
+            )
+        return [zlib.crc32(row["text"].encode()) for row in found]
 
-        def work() -> Figures:
-            with tempfile.TemporaryDirectory() as folder:
-                log = PredictionLog(
-                    Path(folder), "scienceqa", header={}, item_ids=[row.item_id for row in rows]
-                )
-                found = prediction_loop.predict_rows(
-                    run, Path(folder), rows, log, answer, label="", progress=False
-                )
-            return [zlib.crc32(row["text"].encode()) for row in found]
+    return work
 
-        return work
 
-    return prepare
+class Asked(NamedTuple):
+    """Questions with their model.
+
+    Attributes:
+        run: settings.
+        model: with an untrained method.
+        tokenizer: whose pieces are of the questions' own texts.
+        rows: tokenised questions, in the order of the file.
+        features: of the one picture that all are shown, (1, N, C).
+        num_choices: by question id.
+    """
+
+    run: Any
+    model: Any
+    tokenizer: Any
+    rows: Sequence[Any]
+    features: Any
+    num_choices: dict[str, int]
+
+
+def make_evaluation(*, layers: int, width: int) -> Asked:
+    """Read the first 240 test questions, and make a model of this size for them."""
+    import torch
+
+    from ademvl.config.run import RunSettings
+    from ademvl.data.collate import tokenize_examples
+    from ademvl.data.examples import scienceqa_evaluation_examples
+    from ademvl.data.scienceqa import load_scienceqa
+    from ademvl.data.tokenizer import SentencePieceTokenizer
+    from ademvl.methods.adem.settings import AdemSettings
+    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.planning.random_model import random_images, random_llama, tower_shape_of
+
+    run = RunSettings(
+        **{"study": "benchmark", "name": "evaluation", "seed": 0, "task": "scienceqa"},
+        **{"data_dir": str(SCIENCEQA), "method": AdemSettings()},
+    )
+    dataset = load_scienceqa(SCIENCEQA)
+    problems = {problem.question_id: problem for problem in dataset.split("test")}
+    examples = scienceqa_evaluation_examples(dataset, "test", run.prompts, "shown")[:240]
+    tokenizer = SentencePieceTokenizer(_pieces([example.prompt for example in examples]))
+    sizes = sizes_of("medium", online=False)
+    shape = dataclasses.replace(
+        *(sizes.llm,),
+        **{"width": width, "ffn_width": width * 43 // 16, "layers": layers},
+        **{"heads": width // 64, "kv_heads": width // 64, "vocabulary": tokenizer.vocab_size},
+    )
+    torch.manual_seed(0)
+    model = VisionLanguageModel(
+        *(random_llama(shape, "fp32", "cpu"), sizes.method, None),
+        tower_shape=tower_shape_of(sizes.vision),
+    )
+    model.initialize(0)
+    rows = tokenize_examples(
+        *(tokenizer, examples),
+        max_seq_len=run.prompts.window,
+        num_slots=run.method.text_places.with_image,
+        with_prefix=True,
+    )
+    num_choices = {example.item_id: len(problems[example.item_id].choices) for example in examples}
+    return Asked(run, model, tokenizer, rows, random_images(sizes, 1), num_choices)
 
 
 def _pieces(texts: Sequence[str]) -> Any:
@@ -221,7 +252,8 @@ def _pieces(texts: Sequence[str]) -> Any:
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
-def _sizes(llm: str, *, online: bool) -> Any:
+def sizes_of(llm: str, *, online: bool, method: Any = None) -> Any:
+    """Return the sizes of the tiny or the medium models, by default with ADEM-VL."""
     from ademvl.config.run import BackboneSettings
     from ademvl.methods.adem.settings import AdemSettings
     from ademvl.planning.costs import sizes_with
@@ -237,7 +269,7 @@ def _sizes(llm: str, *, online: bool) -> Any:
         shape = LlmShape(
             width=256, ffn_width=688, layers=4, heads=4, kv_heads=4, head_dim=64, vocabulary=1000
         )
-    return sizes_with(AdemSettings(), llm=shape, vision=vision, online=online)
+    return sizes_with(method or AdemSettings(), llm=shape, vision=vision, online=online)
 
 
 CASES: dict[str, Callable[[], Work]] = {
