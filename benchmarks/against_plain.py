@@ -18,104 +18,20 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from before_after_cases import answering, make_evaluation, make_trainer, sizes_of
-from plain.methods import PlainAdem, PlainMemvp, PlainMethod
-from plain.models import Llama, Tower
-from torch import Tensor
+from before_after_cases import answering, make_evaluation, make_trainer, sizes_of, stepping
+from plain.methods import PlainAdem
+from plain.models import Llama
+from plain_steps import METHODS, Figures, PlainStep, Work, padded_in_front
 
-from ademvl.config.method import ClipAdapterSettings, MethodSettings
-from ademvl.data.collate import Batch, collate
 from ademvl.machine.cpu_kernels import fast_cpu
-from ademvl.methods.adem.settings import AdemSettings
-from ademvl.methods.memvp.settings import MemvpSettings
-from ademvl.released import memvp_names, reference_names
+from ademvl.released import reference_names
 
 SAME = 1e-5  # relative: the sixth digit
 GOLDEN_CHECK = Path(__file__).parent / "plain" / "golden.py"
-Figures = Sequence[float]
-Work = Callable[[], Figures]
-"""Does the work once, and returns figures that both sides must agree on at first."""
-
-PLAIN_BATCH = 64  # as the authors of LaVIN and MemVP evaluate
-NO_DROPOUT = ClipAdapterSettings(dropout=0.0)
-METHODS: Mapping[
-    str, tuple[MethodSettings, type[PlainMethod], Callable[..., Mapping[str, Tensor]]]
-] = {
-    "adem": (AdemSettings(clip_adapter=NO_DROPOUT), PlainAdem, reference_names.to_reference),
-    "memvp": (
-        MemvpSettings(clip_adapter=NO_DROPOUT, dropout=0.0),
-        PlainMemvp,
-        memvp_names.to_released,
-    ),
-}
-"""Settings, the plain method, and what names its tensors."""
-
-
-class PlainStep:
-    """Training steps of a plain method from the values that a trainer has."""
-
-    def __init__(self, name: str, trainer: Any, images: Tensor | None, sizes: Any) -> None:
-        _, kind, renamed = METHODS[name]
-        model = trainer.model
-        self._leaves = {
-            key: tensor.clone().requires_grad_()
-            for key, tensor in renamed(model.adapter_state_dict()).items()
-        }
-        llm = Llama(
-            model.llm.state_dict(), heads=sizes.llm.heads, eps=model.llm.config.rms_norm_eps
-        )
-        heads = sizes.vision.width // sizes.vision.head_width
-        tower = Tower(model.tower.visual.state_dict(), heads=heads) if model.tower else None
-        self._method = kind(llm, tower, self._leaves)
-        self._batch: Batch = collate(
-            [trainer.rows[item] for item in trainer.plan.items_of(0)], trim_after_labels=True
-        )
-        self._images = self._of_all_rows(images)
-        options = trainer.optimization
-        groups = [
-            [leaf for leaf in self._leaves.values() if (leaf.ndim > 1) == is_decayed]
-            for is_decayed in (True, False)
-        ]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": groups[0], "weight_decay": options.weight_decay},
-                {"params": groups[1], "weight_decay": 0.0},
-            ],
-            lr=1e-4,
-            betas=(0.9, 0.95),
-        )
-
-    def _of_all_rows(self, images: Tensor | None) -> Tensor:
-        """Give rows without a picture a black one."""
-        assert images is not None
-        everything = images.new_zeros(len(self._batch.has_image), *images.shape[1:]).float()
-        everything[self._batch.has_image] = images.float()
-        return everything
-
-    def __call__(self) -> Figures:
-        """Do a step; return its loss and gradient norm."""
-        batch = self._batch
-        rows = (
-            batch.input_ids.long(),
-            batch.labels.long(),
-            batch.slot_start.tolist(),
-            batch.has_image,
-        )
-        if self._method.tower is None:
-            loss = self._method.loss_of_features(*rows, self._images)
-        else:
-            loss = self._method.loss(*rows, self._images)
-        self._optimizer.zero_grad()
-        loss.backward()
-        gradients = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None]
-        norm = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
-        self._optimizer.step()
-        return [loss.item(), norm.item()]
 
 
 def step(
@@ -126,14 +42,7 @@ def step(
     def prepare() -> tuple[Work, Work]:
         sizes = sizes_of(llm, online=online, method=METHODS[name][0])
         trainer, images = make_trainer(sizes, num_images=num_images, text=text)
-        plain = PlainStep(name, trainer, images, sizes)
-        steps = iter(range(1000))
-
-        def ours() -> Figures:
-            found = trainer.step(next(steps))
-            return [float(found.loss), float(found.grad_norm)]
-
-        return ours, plain
+        return stepping(trainer), PlainStep(name, trainer, images, sizes)
 
     return prepare
 
@@ -153,25 +62,16 @@ def evaluation(*, layers: int, width: int) -> Callable[[], tuple[Work, Work]]:
             tokens: list[int] = []
             for first in range(0, len(asked.rows), PLAIN_BATCH):
                 rows = asked.rows[first : first + PLAIN_BATCH]
-                width = max(len(row.ids) for row in rows)
-                ids = torch.zeros(len(rows), width, dtype=torch.long)
-                is_token = torch.zeros(len(rows), width, dtype=torch.bool)
-                for place, row in enumerate(rows):
-                    ids[place, width - len(row.ids) :] = torch.from_numpy(row.ids)
-                    is_token[place, width - len(row.ids) :] = True
-                slots = [
-                    row.slot_start + width - len(row.ids) if row.slot_start >= 0 else -1
-                    for row in rows
-                ]
-                shown = torch.tensor([row.image is not None for row in rows])
-                found = plain.answers(ids, is_token, slots, shown, features[: len(rows)])
-                tokens += found.tolist()
+                padded = padded_in_front(rows, torch.device("cpu"))
+                tokens += plain.answers(*padded, features[: len(rows)]).tolist()
             return [zlib.crc32(asked.tokenizer.decode([token]).encode()) for token in tokens]
 
         return answering(asked), in_order
 
     return prepare
 
+
+PLAIN_BATCH = 64  # as the authors of LaVIN and MemVP evaluate
 
 CASES: Mapping[str, Callable[[], tuple[Work, Work]]] = {
     "adem_tiny_online": step("adem", "tiny", text=256),

@@ -68,19 +68,33 @@ def _step(llm: str, *, online: bool, num_images: int = 4, text: int = 128) -> Ca
 
     def prepare() -> Work:
         trainer, _ = make_trainer(sizes_of(llm, online=online), num_images=num_images, text=text)
-        steps = iter(range(100))
-
-        def work() -> Figures:
-            found = trainer.step(next(steps))
-            return [float(found.loss), float(found.grad_norm)]
-
-        return work
+        return stepping(trainer)
 
     return prepare
 
 
-def make_trainer(sizes: Any, *, num_images: int, text: int) -> tuple[Any, Any]:
+def stepping(trainer: Any) -> Work:
+    """Return what does one step of a trainer after the other."""
+    steps = iter(range(100))
+
+    def work() -> Figures:
+        found = trainer.step(next(steps))
+        return [float(found.loss), float(found.grad_norm)]
+
+    return work
+
+
+def make_trainer(
+    sizes: Any, *, num_images: int, text: int, device: str = "cpu", precision: Any = "fp32"
+) -> tuple[Any, Any]:
     """Make models with random weights, the method and its optimiser, and 4 rows.
+
+    Args:
+        sizes: of the models, and the method.
+        num_images: rows with an image, the first ones.
+        text: tokens of a row.
+        device: of the models.
+        precision: of the language model.
 
     Returns:
         The trainer, and the pixels or features of the first `num_images` rows.
@@ -103,11 +117,12 @@ def make_trainer(sizes: Any, *, num_images: int, text: int) -> tuple[Any, Any]:
 
     torch.manual_seed(0)
     model = VisionLanguageModel(
-        random_llama(sizes.llm, "fp32", "cpu"),
+        random_llama(sizes.llm, precision, device),
         sizes.method,
-        random_tower(sizes.vision, "cpu") if sizes.online else None,
+        random_tower(sizes.vision, device) if sizes.online else None,
         tower_shape=tower_shape_of(sizes.vision),
     )
+    model.move_adapter(torch.device(device))
     model.initialize(0)
     optimization = OptimizationSettings(
         epochs=100.0, warmup_epochs=0.0, effective_batch_size=4, per_device_batch_size=4
@@ -131,7 +146,7 @@ def make_trainer(sizes: Any, *, num_images: int, text: int) -> tuple[Any, Any]:
         rows=rows,
         visual_source=Images(),
         plan=StepPlan(4, 0, optimization),
-        precision="fp32",
+        precision=precision,
     )
     return trainer, images
 

@@ -75,8 +75,8 @@ class MiniLlmSettings:
     caption_weight: float = 0.3
     accuracy_to_ramp: float = 0.85
     slot_steps: int = 500
-    slot_share: float = 0.75
-    slot_noise: float = 2.0
+    slot_share: float = 0.85
+    slot_noise: float = 3.0
     seed: int = 0
 
 

@@ -51,7 +51,7 @@ class Tower:
         attention.load_state_dict(
             {key[len(prefix) :]: w for key, w in self.state.items() if key.startswith(prefix)}
         )
-        return attention
+        return attention.to(self.state["ln_post.weight"].device)
 
     def blocks(self, pixels: Tensor, method: Method, *, number: int) -> list[Tensor]:
         """Return the states behind each of the first blocks, (B, 1 + G, C) each."""
@@ -110,10 +110,11 @@ class Llama:
     ) -> Tensor:
         """Return the normalised last states, (B, T, d); no place sees where `is_token` is false."""
         length = states.shape[1]
-        mask = torch.full((length, length), float("-inf")).triu(1)
+        mask = torch.full((length, length), float("-inf"), device=states.device).triu(1)
         if is_token is not None:  # (B, T), padding in front
             mask = mask.masked_fill(~is_token[:, None, None], float("-inf"))
-            mask = mask.masked_fill(torch.eye(length, dtype=torch.bool), 0.0)
+            diagonal = torch.eye(length, dtype=torch.bool, device=states.device)
+            mask = mask.masked_fill(diagonal, 0.0)
         if method.first_position_is_hidden:
             mask[1:, 0] = float("-inf")
         for layer in range(self.layers):
@@ -145,7 +146,8 @@ class Llama:
 
     def _norm(self, states: Tensor, name: str) -> Tensor:
         mean_square = states.float().pow(2).mean(-1, keepdim=True)
-        return states * torch.rsqrt(mean_square + self.eps) * self.state[f"{name}.weight"]
+        normed = states.float() * torch.rsqrt(mean_square + self.eps)
+        return normed.type_as(states) * self.state[f"{name}.weight"]
 
     def _linear(self, states: Tensor, name: str) -> Tensor:
         return F.linear(states, self.state[f"{name}.weight"])
@@ -154,8 +156,9 @@ class Llama:
 def _rotate(states: Tensor) -> Tensor:
     """Turn (B, T, H, h) by its positions; halves belong together, as in transformers' weights."""
     half = states.shape[-1] // 2
-    frequencies = 10000.0 ** (-torch.arange(half) / half)
-    angles = torch.outer(torch.arange(states.shape[1]), frequencies)[:, None]  # (T, 1, h / 2)
+    frequencies = 10000.0 ** (-torch.arange(half, device=states.device) / half)
+    positions = torch.arange(states.shape[1], device=states.device)
+    angles = torch.outer(positions, frequencies)[:, None]  # (T, 1, h / 2)
     first, second = states.split(half, -1)
-    sine, cosine = angles.sin(), angles.cos()
+    sine, cosine = angles.sin().type_as(states), angles.cos().type_as(states)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
