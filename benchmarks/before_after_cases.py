@@ -215,13 +215,17 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
     import torch
 
     from ademvl.config.run import RunSettings
-    from ademvl.data.collate import tokenize_examples
     from ademvl.data.examples import scienceqa_evaluation_examples
     from ademvl.data.scienceqa import load_scienceqa
     from ademvl.data.tokenizer import SentencePieceTokenizer
     from ademvl.methods.adem.settings import AdemSettings
     from ademvl.model.vision_language import VisionLanguageModel
     from ademvl.planning.random_model import random_images, random_llama, tower_shape_of
+
+    try:
+        from ademvl.data.rows import tokenize_examples
+    except ImportError:  # earlier commits have it elsewhere
+        from ademvl.data.collate import tokenize_examples
 
     run = RunSettings(
         **{"study": "benchmark", "name": "evaluation", "seed": 0, "task": "scienceqa"},

@@ -33,9 +33,10 @@ from torch import Tensor
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import FeatureSettings, PromptSettings, RunSettings
-from ademvl.data.collate import Batch, TokenizedExample, collate, tokenize_examples
+from ademvl.data.collate import Batch, collate
 from ademvl.data.examples import scienceqa_evaluation_examples
 from ademvl.data.mini import convert_easy_vqa
+from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import greedy_steps

@@ -295,10 +295,11 @@ def evaluate_mini_llm(model_dir: Path, data_dir: Path, *, split: str = "test") -
     from transformers import LlamaForCausalLM
 
     from ademvl.data.choices import choice_named
-    from ademvl.data.collate import collate, tokenize_examples
+    from ademvl.data.collate import collate
     from ademvl.data.easy_vqa import question_type
     from ademvl.data.examples import Example
     from ademvl.data.prompts import ANSWER_CUE, build_prompt
+    from ademvl.data.rows import tokenize_examples
     from ademvl.data.scienceqa import load_scienceqa
     from ademvl.data.tokenizer import load_tokenizer
 

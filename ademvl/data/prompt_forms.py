@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ademvl.data.collate import TokenizedExample
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 
 

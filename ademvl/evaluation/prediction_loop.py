@@ -13,7 +13,8 @@ from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import Batch, TokenizedExample
+    from ademvl.data.collate import Batch
+    from ademvl.data.rows import TokenizedExample
     from ademvl.model.vision_language import VisionLanguageModel
 
 Predict = Callable[["VisionLanguageModel", "Batch", Any], Sequence[Row]]

@@ -21,8 +21,8 @@ from ademvl.runs.identity import evaluation_settings, weight_checksums, without_
 from ademvl.runs.versions import RESULT_VERSIONS
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import TokenizedExample
     from ademvl.data.examples import Example
+    from ademvl.data.rows import TokenizedExample
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def tokenize_prompts(
     Raises:
         SettingsError: `prompts.max_seq_len` leaves no room for text.
     """
-    from ademvl.data.collate import tokenize_examples
+    from ademvl.data.rows import tokenize_examples
 
     return tokenize_examples(
         tokenizer,

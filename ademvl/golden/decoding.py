@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.data.collate import Batch, collate
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.evaluation.generation import decoding_steps
 from ademvl.model.vision_language import VisionLanguageModel

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.data.collate import TokenizedExample, collate, tokenize_examples
+from ademvl.data.collate import collate
 from ademvl.data.examples import Example
+from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer, load_tokenizer
 from ademvl.evaluation.generation import cut_at, pad_left
 from ademvl.golden.checks import Check

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings
-from ademvl.data.collate import Batch, RowLayout, TokenizedExample, build_row, collate
+from ademvl.data.collate import Batch, collate
+from ademvl.data.rows import RowLayout, TokenizedExample, build_row
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.golden.checks import Check
 from ademvl.golden.files import REMEDY, GoldenSet, by_reference_name, largest_difference

@@ -20,7 +20,7 @@ from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import TokenizedExample
+    from ademvl.data.rows import TokenizedExample
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.config.run import Precision
-from ademvl.data.collate import Batch, TokenizedExample
+from ademvl.data.collate import Batch
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import DTYPES
 from ademvl.model.vision_language import VisionLanguageModel

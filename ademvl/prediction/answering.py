@@ -11,8 +11,9 @@ from torch import Tensor
 from ademvl.config.run import RunSettings
 from ademvl.data.captions import extract_caption
 from ademvl.data.choices import NO_ANSWER
-from ademvl.data.collate import TokenizedExample, collate
+from ademvl.data.collate import collate
 from ademvl.data.images import load_pixels, preprocessing_for
+from ademvl.data.rows import TokenizedExample
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
 from ademvl.evaluation.scienceqa import answer_logits, letter_ids, read_answers

@@ -6,8 +6,8 @@ What it was trained on stands in its adapter.json, if it was trained here and no
 from collections.abc import Mapping, Sequence
 
 from ademvl.config.run import RunSettings
-from ademvl.data.collate import TokenizedExample, tokenize_examples
 from ademvl.data.prompt_forms import PromptForm, TrainedForms
+from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import WeightsError, list_findings
 from ademvl.prediction.rendering import render_as_trained

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import Precision
-from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.data.collate import Batch, collate
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import autocast
 from ademvl.model.vision_language import VisionLanguageModel

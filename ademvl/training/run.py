@@ -35,7 +35,7 @@ from ademvl.training.taken_adapter import take_adapter
 if TYPE_CHECKING:
     import torch
 
-    from ademvl.data.collate import TokenizedExample
+    from ademvl.data.rows import TokenizedExample
     from ademvl.training.loop import Trainer
     from ademvl.training.order import StepPlan
 
@@ -201,8 +201,8 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
         DataError: the data set is missing or malformed, or an example keeps nothing to learn.
         WeightsError: the language model has no readable tokenizer.
     """
-    from ademvl.data.collate import tokenize_examples
     from ademvl.data.examples import training_examples
+    from ademvl.data.rows import tokenize_examples
     from ademvl.llm.tokenizer import load_llm_tokenizer
 
     return tokenize_examples(

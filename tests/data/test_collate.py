@@ -7,14 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ademvl.data.collate import (
-    RowLayout,
-    build_row,
-    collate,
-    count_shortened,
-    tokenize_examples,
-)
+from ademvl.data.collate import collate
 from ademvl.data.examples import Example
+from ademvl.data.rows import RowLayout, build_row, count_shortened, tokenize_examples
 from ademvl.data.shortening import OMISSION
 from ademvl.data.tokenizer import IGNORED_LABEL, TokenizedText
 from ademvl.errors import DataError, SettingsError
@@ -159,7 +154,7 @@ def test_long_prompt_keeps_its_cue_and_as_much_context_as_fits(tokenizer, max_se
 def test_reference_cuts_the_cue_away_and_counts(tokenizer, caplog):
     long = Example("i", "p " * 30 + "The answer is", None, None)
     short = Example("j", "p The answer is", None, None)
-    with caplog.at_level(logging.INFO, logger="ademvl.data.collate"):
+    with caplog.at_level(logging.INFO, logger="ademvl.data.rows"):
         rows = rows_of(tokenizer, long, short, overflow="cut_end")
     assert "answer" not in tokenizer.decode(rows[0].ids.tolist())
     assert len(rows[0].ids) == 20

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ademvl.data.collate import TokenizedExample
 from ademvl.data.prompt_forms import PromptForm, TrainedForms
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 
 IMAGE = Path("a.png")

@@ -10,7 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.run import BackboneSettings
-from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.data.collate import Batch, collate
+from ademvl.data.rows import TokenizedExample
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import load_tower
 from tests import tiny

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
-from ademvl.data.collate import TokenizedExample, collate
+from ademvl.data.collate import collate
+from ademvl.data.rows import TokenizedExample
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.build import build_model

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from ademvl.data.collate import tokenize_examples
 from ademvl.data.examples import training_examples
+from ademvl.data.rows import tokenize_examples
 from ademvl.errors import SettingsError
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine import free_memory as free_memory_module

@@ -6,8 +6,8 @@ import pytest
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import BackboneSettings, PromptSettings, RunSettings
-from ademvl.data.collate import tokenize_examples
 from ademvl.data.examples import evaluation_examples, training_examples
+from ademvl.data.rows import tokenize_examples
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.planning.workload import workload_of
 from tests.tiny import make_run

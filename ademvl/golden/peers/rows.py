@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ademvl.config.method import MethodSettings
-from ademvl.data.collate import TokenizedExample, tokenize_examples
 from ademvl.data.examples import Example
 from ademvl.data.prompts import ANSWER_CUE, build_answer, build_prompt
+from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.scienceqa import Problem
 from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL, encode_example
 from ademvl.golden.peers.cases import Comparison, PeerSet

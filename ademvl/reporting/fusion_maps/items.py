@@ -13,8 +13,8 @@ from ademvl.randomness import derive_seed
 from ademvl.reporting.fusion_maps.words import WordToken, caption_words, question_words
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import TokenizedExample
     from ademvl.data.examples import Example
+    from ademvl.data.rows import TokenizedExample
     from ademvl.data.tokenizer import Tokenizer
     from ademvl.model.vision_language import VisionLanguageModel
     from ademvl.vision.features.source import VisualSource

@@ -29,7 +29,7 @@ from ademvl.storage.files import write_json
 from ademvl.storage.folders import folder_built_aside
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import TokenizedExample
+    from ademvl.data.rows import TokenizedExample
     from ademvl.data.tokenizer import Tokenizer
     from ademvl.model.vision_language import VisionLanguageModel
     from ademvl.vision.features.source import VisualSource
