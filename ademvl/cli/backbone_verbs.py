@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_threads, add_verb, set_threads
+from ademvl.cli.verb import Verbs, add_threads, add_verb
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -42,6 +42,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _mini(options: argparse.Namespace) -> int:
+    from ademvl.machine.devices import set_threads
+
     set_threads(options.threads)
     from ademvl.backbones.mini_clip import train_mini_clip
     from ademvl.backbones.mini_llm import train_mini_llm

@@ -15,7 +15,6 @@ from ademvl.cli.verb import (
     add_threads,
     add_verb,
     gpus_of,
-    set_threads,
     whole,
 )
 from ademvl.errors import SettingsError
@@ -63,6 +62,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     requests = _requests(options)
+    from ademvl.machine.devices import set_threads
     from ademvl.prediction.requests import check_request_images
     from ademvl.runs.trained_adapter import find_adapter
 

@@ -14,7 +14,6 @@ from ademvl.cli.verb import (
     add_verb,
     gpus_of,
     run_dir_of,
-    set_threads,
     whole,
 )
 from ademvl.runs.failures import noted_failure
@@ -58,11 +57,10 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _features(options: argparse.Namespace) -> int:
-    set_threads(options.threads)
-    from ademvl.vision.features.source import build_feature_cache
+    from ademvl.vision.features.whole import build_feature_cache
 
     with gpus_of(options):
-        build_feature_cache(run_dir_of(options.run), options.output)
+        build_feature_cache(run_dir_of(options.run), options.output, threads=options.threads)
     return 0
 
 
@@ -85,6 +83,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from ademvl.machine.devices import set_threads
+
     set_threads(options.threads)
     from ademvl.evaluation.run import evaluate_run
 
@@ -95,6 +95,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _fusion_maps(options: argparse.Namespace) -> int:
+    from ademvl.machine.devices import set_threads
+
     set_threads(options.threads)
     from ademvl.reporting.fusion_maps.items import Choice
     from ademvl.reporting.fusion_maps.write import write_fusion_maps

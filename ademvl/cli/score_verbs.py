@@ -18,7 +18,6 @@ from ademvl.cli.verb import (
     number,
     refuse_to_replace,
     run_dir_of,
-    set_threads,
     unread_code,
     whole,
 )
@@ -151,6 +150,8 @@ def _score_mme(options: argparse.Namespace) -> int:
 
 
 def _evaluate_mme(options: argparse.Namespace) -> int:
+    from ademvl.machine.devices import set_threads
+
     set_threads(options.threads)
     from ademvl.evaluation.mme import mme_table, score_mme
     from ademvl.evaluation.mme_run import answer_benchmark

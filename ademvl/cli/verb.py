@@ -125,16 +125,8 @@ def beside(output: Path | None) -> TextIO:
 
 
 def add_threads(verb: argparse.ArgumentParser) -> None:
-    """Let a verb take CPU threads, see `set_threads`."""
+    """Let a verb take CPU threads, see `ademvl.machine.devices.set_threads`."""
     verb.add_argument("--threads", type=whole(1, MAX_THREADS), help="CPU threads (default: all)")
-
-
-def set_threads(threads: int | None) -> None:
-    """Limit torch to `threads` CPU threads; None leaves its own choice."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def add_gpu_options(verb: argparse.ArgumentParser) -> None:

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     import torch
 
 
+def set_threads(threads: int | None) -> None:
+    """Limit torch to `threads` CPU threads; None leaves its own choice."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def wants_gpu(backbones: BackboneSettings) -> bool:
     """Whether a run is large enough for a GPU; with the mini language model it is not."""
     return backbones.llm != "mini"

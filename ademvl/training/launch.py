@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ademvl.config.run import TRAINED
 from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
-from ademvl.machine.devices import usable_gpus
+from ademvl.machine.devices import set_threads, usable_gpus
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
 from ademvl.training.place import find_place
 
@@ -68,7 +68,7 @@ def train(
     if place is not None:
         from ademvl.training.run import train_run
 
-        _set_threads(threads)
+        set_threads(threads)
         return run_as_one_of_several(
             lambda: train_run(run_dir, place=place, ignore_memory=ignore_memory), rank=place.rank
         )
@@ -85,7 +85,7 @@ def train(
             return run_processes(command, count=count)
     from ademvl.training.run import train_run
 
-    _set_threads(threads)
+    set_threads(threads)
     return train_run(run_dir, ignore_memory=ignore_memory)
 
 
@@ -95,13 +95,6 @@ def _checked_count(processes: int | None, gpus: int) -> int:
         expected = f"1 to {gpus}: one on each GPU of this job (--gpus)" if gpus else ">= 1"
         raise SettingsError(f"--processes: {count}, expected {expected}")
     return count
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def run_as_one_of_several(work: Callable[[], int], *, rank: int) -> int:

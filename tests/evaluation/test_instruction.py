@@ -10,7 +10,7 @@ from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.evaluation.predictions import PredictionLog
-from ademvl.vision.features.source import run_images
+from ademvl.vision.features.whole import run_images
 from tests import tiny
 
 

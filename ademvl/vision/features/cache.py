@@ -118,22 +118,53 @@ class FeatureCache:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        digests = digest_images(images, progress=progress)
+        digests = self._digest(images, progress=progress)
         sources = {digest: path for path, digest in reversed(digests.items())}
         wanted = list(dict.fromkeys(digests.values()))
-        self._digests.update(digests)
         job = _EncodeJob(sources, encode, announce, batch_size)
         with as_cache_errors(self.folder):
             use = self._namespace.hold(create=True)
         with use:
             with as_cache_errors(self.folder):
-                if self._namespace.is_writable:
-                    self._namespace.prepare()
-                self._namespace.refresh()
-                self._check(wanted)
+                self._compare(wanted)
                 self._check_room(wanted, image_bytes)
             num_encoded = self._fill(wanted, job, progress=progress)
-            size = sum(self._namespace.image_bytes(digest) for digest in wanted)
+            return self._report(images, wanted, num_encoded)
+
+    def find(self, images: Sequence[Path], *, progress: bool) -> EnsureReport | None:
+        """Return what `ensure` would, where it has nothing to encode; else None. Needs no torch.
+
+        Args:
+            images: image files, duplicates allowed.
+            progress: see `ensure`.
+
+        Raises:
+            CacheError, DataError: see `ensure`.
+        """
+        if not self._namespace.shards.is_dir():
+            return None
+        wanted = list(dict.fromkeys(self._digest(images, progress=progress).values()))
+        with as_cache_errors(self.folder), self._namespace.hold(create=True):
+            self._compare(wanted)
+            is_full = all(digest in self._namespace.index for digest in wanted)
+            return self._report(images, wanted, num_encoded=0) if is_full else None
+
+    def _digest(self, images: Sequence[Path], *, progress: bool) -> dict[Path, str]:
+        digests = digest_images(images, progress=progress)
+        self._digests.update(digests)
+        return digests
+
+    def _compare(self, wanted: Sequence[str]) -> None:
+        """Bring the index up to date with the folder, and put damaged shards away."""
+        if self._namespace.is_writable:
+            self._namespace.prepare()
+        self._namespace.refresh()
+        self._check(wanted)
+
+    def _report(
+        self, images: Sequence[Path], wanted: Sequence[str], num_encoded: int
+    ) -> EnsureReport:
+        size = sum(self._namespace.image_bytes(digest) for digest in wanted)
         return EnsureReport(len(images), len(wanted), num_encoded, size)
 
     def open(self, images: Iterable[Path]) -> FeatureReader:

@@ -18,6 +18,7 @@ from ademvl.errors import DataError
 from ademvl.machine.devices import compute_device
 from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.image_digests import THREADS
+from ademvl.vision.features.known_keys import remember_key
 from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.features.reader import FeatureReader
 from ademvl.vision.features.shards import torch_dtype
@@ -156,6 +157,7 @@ def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
     preprocessing = preprocessing_for(run.task, tower.image_size, run.features.normalization)
     states, precision = run.method.tower_states, run.features.precision
     key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, tower.describe(states))
+    remember_key(run, key)
     num_tokens, width = tower.features_shape(states)
     image_bytes = num_tokens * width * torch_dtype(precision).itemsize
     cache = FeatureCache(Path(run.features.cache_dir), key)

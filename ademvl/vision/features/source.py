@@ -5,7 +5,6 @@ the model's own tower encodes them in every forward pass, because adapters insid
 What is given lies on the CPU; the model moves it.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,7 @@ import torch
 from torch import Tensor
 
 from ademvl.config.run import RunSettings
-from ademvl.config.settings_files import read_run
-from ademvl.errors import DataError, SettingsError, list_findings
-from ademvl.storage.files import write_json
+from ademvl.errors import DataError, list_findings
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 
 MAX_PIXEL_BYTES = 512 << 20
 _MAX_DECODERS = 8
-
-_log = logging.getLogger(__name__)
 
 
 class VisualSource(Protocol):
@@ -179,10 +174,9 @@ def open_visual_source(
     if not images:
         return NoImages()
     if run.features.mode == "cached":
-        from ademvl.vision.features.extraction import ensure_features
+        from ademvl.vision.features.whole import open_features
 
-        reader = ensure_features(run, images, device=device, progress=progress)
-        return CachedFeatures(reader)
+        return CachedFeatures(open_features(run, images, device=device, progress=progress))
     from ademvl.data.image_files import missing_image_findings
     from ademvl.data.images import load_augmented_pixels, preprocessing_for
 
@@ -198,47 +192,3 @@ def open_visual_source(
             seed=run.seed,
         )
     return online_pixels(preprocessing)
-
-
-def build_feature_cache(run_dir: Path, output: Path, *, progress: bool = True) -> None:
-    """Encode all images that a run trains on and is evaluated on, and write what they take.
-
-    Args:
-        run_dir: directory of a run with cached features.
-        output: report to write (JSON); the same whatever was in the cache before.
-        progress: show progress bars, on a terminal only.
-
-    Raises:
-        SettingsError: the run encodes pixels online.
-        DataError: the data set or an image is missing or damaged.
-        CacheError: the cache cannot be written.
-    """
-    from ademvl.vision.features.extraction import extract_run_features
-
-    run = read_run(run_dir)
-    if run.features.mode != "cached":
-        raise SettingsError(f"{run_dir}: features.mode is {run.features.mode}, expected cached")
-    report = extract_run_features(run, run_images(run), progress=progress)
-    _log.info("%d of %d images were encoded now", report.num_encoded, report.num_unique)
-    write_json(
-        output,
-        {
-            "cache_dir": run.features.cache_dir,
-            "precision": run.features.precision,
-            "num_images": report.num_images,
-            "num_unique_images": report.num_unique,
-            "bytes": report.bytes,
-        },
-    )
-
-
-def run_images(run: RunSettings) -> list[Path]:
-    """Return the images of a run's training and evaluation splits, each once, in data set order.
-
-    Raises:
-        DataError: the data set is missing or malformed.
-    """
-    from ademvl.data.examples import evaluation_examples, training_examples
-
-    examples = [*training_examples(run), *evaluation_examples(run)]
-    return list(dict.fromkeys(example.image for example in examples if example.image is not None))

@@ -15,10 +15,9 @@ from ademvl.vision.features.source import (
     AugmentedPixels,
     NoImages,
     OnlinePixels,
-    build_feature_cache,
     open_visual_source,
-    run_images,
 )
+from ademvl.vision.features.whole import build_feature_cache, run_images
 from ademvl.vision.tower import load_tower
 from tests.tiny import make_captions, make_run, write_run
 
