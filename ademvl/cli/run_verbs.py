@@ -1,8 +1,10 @@
 """Verbs that make features, adapters and scores: one step of the workflow each."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ademvl.cli.verb import (
     MAX_GPUS,
@@ -16,7 +18,14 @@ from ademvl.cli.verb import (
     run_dir_of,
     whole,
 )
+from ademvl.errors import AdemvlError
 from ademvl.runs.failures import noted_failure
+
+if TYPE_CHECKING:
+    from ademvl.config.run import RunSettings
+    from ademvl.model.vision_language import VisionLanguageModel
+
+_log = logging.getLogger(__name__)
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -79,18 +88,27 @@ def _train(options: argparse.Namespace) -> int:
             processes=options.processes,
             threads=options.threads,
             ignore_memory=options.ignore_memory,
+            on_trained=_use_trained,
         )
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    from ademvl.machine.devices import set_threads
+def _use_trained(run: "RunSettings", run_dir: Path, model: "VisionLanguageModel") -> None:
+    """Do what other verbs would load the model for again; what fails is left to them."""
+    from ademvl.evaluation.run import predict_ahead
 
-    set_threads(options.threads)
+    _log.info("%s: trained; answering what evaluation asks", run_dir)
+    try:
+        predict_ahead(run, run_dir, model)
+    except (AdemvlError, OSError) as error:
+        _log.warning("%s: left to `ademvl evaluate`, as it fails here: %s", run_dir, error)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     from ademvl.evaluation.run import evaluate_run
 
     run_dir = run_dir_of(options.run)
     with noted_failure(run_dir, "evaluate"), gpus_of(options):
-        evaluate_run(run_dir)
+        evaluate_run(run_dir, threads=options.threads)
     return 0
 
 

@@ -79,9 +79,10 @@ def mme_task(
     Raises:
         DataError: an image is missing.
     """
-    from ademvl.evaluation.generation import generate_texts
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+        from ademvl.evaluation.generation import generate_texts
+
         texts = generate_texts(model, batch, visual, run, tokenizer)
         return [
             {"id": item_id, "text": text}

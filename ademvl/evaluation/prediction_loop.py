@@ -1,14 +1,17 @@
-"""The loop over batches that predicts with a trained run, whatever is asked of it."""
+"""The loop over batches that predicts with a trained run, whatever is asked of it.
 
-from collections.abc import Callable, Sequence
+Where all is predicted already, by the process that trained, no model is loaded, nor torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.evaluation.batching import batches_by_length
 from ademvl.evaluation.predictions import PredictionLog, Row
-from ademvl.machine.devices import compute_device
-from ademvl.machine.precision import autocast
+from ademvl.machine.devices import compute_device, set_threads
 from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 
@@ -19,6 +22,29 @@ if TYPE_CHECKING:
 
 Predict = Callable[["VisionLanguageModel", "Batch", Any], Sequence[Row]]
 """Model, batch and its visual input to the rows of the batch, in order."""
+LoadModel = Callable[[], "VisionLanguageModel"]
+"""Gives the run's model with its adapter, in evaluation mode."""
+
+
+def load_trained(
+    run: RunSettings, run_dir: Path, *, threads: int | None = None
+) -> "VisionLanguageModel":
+    """Load a run's model with its adapter, in evaluation mode.
+
+    Args:
+        run: its settings.
+        run_dir: folder with adapter/.
+        threads: of torch on the CPU; None leaves its own choice.
+
+    Raises:
+        SettingsError, WeightsError: what is wrong, what to do.
+    """
+    from ademvl.model.build import build_model
+
+    set_threads(threads)
+    model = build_model(run, device=compute_device(run.backbones))
+    load_adapter(run_dir / "adapter", model)
+    return model.eval()
 
 
 def predict_rows(
@@ -30,6 +56,8 @@ def predict_rows(
     *,
     label: str,
     progress: bool,
+    load_model: LoadModel | None = None,
+    ahead: bool = False,
 ) -> list[Row]:
     """Predict all items with the run's adapter, going on after the last whole batch in `log`.
 
@@ -43,39 +71,64 @@ def predict_rows(
         predict_batch: what to ask of the model.
         label: of the progress bar.
         progress: show a progress bar on a terminal.
+        load_model: called where something is left to be predicted; None loads it from `run_dir`.
+        ahead: see `PredictionLog.fill`.
 
     Raises:
         SettingsError, DataError, WeightsError, CacheError, OutOfMemoryError: what is wrong, what to
             do.
     """
-    import torch
     from tqdm import tqdm
+
+    lengths = [len(row.ids) for row in tokenized]
+    batches = batches_by_length(lengths, max_rows=run.evaluation.batch_size)
+    bar_is_off = None if progress else True  # None: shown on a terminal only
+    answer: Callable[[Sequence[int]], Sequence[Row]] | None = None
+    with (
+        ExitStack() as stack,
+        tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
+    ):
+
+        def predict(items: Sequence[int]) -> Sequence[Row]:
+            nonlocal answer
+            if answer is None:
+                model = load_model() if load_model else load_trained(run, run_dir)
+                answering = _answering(run, model, tokenized, predict_batch, progress=progress)
+                answer = stack.enter_context(answering)
+            return answer(items)
+
+        return log.fill(predict, batches=batches, on_items=bar.update, ahead=ahead)
+
+
+@contextmanager
+def _answering(
+    run: RunSettings,
+    model: "VisionLanguageModel",
+    tokenized: "Sequence[TokenizedExample]",
+    predict_batch: Predict,
+    *,
+    progress: bool,
+) -> Iterator[Callable[[Sequence[int]], Sequence[Row]]]:
+    """Yield the function that answers items, given by their numbers, as one batch."""
+    import torch
 
     from ademvl.data.collate import collate
     from ademvl.machine.cpu_kernels import fast_cpu
-    from ademvl.model.build import build_model
+    from ademvl.machine.precision import autocast
     from ademvl.vision.features.source import open_visual_source
 
-    device = compute_device(run.backbones)
-    model = build_model(run, device=device)
-    load_adapter(run_dir / "adapter", model)
-    model.eval()
     images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
     source = open_visual_source(
         run, images, tower=model.tower, device=model.device, progress=progress
     )
 
-    def predict(items: Sequence[int]) -> Sequence[Row]:
+    def answer(items: Sequence[int]) -> Sequence[Row]:
         batch = collate([tokenized[item] for item in items], trim_after_labels=False)
         with torch.inference_mode(), autocast(model.device, run.backbones.precision):
             return predict_batch(model, batch, source.for_batch(batch))
 
-    lengths = [len(row.ids) for row in tokenized]
-    batches = batches_by_length(lengths, max_rows=run.evaluation.batch_size)
-    bar_is_off = None if progress else True  # None: shown on a terminal only
     with (
-        fast_cpu(device),
-        explained_out_of_memory(lambda: evaluation_advice(run, device)),
-        tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
+        fast_cpu(model.device),
+        explained_out_of_memory(lambda: evaluation_advice(run, model.device)),
     ):
-        return log.fill(predict, batches=batches, on_items=bar.update)
+        yield answer

@@ -4,7 +4,8 @@ While predictions come they are appended to `<task>.partial.jsonl`, batch by bat
 there they are written to `<task>.jsonl` in data set order. `<task>.header.json` holds what the
 lines were computed from (adapter checksum, settings, data); lines under another header are
 discarded. Once the file is complete, the header has a seal over itself and all lines: what somebody
-changed by hand is predicted again.
+changed by hand is predicted again. Lines that are made ahead, by the process that trained, stay in
+the partial file, under a seal of their own.
 """
 
 import fcntl
@@ -22,6 +23,7 @@ from ademvl.storage.files import dump_json, read_json, sha256_file, write_bytes,
 
 Row = dict[str, object]
 SEAL = "seal"
+_SEAL_AHEAD = "seal_ahead"
 _WRITTEN_ANEW = "It is written anew."
 
 _log = logging.getLogger(__name__)
@@ -64,15 +66,18 @@ class PredictionLog:
         *,
         batches: Sequence[Sequence[int]],
         on_items: Callable[[int], object] | None = None,
+        ahead: bool = False,
     ) -> list[Row]:
         """Predict what is missing, and return all predictions once the file is complete.
 
-        After a kill the batches that were predicted whole are kept, as far as they are the same.
+        After a kill the batches that were predicted whole are kept, as far as they are the same;
+        so are those that were made ahead.
 
         Args:
             predict: gives the rows of some items, in order.
             batches: items of each call; each item in one of them.
             on_items: told how many items are done, at the start and after each batch.
+            ahead: leave all lines in the partial file, from which the next call completes the file.
 
         Raises:
             ToolError: another process is writing the same file.
@@ -96,6 +101,10 @@ class PredictionLog:
                 for item, row in zip(items, predicted, strict=True)
             }
             rows = [of_item[item] for item in range(len(self._item_ids))]
+            if ahead:
+                seal = seal_of(self._header, self._partial)
+                write_json(header_file(self.path), {**self._header, _SEAL_AHEAD: seal})
+                return rows
             content = b"".join(map(_line, rows))
             seal = _seal(self._header, hashlib.sha256(content).hexdigest())
             write_json(header_file(self.path), {**self._header, SEAL: seal})
@@ -129,8 +138,14 @@ class PredictionLog:
     def _discard_stale(self) -> None:
         """Remove the complete file, and lines of another header; then write the header."""
         self.path.unlink(missing_ok=True)
-        if not self._header_is_current():
+        is_current = self._header_is_current()
+        seal = _read_sealed_header(self.path).get(_SEAL_AHEAD) if is_current else None
+        if seal and self._partial.is_file() and seal != seal_of(self._header, self._partial):
+            _log.warning("%s: changed since it was made; predicting again", self._partial)
+            is_current = False
+        if not is_current:
             self._partial.unlink(missing_ok=True)
+        if seal or not is_current:
             write_json(header_file(self.path), self._header)
 
     @contextmanager
@@ -179,12 +194,13 @@ def header_file(path: Path) -> Path:
 
 
 def read_header(path: Path) -> Row:
-    """Return what predictions depend on, without the seal.
+    """Return what predictions depend on, without seals.
 
     Raises:
         DataError: no header there, or a malformed one.
     """
-    return {key: value for key, value in _read_sealed_header(path).items() if key != SEAL}
+    seals = (SEAL, _SEAL_AHEAD)
+    return {key: value for key, value in _read_sealed_header(path).items() if key not in seals}
 
 
 def _read_sealed_header(path: Path) -> Row:

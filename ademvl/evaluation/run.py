@@ -16,6 +16,7 @@ from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked, ask_captions, ask_scienceqa
 from ademvl.evaluation.mme_run import mme_task
+from ademvl.evaluation.prediction_loop import load_trained
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids
 from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def evaluate_run(run_dir: Path, *, progress: bool = True) -> None:
+def evaluate_run(run_dir: Path, *, threads: int | None = None, progress: bool = True) -> None:
     """Predict and score the run in `run_dir`; do nothing when it is done for the same adapter.
 
-    Killed at any moment, the same call goes on after the last whole batch.
+    Killed at any moment, the same call goes on after the last whole batch. Where the process that
+    trained has predicted all, no model is loaded.
 
     Args:
         run_dir: folder with run.yaml and adapter/.
+        threads: of torch on the CPU; None leaves its own choice.
         progress: show a progress bar on a terminal.
 
     Raises:
@@ -46,10 +49,37 @@ def evaluate_run(run_dir: Path, *, progress: bool = True) -> None:
     run = read_run(run_dir)
     # An evaluation whose workflow was killed may still be at work here: wait for it.
     with lock_file(run_dir / ".evaluate.lock"):
-        _evaluate(run, run_dir, progress=progress)
+        _evaluate(run, run_dir, threads=threads, progress=progress)
 
 
-def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
+def predict_ahead(
+    run: RunSettings, run_dir: Path, model: "VisionLanguageModel", *, progress: bool = True
+) -> None:
+    """Predict with a model that is in memory, for `evaluate_run` to score.
+
+    The rows are bound to adapter, data and settings like those of an evaluation that was killed.
+
+    Args:
+        run: settings.
+        run_dir: folder with adapter/, from which the model's trained parameters are set.
+        model: of the run, as it was trained.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
+    """
+    from ademvl.model.adapter_file import load_adapter
+
+    with lock_file(run_dir / ".evaluate.lock"):
+        tokenizer = load_llm_tokenizer(run.backbones)
+        predictions = TaskPredictions(run, run_dir, _task_of(run, tokenizer), tokenizer)
+        load_adapter(run_dir / "adapter", model)
+        predictions.make(
+            predictions.tokenize(), progress=progress, load_model=model.eval, ahead=True
+        )
+
+
+def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress: bool) -> None:
     tokenizer = load_llm_tokenizer(run.backbones)
     task = _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
@@ -59,7 +89,11 @@ def _evaluate(run: RunSettings, run_dir: Path, *, progress: bool) -> None:
         _log.info("%s: already evaluated with this adapter", run_dir)
         return
     tokenized = predictions.tokenize()
-    rows = predictions.make(tokenized, progress=progress)
+    rows = predictions.make(
+        tokenized,
+        progress=progress,
+        load_model=lambda: load_trained(run, run_dir, threads=threads),
+    )
     shortened = sum(row.is_shortened for row in tokenized)
     settings = to_plain(run.evaluation) | {"prompts": run.prompts.evaluation}
     identity = {"task": run.task, "study": run.study, "run": run.name, "seed": run.seed}
@@ -115,13 +149,13 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
 
 
 def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    from ademvl.evaluation.generation import generate_texts
-
     root, split = Path(run.data_dir), run.evaluation.split
     images = load_caption_images(root, split)
     examples = caption_evaluation_examples(root, split, run.images, run.prompts)
 
     def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+        from ademvl.evaluation.generation import generate_texts
+
         texts = generate_texts(model, batch, visual, run, tokenizer)
         return [
             {"id": item_id, "text": text, "caption": extract_caption(text)}

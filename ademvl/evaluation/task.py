@@ -13,7 +13,7 @@ from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
-from ademvl.evaluation.prediction_loop import Predict, predict_rows
+from ademvl.evaluation.prediction_loop import LoadModel, Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from ademvl.runs.adapter_training import check_training
@@ -110,8 +110,21 @@ class TaskPredictions:
         found = (log.read_complete() for log in self._logs)
         return next((rows for rows in found if rows is not None), None)
 
-    def make(self, tokenized: "Sequence[TokenizedExample]", *, progress: bool) -> list[Row]:
+    def make(
+        self,
+        tokenized: "Sequence[TokenizedExample]",
+        *,
+        progress: bool,
+        load_model: LoadModel | None = None,
+        ahead: bool = False,
+    ) -> list[Row]:
         """Return all predictions, made as far as they are not there.
+
+        Args:
+            tokenized: as `tokenize` gives them.
+            progress: show a progress bar on a terminal.
+            load_model: see `predict_rows`.
+            ahead: see `PredictionLog.fill`.
 
         Raises:
             SettingsError, DataError, WeightsError, CacheError: what is wrong, what to do.
@@ -127,6 +140,8 @@ class TaskPredictions:
             self._task.predict,
             label=self._task.name,
             progress=progress,
+            load_model=load_model,
+            ahead=ahead,
         )
 
     def tokenize(self) -> "list[TokenizedExample]":

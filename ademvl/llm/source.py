@@ -1,5 +1,6 @@
 """What `backbones.llm` names: the shipped model, a folder, a GGUF file, or a repository."""
 
+import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ademvl.storage.stand_ins import refuse_stand_in
 
 MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
 GGUF_SUFFIX = ".gguf"
+_CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def find_llm(backbones: BackboneSettings) -> LlmSource:
 
 def is_meta_folder(folder: Path) -> bool:
     """Whether a folder holds params.json and a consolidated shard, but no config.json."""
-    has_config = (folder / "config.json").is_file()
+    has_config = (folder / _CONFIG_FILE).is_file()
     has_params = (folder / META_PARAMS_FILE).is_file()
     return has_params and not has_config and any(folder.glob("consolidated.*.pth"))
 
@@ -111,6 +113,26 @@ def llm_config(backbones: BackboneSettings) -> Any:
         raise WeightsError(_not_there(backbones.llm, error)) from error
     except (ValueError, KeyError) as error:
         raise SettingsError(f"backbones.llm: {backbones.llm} is not known: {error}") from error
+
+
+def num_embeddings(backbones: BackboneSettings) -> int | None:
+    """Return the rows that the language model has for tokens; None where it does not say so.
+
+    A plain config.json is read without transformers, which takes seconds to import.
+
+    Raises:
+        WeightsError, SettingsError: see `llm_config`.
+    """
+    folder = find_llm(backbones).folder
+    if folder is not None and (folder / _CONFIG_FILE).is_file():
+        try:
+            config = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
+        except ValueError:
+            config = None  # transformers says what is wrong
+        is_plain = isinstance(config, dict) and not any("config" in key for key in config)
+        if is_plain and type(config.get("vocab_size")) is int:
+            return int(config["vocab_size"])
+    return getattr(llm_config(backbones).get_text_config(), "vocab_size", None)
 
 
 def _not_there(name: str, error: Exception) -> str:

@@ -16,7 +16,7 @@ from ademvl.data.tokenizer import (
     is_tiktoken,
 )
 from ademvl.errors import WeightsError
-from ademvl.llm.source import LlmSource, find_llm, llm_config
+from ademvl.llm.source import LlmSource, find_llm, num_embeddings
 
 
 class TransformersTokenizer:
@@ -120,7 +120,7 @@ def load_llm_tokenizer(backbones: BackboneSettings) -> Tokenizer:
 
 def _check_rows(tokenizer: Tokenizer, backbones: BackboneSettings) -> None:
     """Refuse a tokenizer of another model: ids without a row end in an error deep inside."""
-    rows = getattr(llm_config(backbones).get_text_config(), "vocab_size", None)
+    rows = num_embeddings(backbones)
     if rows is not None and tokenizer.vocab_size > rows:
         raise WeightsError(
             f"backbones.llm: the tokenizer of {backbones.llm} has {tokenizer.vocab_size} pieces, "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import WeightsError, list_findings
-from ademvl.llm.loading import fingerprint_llm
 from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
     NEEDED_SETTINGS,
@@ -58,6 +57,8 @@ def save_adapter(
 
 
 def _fingerprint_llm(model: "VisionLanguageModel") -> dict[str, str]:
+    from ademvl.llm.loading import fingerprint_llm
+
     return asdict(fingerprint_llm(model.llm, trained=model.method.parameters()))
 
 

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ademvl.config.run import TRAINED
 from ademvl.config.settings_files import read_run
@@ -26,6 +26,9 @@ from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingErr
 from ademvl.machine.devices import set_threads, usable_gpus
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
 from ademvl.training.place import find_place
+
+if TYPE_CHECKING:
+    from ademvl.training.run import OnTrained
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ def train(
     processes: int | None = None,
     threads: int | None = None,
     ignore_memory: bool = False,
+    on_trained: "OnTrained | None" = None,
 ) -> int:
     """Train a run on the devices that are there; return the exit code.
 
@@ -60,6 +64,7 @@ def train(
         processes: that train together; None for one on each visible GPU, or one on the CPU.
         threads: CPU threads of all processes together; None for all cores.
         ignore_memory: start though the run is predicted not to fit into memory.
+        on_trained: see `train_run`.
 
     Raises:
         AdemvlError: what is wrong with the run's inputs, or with the number of processes.
@@ -86,7 +91,7 @@ def train(
     from ademvl.training.run import train_run
 
     set_threads(threads)
-    return train_run(run_dir, ignore_memory=ignore_memory)
+    return train_run(run_dir, ignore_memory=ignore_memory, on_trained=on_trained)
 
 
 def _checked_count(processes: int | None, gpus: int) -> int:

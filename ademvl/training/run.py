@@ -5,7 +5,7 @@ provenance.json and adapter/, adapter.json last: that file says that the run is 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     import torch
 
     from ademvl.data.rows import TokenizedExample
+    from ademvl.model.vision_language import VisionLanguageModel
     from ademvl.training.loop import Trainer
     from ademvl.training.order import StepPlan
 
 _log = logging.getLogger(__name__)
+
+OnTrained = Callable[[RunSettings, Path, "VisionLanguageModel"], None]
+"""Uses a model that has just been trained, of a run in a directory, before its process ends."""
 
 
 def train_run(
@@ -48,6 +52,7 @@ def train_run(
     place: Place | None = None,
     progress: bool = True,
     ignore_memory: bool = False,
+    on_trained: OnTrained | None = None,
 ) -> int:
     """Train the run whose settings are in `run_dir`/run.yaml; do nothing when it is complete.
 
@@ -62,6 +67,9 @@ def train_run(
         place: of this process, where several train together: all of them make this call.
         progress: show a bar on a terminal, else a log line every ten seconds.
         ignore_memory: start though the run is predicted not to fit into memory.
+        on_trained: called once the adapter is written, by a process that trained alone on the CPU:
+            on GPUs, and where several train, evaluation has jobs and devices of its own. What it
+            takes has no part in what the training took.
 
     Returns:
         0 when the run is complete; 75 (EX_TEMPFAIL) after SIGTERM and 130 after SIGINT, with a
@@ -98,7 +106,10 @@ def train_run(
                 if is_first:  # not before all that is read was found to be right
                     files.mark_incomplete()
                 session = Session(run, files, identity, trainer)
-                return session.train(interruption, meter, progress=progress)
+                exit_code = session.train(interruption, meter, progress=progress)
+        if on_trained and not exit_code and processes.is_alone and device.type == "cpu":
+            on_trained(run, run_dir, trainer.model)
+        return exit_code
 
 
 def _device(run: RunSettings, place: Place | None) -> "torch.device":

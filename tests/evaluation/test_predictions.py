@@ -192,3 +192,31 @@ def test_header_that_is_no_object_is_refused_and_made_again(tmp_path, content):
         predictions.is_sealed(tmp_path / "scienceqa.jsonl")
     assert _log(tmp_path).read_complete() is None
     assert _undisturbed(tmp_path) == rows
+
+
+def test_rows_made_ahead_complete_the_file_without_predicting(tmp_path):
+    expected = _undisturbed(tmp_path / "undisturbed")
+    assert _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True) == expected
+    assert _log(tmp_path).read_complete() is None
+    assert _log(tmp_path).fill(None, batches=BATCHES) == expected
+    for name in ("scienceqa.jsonl", "scienceqa.header.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not (tmp_path / "scienceqa.partial.jsonl").exists()
+
+
+def test_rows_made_ahead_and_changed_by_hand_are_predicted_again(tmp_path):
+    expected = _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True)
+    path = tmp_path / "scienceqa.partial.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("é4", "é5"), encoding="utf-8")
+    predictor = Predictor()
+    assert _log(tmp_path).fill(predictor, batches=BATCHES) == expected
+    assert predictor.batches == BATCHES
+
+
+def test_rows_made_ahead_survive_a_kill_of_what_completes_them(tmp_path, monkeypatch):
+    expected = _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "write_bytes", None)
+        with pytest.raises(TypeError):
+            _log(tmp_path).fill(None, batches=BATCHES)
+    assert _log(tmp_path).fill(None, batches=BATCHES) == expected
