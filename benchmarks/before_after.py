@@ -76,7 +76,7 @@ def _compare(case: str, before: Path, threads: int, turns: int) -> bool:
 @contextmanager
 def _worker(case: str, code: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
     """Start a process that has the case ready, with the package of `code`."""
-    environment = os.environ | {"PYTHONPATH": str(code)}
+    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, str(ROOT / "benchmarks" / "before_after_cases.py")]
     with subprocess.Popen(
         [*command, case, str(threads), str(code)],

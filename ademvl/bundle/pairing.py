@@ -131,12 +131,10 @@ def _compare_captions(
     references = {int(image_id): tuple(texts) for image_id, texts in answers.items()}
 
     def sums(side: Sequence[SeedRecord]) -> list[Floats]:
-        return [
-            caption_item_sums(
-                references, {int(i): str(s.predictions[i].get("caption", "")) for i in answers}
-            )
-            for s in side
+        captions = [
+            {int(i): str(s.predictions[i].get("caption", "")) for i in answers} for s in side
         ]
+        return caption_item_sums(references, captions)
 
     statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(references))
     found = paired_differences(sums(first), sums(second), statistic, seed=seed, limits=LIMITS)

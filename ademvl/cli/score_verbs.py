@@ -112,28 +112,38 @@ def _score_scienceqa(options: argparse.Namespace) -> int:
 
 def _score_captions(options: argparse.Namespace) -> int:
     from ademvl.evaluation.captions import ptb
-    from ademvl.evaluation.captions.files import CaptionOptions, caption_table, score_caption_file
-    from ademvl.evaluation.captions.java import JavaLimits
 
     refuse_to_replace(options.output, options.references, options.results)
     java = options.java and options.java.absolute()
-    scores = score_caption_file(
-        options.references,
-        options.results,
-        split=options.split,
-        options=CaptionOptions(
-            with_meteor=options.meteor,
-            with_spice=options.spice,
-            spice_parser=options.spice_parser and options.spice_parser.absolute(),
-            tokenizer_limits=replace(ptb.LIMITS, java=java),
-            meteor_limits=JavaLimits(
-                timeout_seconds=options.meteor_seconds, max_heap_mib=options.meteor_mib, java=java
+    with ptb.started_tokenizer(replace(ptb.LIMITS, java=java)) as tokenize:  # while numpy comes in
+        from ademvl.evaluation.captions.files import (
+            CaptionOptions,
+            caption_table,
+            score_caption_file,
+        )
+        from ademvl.evaluation.captions.java import JavaLimits
+
+        scores = score_caption_file(
+            options.references,
+            options.results,
+            split=options.split,
+            options=CaptionOptions(
+                with_meteor=options.meteor,
+                with_spice=options.spice,
+                spice_parser=options.spice_parser and options.spice_parser.absolute(),
+                tokenize=tokenize,
+                meteor_limits=JavaLimits(
+                    timeout_seconds=options.meteor_seconds,
+                    max_heap_mib=options.meteor_mib,
+                    java=java,
+                ),
+                spice_limits=JavaLimits(
+                    timeout_seconds=options.spice_seconds,
+                    max_heap_mib=options.spice_mib,
+                    java=java,
+                ),
             ),
-            spice_limits=JavaLimits(
-                timeout_seconds=options.spice_seconds, max_heap_mib=options.spice_mib, java=java
-            ),
-        ),
-    )
+        )
     return _finish(scores, caption_table, options.output)
 
 

@@ -13,7 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ademvl.config.run import RunSettings
-from ademvl.data.captions import CaptionImage, load_caption_images, parse_evaluation_rows
+from ademvl.data.captions import (
+    CaptionImage,
+    karpathy_file,
+    load_caption_images,
+    parse_evaluation_rows,
+)
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.mme import MmeAnswer, MmeQuestion, load_benchmark
 from ademvl.data.scienceqa import ScienceQA, load_scienceqa
@@ -100,7 +105,8 @@ def ask_captions(root: Path, images: Sequence[CaptionImage], run: RunSettings) -
             image.image_id: str(row["caption"]) for image, row in zip(images, rows, strict=True)
         }
         references = {image.image_id: image.references for image in images}
-        return score_captions(references, captions, with_ceiling=True).to_json()
+        beside = karpathy_file(root, run.evaluation.split).parent
+        return score_captions(references, captions, with_ceiling=True, beside=beside).to_json()
 
     return _asked(
         root,

@@ -17,8 +17,9 @@ from typing import Any
 from ademvl.data.captions import load_coco_references
 from ademvl.data.surrogates import HALF_CHARACTER
 from ademvl.errors import DataError, ToolError, list_findings
-from ademvl.evaluation.captions import meteor, ptb, spice
+from ademvl.evaluation.captions import meteor, spice
 from ademvl.evaluation.captions.java import JavaLimits
+from ademvl.evaluation.captions.ptb import Tokenizer, tokenize_sentences
 from ademvl.evaluation.captions.scores import (
     METRICS,
     OptionalMetric,
@@ -44,13 +45,14 @@ class CaptionOptions:
     Attributes:
         with_meteor, with_spice: whether to compute them.
         spice_parser: folder of Stanford CoreNLP; None for that of pycocoevalcap.
-        tokenizer_limits, meteor_limits, spice_limits: time and memory of the Java programs.
+        tokenize: tokenizes sentences.
+        meteor_limits, spice_limits: time and memory of their Java programs.
     """
 
     with_meteor: bool = False
     with_spice: bool = False
     spice_parser: Path | None = None
-    tokenizer_limits: JavaLimits = ptb.LIMITS
+    tokenize: Tokenizer = tokenize_sentences
     meteor_limits: JavaLimits = meteor.LIMITS
     spice_limits: JavaLimits = spice.LIMITS
 
@@ -84,6 +86,7 @@ def score_caption_file(
     """Score a file of captions; the result is ready for JSON.
 
     Without Java nothing can be tokenized, so no metric is run; the result then says so for each.
+    Tokenized references are kept beside their file.
 
     Args:
         references_file: captions in COCO's form, such as coco_karpathy_test_gt.json.
@@ -109,7 +112,8 @@ def score_caption_file(
             references,
             results.captions,
             optional=optional,
-            tokenizer_limits=options.tokenizer_limits,
+            tokenize=options.tokenize,
+            beside=references_file.parent,
         ).to_json()
     except ToolError as error:
         reason = f"captions could not be tokenized: {error}"

@@ -7,7 +7,8 @@ What the wrappers of pycocoevalcap leave unchecked, the exit status and the time
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class JavaLimits:
 def run_java(
     arguments: Sequence[str], *, tool: str, limits: JavaLimits, text: bytes = b""
 ) -> bytes:
-    """Run a Java program to its end and return what it printed.
+    """Run a Java program to its end and return what it printed; see `started_java`.
 
     Args:
         arguments: class path, class and its arguments.
@@ -50,34 +51,79 @@ def run_java(
     Raises:
         ToolError: no Java runtime, it failed or ran too long; says how it ended.
     """
-    java = limits.java or _bundled_java()
+    with started_java(arguments, tool=tool, limits=limits) as finish:
+        return finish(text)
+
+
+@contextmanager
+def started_java(
+    arguments: Sequence[str], *, tool: str, limits: JavaLimits
+) -> Iterator[Callable[[bytes], bytes]]:
+    """Start a Java program, which gets ready while the caller goes on.
+
+    Yields a function that gives it its standard input, waits for its end, and returns what it
+    printed. A program that was not asked is stopped.
+
+    Args:
+        arguments: class path, class and its arguments.
+        tool: name for messages.
+        limits: of memory, and of time from the moment that it has its input.
+
+    Raises:
+        ToolError: by the function: no Java runtime, it failed or ran too long; says how it ended.
+    """
     with tempfile.TemporaryDirectory(prefix="ademvl-java-") as folder:
-        command = [str(java), f"-Xmx{limits.max_heap_mib}m", "-XX:+UseSerialGC"]
-        command += ["-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Dfile.encoding=UTF-8"]
-        command += [f"-Djava.io.tmpdir={folder}", "-Dstdout.encoding=UTF-8", *arguments]
+        process: subprocess.Popen[bytes] | None = None
+        problem = ""
         try:
-            finished = subprocess.run(
-                command,
-                input=text,
-                capture_output=True,
-                cwd=folder,
-                env={"LC_ALL": "C", "JDK_JAVA_OPTIONS": _OPENED},
-                timeout=limits.timeout_seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(
-                f"{tool}: not finished after {limits.timeout_seconds:g} seconds, stopped"
-            ) from error
-        except OSError as error:
-            raise ToolError(
-                f"{tool}: {java}: cannot be run ({error.strerror}). {_REMEDY}"
-            ) from error
-    if finished.returncode:
-        message = finished.stderr + finished.stdout[-500:]
-        shown = message.decode("utf-8", errors="replace").strip()[-2000:]
-        raise ToolError(f"{tool}: Java ended with status {finished.returncode}: {shown}")
-    return finished.stdout
+            process = _start(arguments, tool, limits, folder)
+        except ToolError as error:
+            problem = str(error)
+
+        def finish(text: bytes) -> bytes:
+            if process is None:
+                raise ToolError(problem)
+            return _finish(process, text, tool, limits)
+
+        try:
+            yield finish
+        finally:
+            if process is not None:
+                with process:  # closes its pipes and waits
+                    process.kill()
+
+
+def _start(
+    arguments: Sequence[str], tool: str, limits: JavaLimits, folder: str
+) -> subprocess.Popen[bytes]:
+    java = limits.java or _bundled_java()
+    command = [str(java), f"-Xmx{limits.max_heap_mib}m", "-XX:+UseSerialGC"]
+    command += ["-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Dfile.encoding=UTF-8"]
+    command += [f"-Djava.io.tmpdir={folder}", "-Dstdout.encoding=UTF-8", *arguments]
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env={"LC_ALL": "C", "JDK_JAVA_OPTIONS": _OPENED},
+        )
+    except OSError as error:
+        raise ToolError(f"{tool}: {java}: cannot be run ({error.strerror}). {_REMEDY}") from error
+
+
+def _finish(process: subprocess.Popen[bytes], text: bytes, tool: str, limits: JavaLimits) -> bytes:
+    try:
+        printed, errors = process.communicate(text, timeout=limits.timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(
+            f"{tool}: not finished after {limits.timeout_seconds:g} seconds, stopped"
+        ) from error
+    if process.returncode:
+        shown = (errors + printed[-500:]).decode("utf-8", errors="replace").strip()[-2000:]
+        raise ToolError(f"{tool}: Java ended with status {process.returncode}: {shown}")
+    return printed
 
 
 def package_file(package_dir: Path, name: str, *, tool: str) -> Path:

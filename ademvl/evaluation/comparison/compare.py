@@ -177,10 +177,10 @@ def _over_seeds(
 def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
     references = sides[0].references
     sums = [
-        [
-            caption_item_sums(references, {int(i): text for i, text in found.items()})
-            for found in side.predictions
-        ]
+        caption_item_sums(
+            references,
+            [{int(i): text for i, text in found.items()} for found in side.predictions],
+        )
         for side in sides
     ]
     statistic = partial(corpus_scores, n=len(references))

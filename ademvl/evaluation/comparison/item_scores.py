@@ -71,10 +71,10 @@ def read_item_scores(run_dirs: Sequence[Path]) -> ItemScores:
     side = read_seeds(run_dirs)
     seeds = [source.parent.parent.name for source in side.sources]
     if side.task == "coco_caption":
-        values = [
-            caption_item_sums(side.references, {int(i): str(text) for i, text in found.items()})
-            for found in side.predictions
-        ]
+        values = caption_item_sums(
+            side.references,
+            [{int(i): str(text) for i, text in found.items()} for found in side.predictions],
+        )
         statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(side.references))
         place = METRICS.index("CIDEr")
     else:

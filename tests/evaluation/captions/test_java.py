@@ -1,13 +1,15 @@
 """Protects running Java programs: how they end is said, and no pipe or folder is shared."""
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from ademvl.errors import ToolError
-from ademvl.evaluation.captions.java import JavaLimits, package_file, run_java
+from ademvl.evaluation.captions.java import JavaLimits, package_file, run_java, started_java
 from tests.evaluation.captions.fake_java import write_program
+from tests.waiting import wait_until
 
 LARGE = b"x" * (4 << 20)  # far more than a pipe holds
 
@@ -62,6 +64,30 @@ def test_each_call_has_a_folder_of_its_own_that_goes(tmp_path):
     assert [names for names, _ in listed] == ["here"] * 3
     assert len({path for _, path in listed}) == 3
     assert not any(Path(path).exists() for _, path in listed)
+
+
+def test_program_works_while_the_caller_goes_on(tmp_path):
+    java = write_program(tmp_path / "java", f"touch {tmp_path}/begun; cat")
+    with started_java([], tool="SCORER", limits=_limits(java)) as finish:
+        wait_until((tmp_path / "begun").exists, "the program runs")
+        assert finish(LARGE) == LARGE
+
+
+def test_program_that_is_not_asked_is_stopped(tmp_path):
+    java = write_program(tmp_path / "java", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    pid = tmp_path / "pid"
+    with started_java([], tool="SCORER", limits=_limits(java)):
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"), "the program runs")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text(encoding="utf-8")), 0)
+
+
+def test_missing_runtime_is_said_when_it_is_asked(tmp_path):
+    with (
+        started_java([], tool="SCORER", limits=_limits(tmp_path / "java")) as finish,
+        pytest.raises(ToolError, match="cannot be run"),
+    ):
+        finish(b"")
 
 
 def test_missing_jar_is_reported(tmp_path):

@@ -1,5 +1,7 @@
 """Protects the tokenizer's wrapper: no Java on the PATH, no lost line, odd captions kept apart."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from ademvl.errors import ToolError
@@ -49,6 +51,7 @@ def test_nothing_to_tokenize_runs_nothing(tmp_path):
 
 
 def test_lost_lines_are_reported(monkeypatch):
-    monkeypatch.setattr(ptb, "run_java", lambda *arguments, **settings: b"a\n")
+    lost = nullcontext(lambda text: b"a\n")
+    monkeypatch.setattr(ptb, "started_java", lambda *arguments, **settings: lost)
     with pytest.raises(ToolError, match="1 lines came back for 2 sentences"):
         tokenize_sentences(["a", "b"])
