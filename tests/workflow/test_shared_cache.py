@@ -68,7 +68,7 @@ def shards(shared: Path) -> list[Path]:
 
 def claims(shared: Path) -> list[Path]:
     """Claims of jobs that encode images, or were killed while they did."""
-    return list(shared.glob("features/*/shards/*.claim"))
+    return list(shared.glob("features/*/claims/*.claim"))
 
 
 def stored_images(shared: Path) -> list[str]:

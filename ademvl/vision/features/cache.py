@@ -248,11 +248,11 @@ class FeatureCache:
         """Encode what is missing claim by claim, until nothing is; return how many images."""
         encoded: Counter[str] = Counter()
         pause = _POLL_SECONDS[0]
-        num_missing = sum(image not in self._namespace.index for image in wanted)
+        num_missing = self._namespace.want(wanted)
         with image_progress(num_missing, "encode", shown=progress) as advance:
             while num_missing:
                 with as_cache_errors(self.folder):
-                    claim, num_missing = self._namespace.claim(wanted, limit=self._shard_images)
+                    claim, num_missing = self._namespace.claim(limit=self._shard_images)
                 if claim:
                     self._encode(claim, job, encoded, advance)
                     pause = _POLL_SECONDS[0]
@@ -271,6 +271,7 @@ class FeatureCache:
         advance: Callable[[int], object],
     ) -> None:
         """Encode a claim's images and publish their shard; the claim ends in any case."""
+        shard = None
         try:
             if any(encoded[image] >= _MAX_ENCODINGS for image in claim.images):
                 raise CacheError(
@@ -278,18 +279,18 @@ class FeatureCache:
                     "and again. Check the disk, or set shared_dir to another one."
                 )
             features = job.run(claim.images, self.key.precision, advance)
-            known = {header.shape[1:] for header in self._namespace.headers.values()}
+            known = self._namespace.shapes
             if known - {tuple(features.shape[1:])}:
                 raise ValueError(
                     f"features are {tuple(features.shape[1:])} an image, others of the same key "
                     f"{sorted(known)}: the key does not tell two towers apart"
                 )
             with as_cache_errors(self.folder):
-                write_shard(self._namespace.shards, self.key.digest, claim.images, features)
+                shard = write_shard(self._namespace.shards, self.key.digest, claim.images, features)
             encoded.update(claim.images)
         finally:
             with as_cache_errors(self.folder):
-                self._namespace.release(claim)
+                self._namespace.release(claim, shard)
 
 
 @dataclass(frozen=True)

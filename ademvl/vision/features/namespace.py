@@ -5,12 +5,14 @@
       use.lock             held shared by every job that reads or writes; its time is the last use
       index.lock           held alone for the moments in which claims and shards are compared
       shards/*.safetensors finished shards
-      shards/*.claim       images that a running job encodes, locked by that job for its life
+      shards.log           names of shards that came or went, so that a claim need not list all
+      claims/*.claim       images that a running job encodes, locked by that job for its life
       quarantine/          shards found damaged, never read again
 
 Nothing here depends on the order of images or on how jobs divide them.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -19,9 +21,11 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from ademvl.config.run import Precision
@@ -42,6 +46,7 @@ _log = logging.getLogger(__name__)
 NAMESPACE_FILE = "namespace.json"
 USE_LOCK = "use.lock"
 CLAIM_SUFFIX = ".claim"
+SHARDS_LOG = "shards.log"
 _FORMAT = 1
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -107,6 +112,11 @@ class Claim:
 class Namespace:
     """Shards of one key, with an index of which image lies where.
 
+    What a claim takes grows neither with the images that are wanted nor with the shards there are.
+    Missing images are kept in order, and leave one by one as shards with them come. Whoever ends a
+    claim writes its shard's name into the log; where a job was killed before it could, its claim is
+    found without an owner, and the whole folder is listed.
+
     Methods raise OSError as the system does; callers wrap them in `as_cache_errors`.
     """
 
@@ -114,8 +124,13 @@ class Namespace:
         self.key = key
         self.folder = root / key.folder_name
         self.shards = self.folder / "shards"
+        self.claims = self.folder / "claims"
         self.headers: dict[str, ShardHeader] = {}
         self.index: dict[str, tuple[str, int]] = {}
+        self.shapes: set[tuple[int, ...]] = set()
+        self._wanted: tuple[str, ...] = ()
+        self._missing: OrderedDict[str, None] = OrderedDict()
+        self._log_bytes_read = 0
 
     def hold(self, *, create: bool) -> FileLock:
         """Keep the namespace from being removed for as long as the lock is held, and note the use.
@@ -132,6 +147,9 @@ class Namespace:
                     f"{self.key.preprocessing}. Run `ademvl features` for this run first."
                 )
             try:
+                if create and self.is_writable and not self.claims.is_dir():
+                    self.claims.mkdir(exist_ok=True)
+                    self.claims.chmod(self.shards.stat().st_mode & 0o7777)  # shared with the same
                 lock = lock_file(self.folder / USE_LOCK, shared=True)
             except FileNotFoundError:
                 continue  # removed between the two lines, as not used for long
@@ -181,40 +199,81 @@ class Namespace:
         except FileNotFoundError:
             return  # another job was faster
 
-    def claim(self, wanted: Sequence[str], *, limit: int) -> tuple[Claim | None, int]:
+    def want(self, images: Sequence[str]) -> int:
+        """Say which images `claim` is to claim, in this order; return how many are missing."""
+        self._wanted = tuple(images)
+        self._find_missing()
+        return len(self._missing)
+
+    def claim(self, *, limit: int) -> tuple[Claim | None, int]:
         """Claim up to `limit` of the wanted images that nobody has encoded or claimed.
 
         Returns:
             The claim, None where there is nothing to claim now, and how many images are missing
             yet.
         """
-        path = self.shards / f"{uuid.uuid4().hex}{CLAIM_SUFFIX}"
+        path = self.claims / f"{uuid.uuid4().hex}{CLAIM_SUFFIX}"
         with self._alone():
             # The new file makes a client of a network file system list the folder afresh.
             lock = lock_file(path)
             try:
-                self._scan()
-                missing = [image for image in wanted if image not in self.index]
-                claimed = self._claimed(but=path.name) if missing else set()
-                free = [] if claimed is None else [i for i in missing if i not in claimed]
-                if images := tuple(free[:limit]):
-                    owner = {"host": socket.gethostname(), "pid": os.getpid(), "images": images}
-                    lock.write(json.dumps(owner).encode())
-                    return Claim(images, lock), len(missing)
+                self._catch_up()
+                claimed = self._claimed(but=path.name) if self._missing else set()
+                if claimed is not None:
+                    free = (image for image in self._missing if image not in claimed)
+                    if images := tuple(islice(free, limit)):
+                        owner = {"host": socket.gethostname(), "pid": os.getpid(), "images": images}
+                        lock.write(json.dumps(owner).encode())
+                        return Claim(images, lock), len(self._missing)
             except BaseException:
                 self._drop(lock)
                 raise
             self._drop(lock)
-            return None, len(missing)
+            return None, len(self._missing)
 
-    def release(self, claim: Claim) -> None:
-        """End a claim, whether its images are in a shard by now or not."""
+    def release(self, claim: Claim, shard: Path | None) -> None:
+        """End a claim; its images are in `shard` by now, or nowhere."""
         with self._alone():
-            self._drop(claim.lock)
+            try:
+                if shard:
+                    self._note(shard.name)
+            finally:
+                self._drop(claim.lock)
 
     def _scan(self) -> None:
+        """Bring the index up to date with the folder."""
+        log = self.folder / SHARDS_LOG
+        self._log_bytes_read = log.stat().st_size if log.is_file() else 0
         present = {entry.name for entry in os.scandir(self.shards) if entry.name.endswith(SUFFIX)}
-        for name in sorted(present - self.headers.keys()):
+        self._add(present)
+        self._forget(self.headers.keys() - present)
+
+    def _catch_up(self) -> None:
+        """Bring the index up to date with what the log says has changed. Needs `_alone`."""
+        log = self.folder / SHARDS_LOG
+        if not log.is_file():
+            return
+        with log.open("rb") as stream:
+            stream.seek(self._log_bytes_read)
+            added = stream.read()
+        self._log_bytes_read += len(added)
+        written = added.decode(errors="replace").split()
+        names = {name for name in written if name.endswith(SUFFIX) and "/" not in name}
+        gone = {name for name in names & self.headers.keys() if not (self.shards / name).is_file()}
+        self._forget(gone)
+        self._add(names)
+
+    def _note(self, name: str) -> None:
+        """Tell other jobs that a shard came or went. Needs `_alone`."""
+        # Without permission for another user's log, others may encode images once more, no worse.
+        with (
+            contextlib.suppress(PermissionError),
+            (self.folder / SHARDS_LOG).open("a", encoding="utf-8") as stream,
+        ):
+            stream.write(f"\n{name}\n")  # the line before may be half of one
+
+    def _add(self, names: Collection[str]) -> None:
+        for name in sorted(set(names) - self.headers.keys()):
             try:
                 header = read_header(self.shards / name, self.key.digest, self.key.precision)
             except DamagedShardError as error:
@@ -223,10 +282,8 @@ class Namespace:
                 pass
             else:
                 self.headers[name] = header
+                self.shapes.add(header.shape[1:])
                 self._index(name)
-        gone = self.headers.keys() - present
-        if gone:
-            self._forget(gone)
 
     def _alone(self) -> FileLock:
         return lock_file(self.folder / "index.lock")
@@ -241,7 +298,7 @@ class Namespace:
         None where a living claim cannot be read, as its bytes have not got here yet.
         """
         images: set[str] = set()
-        for path in self.shards.glob(f"*{CLAIM_SUFFIX}"):
+        for path in self.claims.glob(f"*{CLAIM_SUFFIX}"):
             if path.name == but:
                 continue
             dead = try_lock_file(path, create=False)
@@ -253,6 +310,7 @@ class Namespace:
             else:
                 _log.info("%s: taking over from a job that has ended", path)
                 self._drop(dead)
+                self._scan()  # it may have been killed behind its shard
         return images
 
     def _put_away(self, name: str, problem: str) -> None:
@@ -262,6 +320,7 @@ class Namespace:
             return
         (self.folder / "quarantine").mkdir(exist_ok=True)
         damaged.replace(self.folder / "quarantine" / name)
+        self._note(name)
         _log.warning(
             "%s: damaged shard put away, its images are encoded anew: %s", damaged, problem
         )
@@ -269,10 +328,19 @@ class Namespace:
     def _index(self, name: str) -> None:
         for row, image in enumerate(self.headers[name].images):
             self.index.setdefault(image, (name, row))
+            self._missing.pop(image, None)
 
     def _forget(self, names: set[str]) -> None:
+        if not names:
+            return
         for name in names:
             self.headers.pop(name, None)
         self.index.clear()
         for name in self.headers:
             self._index(name)
+        self._find_missing()
+
+    def _find_missing(self) -> None:
+        self._missing = OrderedDict.fromkeys(
+            image for image in self._wanted if image not in self.index
+        )

@@ -207,7 +207,9 @@ def _clean(
         if finding.path.exists() and signature(finding.path) == seen:
             _remove(finding.path, report, dry_run=dry_run)
     leftovers = [*folder.glob(".*.tmp"), *folder.glob("shards/.*.tmp")]
-    leftovers += [*folder.glob(f"shards/*{CLAIM_SUFFIX}"), *folder.glob("quarantine/*")]
+    # Claims lay beside the shards before.
+    leftovers += [*folder.glob(f"claims/*{CLAIM_SUFFIX}"), *folder.glob(f"shards/*{CLAIM_SUFFIX}")]
+    leftovers += folder.glob("quarantine/*")
     for path in sorted(leftovers):
         _remove(path, report, dry_run=dry_run)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ademvl.storage.files import write_bytes
+from ademvl.storage.files import sha256_file, write_bytes
 from ademvl.storage.locks import lock_file
 from ademvl.vision.features.cache import FeatureCache
 from ademvl.vision.features.namespace import FeatureKey, Namespace
@@ -47,8 +47,8 @@ def start(root: Path, images: list[Path], log: Path, seconds_per_image: float = 
 def start_stuck(root: Path, images: list[Path], log: Path):
     """Start a job that holds a claim on the first images until it is killed."""
     process = start(root, images, log, seconds_per_image=600.0)
-    shards = root / KEY.folder_name / "shards"
-    wait_until(lambda: list(shards.glob("*.claim")), "images are claimed", processes=[process])
+    claims = root / KEY.folder_name / "claims"
+    wait_until(lambda: list(claims.glob("*.claim")), "images are claimed", processes=[process])
     lock_file(root / KEY.folder_name / "index.lock").release()  # waits until the claim is whole
     return process
 
@@ -79,6 +79,7 @@ def assert_whole(root: Path, images: list[Path]) -> None:
         assert torch.equal(reader.read(images), expected(images))
     kinds = Counter(path.suffix for path in (cache.folder / "shards").iterdir())
     assert set(kinds) == {".safetensors"}
+    assert not list((cache.folder / "claims").iterdir())
 
 
 def test_killed_at_random_moments_it_loses_at_most_a_shard_each_time(tmp_path):
@@ -180,10 +181,65 @@ def test_shard_that_another_job_has_repaired_meanwhile_stays(tmp_path):
 def test_claim_whose_content_has_not_arrived_is_waited_for(tmp_path):
     images = make_images(tmp_path / "images", 4)
     root, log = tmp_path / "cache", tmp_path / "encoded.log"
-    shards = root / KEY.folder_name / "shards"
-    shards.mkdir(parents=True)
-    claim = lock_file(shards / "abc.claim")
+    claims = root / KEY.folder_name / "claims"
+    claims.mkdir(parents=True)
+    claim = lock_file(claims / "abc.claim")
     job = start_waiting(root, images, log)
     claim.release()
     assert finish(job) == [0]
     assert_whole(root, images)
+
+
+def test_job_killed_between_its_shard_and_the_log_loses_nothing(tmp_path):
+    images = make_images(tmp_path / "images", 3 * SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+
+    def fill_until_a_shard_is_there() -> None:
+        Namespace.release = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fill(root, images, log, 0.0)
+
+    killed = PROCESSES.Process(target=fill_until_a_shard_is_there, daemon=True)
+    namespace = Namespace(root, KEY)
+    with namespace.hold(create=True):
+        namespace.refresh()
+        num_missing = namespace.want([sha256_file(image) for image in images])
+        killed.start()
+        killed.join()
+        claim, num_left = namespace.claim(limit=SHARD_IMAGES)
+        assert (num_missing, num_left) == (3 * SHARD_IMAGES, 2 * SHARD_IMAGES)
+        assert not {*claim.images} & {*namespace.index}
+        namespace.release(claim, None)
+    fill(root, images, log, 0.0)
+    assert_whole(root, images)
+    assert len(encoded_names(log)) == len(images)
+
+
+def test_claims_learn_of_shards_from_the_log_alone(tmp_path, monkeypatch):
+    images = make_images(tmp_path / "images", 4 * SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    namespace = Namespace(root, KEY)
+    with namespace.hold(create=True):
+        namespace.refresh()
+        namespace.want([sha256_file(image) for image in images])
+        fill(root, images[: 2 * SHARD_IMAGES], log, 0.0)
+        monkeypatch.setattr(namespace, "_scan", None)
+        claim, num_left = namespace.claim(limit=len(images))
+        assert num_left == len(claim.images) == 2 * SHARD_IMAGES
+        namespace.release(claim, None)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda log: log.unlink(), lambda log: log.write_bytes(b"../half a li\xff")]
+)
+def test_damaged_log_makes_no_wrong_features(tmp_path, damage):
+    images = make_images(tmp_path / "images", 4 * SHARD_IMAGES)
+    root, log = tmp_path / "cache", tmp_path / "encoded.log"
+    fill(root, images[:SHARD_IMAGES], log, 0.0)
+    waiting = start_stuck(root, images, log)
+    damage(root / KEY.folder_name / "shards.log")
+    fill(root, images[2 * SHARD_IMAGES :], log, 0.0)
+    waiting.kill()
+    waiting.join()
+    fill(root, images, log, 0.0)
+    assert_whole(root, images)
+    assert len(encoded_names(log)) == len(images)

@@ -55,6 +55,7 @@ def damage_one(root: Path, key: FeatureKey) -> Path:
 def leave_behind(root: Path, key: FeatureKey) -> list[Path]:
     shards = root / key.folder_name / "shards"
     leftovers = [shards / ".abc.safetensors.xyz.tmp", shards / "dead.claim"]
+    leftovers.append(root / key.folder_name / "claims" / "dead.claim")
     for leftover in leftovers:
         leftover.write_bytes(b"half")
     return leftovers
