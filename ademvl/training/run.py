@@ -186,7 +186,13 @@ def build_trainer(
         build_optimizer(model.method, run.optimization),
         rows=rows,
         visual_source=open_visual_source(
-            run, images, tower=model.tower, device=model.device, progress=progress, training=True
+            run,
+            images,
+            tower=model.tower,
+            device=model.device,
+            progress=progress,
+            training=True,
+            peers=None if processes.is_alone else processes,
         ),
         plan=plan,
         precision=run.backbones.precision,

@@ -4,8 +4,9 @@ Many jobs may fill and read one cache at once and be killed at any moment. A job
 missing images as one shard holds, encodes them, and publishes the shard by one rename; a claim ends
 with the process that holds it. What a killed job loses is the shard it was working on.
 
-Every shard's checksum is compared once per `FeatureCache`, before its first byte is used. A damaged
-shard is put away and its images are encoded anew by the next `ensure`.
+Every shard's checksum is compared once per `FeatureCache`, before its first byte is used; processes
+that train together compare a share each. A damaged shard is put away and its images are encoded
+anew by the next `ensure`.
 """
 
 import logging
@@ -17,12 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DataError, list_findings
 from ademvl.vision.features.image_digests import THREADS, digest_images
 from ademvl.vision.features.image_progress import image_progress
 from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
+from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
 from ademvl.vision.features.shards import (
     DamagedShardError,
@@ -70,14 +73,24 @@ class FeatureCache:
         root: folder of all namespaces.
         key: what the features depend on besides the image.
         shard_images: images of a shard and of a claim.
+        peers: processes that make the same calls of `ensure` and `open` with the same images; each
+            reads a share of images and shards.
     """
 
-    def __init__(self, root: Path, key: FeatureKey, *, shard_images: int = SHARD_IMAGES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        key: FeatureKey,
+        *,
+        shard_images: int = SHARD_IMAGES,
+        peers: Peers | None = None,
+    ) -> None:
         if shard_images < 1:
             raise ValueError(f"shard_images must be at least 1, not {shard_images}")
         self.key = key
         self._namespace = Namespace(root, key)
         self._shard_images = shard_images
+        self._peers = peers
         self._digests: dict[Path, str] = {}
         self._checked: set[str] = set()
 
@@ -126,7 +139,7 @@ class FeatureCache:
             use = self._namespace.hold(create=True)
         with use:
             with as_cache_errors(self.folder):
-                self._compare(wanted)
+                self._look_again(wanted)
                 self._check_room(wanted, image_bytes)
             num_encoded = self._fill(wanted, job, progress=progress)
             return self._report(images, wanted, num_encoded)
@@ -141,20 +154,25 @@ class FeatureCache:
         Raises:
             CacheError, DataError: see `ensure`.
         """
-        if not self._namespace.shards.is_dir():
+        if not self._all_say(self._namespace.shards.is_dir()):
             return None
         wanted = list(dict.fromkeys(self._digest(images, progress=progress).values()))
         with as_cache_errors(self.folder), self._namespace.hold(create=True):
-            self._compare(wanted)
+            self._look_again(wanted)
             is_full = all(digest in self._namespace.index for digest in wanted)
+            is_full = self._all_say(is_full)
             return self._report(images, wanted, num_encoded=0) if is_full else None
 
     def _digest(self, images: Sequence[Path], *, progress: bool) -> dict[Path, str]:
-        digests = digest_images(images, progress=progress)
+        digests = digest_images(images, progress=progress, peers=self._peers)
         self._digests.update(digests)
         return digests
 
-    def _compare(self, wanted: Sequence[str]) -> None:
+    def _all_say(self, answer: bool) -> bool:
+        """Whether it is so for all peers, which must go on alike."""
+        return all(self._peers.gather(answer)) if self._peers else answer
+
+    def _look_again(self, wanted: Sequence[str]) -> None:
         """Bring the index up to date with the folder, and put damaged shards away."""
         if self._namespace.is_writable:
             self._namespace.prepare()
@@ -176,7 +194,7 @@ class FeatureCache:
         """
         paths = list(dict.fromkeys(images))
         unknown = [path for path in paths if path not in self._digests]
-        self._digests.update(digest_images(unknown, progress=False))
+        self._digests.update(digest_images(unknown, progress=False, peers=self._peers))
         digests = {path: self._digests[path] for path in paths}
         with as_cache_errors(self.folder):
             use = self._namespace.hold(create=False)
@@ -218,19 +236,33 @@ class FeatureCache:
     def _check(self, wanted: Iterable[str]) -> None:
         """Compare the checksums of all shards that hold wanted images, and put damaged ones away.
 
-        An image of a damaged shard may lie in a second one, which is then checked as well.
+        An image of a damaged shard may lie in a second one, which is then checked as well. Peers
+        first share what they have to check; what one of them alone sees, it checks itself.
         """
-        while True:
-            index = self._namespace.index
-            names = {index[image][0] for image in wanted if image in index} - self._checked
-            if not names:
-                return
-            with ThreadPoolExecutor(THREADS) as pool:
-                for name, problem, seen in pool.map(self._examine, sorted(names)):
-                    if problem is None:
-                        self._checked.add(name)
-                    else:
-                        self._namespace.quarantine(name, problem, seen)
+        wanted = tuple(wanted)
+        if self._peers:
+            num_peers = self._peers.world_size
+            names = self._unchecked(wanted)
+            self._compare(
+                {name for name in names if crc32(name.encode()) % num_peers == self._peers.rank}
+            )
+            self._checked.update(*self._peers.gather(frozenset(self._checked)))
+            self._namespace.refresh()
+        while names := self._unchecked(wanted):
+            self._compare(names)
+
+    def _unchecked(self, wanted: Iterable[str]) -> set[str]:
+        index = self._namespace.index
+        return {index[image][0] for image in wanted if image in index} - self._checked
+
+    def _compare(self, names: Iterable[str]) -> None:
+        """Compare the checksums of shards, and put damaged ones away."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for name, problem, seen in pool.map(self._examine, sorted(names)):
+                if problem is None:
+                    self._checked.add(name)
+                else:
+                    self._namespace.quarantine(name, problem, seen)
 
     def _examine(self, name: str) -> tuple[str, str | None, Signature]:
         path = self._namespace.shards / name

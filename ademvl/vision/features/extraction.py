@@ -20,6 +20,7 @@ from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.image_digests import THREADS
 from ademvl.vision.features.known_keys import remember_key
 from ademvl.vision.features.namespace import FeatureKey
+from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
 from ademvl.vision.features.shards import torch_dtype
 from ademvl.vision.tower import PENULTIMATE
@@ -89,7 +90,7 @@ def extract_run_features(
     run: RunSettings, images: Sequence[Path], *, progress: bool
 ) -> EnsureReport:
     """Bring the features of a run's images into its cache; see `extract_features`."""
-    return _parts(run, None).fill(images, progress=progress)
+    return _parts(run, None, None).fill(images, progress=progress)
 
 
 def ensure_features(
@@ -98,6 +99,7 @@ def ensure_features(
     *,
     device: torch.device | None = None,
     progress: bool,
+    peers: Peers | None = None,
 ) -> FeatureReader:
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
@@ -106,12 +108,13 @@ def ensure_features(
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         progress: show progress bars on a terminal.
+        peers: processes that all make this call, and share the work.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    parts = _parts(run, device)
+    parts = _parts(run, device, peers)
     parts.fill(images, progress=progress)
     return parts.cache.open(images)
 
@@ -150,7 +153,7 @@ class _Parts:
                 pool.shutdown(cancel_futures=True)
 
 
-def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
+def _parts(run: RunSettings, device: torch.device | None, peers: Peers | None) -> _Parts:
     from ademvl.vision.tower import load_tower
 
     tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
@@ -160,7 +163,7 @@ def _parts(run: RunSettings, device: torch.device | None) -> _Parts:
     remember_key(run, key)
     num_tokens, width = tower.features_shape(states)
     image_bytes = num_tokens * width * torch_dtype(precision).itemsize
-    cache = FeatureCache(Path(run.features.cache_dir), key)
+    cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
     return _Parts(cache, tower, states, preprocessing, image_bytes)
 
 

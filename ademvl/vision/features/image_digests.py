@@ -10,13 +10,18 @@ from ademvl.data.acquisition.zip_images import image_stamp, read_image_bytes
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.known_checksums import KnownChecksums, Stamp
 from ademvl.vision.features.image_progress import image_progress
+from ademvl.vision.features.peers import Peers
 
 _CHUNK = 64
 THREADS = min(8, len(os.sched_getaffinity(0)))
 
 
 def digest_images(
-    paths: Sequence[Path], *, progress: bool, known: KnownChecksums | None = None
+    paths: Sequence[Path],
+    *,
+    progress: bool,
+    known: KnownChecksums | None = None,
+    peers: Peers | None = None,
 ) -> dict[Path, str]:
     """Return the hex SHA-256 of each file, each path once, in the order given.
 
@@ -24,6 +29,7 @@ def digest_images(
         paths: image files; a path may occur many times.
         progress: show how far it is.
         known: of files that were read before; what is read here is added to it.
+        peers: processes that all make this call with the same paths, of which each reads a share.
 
     Raises:
         DataError: files that are missing or cannot be read, all listed at once.
@@ -31,17 +37,14 @@ def digest_images(
     if known is not None:
         return _digest_unknown(paths, known, progress=progress)
     unique = list(dict.fromkeys(paths))
-    chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
-    digests: dict[Path, str] = {}
-    findings: list[str] = []
-    with (
-        image_progress(len(unique), "check images", shown=progress) as advance,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
-        for found, problems in pool.map(_digest_chunk, chunks):
-            digests.update(found)
+    if peers is None:
+        digests, findings = _digest(unique, progress=progress)
+    else:
+        digests, findings = dict.fromkeys(unique, ""), []
+        own = _digest(unique[peers.rank :: peers.world_size], progress=progress)
+        for found, problems in peers.gather(own):
+            digests |= found
             findings += problems
-            advance(len(found) + len(problems))
     if findings:
         raise DataError(
             list_findings(
@@ -49,6 +52,22 @@ def digest_images(
             )
         )
     return digests
+
+
+def _digest(paths: Sequence[Path], *, progress: bool) -> tuple[dict[Path, str], list[str]]:
+    """Return the checksums of files, and what is wrong with those that cannot be read."""
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    digests: dict[Path, str] = {}
+    findings: list[str] = []
+    with (
+        image_progress(len(paths), "check images", shown=progress) as advance,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        for found, problems in pool.map(_digest_chunk, chunks):
+            digests.update(found)
+            findings += problems
+            advance(len(found) + len(problems))
+    return digests, findings
 
 
 def _digest_unknown(

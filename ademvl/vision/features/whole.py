@@ -15,6 +15,7 @@ from ademvl.machine.devices import set_threads
 from ademvl.storage.files import write_json
 from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.known_keys import known_key
+from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def open_features(
     *,
     device: "torch.device | None" = None,
     progress: bool,
+    peers: Peers | None = None,
 ) -> FeatureReader:
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
@@ -76,27 +78,30 @@ def open_features(
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         progress: show progress bars on a terminal.
+        peers: processes that all make this call, and share the work.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache, report = _find(run, images, progress=progress)
+    cache, report = _find(run, images, progress=progress, peers=peers)
     if cache is not None and report is not None:
         return cache.open(images)
     from ademvl.vision.features.extraction import ensure_features
 
-    return ensure_features(run, images, device=device, progress=progress)
+    return ensure_features(run, images, device=device, progress=progress, peers=peers)
 
 
 def _find(
-    run: RunSettings, images: Sequence[Path], *, progress: bool
+    run: RunSettings, images: Sequence[Path], *, progress: bool, peers: Peers | None = None
 ) -> tuple[FeatureCache | None, EnsureReport | None]:
     """Return a run's cache where its key is known, and what it holds where that is all."""
     key = known_key(run)
-    if key is None:
+    # Peers must go on alike: one of them may have just made the others remember the key.
+    keys = peers.gather(key) if peers else [key]
+    if key is None or None in keys:
         return None, None
-    cache = FeatureCache(Path(run.features.cache_dir), key)
+    cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
     return cache, cache.find(images, progress=progress)
 
 
