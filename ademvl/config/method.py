@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -114,6 +115,16 @@ class ClipAdapterSettings:
     scale: float = setting(changes="results", default=0.1)
     dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
     last_block: bool = setting(changes="results", default=True)
+
+
+def check_square(number: int) -> None:
+    """Refuse a number of tokens that make no square grid; for `setting`'s checks.
+
+    Raises:
+        ValueError: it is no square number.
+    """
+    if number < 0 or isqrt(number) ** 2 != number:
+        raise ValueError(f"{number} is no square number")
 
 
 def register_method(settings_class: Settings) -> Settings:

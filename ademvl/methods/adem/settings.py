@@ -1,13 +1,13 @@
 """Settings of ADEM-VL: every hyper-parameter with its default and the source of the default."""
 
 from collections.abc import Iterator, Sequence
-from math import isqrt
 from typing import Literal
 
 from ademvl.config.method import (
     ClipAdapterSettings,
     MethodSettings,
     TextPlaces,
+    check_square,
 )
 from ademvl.config.setting import group, relation, setting, settings_class
 from ademvl.errors import SettingsError
@@ -22,11 +22,6 @@ DropBy = Literal["value", "magnitude"]
 def _check_scales(scales: Sequence[int]) -> None:
     if not scales or len(set(scales)) < len(scales):
         raise ValueError(f"{list(scales)}, expected one or more different numbers of tokens")
-
-
-def _check_square(number: int) -> None:
-    if number < 0 or isqrt(number) ** 2 != number:
-        raise ValueError(f"{number} is no square number")
 
 
 @settings_class
@@ -68,7 +63,7 @@ class AdemSettings(MethodSettings):
         ge=1,
         le=1_000_000,
         check=_check_scales,
-        check_each=_check_square,
+        check_each=check_square,
     )
     pool: Literal["avg", "max"] = setting(changes="results", default="avg")
     pool_order: Literal["pool_then_project", "project_then_pool"] = setting(
@@ -79,7 +74,7 @@ class AdemSettings(MethodSettings):
     add_to: FusionPosition = setting(changes="results", default="mlp_out")
     fusion: Fusion = setting(changes="results", default="adem")
     cls: bool = setting(changes="results", default=True)
-    visual_tokens: int = setting(changes="results", default=0, le=1_000_000, check=_check_square)
+    visual_tokens: int = setting(changes="results", default=0, le=1_000_000, check=check_square)
     projection_width: int = setting(changes="results", default=128, ge=1, le=1_000_000)
     clip_adapter: ClipAdapterSettings = group(default_factory=ClipAdapterSettings)
     drop_by: DropBy = setting(changes="results", default="value", omitted_at_default=True)
