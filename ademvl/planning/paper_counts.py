@@ -2,6 +2,7 @@
 
 from ademvl.config.method import MethodSettings
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.gated_xattn.settings import GatedXattnSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -21,6 +22,11 @@ def print_paper_counts() -> None:
         ("MemVP, LLaMA-13B", "LLaMA-13B", MemvpSettings(table_rows=400), True),
         ("LoRA, LLaMA-7B", "LLaMA-7B", LoraSettings(), False),
         ("LLaVA-LoRA, LLaMA-7B", "LLaMA-7B", LlavaLoraSettings(), False),
+        *(
+            (f"gated, {each} layer, {llm}", llm, GatedXattnSettings(every=every), True)
+            for each, every in (("every", 1), ("every 4th", 4))
+            for llm in LLAMAS
+        ),
     ]
     for label, llm, settings, online in rows:
         print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))

@@ -67,6 +67,6 @@ def print_study_counts(study_file: Path) -> None:
 
 def print_row(label: str, parts: Mapping[str, int]) -> None:
     """Print a sum and its parts."""
-    print(f"{label:32} {sum(parts.values()):>10,}")
+    print(f"{label:36} {sum(parts.values()):>13,}")
     for part, count in parts.items():
-        print(f"    {part:28} {count:>10,}")
+        print(f"    {part:32} {count:>13,}")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_methods
 from ademvl.llm.loading import fingerprint_llm
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -40,6 +41,9 @@ class Case(NamedTuple):
     output_maps: Sequence[str]
 
 
+_SMALL = PerceiverSettings(num_latents=3, layers=2, heads=2, head_width=4, ratio=2)
+_GATED = {"heads": 2, "head_width": 4, "ratio": 2, "perceiver": _SMALL}
+_GATES = ("blocks.*.attention_gate", "blocks.*.feed_forward_gate")
 _FUSED = ("value_table", "grid_projection.up.*", "clip_adapters.*.up.weight")
 METHODS: Mapping[str, Case] = {
     "adem": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER), _FUSED),
@@ -64,6 +68,8 @@ METHODS: Mapping[str, Case] = {
         ),
         _FUSED,
     ),
+    "gated_xattn": Case(GatedXattnSettings(**_GATED, every=2), _GATES),
+    "gated_xattn, every layer": Case(GatedXattnSettings(**_GATED, every=1, ln_post=True), _GATES),
 }
 
 pytestmark = pytest.mark.parametrize("case", METHODS.values(), ids=METHODS.keys())

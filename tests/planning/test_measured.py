@@ -14,6 +14,7 @@ from ademvl.config.run import BackboneSettings
 from ademvl.evaluation.generation import generate
 from ademvl.methods.adem import rule
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -37,14 +38,23 @@ VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width
 IN_TOWER = ClipAdapterSettings(dim=4)
 ADEM = AdemSettings(scales=(16, 4), projection_width=16, clip_adapter=IN_TOWER)
 MEMVP = MemvpSettings(table_rows=20, projection_width=16, clip_adapter=IN_TOWER)
+GATED = GatedXattnSettings(
+    every=3,
+    heads=2,
+    head_width=8,
+    ratio=2,
+    perceiver=PerceiverSettings(num_latents=5, layers=2, heads=2, head_width=8, ratio=2),
+)
 METHODS = {
     "adem": ADEM,
     "memvp": MEMVP,
     "lora": LoraSettings(rank=2),
     "llava_lora": LlavaLoraSettings(rank=2, visual_tokens=16, projection_width=16),
+    "gated_xattn": GATED,
     "fourth": Fourth(),
     "attending": Attending(),
 }
+MEASURED = [MEMVP, GATED, Fourth(), Attending()]
 SCORED = 5
 BATCHES = {
     "all with image": MicroBatch(rows=4, image_rows=4, width=60, scored=20),
@@ -58,8 +68,8 @@ KEPT_TOLERANCE = 0.02
 MEMORY_TOLERANCE = 0.15
 # In fp32 a tower without gradients takes torch's fused attention, which its counter leaves out.
 FUSED_TOLERANCE = 0.01
-# The last product of a layer is not computed again where nothing needs it.
-CHECKPOINTING_TOLERANCE = 0.08
+# The last product of a layer is not computed again where nothing behind it needs it: 9 % here.
+CHECKPOINTING_TOLERANCE = 0.09
 any_method = pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS.keys())
 any_batch = pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
 
@@ -151,12 +161,13 @@ def test_layers_are_grouped_by_what_a_method_does_in_them():
         return [kind.numbers for kind in layer_kinds(model.method, model.llm)]
 
     assert numbers(MEMVP) == [(0,), (1, 2, 3, 4, 5, 6)]
+    assert numbers(GATED) == [(0, 1), (2,), (3, 4, 6), (5,)]
     assert numbers(Fourth()) == [(0,), (1,), (2, 3, 4, 6), (5,)]
     assert numbers(Attending()) == [(0,), (1,), (2, 3, 4, 5, 6)]
 
 
 @any_batch
-@pytest.mark.parametrize("settings", [MEMVP, Fourth(), Attending()], ids=lambda s: s.name)
+@pytest.mark.parametrize("settings", MEASURED, ids=lambda s: s.name)
 def test_operations_of_any_batch_follow_from_those_of_small_ones(settings, batch):
     costs = measured_costs(settings, LLM, VISION, online=False)
     step = _step(costs, "bf16", batch)
@@ -188,12 +199,14 @@ STEPS = {
 
 
 _MADE_UP = ("cached, text only", "cached, bf16")
+_FEW = (*_MADE_UP, "online, checkpointing")
 
 
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
         *((MEMVP, name) for name in STEPS),
+        *((GATED, name) for name in _FEW),
         *((settings, name) for settings in (Fourth(), Attending()) for name in _MADE_UP),
     ],
     ids=lambda value: getattr(value, "name", value),
@@ -232,7 +245,7 @@ def test_a_real_step_takes_what_is_predicted(settings, name):
     assert flops.total == pytest.approx(counter.get_total_flops(), rel=tolerance)
 
 
-@pytest.mark.parametrize("settings", [MEMVP, Fourth(), Attending()], ids=lambda s: s.name)
+@pytest.mark.parametrize("settings", MEASURED, ids=lambda s: s.name)
 def test_answering_takes_the_predicted_operations(settings):
     sizes = sizes_with(settings, llm=LLM, vision=VISION, online=False)
     model = build_random_model(sizes, Numerics()).eval()

@@ -4,6 +4,7 @@ import pytest
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.gated_xattn.settings import GatedXattnSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -23,6 +24,10 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
         (MemvpSettings(table_rows=400), "LLaMA-13B", True, 5_487_744),
         (LoraSettings(), "LLaMA-7B", False, 4_194_304),
         (LlavaLoraSettings(), "LLaMA-7B", False, 4_853_888),
+        (GatedXattnSettings(every=1), "LLaMA-7B", True, 4_526_282_816),
+        (GatedXattnSettings(), "LLaMA-7B", False, 1_178_834_960),
+        (GatedXattnSettings(every=1), "LLaMA-13B", False, 8_704_104_528),
+        (GatedXattnSettings(), "LLaMA-13B", True, 2_223_290_388),
     ],
 )
 def test_published_counts(settings, llm, online, total):
@@ -42,6 +47,16 @@ def test_parts_by_hand():
     }
 
 
+def test_parts_of_gated_cross_attention_by_hand():
+    parts = count_parameters(
+        GatedXattnSettings(every=32), llm=LLAMAS["LLaMA-7B"], tower=VIT_L, online=True
+    )
+    attention = 4096 * 512 + 1024 * 2 * 512 + 512 * 4096
+    block = 2 + 2 * 4096 + attention + 2 * 4096 + 2 * 4 * 4096 * 4096
+    layer = 2 * 2 * 1024 + 1024 * 3 * 512 + 512 * 1024 + 2 * 1024 + 2 * 4 * 1024 * 1024
+    assert parts == {"perceiver": 64 * 1024 + 6 * layer + 2 * 1024, "blocks": block}
+
+
 def test_leaving_the_unused_adapter_out_saves_one_block():
     used = AdemSettings(clip_adapter=ClipAdapterSettings(last_block=False))
     parts = count_parameters(used, llm=LLAMAS["LLaMA-7B"], tower=VIT_L, online=True)
@@ -54,5 +69,6 @@ def test_the_paper_counts_are_printed(capsys):
     for total in (
         *("4,530,432", "5,449,984", "3,346,560", "4,006,144", "3,940,608"),
         *("3,879,040", "5,487,744", "4,194,304", "4,853,888"),
+        *("4,526,282,816", "1,178,834,960", "8,704,104,528", "2,223,290,388"),
     ):
         assert total in printed
