@@ -6,6 +6,7 @@ from ademvl.methods.gated_xattn.settings import GatedXattnSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters, print_row
 
 
@@ -27,6 +28,7 @@ def print_paper_counts() -> None:
             for each, every in (("every", 1), ("every 4th", 4))
             for llm in LLAMAS
         ),
+        *((f"VL-Adapter, {llm}", llm, VlAdapterSettings(), True) for llm in LLAMAS),
     ]
     for label, llm, settings, online in rows:
         print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))

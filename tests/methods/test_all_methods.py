@@ -18,6 +18,7 @@ from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSet
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from tests.methods.tiny_models import (
     ALL,
@@ -44,6 +45,7 @@ class Case(NamedTuple):
 _SMALL = PerceiverSettings(num_latents=3, layers=2, heads=2, head_width=4, ratio=2)
 _GATED = {"heads": 2, "head_width": 4, "ratio": 2, "perceiver": _SMALL}
 _GATES = ("blocks.*.attention_gate", "blocks.*.feed_forward_gate")
+_ADAPTED = ("attention_adapters.*", "mlp_adapters.*")
 _FUSED = ("value_table", "grid_projection.up.*", "clip_adapters.*.up.weight")
 METHODS: Mapping[str, Case] = {
     "adem": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER), _FUSED),
@@ -70,6 +72,13 @@ METHODS: Mapping[str, Case] = {
     ),
     "gated_xattn": Case(GatedXattnSettings(**_GATED, every=2), _GATES),
     "gated_xattn, every layer": Case(GatedXattnSettings(**_GATED, every=1, ln_post=True), _GATES),
+    "vl_adapter": Case(
+        VlAdapterSettings(visual_tokens=4, reduction_factor=4, norm_before=True),
+        (*_ADAPTED, "norms.*"),
+    ),
+    "vl_adapter, adapters alone": Case(
+        VlAdapterSettings(visual_tokens=9, norm_after=True, train_norms=False), _ADAPTED
+    ),
 }
 
 pytestmark = pytest.mark.parametrize("case", METHODS.values(), ids=METHODS.keys())

@@ -18,6 +18,7 @@ from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSet
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.planning import measured_steps
 from ademvl.planning.adem_formula import formula_of
 from ademvl.planning.costs import costs_of, sizes_with
@@ -45,16 +46,18 @@ GATED = GatedXattnSettings(
     ratio=2,
     perceiver=PerceiverSettings(num_latents=5, layers=2, heads=2, head_width=8, ratio=2),
 )
+VL_ADAPTER = VlAdapterSettings(visual_tokens=4, reduction_factor=4)
 METHODS = {
     "adem": ADEM,
     "memvp": MEMVP,
     "lora": LoraSettings(rank=2),
     "llava_lora": LlavaLoraSettings(rank=2, visual_tokens=16, projection_width=16),
     "gated_xattn": GATED,
+    "vl_adapter": VL_ADAPTER,
     "fourth": Fourth(),
     "attending": Attending(),
 }
-MEASURED = [MEMVP, GATED, Fourth(), Attending()]
+MEASURED = [MEMVP, GATED, VL_ADAPTER, Fourth(), Attending()]
 SCORED = 5
 BATCHES = {
     "all with image": MicroBatch(rows=4, image_rows=4, width=60, scored=20),
@@ -162,6 +165,7 @@ def test_layers_are_grouped_by_what_a_method_does_in_them():
 
     assert numbers(MEMVP) == [(0,), (1, 2, 3, 4, 5, 6)]
     assert numbers(GATED) == [(0, 1), (2,), (3, 4, 6), (5,)]
+    assert numbers(VL_ADAPTER) == [(0,), (1, 2, 3, 4, 5, 6)]
     assert numbers(Fourth()) == [(0,), (1,), (2, 3, 4, 6), (5,)]
     assert numbers(Attending()) == [(0,), (1,), (2, 3, 4, 5, 6)]
 
@@ -206,7 +210,7 @@ _FEW = (*_MADE_UP, "online, checkpointing")
     ("settings", "name"),
     [
         *((MEMVP, name) for name in STEPS),
-        *((GATED, name) for name in _FEW),
+        *((settings, name) for settings in (GATED, VL_ADAPTER) for name in _FEW),
         *((settings, name) for settings in (Fourth(), Attending()) for name in _MADE_UP),
     ],
     ids=lambda value: getattr(value, "name", value),

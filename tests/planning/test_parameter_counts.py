@@ -8,6 +8,7 @@ from ademvl.methods.gated_xattn.settings import GatedXattnSettings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.planning.paper_counts import print_paper_counts
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 
@@ -55,6 +56,17 @@ def test_parts_of_gated_cross_attention_by_hand():
     block = 2 + 2 * 4096 + attention + 2 * 4096 + 2 * 4 * 4096 * 4096
     layer = 2 * 2 * 1024 + 1024 * 3 * 512 + 512 * 1024 + 2 * 1024 + 2 * 4 * 1024 * 1024
     assert parts == {"perceiver": 64 * 1024 + 6 * layer + 2 * 1024, "blocks": block}
+
+
+def test_parts_of_vl_adapter_by_hand():
+    parts = count_parameters(VlAdapterSettings(), llm=LLAMAS["LLaMA-7B"], tower=VIT_L, online=True)
+    adapter = 4096 * 512 + 512 + 512 * 4096 + 4096
+    assert parts == {
+        "visual_embedding": 1024 * 4096 + 4096 + 2 * 4096,
+        "attention_adapters": 32 * adapter,
+        "mlp_adapters": 32 * adapter,
+        "norms": (2 * 32 + 1) * 4096,
+    }
 
 
 def test_leaving_the_unused_adapter_out_saves_one_block():
