@@ -121,10 +121,13 @@ class GoldenSet:
 
     def untrained(self, settings: MethodSettings) -> VisionLanguageModel:
         """Build any method on the frozen models, in training mode; trained tensors are not set."""
+        return VisionLanguageModel(self.llm(), settings, self.tower()).train()
+
+    def llm(self) -> Any:
+        """Load the frozen language model."""
         from ademvl.llm.loading import load_llm
 
-        llm = load_llm(BackboneSettings(llm=str(self.llm_dirs()[0])))
-        return VisionLanguageModel(llm, settings, self.tower()).train()
+        return load_llm(BackboneSettings(llm=str(self.llm_dirs()[0])))
 
     def llm_dirs(self) -> list[Path]:
         """Return the folders of the language model: the same weights in one or several shards."""

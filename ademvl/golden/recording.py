@@ -23,7 +23,7 @@ def record_states(
         gets) and `layer_out_<k>` (counted from 1: before the final norm); and the batch's pass.
     """
     states: dict[str, Tensor] = {}
-    with _recorded(model.llm, states), model.opened(pixels, batch.has_image) as opened:
+    with recorded_layers(model.llm, states), model.opened(pixels, batch.has_image) as opened:
         states["inputs_embeds"] = model.embed(batch.input_ids, batch.slot_start, opened.with_image)
         hidden_states, _ = model.decode(states["inputs_embeds"])
     states["logits"] = model.llm.get_output_embeddings()(hidden_states)
@@ -31,7 +31,9 @@ def record_states(
 
 
 @contextmanager
-def _recorded(llm: nn.Module, states: dict[str, Tensor]) -> Iterator[None]:
+def recorded_layers(llm: nn.Module, states: dict[str, Tensor]) -> Iterator[None]:
+    """Open a block in which `mlp_in_<k>` and `layer_out_<k>` are kept; see `record_states`."""
+
     def keep_output(name: str) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             states[name] = output[0] if isinstance(output, tuple) else output

@@ -6,6 +6,7 @@ parity is tested where the golden tensors are absent, and nothing can be tuned t
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -129,12 +130,24 @@ class PlainProgram:
         return weights
 
     def tower(self, pixels: Tensor, adapter: dict[str, Tensor] | None, scale: float) -> Tensor:
+        states = self.blocks(pixels, adapter, scale, number=BLOCKS - 1)
+        return self._layer_norm(states, "visual.ln_post")
+
+    def blocks(
+        self,
+        pixels: Tensor,
+        adapter: dict[str, Tensor] | None = None,
+        scale: float = 0.0,
+        *,
+        number: int,
+    ) -> Tensor:
+        """Return the states of the first blocks, [cls] in front."""
         states = F.conv2d(pixels, self.clip["visual.conv1.weight"], stride=PATCH)
         states = states.flatten(2).transpose(1, 2)
         first = self.clip["visual.class_embedding"].expand(len(states), 1, TOWER_WIDTH)
         states = torch.cat([first, states], 1) + self.clip["visual.positional_embedding"]
         states = self._layer_norm(states, "visual.ln_pre")
-        for block in range(BLOCKS - 1):
+        for block in range(number):
             name = f"visual.transformer.resblocks.{block}"
             normed = self._layer_norm(states, f"{name}.ln_1")
             q, k, v = self._linear(normed, f"{name}.attn.in_proj_").chunk(3, -1)
@@ -147,7 +160,7 @@ class PlainProgram:
                 down, up = (adapter[f"backbone.{name}.adapter_mlp.fc{i}.weight"] for i in (1, 2))
                 added = added + scale * F.linear(F.gelu(F.linear(normed, down)), up)
             states = states + added
-        return self._layer_norm(states, "visual.ln_post")
+        return states
 
     def _linear(self, states: Tensor, name: str) -> Tensor:
         return F.linear(states, self.clip[f"{name}weight"], self.clip[f"{name}bias"])
@@ -159,39 +172,42 @@ class PlainProgram:
     def decode(
         self, embeddings: Tensor, visual: Tensor, adapter: dict[str, Tensor], hyper: dict
     ) -> tuple[Tensor, list[Tensor]]:
+        def fused(normed: Tensor) -> Tensor:
+            tables = adapter["adapter_emb1"], adapter["adapter_emb2"]
+            return hyper["alpha"] * fuse(normed, visual, *tables, hyper["drop_ratio"])
+
         states, outputs = embeddings, []
-        num_rows, length = embeddings.shape[:2]
-        mask = torch.full((length, length), float("-inf")).triu(1)
         for layer in range(LAYERS):
-            name = f"layers.{layer}"
-            normed = _rms_norm(states, self.llm[f"{name}.attention_norm.weight"])
-            q, k, v = (
-                F.linear(normed, self.llm[f"{name}.attention.{w}.weight"]).view(
-                    num_rows, length, HEADS, HEAD_DIM
-                )
-                for w in ("wq", "wk", "wv")
-            )
-            scores = torch.einsum("bthd,bshd->bhts", _rotate(q), _rotate(k)) / math.sqrt(HEAD_DIM)
-            attended = torch.einsum("bhts,bshd->bthd", torch.softmax(scores + mask, -1), v)
-            states = states + F.linear(attended.flatten(2), self.llm[f"{name}.attention.wo.weight"])
-            normed = _rms_norm(states, self.llm[f"{name}.ffn_norm.weight"])
-            w1, w2, w3 = (self.llm[f"{name}.feed_forward.w{i}.weight"] for i in (1, 2, 3))
-            fed = F.linear(F.silu(F.linear(normed, w1)) * F.linear(normed, w3), w2)
-            states = (
-                states
-                + fed
-                + hyper["alpha"]
-                * fuse(
-                    normed,
-                    visual,
-                    adapter["adapter_emb1"],
-                    adapter["adapter_emb2"],
-                    hyper["drop_ratio"],
-                )
-            )
+            states = self.layer(states, layer, fused)
             outputs.append(states)
-        final = _rms_norm(states, self.llm["norm.weight"])
-        return F.linear(final, self.llm["output.weight"]), outputs
+        return self.predict(states), outputs
+
+    def layer(
+        self, states: Tensor, layer: int, beside_mlp: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Return the states behind a decoder layer, with what is added of its MLP's input."""
+        num_rows, length = states.shape[:2]
+        mask = torch.full((length, length), float("-inf")).triu(1)
+        name = f"layers.{layer}"
+        normed = rms_norm(states, self.llm[f"{name}.attention_norm.weight"])
+        q, k, v = (
+            F.linear(normed, self.llm[f"{name}.attention.{w}.weight"]).view(
+                num_rows, length, HEADS, HEAD_DIM
+            )
+            for w in ("wq", "wk", "wv")
+        )
+        scores = torch.einsum("bthd,bshd->bhts", _rotate(q), _rotate(k)) / math.sqrt(HEAD_DIM)
+        attended = torch.einsum("bhts,bshd->bthd", torch.softmax(scores + mask, -1), v)
+        states = states + F.linear(attended.flatten(2), self.llm[f"{name}.attention.wo.weight"])
+        normed = rms_norm(states, self.llm[f"{name}.ffn_norm.weight"])
+        w1, w2, w3 = (self.llm[f"{name}.feed_forward.w{i}.weight"] for i in (1, 2, 3))
+        fed = F.linear(F.silu(F.linear(normed, w1)) * F.linear(normed, w3), w2)
+        return states + fed + (beside_mlp(normed) if beside_mlp else 0)
+
+    def predict(self, states: Tensor) -> Tensor:
+        """Return the logits behind the last layer."""
+        final = rms_norm(states, self.llm["norm.weight"])
+        return F.linear(final, self.llm["output.weight"])
 
     def run(
         self, rows: dict[str, Tensor], adapter: dict[str, Tensor], hyper: dict
@@ -251,7 +267,7 @@ def _project(adapter: dict[str, Tensor], name: str, states: Tensor) -> Tensor:
     return F.linear(F.silu(F.linear(states, w1, b1)), w2, b2)
 
 
-def _rms_norm(states: Tensor, weight: Tensor) -> Tensor:
+def rms_norm(states: Tensor, weight: Tensor) -> Tensor:
     return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + NORM_EPS) * weight
 
 
@@ -302,23 +318,23 @@ def _rows(program: PlainProgram, indicators: list[int], *, width: int) -> dict[s
 def write_set(folder: Path) -> None:
     """Write models and cases A, B, C, D and E in the golden format."""
     program = PlainProgram()
-    _write_models(program, folder / "models")
-    _save(folder / "pixels", {"pixels_sqa": program.pixels})
+    write_models(program, folder / "models")
+    save_case(folder / "pixels", {"pixels_sqa": program.pixels})
     pixels = program.pixels[:2].float()
     features = {
         "features_plain": program.tower(pixels, None, 0.0),
         "features_adapted": program.tower(pixels, program.adapter, HYPER["clip_adapter_scale"]),
     }
-    _save(folder / "A_vision", features, {"clip_adapter_scale": HYPER["clip_adapter_scale"]})
+    save_case(folder / "A_vision", features, {"clip_adapter_scale": HYPER["clip_adapter_scale"]})
     grid = program.random(2, GRID, 4)
     pooled = {f"out_{'_'.join(map(str, s))}": pool(grid, s) for s in ((9,), (1, 25), SCALES)}
-    _save(folder / "B_sampler", {"x": grid, **pooled}, {})
+    save_case(folder / "B_sampler", {"x": grid, **pooled}, {})
     _write_fusion(program, folder)
     _write_forward(program, folder)
     _write_trajectory(program, folder)
 
 
-def _save(path: Path, tensors: dict[str, Tensor], details: dict | None = None) -> None:
+def save_case(path: Path, tensors: dict[str, Tensor], details: dict | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, path.with_suffix(".safetensors"))
@@ -326,9 +342,9 @@ def _save(path: Path, tensors: dict[str, Tensor], details: dict | None = None) -
         path.with_suffix(".json").write_text(json.dumps(details), encoding="utf-8")
 
 
-def _write_models(program: PlainProgram, folder: Path) -> None:
-    _save(folder / "clip_openai_format", {n: w.half() for n, w in program.clip.items()})
-    _save(folder / "adapter_init", program.adapter)
+def write_models(program: PlainProgram, folder: Path) -> None:
+    save_case(folder / "clip_openai_format", {n: w.half() for n, w in program.clip.items()})
+    save_case(folder / "adapter_init", program.adapter)
     sizes = {"hyper": HYPER, "clip": {"layers": BLOCKS, "image": IMAGE}}
     (folder / "model.json").write_text(json.dumps(sizes), encoding="utf-8")
     params = {"dim": WIDTH, "n_heads": HEADS, "n_layers": LAYERS, "norm_eps": NORM_EPS}
@@ -367,7 +383,7 @@ def _write_fusion(program: PlainProgram, folder: Path) -> None:
         tensors |= {f"drop{gamma}.grad_{name}": leaf.grad for name, leaf in leaves.items()}
         kept = [[num_tokens - int(gamma * num_tokens)] * 5] * 3
         cases[f"drop{gamma}"] = {"drop_ratio": gamma, "kept_per_row": kept, "inputs": "plain"}
-    _save(folder / "C_fusion", tensors, {"cases": cases})
+    save_case(folder / "C_fusion", tensors, {"cases": cases})
 
 
 def _leaves(program: PlainProgram, *, with_cls: bool) -> dict[str, Tensor]:
@@ -380,19 +396,21 @@ def _leaves(program: PlainProgram, *, with_cls: bool) -> dict[str, Tensor]:
 
 def _write_forward(program: PlainProgram, folder: Path) -> None:
     rows = _rows(program, [1, 0, 1, 1, 0], width=29)  # the last row's end is pushed out
-    _save(folder / "D_inputs", rows)
+    save_case(folder / "D_inputs", rows)
     variants = {}
     for variant, (with_cls, override) in VARIANTS.items():
         adapter = _leaves(program, with_cls=with_cls)
         loss, found = program.run(rows, adapter, {**HYPER, **override})
         loss.backward()
         gradients = {n: leaf.grad for n, leaf in adapter.items() if leaf.grad is not None}
-        _save(folder / f"D_{variant}", {**found, **{f"grad.{n}": g for n, g in gradients.items()}})
+        save_case(
+            folder / f"D_{variant}", {**found, **{f"grad.{n}": g for n, g in gradients.items()}}
+        )
         without = [name for name in adapter if name not in gradients]
         variants[variant] = {
             "with_cls": with_cls, "hyper_override": override, "params_without_grad": without,
         }  # fmt: skip
-    _save(folder / "D_forward", {}, {"hyper": HYPER, "variants": variants})
+    save_case(folder / "D_forward", {}, {"hyper": HYPER, "variants": variants})
 
 
 def _write_trajectory(program: PlainProgram, folder: Path) -> None:
@@ -434,4 +452,4 @@ def _write_trajectory(program: PlainProgram, folder: Path) -> None:
         "grad_norm": torch.tensor(norms),
     }
     details = {"settings": RECIPE, "batches_per_epoch": MICRO_BATCHES, "hyper": HYPER}
-    _save(folder / "E_trajectory", {**rows, **steps, **measured}, details)
+    save_case(folder / "E_trajectory", {**rows, **steps, **measured}, details)
