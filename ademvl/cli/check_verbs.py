@@ -16,7 +16,9 @@ def add_verbs(verbs: Verbs) -> None:
     params.add_argument("--study", type=Path, help="count a study's runs, not the paper's models")
     verify = add_verb(verbs, "verify", _verify, "Recompute golden tensors of the reference.")
     verify.add_argument("what", choices=["golden"], help="what is recomputed")
-    verify.add_argument("folder", type=Path, help="of the golden files, of one method")
+    verify.add_argument(
+        "folder", type=Path, help="of the golden files of one method, or of several such folders"
+    )
     verify.add_argument(
         "--models",
         type=Path,

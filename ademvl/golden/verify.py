@@ -1,12 +1,13 @@
 """Runs every golden case found in a folder and prints a verdict for each.
 
 A folder holds the reference's own cases, or those of another method (`ademvl/golden/peers`), in
-which the same letters stand for other cases.
+which the same letters stand for other cases, or such folders.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ademvl.errors import DataError
 from ademvl.golden.checks import Check
@@ -23,11 +24,26 @@ REFERENCE_CASES = frozenset(
 Runs = Sequence[Callable[[], Sequence[Check]]]
 
 
+class Case(NamedTuple):
+    """A case of a folder, or a letter of the reference's.
+
+    Attributes:
+        name: of it.
+        runs: what checks it; None where this version does not know it.
+        not_covered: in words, what of it is not compared.
+    """
+
+    name: str
+    runs: Runs | None
+    not_covered: Sequence[str] = ()
+
+
 def verify_golden(folder: Path, *, models: Path | None = None) -> int:
     """Recompute the golden cases of a folder; print per case the largest error and the verdict.
 
     Args:
-        folder: of the reference's own cases, or of another method's.
+        folder: of the reference's own cases, or of another method's, or one that holds such
+            folders: then all of them are checked, and those of unknown methods named.
         models: of the reference's own, where another method's cases find the frozen models; by
             default `golden` beside the folder that holds the methods' folders.
 
@@ -38,60 +54,89 @@ def verify_golden(folder: Path, *, models: Path | None = None) -> int:
         DataError: no such folder, or no known case in it, or a file of it is damaged, or the frozen
             models are not found.
     """
-    names = _case_names(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name the folder with the golden tensors")
+    if _case_names(folder):
+        return int(_verify_folder(folder, models, prefix=""))
+    inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _case_names(each)]
+    if not inside:
+        raise DataError(
+            f"{folder}: no golden cases here (files such as A_vision.json); name their folder"
+        )
+    if not any(_is_known(each) for each in inside):
+        raise DataError(f"{folder}: {_unknown(', '.join(each.name for each in inside))}")
     failed = False
-    for name, runs in _runs(folder, names, models):
-        if runs is None:
-            print(f"{name}: not known to this version, not checked")
+    for each in inside:
+        if _is_known(each):
+            failed |= _verify_folder(each, models, prefix=f"{each.name}/")
+        else:
+            cases = ", ".join(_case_names(each))
+            print(f"{each.name}/: not known to this version, not checked: {cases}")
+    return int(failed)
+
+
+def _verify_folder(folder: Path, models: Path | None, *, prefix: str) -> bool:
+    """Check the cases of one folder; return whether one failed."""
+    failed = False
+    for case in _cases(folder, models):
+        if case.runs is None:
+            print(f"{prefix}{case.name}: not known to this version, not checked")
             continue
-        for case, checks in _by_case(check for run in runs for check in run()):
+        for name, checks in _by_case(check for run in case.runs for check in run()):
             worst = max(checks, key=lambda check: (not check.passed, _relative_error(check)))
             verdict = "passed" if worst.passed else "FAILED"
             failed |= not worst.passed
             print(
-                f"{case:15} {len(checks):4} compared  largest error {worst.error:.2g} "
+                f"{prefix + name:15} {len(checks):4} compared  largest error {worst.error:.2g} "
                 f"({worst.what}), tolerance {worst.tolerance:.2g}: {verdict}",
                 flush=True,
             )
-    return int(failed)
+        for part in case.not_covered:
+            print(f"{prefix}{case.name}: not covered: {part}")
+    return failed
 
 
 def _case_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; name the folder with the golden tensors")
-    names = sorted(path.stem for path in folder.glob("[A-Z]_*.json"))
-    if not names:
-        raise DataError(
-            f"{folder}: no golden cases here (files such as A_vision.json); name their folder"
-        )
-    return names
+    return sorted(path.stem for path in folder.glob("[A-Z]_*.json"))
 
 
-def _runs(
-    folder: Path, names: Sequence[str], models: Path | None
-) -> Iterator[tuple[str, Runs | None]]:
-    """Yield each case, or the reference's letter, with what checks it; None for an unknown one."""
-    from ademvl.golden.peers.table import PEERS, find_peer, open_peer_set
+def _is_known(folder: Path) -> bool:
+    """Whether a folder's cases are the reference's own, or those of a method that is checked."""
+    from ademvl.golden.peers.table import find_peer
 
+    return find_peer(folder) is not None or bool(REFERENCE_CASES.intersection(_case_names(folder)))
+
+
+def _unknown(what: str) -> str:
+    from ademvl.golden.peers.table import PEERS
+
+    known = ", ".join(peer.name for peer in PEERS)
+    return (
+        f"{what}: cases of no method that this version checks; known are those of the reference "
+        f"and of {known}. Use a newer version, or name another folder."
+    )
+
+
+def _cases(folder: Path, models: Path | None) -> Iterator[Case]:
+    """Yield the cases of a folder in order."""
+    from ademvl.golden.peers.table import find_peer, open_peer_set
+
+    names = _case_names(folder)
     peer = find_peer(folder)
     if peer is not None:
         peers, cases = open_peer_set(folder, models), peer.cases()
         for name in names:
-            yield name, [partial(cases[name], peers)] if name in cases else None
-    elif not REFERENCE_CASES.intersection(names):
-        known = ", ".join(peer.name for peer in PEERS)
-        raise DataError(
-            f"{folder}: {', '.join(names)}: cases of no method that this version checks; known are "
-            f"those of the reference and of {known}. Use a newer version, or name another folder."
-        )
+            runs = [partial(cases[name], peers)] if name in cases else None
+            yield Case(name, runs, peer.not_covered(name))
+    elif not _is_known(folder):
+        raise DataError(f"{folder}: {_unknown(', '.join(names))}")
     elif models is not None:
         raise DataError(f"{folder}: the reference's own cases have their models; omit --models")
     else:
         for letter in sorted({name[0] for name in names}):
-            if letter in KNOWN_LETTERS:
-                yield letter, [partial(run, folder) for run in _checks_of(letter)]
-            else:
-                yield letter, None
+            known = letter in KNOWN_LETTERS
+            runs = [partial(run, folder) for run in _checks_of(letter)] if known else None
+            yield Case(letter, runs)
 
 
 def _checks_of(letter: str) -> Sequence[Callable[[Path], list[Check]]]:

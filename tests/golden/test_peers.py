@@ -77,6 +77,26 @@ def test_a_damaged_tensor_fails(copied, golden_dir, capsys):
     assert "longer.logits" in second
 
 
+def test_folders_of_unknown_methods_are_named(copied, golden_dir, tmp_path_factory, capsys):
+    (copied / "B_generate.json").unlink()
+    folder = tmp_path_factory.mktemp("all")
+    shutil.copytree(copied, folder / "one")
+    (folder / "other").mkdir()
+    (folder / "empty").mkdir()
+    _write_case(folder / "other", "A_scores", ["param.something"])
+    assert verify_golden(folder, models=golden_dir) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("one/A_forward_train")
+    assert first.endswith("passed")
+    assert second == "other/: not known to this version, not checked: A_scores"
+    shutil.rmtree(folder / "one")
+    with pytest.raises(DataError, match=r"all\d: other: cases of no method"):
+        verify_golden(folder)
+    shutil.rmtree(folder / "other")
+    with pytest.raises(DataError, match=r"all\d: no golden cases here"):
+        verify_golden(folder)
+
+
 def test_missing_models_are_refused(tmp_path, capsys):
     _write_case(tmp_path, "A_forward_train", ["param.adapter_emb1"])
     assert main(["verify", "golden", str(tmp_path)]) == 2
@@ -123,6 +143,13 @@ def test_what_was_recorded_and_not_compared_fails():
     assert all(check.passed for check in others)
     assert not last.passed
     assert last.what == "recorded but not compared: two"
+
+
+def test_what_is_named_as_not_covered_passes_and_all_else_does_not():
+    recorded = {"dec0_out": torch.zeros(2), "enc0_out": torch.zeros(2)}
+    last = _comparison(**recorded).finish(left_out={"the decoder": ("dec*",)})[-1]
+    assert last.what == "recorded but not compared: enc0_out"
+    assert _comparison(**recorded).finish(left_out={"all": ("dec*", "enc*")})[-1].passed
 
 
 def test_thinned_out_tensors_are_compared_at_their_rows():

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from ademvl.errors import DataError
 from ademvl.golden.checks import Check
@@ -19,7 +20,8 @@ class Peer:
     """A method whose recorded cases can be checked.
 
     Attributes:
-        name: of the method, and of the module here whose `CASES` maps cases to functions.
+        name: of the folder with the cases, and of the module here whose `CASES` maps cases to
+            functions; its `NOT_COVERED`, if any, cases to what is not compared.
         tensor: a tensor of its case A that no other method's has.
     """
 
@@ -28,9 +30,17 @@ class Peer:
 
     def cases(self) -> Mapping[str, CaseCheck]:
         """Return what checks each case, by the stem of its files."""
-        module = importlib.import_module(f"ademvl.golden.peers.{self.name}")
-        cases: Mapping[str, CaseCheck] = module.CASES
+        cases: Mapping[str, CaseCheck] = self._module().CASES
         return cases
+
+    def not_covered(self, case: str) -> Sequence[str]:
+        """Return in words what a case records and its check leaves out."""
+        parts: Mapping[str, Mapping[str, Sequence[str]]]
+        parts = getattr(self._module(), "NOT_COVERED", {})
+        return list(parts.get(case, ()))
+
+    def _module(self) -> ModuleType:
+        return importlib.import_module(f"ademvl.golden.peers.{self.name}")
 
 
 PEERS = (Peer("memvp", tensor="param.adapter_emb1"),)
