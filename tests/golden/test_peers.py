@@ -13,7 +13,10 @@ from ademvl.golden.peers.cases import Comparison
 from ademvl.golden.peers.table import PEERS, find_peer, open_peer_set
 from ademvl.golden.verify import verify_golden
 
-CASES = {"memvp": ("A_forward_train", "B_generate")}
+CASES = {
+    "memvp": ("A_forward_train", "B_generate"),
+    "flamingo": ("A_perceiver", "B_gated_block", "C_forward"),
+}
 
 
 @pytest.fixture(scope="session")

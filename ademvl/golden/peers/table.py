@@ -43,7 +43,10 @@ class Peer:
         return importlib.import_module(f"ademvl.golden.peers.{self.name}")
 
 
-PEERS = (Peer("memvp", tensor="param.adapter_emb1"),)
+PEERS = (
+    Peer("memvp", tensor="param.adapter_emb1"),
+    Peer("flamingo", tensor="param.latents"),
+)
 
 
 def find_peer(folder: Path) -> Peer | None:
