@@ -16,6 +16,7 @@ from ademvl.golden.verify import verify_golden
 CASES = {
     "memvp": ("A_forward_train", "B_generate"),
     "flamingo": ("A_perceiver", "B_gated_block", "C_forward"),
+    "vl_adapter": ("A_vlbart", "B_adapter_with_norms"),
 }
 
 

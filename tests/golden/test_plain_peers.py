@@ -5,9 +5,11 @@ import pytest
 from ademvl.golden.verify import verify_golden
 from tests.golden.plain_flamingo import write_flamingo
 from tests.golden.plain_program import PlainProgram, save_case, write_models
+from tests.golden.plain_vl_adapter import write_vl_adapter
 
 SETS = {
     "flamingo": (write_flamingo, ["A_perceiver", "B_gated_block", "C_forward"]),
+    "vl_adapter": (write_vl_adapter, ["A_vlbart", "B_adapter_with_norms"]),
 }
 
 
@@ -36,3 +38,4 @@ def test_a_folder_of_methods_is_checked_whole(home, capsys):
     passed = [line.split()[0] for line in lines if line.endswith("passed")]
     expected = [f"any_{name}/{case}" for name, (_, cases) in SETS.items() for case in cases]
     assert passed == expected
+    assert "any_vl_adapter/A_vlbart: not covered: BART's attention" in "\n".join(lines)

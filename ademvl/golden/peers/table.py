@@ -46,6 +46,7 @@ class Peer:
 PEERS = (
     Peer("memvp", tensor="param.adapter_emb1"),
     Peer("flamingo", tensor="param.latents"),
+    Peer("vl_adapter", tensor="enc0_attn_adapter_in"),
 )
 
 
