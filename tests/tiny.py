@@ -230,7 +230,7 @@ def make_mme(root: Path) -> Path:
 def method_of(module: nn.Module, method_class: type[Method] = Method) -> Method:
     """Return a method that owns the parameters of a module and computes nothing."""
     shape = TowerShape(width=1, num_blocks=2, image_size=1, num_grid_tokens=1, output_width=8)
-    llm = DecoderShape(width=1, layers=1, heads=1, kv_heads=1, head_dim=1)
+    llm = DecoderShape(width=1, layers=1, heads=1, kv_heads=1, head_dim=1, ffn_width=1)
     settings = AdemSettings(scales=(1,))
     method = method_class(settings, llm=llm, tower=shape, trains_tower=False)
     method.add_module("module", module)

@@ -27,6 +27,7 @@ class DecoderShape:
         width: d, of its states.
         layers: L.
         heads, kv_heads, head_dim: H, of keys and values, and h, of its attention.
+        ffn_width: inside of its MLPs; 0 where its configuration does not tell.
     """
 
     width: int
@@ -34,6 +35,7 @@ class DecoderShape:
     heads: int
     kv_heads: int
     head_dim: int
+    ffn_width: int
 
     @classmethod
     def of(cls, config: Any) -> "DecoderShape":
@@ -46,6 +48,7 @@ class DecoderShape:
             heads=heads,
             kv_heads=getattr(config, "num_key_value_heads", None) or heads,
             head_dim=getattr(config, "head_dim", None) or width // heads,
+            ffn_width=getattr(config, "intermediate_size", 0),
         )
 
 
@@ -114,6 +117,10 @@ class Method(nn.Module):
         """Return the layers that `Pass.attend` is called in."""
         return range(0)
 
+    def tuned_layers(self) -> range:
+        """Return the layers inside of which `attach` changes more than places and attention."""
+        return range(0)
+
     def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
         """Hook the method into the frozen models.
 
@@ -163,7 +170,8 @@ class Method(nn.Module):
 
         Args:
             features: (B_img, N, C) as `settings.tower_states` asks, of the rows with an image, in
-                row order, any float dtype; None without any image.
+                row order, any float dtype; None without any image. With
+                `settings.sees_empty_picture` of all rows, (B, N, C).
             has_image: (B,) bool, best on the CPU, so that no device has to be waited for.
             dtype: in which the language model computes.
             dropout_seeds: one for each row, in training.

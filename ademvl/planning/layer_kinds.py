@@ -8,7 +8,7 @@ from torch import nn
 from ademvl.methods.base import Method
 from ademvl.methods.sites import decoder_layers
 
-_NOTHING = ((), False, ())
+_NOTHING = ((), False, False, ())
 
 
 class LayerKind(NamedTuple):
@@ -29,9 +29,9 @@ def layer_kinds(method: Method, llm: nn.Module) -> list[LayerKind]:
     """Group a decoder's layers by what a method does in them.
 
     Two layers are alike where the method visits the same positions, adds to the attention of both
-    or of neither, and trains tensors of the same shapes inside them. Layers in front of the first
-    one that it touches are no part of the backward pass where the text brings nothing that is
-    trained, and the first one is so in part only: they are kinds of their own.
+    or of neither, tunes both or neither, and trains tensors of the same shapes inside them. Layers
+    in front of the first one that it touches are no part of the backward pass where the text brings
+    nothing that is trained, and the first one is so in part only: they are kinds of their own.
 
     Args:
         method: attached to `llm`.
@@ -55,4 +55,5 @@ def _touch(method: Method, number: int, layer: nn.Module) -> Hashable:
         for name, parameter in layer.named_parameters()
         if parameter.requires_grad
     )
-    return visited, number in method.attending_layers(), trained
+    is_tuned = number in method.tuned_layers()
+    return visited, number in method.attending_layers(), is_tuned, trained

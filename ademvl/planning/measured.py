@@ -96,6 +96,7 @@ class MeasuredCosts:
             heads=llm.heads,
             kv_heads=llm.kv_heads,
             head_dim=llm.head_dim,
+            ffn_width=llm.ffn_width,
         )
         return count_parameters(
             self._sizes.method,

@@ -13,8 +13,12 @@ from ademvl.vision.tower import TowerShape
 
 # The paper's backbones: LLaMA (arXiv 2302.13971, table 2) and CLIP ViT-L/14.
 LLAMAS = {
-    "LLaMA-7B": DecoderShape(width=4096, layers=32, heads=32, kv_heads=32, head_dim=128),
-    "LLaMA-13B": DecoderShape(width=5120, layers=40, heads=40, kv_heads=40, head_dim=128),
+    "LLaMA-7B": DecoderShape(
+        width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, ffn_width=11008
+    ),
+    "LLaMA-13B": DecoderShape(
+        width=5120, layers=40, heads=40, kv_heads=40, head_dim=128, ffn_width=13824
+    ),
 }
 VIT_L = TowerShape(width=1024, num_blocks=24, image_size=224, num_grid_tokens=256, output_width=768)
 

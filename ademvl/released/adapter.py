@@ -106,7 +106,7 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> 
     from ademvl.vision.tower import tower_shape
 
     width = state["key_table"].shape[-1]  # the language model may not be at hand
-    llm = DecoderShape(width=width, layers=1, heads=1, kv_heads=1, head_dim=width)
+    llm = DecoderShape(width=width, layers=1, heads=1, kv_heads=1, head_dim=width, ffn_width=width)
     with torch.device("meta"):
         method = build_method(
             run.method,

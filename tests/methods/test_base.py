@@ -109,7 +109,7 @@ def test_buffers_are_refused_as_no_adapter_holds_them(backbones):
             super().__init__(settings, **sizes)
             self.norm = nn.BatchNorm1d(2)
 
-    llm = DecoderShape(width=4, layers=1, heads=1, kv_heads=1, head_dim=4)
+    llm = DecoderShape(width=4, layers=1, heads=1, kv_heads=1, head_dim=4, ffn_width=4)
     with pytest.raises(TypeError, match=r"parameters only.* norm\.running_mean"):
         build_method(Buffered(), llm=llm, tower=load_tower(backbones).shape, trains_tower=True)
 

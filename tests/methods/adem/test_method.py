@@ -16,7 +16,9 @@ WIDTH, TOWER_WIDTH, GRID = 12, 6, 16
 def _build(settings: AdemSettings, *, width: int, tower_width: int, grid: int) -> AdemMethod:
     return AdemMethod(
         settings,
-        llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
+        llm=DecoderShape(
+            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=width
+        ),
         tower=TowerShape(
             width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=grid, output_width=8
         ),

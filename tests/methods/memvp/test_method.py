@@ -29,7 +29,9 @@ def _build(
     options = {"table_rows": ROWS, "projection_width": 5, "beta": 0.5, **changes}
     return MemvpMethod(
         MemvpSettings(**options),
-        llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
+        llm=DecoderShape(
+            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=width
+        ),
         tower=TowerShape(
             width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
         ),
