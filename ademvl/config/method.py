@@ -90,6 +90,11 @@ class MethodSettings:
         return TextPlaces()
 
     @property
+    def sees_empty_picture(self) -> bool:
+        """Whether rows without an image are shown one that is all zeros, as the tower sees it."""
+        return False
+
+    @property
     def draws_scores(self) -> bool:
         """Whether the method has scores of image tokens, which fusion maps show."""
         return False

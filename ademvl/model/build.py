@@ -23,11 +23,15 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
     """
     device = device or compute_device(run.backbones)
     is_online = run.features.mode == "online"
+    empty_picture = None
+    if run.method.sees_empty_picture and not is_online:
+        empty_picture = load_tower(run.backbones).encode_empty(run.method.tower_states)
     model = VisionLanguageModel(
         load_llm(run.backbones, device=None if device.type == "cpu" else device),
         run.method,
         load_tower(run.backbones).to(device) if is_online else None,
         tower_shape=tower_shape(run.backbones),
+        empty_picture=empty_picture,
     )
     model.move_adapter(device)
     model.initialize(derive_seed(run.seed, "adapter"))

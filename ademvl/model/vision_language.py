@@ -19,7 +19,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.llm.kv_cache import cache_name
 from ademvl.machine.cpu_kernels import present_arithmetic
-from ademvl.methods.base import DecoderShape, FusionScores
+from ademvl.methods.base import DecoderShape, FusionScores, rows_with_image
 from ademvl.methods.registry import build_method
 from ademvl.methods.sites import Pass, decoder_layers
 from ademvl.randomness import derive_seed
@@ -52,6 +52,8 @@ class VisionLanguageModel(nn.Module):
         tower: for online features, which then takes pixels; None where features are given, as from
             the cache.
         tower_shape: sizes of the tower that features come from; needed without a tower only.
+        empty_picture: its features of an empty picture, (1, N, C); needed without a tower, where
+            the method's settings say `sees_empty_picture`.
 
     Attributes:
         method: owns everything that is trained.
@@ -69,6 +71,7 @@ class VisionLanguageModel(nn.Module):
         tower: VisionTower | None = None,
         *,
         tower_shape: TowerShape | None = None,
+        empty_picture: Tensor | None = None,
     ) -> None:
         super().__init__()
         shape = tower.shape if tower is not None else tower_shape
@@ -83,6 +86,13 @@ class VisionLanguageModel(nn.Module):
             trains_tower=tower is not None,
         )
         self._attachment = self.method.attach(llm, tower)
+        if not settings.sees_empty_picture:
+            empty_picture = None
+        elif tower is not None:
+            empty_picture = tower.encode_empty(settings.tower_states)
+        elif empty_picture is None:
+            raise ValueError("empty_picture is needed where there is no tower")
+        self.register_buffer("_empty_picture", empty_picture, persistent=False)
         self._cache_name = cache_name(llm.model)
         self._has_checkpointing = False
         self.dropout_seed = 0
@@ -148,6 +158,8 @@ class VisionLanguageModel(nn.Module):
             ValueError: pixels are given but there is no tower, or the rows do not match.
         """
         features = self._encode(visual, has_image, dropout_seeds)
+        if self.method.settings.sees_empty_picture:
+            features = self._with_empty_pictures(features, has_image)
         opened = self.method.open(
             features, has_image, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
         )
@@ -351,6 +363,13 @@ class VisionLanguageModel(nn.Module):
             shown = zip(dropout_seeds, has_image.tolist(), strict=True)
             dropout_seeds = [seed for seed, is_shown in shown if is_shown]
         return self.method.encode(self.tower, visual, dropout_seeds=dropout_seeds)
+
+    def _with_empty_pictures(self, features: Tensor | None, has_image: Tensor) -> Tensor:
+        """Return features of all rows in fp32, (B, N, C), of those with an image."""
+        rows = rows_with_image(features, has_image).to(self.device)
+        empty: Tensor = self._empty_picture.to(self.device)  # type: ignore[operator, assignment]
+        everything = empty.float().expand(len(has_image), -1, -1)
+        return everything if features is None else everything.index_copy(0, rows, features.float())
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.device.type

@@ -48,7 +48,10 @@ def build_random_model(
         llm.model.layers = _among_all(llm, layers, sizes.llm.layers)
     shape = tower_shape_of(sizes.vision)
     with torch.device(device):
-        model = VisionLanguageModel(llm, sizes.method, tower, tower_shape=shape)
+        empty = torch.zeros(1, *feature_shape(sizes.vision, sizes.method.tower_states))
+        model = VisionLanguageModel(
+            llm, sizes.method, tower, tower_shape=shape, empty_picture=empty
+        )
     llm.model.layers = present
     if device != "meta":
         model.initialize(0)

@@ -149,6 +149,13 @@ class VisionTower(nn.Module):
             )
         return features @ self.visual.proj
 
+    @torch.no_grad()
+    def encode_empty(self, states: TowerStates) -> Tensor:
+        """Return the features of a picture that is zero after normalisation, (1, N, C)."""
+        weight = next(self.parameters())
+        pixels = torch.zeros(1, 3, self.image_size, self.image_size)
+        return self.encode(pixels.to(weight.device, weight.dtype), states)
+
     def features_shape(self, states: TowerStates) -> tuple[int, int]:
         """Return the number of tokens that `encode` gives for an image, and their width."""
         tokens = {"all": 1 + self.num_grid_tokens, "cls": 1, "grid": self.num_grid_tokens}
