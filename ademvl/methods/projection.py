@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ademvl.randomness import derive_seed
+
 
 def uninitialized_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.Linear:
     """Build a linear layer without drawing its weights from the global generator."""
@@ -11,6 +13,22 @@ def uninitialized_linear(num_inputs: int, num_outputs: int, *, bias: bool = True
         layer = nn.Linear(num_inputs, num_outputs, bias=bias)
     # Stays on `meta` where the surrounding code asks for it, as when parameters are counted.
     return layer.to_empty(device=torch.get_default_device())
+
+
+@torch.no_grad()
+def draw_linear(layer: nn.Linear, seed: int, name: str) -> None:
+    """Draw weight and bias as torch's Linear does, uniformly within 1 / sqrt(inputs) of 0.
+
+    Args:
+        layer: to be set.
+        seed: of the method; together with `name` it decides all values.
+        name: of the layer.
+    """
+    bound = layer.in_features**-0.5
+    for part, parameter in layer.named_parameters():
+        generator = torch.Generator().manual_seed(derive_seed(seed, name, part))
+        values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+        parameter.copy_(values)
 
 
 class Projection(nn.Module):

@@ -3,6 +3,8 @@
 from ademvl.config.method import MethodSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings
+from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
+from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -30,5 +32,12 @@ def print_paper_counts() -> None:
         ),
         *((f"VL-Adapter, {llm}", llm, VlAdapterSettings(), True) for llm in LLAMAS),
     ]
+    for llm in ("LLaMA-7B", "LLaMA-13B"):
+        rows += [
+            (f"LLaMA-Adapter, text, {llm}", llm, LlamaAdapterSettings(image=False), False),
+            (f"LLaMA-Adapter, {llm}", llm, LlamaAdapterSettings(), False),
+            (f"V2, pretrain, {llm}", llm, LlamaAdapterV2Settings(stage="pretrain"), False),
+            (f"V2, finetune, {llm}", llm, LlamaAdapterV2Settings(stage="finetune"), False),
+        ]
     for label, llm, settings, online in rows:
         print_row(label, count_parameters(settings, llm=LLAMAS[llm], tower=VIT_L, online=online))

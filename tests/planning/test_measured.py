@@ -15,6 +15,8 @@ from ademvl.evaluation.generation import generate
 from ademvl.methods.adem import rule
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
+from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
+from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -47,6 +49,10 @@ GATED = GatedXattnSettings(
     perceiver=PerceiverSettings(num_latents=5, layers=2, heads=2, head_width=8, ratio=2),
 )
 VL_ADAPTER = VlAdapterSettings(visual_tokens=4, reduction_factor=4)
+LLAMA_ADAPTER = LlamaAdapterSettings(cls_blocks=(1, 3), projection_width=16)
+LLAMA_ADAPTER_V2 = LlamaAdapterV2Settings(
+    first_layer=2, visual_width=32, visual_blocks=2, visual_heads=4
+)
 METHODS = {
     "adem": ADEM,
     "memvp": MEMVP,
@@ -54,10 +60,12 @@ METHODS = {
     "llava_lora": LlavaLoraSettings(rank=2, visual_tokens=16, projection_width=16),
     "gated_xattn": GATED,
     "vl_adapter": VL_ADAPTER,
+    "llama_adapter": LLAMA_ADAPTER,
+    "llama_adapter_v2": LLAMA_ADAPTER_V2,
     "fourth": Fourth(),
     "attending": Attending(),
 }
-MEASURED = [MEMVP, GATED, VL_ADAPTER, Fourth(), Attending()]
+MEASURED = [settings for name, settings in METHODS.items() if name != "adem"]
 SCORED = 5
 BATCHES = {
     "all with image": MicroBatch(rows=4, image_rows=4, width=60, scored=20),
@@ -168,6 +176,8 @@ def test_layers_are_grouped_by_what_a_method_does_in_them():
     assert numbers(VL_ADAPTER) == [(0,), (1, 2, 3, 4, 5, 6)]
     assert numbers(Fourth()) == [(0,), (1,), (2, 3, 4, 6), (5,)]
     assert numbers(Attending()) == [(0,), (1,), (2, 3, 4, 5, 6)]
+    assert numbers(LLAMA_ADAPTER) == [(0, 1), (2,), (3, 4, 5, 6)]
+    assert numbers(LLAMA_ADAPTER_V2) == [(0,), (1,), (2, 3, 4, 5, 6)]
 
 
 @any_batch
@@ -203,15 +213,14 @@ STEPS = {
 
 
 _MADE_UP = ("cached, text only", "cached, bf16")
-_FEW = (*_MADE_UP, "online, checkpointing")
 
 
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
         *((MEMVP, name) for name in STEPS),
-        *((settings, name) for settings in (GATED, VL_ADAPTER) for name in _FEW),
-        *((settings, name) for settings in (Fourth(), Attending()) for name in _MADE_UP),
+        *((settings, name) for settings in MEASURED[1:] for name in _MADE_UP),
+        *((settings, "online, checkpointing") for settings in (GATED, VL_ADAPTER)),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -5,6 +5,8 @@ import pytest
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings
+from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
+from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.methods.memvp.settings import MemvpSettings
@@ -29,6 +31,15 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
         (GatedXattnSettings(), "LLaMA-7B", False, 1_178_834_960),
         (GatedXattnSettings(every=1), "LLaMA-13B", False, 8_704_104_528),
         (GatedXattnSettings(), "LLaMA-13B", True, 2_223_290_388),
+        (LlamaAdapterSettings(image=False), "LLaMA-7B", False, 1_229_760),
+        (LlamaAdapterSettings(image=False), "LLaMA-13B", False, 1_947_120),
+        (LlamaAdapterSettings(), "LLaMA-7B", False, 1_790_976),
+        (LlamaAdapterSettings(), "LLaMA-13B", True, 2_574_896),
+        (LlamaAdapterV2Settings(stage="pretrain"), "LLaMA-7B", True, 61_731_584),
+        (LlamaAdapterV2Settings(stage="pretrain"), "LLaMA-13B", False, 63_248_704),
+        (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-7B", False, 1_363_968),
+        (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-13B", True, 2_135_040),
+        (LlamaAdapterV2Settings(), "LLaMA-7B", False, 61_731_584 + 1_363_968),
     ],
 )
 def test_published_counts(settings, llm, online, total):
@@ -82,5 +93,8 @@ def test_the_paper_counts_are_printed(capsys):
         *("4,530,432", "5,449,984", "3,346,560", "4,006,144", "3,940,608"),
         *("3,879,040", "5,487,744", "4,194,304", "4,853,888"),
         *("4,526,282,816", "1,178,834,960", "8,704,104,528", "2,223,290,388"),
+        *("3,879,040", "5,487,744"),
+        *("1,229,760", "1,790,976", "1,947,120", "2,574,896"),
+        *("61,731,584", "1,363,968", "63,248,704", "2,135,040"),
     ):
         assert total in printed
