@@ -55,13 +55,16 @@ class GreedyCall:
         """
         logits = []
         for step in range(len(next_tokens)):
-            longer = [
-                _extended(row, next_tokens[:step, number].numpy())
-                for number, row in enumerate(self.rows)
-            ]
-            batch, pixels = replace(self, rows=longer).batch(range(len(longer)))
+            batch, pixels = self.extended(next_tokens[:step])
             logits.append(self.model.next_token_logits(batch, pixels))
         return torch.stack(logits)
+
+    def extended(self, next_tokens: Tensor) -> tuple[Batch, Tensor | None]:
+        """Return all rows with tokens, (steps, B), behind them, and the pixels of their images."""
+        longer = [
+            _extended(row, next_tokens[:, number].numpy()) for number, row in enumerate(self.rows)
+        ]
+        return replace(self, rows=longer).batch(range(len(longer)))
 
     def batch(self, chosen: Sequence[int]) -> tuple[Batch, Tensor | None]:
         """Return some rows as a batch, and the pixels of their images."""

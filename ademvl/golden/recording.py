@@ -20,7 +20,8 @@ def record_states(
 
     Returns:
         `inputs_embeds`, `logits` of all places, `mlp_in_<k>` (layers counted from 0: what the MLP
-        gets) and `layer_out_<k>` (counted from 1: before the final norm); and the batch's pass.
+        gets), `attn_before_wo_<k>` (what the last map of its attention gets) and `layer_out_<k>`
+        (counted from 1: before the final norm); and the batch's pass.
     """
     states: dict[str, Tensor] = {}
     with recorded_layers(model.llm, states), model.opened(pixels, batch.has_image) as opened:
@@ -50,6 +51,8 @@ def recorded_layers(llm: nn.Module, states: dict[str, Tensor]) -> Iterator[None]
     layer: Any
     for number, layer in enumerate(decoder_layers(llm)):
         hooks.append(layer.mlp.register_forward_pre_hook(keep_input(f"mlp_in_{number}")))
+        last = layer.self_attn.o_proj
+        hooks.append(last.register_forward_pre_hook(keep_input(f"attn_before_wo_{number}")))
         hooks.append(layer.register_forward_hook(keep_output(f"layer_out_{number + 1}")))
     try:
         yield

@@ -90,7 +90,7 @@ class MetaCheckpoint:
                 continue
             tensor = _join([shard[meta_name] for shard in shards], split_dim)
             if name.endswith(("q_proj.weight", "k_proj.weight")):
-                tensor = _pairs_to_halves(tensor, head_dim=self.config.head_dim)
+                tensor = pairs_to_halves(tensor, head_dim=self.config.head_dim)
             yield name, tensor
 
 
@@ -195,7 +195,7 @@ def _join(parts: Sequence[Tensor], split_dim: int | None) -> Tensor:
     return torch.cat(list(parts), dim=split_dim)
 
 
-def _pairs_to_halves(weight: Tensor, *, head_dim: int) -> Tensor:
+def pairs_to_halves(weight: Tensor, *, head_dim: int) -> Tensor:
     """Reorder each head's rows from rotary pairs (2i, 2i + 1) to (i, i + head_dim / 2)."""
     heads = weight.view(-1, head_dim // 2, 2, weight.shape[1])  # (heads, pairs, 2, dim)
     return heads.transpose(1, 2).reshape(weight.shape)

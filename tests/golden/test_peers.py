@@ -14,6 +14,9 @@ from ademvl.golden.peers.table import PEERS, find_peer, open_peer_set
 from ademvl.golden.verify import verify_golden
 
 CASES = {
+    "llama_adapter": (
+        *("A_v1_text", "B_v1_image_reconstructed", "C_v2_multimodal", "D_v2_generate"),
+    ),
     "memvp": ("A_forward_train", "B_generate"),
     "flamingo": ("A_perceiver", "B_gated_block", "C_forward"),
     "vl_adapter": ("A_vlbart", "B_adapter_with_norms"),

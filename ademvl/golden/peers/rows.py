@@ -4,6 +4,7 @@ Which rows have an image is the case's own choice (`pixel_index`), whatever the 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def training_rows(
 ) -> list[TokenizedExample]:
     """Build the rows of a training case, and compare their text with the recorded ids and labels.
 
-    The recorded ids are of prompt and answer alone, before vectors are inserted.
+    The recorded ids are of prompt and answer alone, before vectors are inserted. Captions are left
+    out, and indicators of rows with an image not compared, where the case does not name them.
     """
     details = case.details
     width = details["settings"]["max_seq_len"]
     examples = [
-        _example(problem, place, details["prompt_format"], use_caption=details["use_caption"])
+        _example(
+            problem, place, details["prompt_format"], use_caption=details.get("use_caption", False)
+        )
         for problem, place in zip(_problems(peers, details), pixel_index, strict=True)
     ]
     texts = [
@@ -46,8 +50,9 @@ def training_rows(
     for name, ours in (("examples", [text.ids for text in texts]), ("labels", labels)):
         expected = case.input(name)
         case.same(name, _padded(ours, width).flatten().tolist(), expected.flatten().tolist())
-    shown = [int(example.image is not None) for example in examples]
-    case.same("indicators", shown, case.input("indicators").tolist())
+    if "indicators" in case.recorded:
+        shown = [int(example.image is not None) for example in examples]
+        case.same("indicators", shown, case.input("indicators").tolist())
     return _tokenized(peers, examples, settings, max_seq_len=width)
 
 
@@ -73,6 +78,28 @@ def evaluation_rows(
     ]
     rows = _tokenized(peers, examples, settings, max_seq_len=MAX_SEQ_LEN)
     case.same(f"{name}.prompts", [example.prompt for example in examples], call["prompts"])
+    lengths = [len(row.ids) for row in rows]
+    case.same(f"{name}.prompt_lengths", lengths, call["prompt_lengths"])
+    return rows
+
+
+def prompt_rows(
+    peers: PeerSet,
+    case: Comparison,
+    name: str,
+    settings: MethodSettings,
+    pixel_index: Sequence[int],
+) -> list[TokenizedExample]:
+    """Build the rows of a call whose prompts end where the answer would begin; compare lengths."""
+    call, problems = case.details["calls"][name], _problems(peers, case.details)
+    examples = [
+        replace(
+            _example(problems[row], place, case.details["prompt_format"], use_caption=False),
+            answer=None,
+        )
+        for row, place in zip(call["rows"], pixel_index, strict=True)
+    ]
+    rows = _tokenized(peers, examples, settings, max_seq_len=MAX_SEQ_LEN)
     lengths = [len(row.ids) for row in rows]
     case.same(f"{name}.prompt_lengths", lengths, call["prompt_lengths"])
     return rows

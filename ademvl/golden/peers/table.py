@@ -44,6 +44,7 @@ class Peer:
 
 
 PEERS = (
+    Peer("llama_adapter", tensor="param.adapter_query.weight"),
     Peer("memvp", tensor="param.adapter_emb1"),
     Peer("flamingo", tensor="param.latents"),
     Peer("vl_adapter", tensor="enc0_attn_adapter_in"),

@@ -1,7 +1,7 @@
 """What every recorded training case has: loss, gradients, optimiser steps, initial values."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from ademvl.training.loss import token_losses
 from ademvl.training.optimizer import build_optimizer, set_lr
 
 Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-"""Our tensors, by name, to those of a released checkpoint; views of the same memory."""
+"""Our tensors, by name, to those of a released checkpoint."""
 
 INITIAL_SEED = 0
 STD_DEVIATIONS = 5
@@ -34,12 +34,20 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A model with a batch, and the names under which its parameters are recorded."""
+    """A model with a batch, and the names under which its parameters are recorded.
+
+    Attributes:
+        model: in training mode.
+        batch, pixels: of the case.
+        to_released: renames parameters and their gradients.
+        frozen: by released name, what a trained tensor is a change of; added where values count.
+    """
 
     model: VisionLanguageModel
     batch: Batch
     pixels: Tensor | None
     to_released: Renaming
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
 
     def loss(self) -> Tensor:
         """Return the mean over all scored tokens of the batch."""
@@ -47,8 +55,20 @@ class TrainingCase:
         return token_losses(predictions.logits, predictions.targets).mean()
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return the trained tensors by released name."""
-        return self.to_released(dict(self.model.named_trainable_parameters()))
+        """Return the trained tensors themselves, in our form, by released name."""
+        return {
+            released: parameter
+            for name, parameter in self.model.named_trainable_parameters()
+            for released in self.to_released({name: parameter})
+        }
+
+    def values(self) -> dict[str, Tensor]:
+        """Return what a released checkpoint would hold, by name."""
+        values = self.to_released(dict(self.model.named_trainable_parameters()))
+        return {
+            name: value + self.frozen[name] if name in self.frozen else value
+            for name, value in values.items()
+        }
 
     def unused(self) -> set[str]:
         """Return the released names of tensors that the method says are never used."""
@@ -106,7 +126,7 @@ def compare_trajectory(case: Comparison, run: TrainingCase) -> None:
     )
     optimizer = build_optimizer(run.model.method, optimization)
     _compare_groups(case, run, optimizer)
-    start = {name: tensor.detach().clone() for name, tensor in run.parameters().items()}
+    start = {name: tensor.detach().clone() for name, tensor in run.values().items()}
     losses, norms = [], []
     for step, lr in enumerate(recipe["lr"], start=1):
         optimizer.zero_grad(set_to_none=True)
@@ -116,22 +136,22 @@ def compare_trajectory(case: Comparison, run: TrainingCase) -> None:
         norms.append(float(torch.nn.utils.get_total_norm(_gradients(run.model).values())))
         set_lr(optimizer, lr)
         optimizer.step()
-        case.tensors(f"step{step}.", run.parameters(), "parameters_after_steps")
+        case.tensors(f"step{step}.", run.values(), "parameters_after_steps")
     losses.append(float(run.loss().detach()))
     case.close("losses of steps", losses, recipe["loss"], case.tolerance("loss"))
     case.close("norms of steps", norms, recipe["grad_norm"], case.tolerance("gradients"))
-    moved = run.parameters()
-    for name, change in case.details["unused_after_3_steps_max_abs_change"].items():
+    moved = run.values()
+    for name, change in case.details.get("unused_after_3_steps_max_abs_change", {}).items():
         mine = float((moved[name].detach() - start[name]).abs().max())
         case.close(f"{name} after the steps", mine, change, 0.0)
 
 
 def _compare_groups(case: Comparison, run: TrainingCase, optimizer: torch.optim.Optimizer) -> None:
-    names = {tensor.data_ptr(): name for name, tensor in run.parameters().items()}
+    names = {id(parameter): name for name, parameter in run.parameters().items()}
     groups: dict[bool, list[str]] = {False: [], True: []}
     for group in optimizer.param_groups:
         decays = group["weight_decay"] > 0
-        groups[decays] += [names[tensor.data_ptr()] for tensor in group["params"]]
+        groups[decays] += [names[id(parameter)] for parameter in group["params"]]
     recipe = case.details["trajectory"]
     case.same_names("group without decay", groups[False], recipe["group_no_weight_decay"])
     case.same_names("group with decay", groups[True], recipe["group_weight_decay"])
@@ -140,7 +160,7 @@ def _compare_groups(case: Comparison, run: TrainingCase, optimizer: torch.optim.
 def compare_initial_values(case: Comparison, run: TrainingCase) -> None:
     """Compare shape, scatter and kind of each tensor that the method has just initialised."""
     run.model.initialize(INITIAL_SEED)
-    compare_drawn(case, run.parameters(), case.details["init"])
+    compare_drawn(case, run.values(), case.details["init"])
 
 
 def compare_drawn(
