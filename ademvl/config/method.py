@@ -55,6 +55,10 @@ class TowerStates:
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise ValueError(f"blocks: {self.blocks}, expected one or more different ones")
 
+    def missing(self, num_blocks: int) -> tuple[int, ...]:
+        """Return those blocks that a tower of so many does not have."""
+        return tuple(block for block in self.blocks if not -num_blocks <= block < num_blocks)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextPlaces:

@@ -32,11 +32,17 @@ def refuse_impossible(study: Study) -> None:
 
 def _findings(run: RunSettings, dataset: DatasetSettings) -> Iterator[str]:
     try:
-        grid = vision_shape(run.backbones).grid_tokens
+        vision = vision_shape(run.backbones)
     except SettingsError:
         pass  # told where the tower is loaded
     else:
-        yield from (f"method.{finding}" for finding in run.method.tower_findings(grid))
+        findings = run.method.tower_findings(vision.grid_tokens)
+        yield from (f"method.{finding}" for finding in findings)
+        if missing := run.method.tower_states.missing(vision.blocks):
+            yield (
+                f"method.name: {run.method.name} reads blocks {', '.join(map(str, missing))} of "
+                f"the tower with these settings, which has {vision.blocks}, counted from 0"
+            )
     if run.adapter == TRAINED:
         items, *_ = published_sizes(run, dataset, is_training=True)
         try:

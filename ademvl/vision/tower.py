@@ -178,10 +178,10 @@ class VisionTower(nn.Module):
     def _indices(self, states: TowerStates) -> list[int]:
         """Return the blocks' numbers, counted from 0."""
         num_blocks = self.shape.num_blocks
-        if wrong := [block for block in states.blocks if not -num_blocks <= block < num_blocks]:
+        if missing := states.missing(num_blocks):
             raise SettingsError(
                 f"backbones.tower: {self.name} has {num_blocks} blocks, and the method reads "
-                f"{', '.join(map(str, wrong))}, counted from 0 or from the end"
+                f"{', '.join(map(str, missing))}, counted from 0 or from the end"
             )
         return sorted({block % num_blocks for block in states.blocks})
 

@@ -32,6 +32,11 @@ CASES = [
         "runs.other.method.table_rows: 9, expected at least the 64 tokens of the tower's grid",
     ),
     (
+        {"runs": {"other": {"method": {"name": "llama_adapter"}}}},
+        "runs.other.method.name: llama_adapter reads blocks 7, 11, 15, 19, 23 of the tower with "
+        "these settings, which has 5, counted from 0",
+    ),
+    (
         {"defaults": {"optimization": {"epochs": 0.001, "warmup_epochs": 0}}},
         "runs.adem.optimization.epochs: 0.001 epochs of 640 items are less than one step",
     ),

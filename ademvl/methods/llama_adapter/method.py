@@ -47,7 +47,7 @@ class LlamaAdapterMethod(PromptedMethod):
             first_gate=settings.first_layer,
         )
         if settings.image:
-            _check_blocks(settings.cls_blocks, tower)
+            _check_blocks(settings, tower)
             width = tower.output_width if settings.projected else tower.width
             self.image_projection = Projection(
                 tower_width=len(settings.cls_blocks) * width,
@@ -79,11 +79,11 @@ class LlamaAdapterMethod(PromptedMethod):
         return PromptPass(self, spread_rows(image, rows, batch_size=len(has_image)))
 
 
-def _check_blocks(blocks: Sequence[int], tower: TowerShape) -> None:
-    places = {block % tower.num_blocks for block in blocks}
-    is_known = all(-tower.num_blocks <= block < tower.num_blocks for block in blocks)
-    if not is_known or len(places) < len(blocks):
+def _check_blocks(settings: LlamaAdapterSettings, tower: TowerShape) -> None:
+    different = {block % tower.num_blocks for block in settings.cls_blocks}
+    missing = settings.tower_states.missing(tower.num_blocks)
+    if missing or len(different) < len(settings.cls_blocks):
         raise SettingsError(
-            f"method.cls_blocks: {list(blocks)}, expected different ones of the tower's "
-            f"{tower.num_blocks} blocks, counted from 0, or from the end where negative"
+            f"method.cls_blocks: {list(settings.cls_blocks)}, expected different ones of the "
+            f"tower's {tower.num_blocks} blocks, counted from 0, or from the end where negative"
         )
