@@ -33,13 +33,13 @@ from ademvl.model.vision_language import VisionLanguageModel
 
 _TEXT, _IMAGE = "A_v1_text", "B_v1_image_reconstructed"
 _V2, _V2_GENERATION = "C_v2_multimodal", "D_v2_generate"
-_FEATURES = re.compile(r"\[cls\] of blocks ([\d, ]+), each through ln_post.*, concatenated")
+_BLOCKS = re.compile(r"\[cls\] of blocks? (\d+(?:(?:, | and |, and )\d+)*)")
 
 
 def check_text(peers: PeerSet) -> Sequence[Check]:
     """Compare everything that case A records: V1 without images."""
     case = peers.compare(_TEXT)
-    settings = replace(_v1_settings(peers, case), image=False)
+    settings = _v1_settings(peers, case)
     run = _training(peers, case, settings, [-1] * len(case.details["qids"]))
     _compare_states(case, run)
     _compare_training(case, run)
@@ -57,8 +57,8 @@ def check_image(peers: PeerSet) -> Sequence[Check]:
     opened = _compare_states(case, run)
     features = _features(run.model, peers.pixels_or_zero(pixel_index))
     case.tensor("global_features", features.flatten(1), "intermediate")
-    assert opened.image is not None
-    case.tensor("image_token", opened.image[:, 0], "intermediate")
+    token = torch.zeros(()) if opened.image is None else opened.image[:, 0]
+    case.tensor("image_token", token.expand_as(case.recorded["image_token"]), "intermediate")
     without = _training(peers, case, run.model.method.settings, [-1] * len(pixel_index))
     with torch.no_grad():
         mine = float(without.loss())
@@ -110,10 +110,10 @@ def _v1_settings(peers: PeerSet, case: Comparison) -> LlamaAdapterSettings:
         prompt_length=recorded["adapter_len"],
         first_layer=peers.models.sizes["llama"]["n_layers"] - recorded["adapter_layer"],
     )
-    match = _FEATURES.fullmatch(recorded.get("features", ""))
-    if match is None:
-        return settings
-    blocks = tuple(int(number) - 1 for number in match[1].split(","))
+    match = _BLOCKS.match(recorded.get("features", ""))
+    if match is None:  # without images
+        return replace(settings, image=False)
+    blocks = tuple(int(number) - 1 for number in re.findall(r"\d+", match[1]))
     hidden_width, num_inputs = case.recorded["param.visual_proj.0.weight"].shape
     return replace(
         settings,

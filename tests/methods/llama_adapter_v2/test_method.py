@@ -11,8 +11,10 @@ from transformers import Phi3Config, Phi3ForCausalLM
 from ademvl.errors import SettingsError
 from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llama_adapter_v2.visual import VisualBlock
+from ademvl.model.build import build_model
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import load_tower
+from tests import tiny
 from tests.methods.tiny_models import (
     HAS_IMAGE,
     WIDTH,
@@ -62,6 +64,20 @@ def test_cached_features_equal_online_ones(backbones):
     assert torch.equal(cached.next_token_logits(batch, tower.encode(pixels, states)), expected)
     with pytest.raises(ValueError, match="empty_picture is needed"):
         VisionLanguageModel(make_llm(), SETTINGS, tower_shape=tower.shape)
+
+
+@torch.no_grad()
+def test_a_run_with_cached_features_has_the_same_empty_picture(tmp_path):
+    run = tiny.make_run(tmp_path, method=SETTINGS)
+    cached, online = (
+        build_model(replace(run, features=replace(run.features, mode=mode))).eval()
+        for mode in ("cached", "online")
+    )
+    online.method.gates["1"].fill_(1.0)
+    cached.load_adapter_state_dict(online.adapter_state_dict(), source="online")
+    text = make_batch(SETTINGS, [1, 4])
+    expected = online.next_token_logits(text, None)
+    assert torch.equal(cached.next_token_logits(text, None), expected)
 
 
 def test_each_stage_trains_its_own_part(backbones):
