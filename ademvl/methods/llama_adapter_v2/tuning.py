@@ -71,7 +71,7 @@ def _bias_hooks(llm: Any, biases: nn.ModuleDict) -> Iterator[tuple[nn.Module, Ca
     for number, layer in enumerate(decoder_layers(llm)):
         own: Any = biases[str(number)]
         for name, bias in own.items():
-            matrix = getattr(getattr(layer, _PARTS[name]), name, None)
+            matrix: Any = getattr(getattr(layer, _PARTS[name]), name, None)
             if getattr(matrix, "out_features", 0) != len(bias):
                 part = f"model.layers.{number}.{_PARTS[name]}.{name} of {len(bias)} outputs"
                 raise SettingsError(_wrong_layout(llm, part))
