@@ -147,7 +147,12 @@ class Method(nn.Module):
         """Hook modules into a tower's blocks, in runs that encode pixels; here none."""
 
     def encode(
-        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
+        self,
+        tower: VisionTower,
+        pixels: Tensor,
+        *,
+        dropout_seeds: Sequence[int] | None,
+        has_image: Tensor | None = None,
     ) -> Tensor:
         """Return the features of images, see `VisionTower.encode`.
 
@@ -155,6 +160,7 @@ class Method(nn.Module):
             tower: that the method is attached to.
             pixels: (B_img, 3, H, W).
             dropout_seeds: one for each image in training, for modules inside the tower.
+            has_image: (B,) bool, which rows of the batch these are the images of; None for all.
         """
         return tower.encode(pixels, self.settings.tower_states)
 

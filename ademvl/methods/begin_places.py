@@ -47,7 +47,10 @@ def attach_begin_places(llm: Any, attachment: Attachment, num_places: int) -> No
         cache = next((kwargs[name] for name in _CACHE_NAMES if kwargs.get(name) is not None), None)
         num_cached = cache.get_seq_length() if cache is not None else 0
         is_first = not num_cached
-        kwargs = _with_places(decoder, kwargs, vectors, num_cached=num_cached)
+        is_counted = is_first or attachment.current.counts_begin_later
+        kwargs = _with_places(
+            decoder, kwargs, vectors, num_cached=num_cached, is_counted=is_counted
+        )
         if is_additive:
             kwargs["attention_mask"] = _additive(kwargs["attention_mask"], kwargs["inputs_embeds"])
         return args, kwargs
@@ -65,7 +68,7 @@ def attach_begin_places(llm: Any, attachment: Attachment, num_places: int) -> No
 
 
 def _with_places(
-    decoder: Any, kwargs: dict[str, Any], vectors: Tensor, *, num_cached: int
+    decoder: Any, kwargs: dict[str, Any], vectors: Tensor, *, num_cached: int, is_counted: bool
 ) -> dict[str, Any]:
     """Return a decoder's arguments with the vectors in front, or behind those in its cache.
 
@@ -74,6 +77,7 @@ def _with_places(
         kwargs: as it was called.
         vectors: (B, P, d).
         num_cached: places in the cache, P included; 0 for a first call.
+        is_counted: whether the text's positions count the places in front of it.
     """
     kwargs = dict(kwargs)
     input_ids, embeddings = kwargs.pop("input_ids", None), kwargs.get("inputs_embeds")
@@ -84,7 +88,7 @@ def _with_places(
     positions = kwargs.get("position_ids")  # of the text, counted without the places
     if positions is None:
         positions = torch.arange(num_tokens, device=device)[None] + max(num_cached - num_places, 0)
-    positions = positions.expand(batch_size, num_tokens) + num_places
+    positions = positions.expand(batch_size, num_tokens) + (num_places if is_counted else 0)
     if not num_cached:
         own = torch.arange(num_places, device=device).expand(batch_size, num_places)
         positions = torch.cat((own, positions), dim=1)  # (B, P + T)

@@ -40,10 +40,13 @@ class Pass:
         before_begin: vectors before the begin token, (B, P, d), which no other place attends to;
             None without any.
         with_image: vectors behind "Image: " of the rows with an image, (B_img, S, d); None without.
+        counts_begin_later: whether positions count the places before the begin token in the calls
+            behind the first of a generation, too, as they do there. False repeats positions.
     """
 
     before_begin: Tensor | None = None
     with_image: Tensor | None = None
+    counts_begin_later: bool = True
 
     def visit(self, position: Position, layer: int, states: Tensor) -> Tensor:
         """Read or change the states at a position of a layer, counted from 0.

@@ -131,7 +131,12 @@ class TowerAdaptedMethod(Method):
             self.clip_adapters.attach(tower, attachment)
 
     def encode(
-        self, tower: VisionTower, pixels: Tensor, *, dropout_seeds: Sequence[int] | None
+        self,
+        tower: VisionTower,
+        pixels: Tensor,
+        *,
+        dropout_seeds: Sequence[int] | None,
+        has_image: Tensor | None = None,
     ) -> Tensor:
         """Return the features of images through the adapted tower, see `Method.encode`."""
         if self.clip_adapters is None:

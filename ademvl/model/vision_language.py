@@ -19,6 +19,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.llm.kv_cache import cache_name
 from ademvl.machine.cpu_kernels import present_arithmetic
+from ademvl.machine.precision import compute_dtype
 from ademvl.methods.base import DecoderShape, FusionScores, rows_with_image
 from ademvl.methods.registry import build_method
 from ademvl.methods.sites import Pass, decoder_layers
@@ -362,7 +363,9 @@ class VisionLanguageModel(nn.Module):
         if dropout_seeds is not None:
             shown = zip(dropout_seeds, has_image.tolist(), strict=True)
             dropout_seeds = [seed for seed, is_shown in shown if is_shown]
-        return self.method.encode(self.tower, visual, dropout_seeds=dropout_seeds)
+        return self.method.encode(
+            self.tower, visual, dropout_seeds=dropout_seeds, has_image=has_image
+        )
 
     def _with_empty_pictures(self, features: Tensor | None, has_image: Tensor) -> Tensor:
         """Return features of all rows in fp32, (B, N, C), of those with an image."""
@@ -372,12 +375,7 @@ class VisionLanguageModel(nn.Module):
         return everything if features is None else everything.index_copy(0, rows, features.float())
 
     def _compute_dtype(self) -> torch.dtype:
-        kind = self.device.type
-        # The device `meta` has no autocast, and is asked about it in counts at full size.
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-        dtype: torch.dtype = self.llm.get_input_embeddings().weight.dtype
-        return dtype
+        return compute_dtype(self.device, self.llm.get_input_embeddings().weight.dtype)
 
     def _dropout_seeds(self, item_ids: Sequence[str]) -> list[int] | None:
         if not self.training:

@@ -103,6 +103,23 @@ def test_steps_with_a_cache_equal_the_whole_pass():
     torch.testing.assert_close(found[is_token], whole[is_token], atol=FP32_TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize(("counts", "later"), [(True, (5, 6)), (False, (3, 4))])
+@torch.no_grad()
+def test_later_calls_count_the_places_or_go_back_by_them(counts, later):
+    llm, opened, positions = make_llm(), _Places(), []
+    opened.counts_begin_later = counts
+    llm.model.rotary_emb.register_forward_pre_hook(
+        lambda module, args, kwargs: positions.append(kwargs["position_ids"].tolist()),
+        with_kwargs=True,
+    )
+    name = cache_name(llm.model)
+    with _attached(llm).active(opened):
+        cache = llm.model(input_ids=TOKEN_IDS[:, :3], use_cache=True)[name]
+        for place in (3, 4):
+            llm.model(input_ids=TOKEN_IDS[:, [place]], use_cache=True, **{name: cache})
+    assert positions == [[[0, 1, 2, 3, 4]] * 2, [[later[0]]] * 2, [[later[1]]] * 2]
+
+
 @torch.no_grad()
 def test_a_search_of_transformers_goes_on_behind_them():
     llm, opened, beams = make_llm(), _Places(strength=0.5), 2

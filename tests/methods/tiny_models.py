@@ -13,6 +13,7 @@ from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch, collate
 from ademvl.data.rows import TokenizedExample
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.randomness import derive_seed
 from ademvl.vision.tower import load_tower
 from tests import tiny
 
@@ -47,11 +48,15 @@ def make_model(settings: MethodSettings, backbones: BackboneSettings) -> VisionL
     """Join the models by a method that trains inside the tower too; every tensor matters."""
     model = VisionLanguageModel(make_llm(), settings, load_tower(backbones))
     state = {
-        name: 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name)))
+        name: 0.3 * torch.randn(p.shape, generator=_generator(name))
         for name, p in model.named_trainable_parameters()
     }
     model.load_adapter_state_dict(state, source="test")
     return model.eval()
+
+
+def _generator(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(0, name))
 
 
 def make_batch(settings: MethodSettings, numbers: Sequence[int] = ALL) -> Batch:
