@@ -14,7 +14,8 @@
   other sums.
 - Measured is the forward pass without checkpointing; `memory.py` derives the other. Quantised
   weights keep the same activations.
-- Work on images that a layer does anew in each call counts with each generated token.
+- Work on images that a layer does anew in each call counts with each generated token, and so does
+  what it does in the first call only, as LaVIN's routers do.
 - The output layer, logits and the buffers of single operations come from formulas, as they are no
   part of a method.
 """

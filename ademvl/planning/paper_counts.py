@@ -3,6 +3,7 @@
 from ademvl.config.method import MethodSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
 from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
@@ -31,6 +32,8 @@ def print_paper_counts() -> None:
             for llm in LLAMAS
         ),
         *((f"VL-Adapter, {llm}", llm, VlAdapterSettings(), True) for llm in LLAMAS),
+        ("LaVIN, LLaMA-7B", "LLaMA-7B", LavinSettings(), True),
+        ("LaVIN, LLaMA-13B", "LLaMA-13B", LavinSettings(temperature=5.0), True),
     ]
     for llm in ("LLaMA-7B", "LLaMA-13B"):
         rows += [

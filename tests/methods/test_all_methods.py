@@ -15,6 +15,7 @@ from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_m
 from ademvl.llm.loading import fingerprint_llm
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
 from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
@@ -51,6 +52,8 @@ _GATED = {"heads": 2, "head_width": 4, "ratio": 2, "perceiver": _SMALL}
 _GATES = ("blocks.*.attention_gate", "blocks.*.feed_forward_gate")
 _ADAPTED = ("attention_adapters.*", "mlp_adapters.*")
 _FUSED = ("value_table", "grid_projection.up.*", "clip_adapters.*.up.weight")
+_LAVIN = {"dim": 4, "projection_width": 4, "scale": 0.5, "temperature": 2.0, "dropout": 0.0}
+_EXPERTS = ("layers.*.experts.*", "clip_adapters.*.experts.*")
 METHODS: Mapping[str, Case] = {
     "adem": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER), _FUSED),
     "adem, memvp's rule": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER, fusion="memvp"), _FUSED),
@@ -98,6 +101,10 @@ METHODS: Mapping[str, Case] = {
     ),
     "vl_adapter, adapters alone": Case(
         VlAdapterSettings(visual_tokens=9, norm_after=True, train_norms=False), _ADAPTED
+    ),
+    "lavin": Case(LavinSettings(**_LAVIN, cls_blocks=(1, 3)), _EXPERTS),
+    "lavin, plain in the tower": Case(
+        LavinSettings(**_LAVIN, cls_blocks=(1, 2), tower_adapters="plain"), _EXPERTS[:1]
     ),
 }
 

@@ -13,6 +13,7 @@ from ademvl.config.setting import setting, settings_class
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.machine.free_memory import FreeMemory
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.planning import fit
 from ademvl.planning.costs import costs_of
@@ -31,7 +32,8 @@ from tests.planning.methods_of_tests import Attending, Fourth, FourthMethod
 from tests.tiny import make_run
 
 MIB, GIB = 2**20, 2**30
-METHODS = [MemvpSettings(), Fourth(), Attending()]
+METHODS = [MemvpSettings(), LavinSettings(cls_blocks=(1, 3)), Fourth(), Attending()]
+IN_TOWER = ("memvp", "lavin")  # those that train adapters inside the tower
 ROWS = (Row(width=40, scored=6, has_image=True), Row(width=60, scored=6, has_image=False))
 any_method = pytest.mark.parametrize("settings", METHODS, ids=lambda settings: settings.name)
 
@@ -80,9 +82,9 @@ def test_its_plan_is_shown_and_printed_as_json(plan):
 @any_method
 def test_tower_adapters_count_where_they_are_trained(settings, mini):
     online, cached = (model_sizes(_run_of(mini, settings, mode=m)) for m in ("online", "cached"))
-    assert ("clip_adapters" in costs_of(online).trained()) == (settings.name == "memvp")
+    assert ("clip_adapters" in costs_of(online).trained()) == (settings.name in IN_TOWER)
     assert ("clip_adapters" in costs_of(cached).trained()) is False
-    assert (online.trained > cached.trained) == (settings.name == "memvp")
+    assert (online.trained > cached.trained) == (settings.name in IN_TOWER)
 
 
 @any_method
@@ -99,7 +101,7 @@ def test_refusal_names_settings_that_fit(settings, mini, monkeypatch):
     assert {"features.mode": "cached"} in [each.changes for each in alternatives]
     notes = {each.note for each in alternatives if each.changes == {"features.mode": "cached"}}
     changes_the_method = "another method: no adapters inside the tower" in notes
-    assert changes_the_method == (settings.name == "memvp")
+    assert changes_the_method == (settings.name in IN_TOWER)
     for each in alternatives:
         changed = with_changes(run, each.changes)
         assert RunMemory(changed, "cpu", ROWS).predict().total == each.bytes < whole
@@ -129,8 +131,8 @@ def test_speed_is_probed_with_few_layers_where_all_are_too_many(settings, tmp_pa
     monkeypatch.setattr(probe, "model_sizes", lambda run: deep)
     rate = probe_run(run, ROWS, budget_seconds=0.1)
     assert rate.flops_per_second > 0
-    # memvp: all alike; fourth: 0, then 1, 5, 9, then the rest; attending: 0, then the rest
-    counts = {"memvp": (1, 3), "fourth": (3, 5, 5), "attending": (2, 4)}
+    # memvp, lavin: all alike; fourth: 0, then 1, 5, 9, then the rest; attending: 0, then the rest
+    counts = {"memvp": (1, 3), "lavin": (1, 3), "fourth": (3, 5, 5), "attending": (2, 4)}
     assert rate.layers == counts[settings.name]
 
 

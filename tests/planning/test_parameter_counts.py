@@ -5,6 +5,7 @@ import pytest
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
 from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
 from ademvl.methods.llava_lora.settings import LlavaLoraSettings
@@ -40,6 +41,10 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
         (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-7B", False, 1_363_968),
         (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-13B", True, 2_135_040),
         (LlamaAdapterV2Settings(), "LLaMA-7B", False, 61_731_584 + 1_363_968),
+        (LavinSettings(), "LLaMA-7B", True, 3_781_296),
+        (LavinSettings(temperature=5.0), "LLaMA-13B", True, 5_390_080),
+        (LavinSettings(tower_adapters="plain"), "LLaMA-7B", True, 3_609_216),
+        (LavinSettings(tower_adapters="plain"), "LLaMA-13B", True, 5_218_000),
     ],
 )
 def test_published_counts(settings, llm, online, total):
@@ -96,5 +101,6 @@ def test_the_paper_counts_are_printed(capsys):
         *("3,879,040", "5,487,744"),
         *("1,229,760", "1,790,976", "1,947,120", "2,574,896"),
         *("61,731,584", "1,363,968", "63,248,704", "2,135,040"),
+        *("3,781,296", "5,390,080"),
     ):
         assert total in printed
