@@ -119,9 +119,16 @@ class GoldenSet:
         model.load_adapter_state_dict(state, source="adapter_init.safetensors")
         return model
 
-    def untrained(self, settings: MethodSettings) -> VisionLanguageModel:
-        """Build any method on the frozen models, in training mode; trained tensors are not set."""
-        return VisionLanguageModel(self.llm(), settings, self.tower()).train()
+    def untrained(
+        self, settings: MethodSettings, tower: VisionTower | None = None
+    ) -> VisionLanguageModel:
+        """Build any method on the frozen models, in training mode; trained tensors are not set.
+
+        Args:
+            settings: of the method.
+            tower: in place of the set's own.
+        """
+        return VisionLanguageModel(self.llm(), settings, tower or self.tower()).train()
 
     def llm(self) -> Any:
         """Load the frozen language model."""

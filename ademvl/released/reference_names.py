@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -72,6 +72,25 @@ def from_reference(state: Mapping[str, Tensor], *, source: str) -> dict[str, Ten
     Raises:
         WeightsError: lists names that the reference's adapters do not have, or of one tensor.
     """
+    return {
+        name: tensor.squeeze(0) if name in _TABLES else tensor
+        for name, tensor in by_our_name(state, our_name, source=source).items()
+    }
+
+
+def by_our_name(
+    state: Mapping[str, Tensor], our_name: Callable[[str], str | None], *, source: str
+) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by the names that they have here.
+
+    Args:
+        state: by their names there.
+        our_name: of one of theirs; None for what is not trained.
+        source: where they come from, for the error.
+
+    Raises:
+        WeightsError: lists names that are not known, or of one tensor.
+    """
     named = {name: our_name(name) for name in state}
     unknown = [name for name, ours in named.items() if ours is None]
     if unknown:
@@ -81,8 +100,4 @@ def from_reference(state: Mapping[str, Tensor], *, source: str) -> dict[str, Ten
     if twice := [name for name, ours in named.items() if counts[ours] > 1]:
         remedy = "Remove the prefixes of their names, and those that are there twice."
         raise WeightsError(list_findings(f"{source}: several tensors of one name", twice, remedy))
-    return {
-        ours: state[name].squeeze(0) if ours in _TABLES else state[name]
-        for name, ours in named.items()
-        if ours is not None
-    }
+    return {ours: state[name] for name, ours in named.items() if ours is not None}

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ademvl.cli import main
 from ademvl.errors import DataError
+from ademvl.golden.peers import memvp
 from ademvl.golden.peers.cases import Comparison
 from ademvl.golden.peers.table import PEERS, find_peer, open_peer_set
 from ademvl.golden.verify import verify_golden
@@ -20,6 +21,7 @@ CASES = {
     "memvp": ("A_forward_train", "B_generate"),
     "flamingo": ("A_perceiver", "B_gated_block", "C_forward"),
     "vl_adapter": ("A_vlbart", "B_adapter_with_norms"),
+    "lavin": ("A_forward_train", "B_plain_visual_adapter", "C_generate"),
 }
 
 
@@ -136,6 +138,18 @@ def test_the_references_own_cases_take_no_models(tmp_path):
     _write_case(tmp_path, "B_sampler")
     with pytest.raises(DataError, match="omit --models"):
         verify_golden(tmp_path, models=tmp_path)
+
+
+def test_what_is_not_covered_is_named(copied, golden_dir, monkeypatch, capsys):
+    _write_case(copied, "C_scores")
+    (copied / "A_forward_train.json").rename(copied / "A_other.json")
+    (copied / "B_generate.json").unlink()
+    left_out = {"A_other": {"all of it": ()}}
+    monkeypatch.setattr(memvp, "NOT_COVERED", left_out, raising=False)
+    assert verify_golden(copied, models=golden_dir) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "A_other: not covered: all of it"
+    assert second == "C_scores: not known to this version, not checked"
 
 
 def _comparison(**recorded):

@@ -53,7 +53,8 @@ def training_rows(
     if "indicators" in case.recorded:
         shown = [int(example.image is not None) for example in examples]
         case.same("indicators", shown, case.input("indicators").tolist())
-    return _tokenized(peers, examples, settings, max_seq_len=width)
+    room = width - settings.text_places.before_begin  # behind what is put in front
+    return _tokenized(peers, examples, settings, max_seq_len=room)
 
 
 def evaluation_rows(
@@ -62,22 +63,37 @@ def evaluation_rows(
     name: str,
     settings: MethodSettings,
     pixel_index: Sequence[int],
+    *,
+    prompt_format: str = EVALUATION_FORMAT,
+    cue: str = ANSWER_CUE,
 ) -> list[TokenizedExample]:
-    """Build the rows of a call, and compare prompts and their lengths with the recorded ones."""
+    """Build the rows of a call, and compare prompts and their lengths with the recorded ones.
+
+    Args:
+        peers: the set.
+        case: with `calls`.
+        name: of the call.
+        settings: of the method.
+        pixel_index: picture of each row of the call, -1 without one.
+        prompt_format: of the questions.
+        cue: that is glued to each prompt.
+    """
     call = case.details["calls"][name]
     problems = _problems(peers, case.details)
     examples = [
         _example(
             problems[row],
             place,
-            EVALUATION_FORMAT,
-            use_caption=call["use_caption"],
-            is_asked=True,
+            prompt_format,
+            use_caption=call.get("use_caption", False),
+            cue=cue,
         )
         for row, place in zip(call["rows"], pixel_index, strict=True)
     ]
-    rows = _tokenized(peers, examples, settings, max_seq_len=MAX_SEQ_LEN)
-    case.same(f"{name}.prompts", [example.prompt for example in examples], call["prompts"])
+    room = case.details.get("max_seq_len", MAX_SEQ_LEN) - settings.text_places.before_begin
+    rows = _tokenized(peers, examples, settings, max_seq_len=room)
+    if "prompts" in call:
+        case.same(f"{name}.prompts", [example.prompt for example in examples], call["prompts"])
     lengths = [len(row.ids) for row in rows]
     case.same(f"{name}.prompt_lengths", lengths, call["prompt_lengths"])
     return rows
@@ -115,13 +131,14 @@ def _example(
     prompt_format: str,
     *,
     use_caption: bool,
-    is_asked: bool = False,
+    cue: str | None = None,
 ) -> Example:
+    """Build an example to learn, or with a cue one that is asked."""
     prompt = build_prompt(problem, prompt_format, use_caption=use_caption)
     return Example(
         item_id=problem.question_id,
-        prompt=prompt + ANSWER_CUE if is_asked else prompt,
-        answer=None if is_asked else build_answer(problem, prompt_format),
+        prompt=prompt + (cue or ""),
+        answer=build_answer(problem, prompt_format) if cue is None else None,
         image=Path(str(pixel_place)) if pixel_place >= 0 else None,
     )
 

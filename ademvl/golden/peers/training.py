@@ -1,5 +1,7 @@
 """What every recorded training case has: loss, gradients, optimiser steps, initial values."""
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +22,11 @@ Renaming = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 INITIAL_SEED = 0
 STD_DEVIATIONS = 5
 """How far apart two samples' standard deviations may lie, in units of how much they scatter."""
+
+FEW_VALUES = 100
+"""Tensors of fewer say nothing by how they scatter: the largest value of all alike is compared."""
+CHANCE = 1e-6
+"""Of calling two such largest values different though they are drawn alike."""
 
 
 class Trained(Protocol):
@@ -86,7 +93,7 @@ def compare_gradients(case: Comparison, run: TrainingCase) -> None:
     case.tensors("grad.", gradients, "gradients")
     compare_norms(case, gradients, case.details["grad_norms"])
     without = [*(run.parameters().keys() - gradients.keys())]
-    expected = case.details["params_without_grad"]
+    expected = case.details.get("params_without_grad", [])
     case.same_names("parameters without gradient", without, expected)
     case.same_names("parameters that the method calls unused", [*run.unused()], expected)
     run.model.zero_grad(set_to_none=True)
@@ -174,12 +181,17 @@ def compare_drawn(
         recorded: `shape`, `zero`, `std` and perhaps `absmax` of each.
     """
     case.same_names("initial tensors", [*parameters], [*recorded])
+    few: dict[str, list[tuple[int, float, float]]] = {}
     for name in sorted(parameters.keys() & recorded.keys()):
         tensor, expected = parameters[name].detach(), recorded[name]
         case.same(f"initial shape of {name}", tensor.shape, expected["shape"])
         largest = float(tensor.abs().max())
         case.same(f"whether {name} starts at zero", [largest == 0], [expected["zero"]])
         if expected["zero"]:
+            continue
+        if tensor.numel() < FEW_VALUES and "absmax" in expected:
+            alike = few.setdefault(re.sub(r"\d+", "*", name), [])
+            alike.append((tensor.numel(), largest, expected["absmax"]))
             continue
         std = float(tensor.std())
         # The standard deviation of n normal values scatters by std / sqrt(2 n), that of uniform
@@ -189,6 +201,13 @@ def compare_drawn(
         if "absmax" in expected:
             kinds = [_is_uniform(std, largest), _is_uniform(expected["std"], expected["absmax"])]
             case.same(f"whether {name} starts uniform", kinds[:1], kinds[1:])
+
+    for name, alike in few.items():
+        numbers, mine, theirs = zip(*alike, strict=True)
+        # The largest of n uniform values is below x times their bound with probability x^n.
+        unlikely = math.log(1 / CHANCE) / sum(numbers)
+        ratio = math.log(max(mine) / max(theirs))
+        case.close(f"largest initial value of {name}, as a logarithm", ratio, 0.0, unlikely)
 
 
 def _is_uniform(std: float, largest: float) -> bool:
