@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ademvl.config.method import DEFAULT_METHOD
 from ademvl.config.places import Places
 from ademvl.config.run import RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate
 from ademvl.errors import SettingsError, WeightsError, list_findings
 
+RELEASED_METHODS = ("adem", "memvp", "lavin")
+"""Methods whose authors' adapters can be read: those in `ademvl/released/forms.py`."""
 _SOURCE_NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -39,8 +40,8 @@ def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
     if findings:
         remedy = (
             f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a file, "
-            "or a source such as adem_released_scienceqa. It is of method "
-            f"{DEFAULT_METHOD}: no other authors' adapters can be read."
+            "or a source such as adem_released_scienceqa. Adapters of these methods' authors can "
+            f"be read: {', '.join(RELEASED_METHODS)}."
         )
         raise SettingsError(list_findings("Released adapters", findings, remedy))
 
@@ -52,8 +53,8 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         return
     if not run.released_from:
         yield f"runs.{name}.released_from: empty, expected a file or a source"
-    if run.method.name != DEFAULT_METHOD:
-        yield f"runs.{name}.method.name: {run.method.name!r}, but released adapters are ADEM-VL's"
+    if run.method.name not in RELEASED_METHODS:
+        yield f"runs.{name}.method.name: {run.method.name!r}, of which no released adapter is read"
     if len(run.seeds) != 1:
         yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
 

@@ -1,18 +1,19 @@
 """Turns a checkpoint of the authors into an adapter folder, and an adapter folder into one."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ademvl.config.method import MethodSettings
 from ademvl.config.released import find_checkpoint
 from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
 from ademvl.errors import WeightsError, list_findings
 from ademvl.model.adapter_file import write_adapter
-from ademvl.released.arguments import args_of, check_fits, method_of, prompts_of, task_of
+from ademvl.released.arguments import args_of, check_fits, prompts_of, task_of
 from ademvl.released.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ademvl.released.forms import FORMS
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, WEIGHTS_FILE, adapter_checksum
 from ademvl.runs.trained_adapter import find_adapter
 from ademvl.storage.files import read_json, sha256_file
@@ -34,9 +35,9 @@ def read_for_run(path: Path, run: RunSettings) -> tuple[Mapping[str, Tensor], di
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    method = method_of(checkpoint.args, checkpoint.state, source=str(file))
+    method = _method_of(checkpoint, run.backbones, file)
     check_fits(run, method, checkpoint.args, str(file))
-    _check_shapes(file, checkpoint.state, run)
+    _check_shapes(file, checkpoint, run)
     return checkpoint.state, _origin(file, checkpoint)
 
 
@@ -59,31 +60,33 @@ def import_adapter(
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    from ademvl.vision.tower import tower_shape
-
-    method = method_of(checkpoint.args, checkpoint.state, source=str(file))
-    num_adapters = sum(name.endswith("down.weight") for name in _of_tower(checkpoint.state))
-    has_last = num_adapters == tower_shape(backbones).num_blocks
     run = RunSettings(
         study="",
         name=file.stem,
         seed=0,
         data_dir="",
         task=task or task_of(checkpoint.args, source=str(file)),
-        method=replace(method, clip_adapter=replace(method.clip_adapter, last_block=has_last)),
+        method=_method_of(checkpoint, backbones, file),
         backbones=backbones,
         features=FeatureSettings(mode="online"),
-        prompts=prompts_of(checkpoint.args),
+        prompts=prompts_of(checkpoint.args, FORMS[checkpoint.method]),
     )
-    _check_shapes(file, checkpoint.state, run)
+    _check_shapes(file, checkpoint, run)
     origin = _origin(file, checkpoint)
     # The frozen models that it was trained with are not in the file: nothing to compare later.
     write_adapter(folder, checkpoint.state, run, fingerprints={}, origin=origin)
     return origin
 
 
-def _of_tower(state: Mapping[str, Tensor]) -> list[str]:
-    return [name for name in state if name.startswith("clip_adapters.")]
+def _method_of(checkpoint: Checkpoint, backbones: BackboneSettings, file: Path) -> MethodSettings:
+    from ademvl.vision.tower import tower_shape
+
+    return FORMS[checkpoint.method].settings_of(
+        checkpoint.args,
+        checkpoint.state,
+        num_blocks=tower_shape(backbones).num_blocks,
+        source=str(file),
+    )
 
 
 def _origin(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def _origin(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> None:
+def _check_shapes(file: Path, checkpoint: Checkpoint, run: RunSettings) -> None:
     """Compare names and shapes with those that the run's model will have."""
     import torch
 
@@ -105,8 +108,12 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], run: RunSettings) -> 
     from ademvl.methods.registry import build_method
     from ademvl.vision.tower import tower_shape
 
-    width = state["key_table"].shape[-1]  # the language model may not be at hand
-    llm = DecoderShape(width=width, layers=1, heads=1, kv_heads=1, head_dim=width, ffn_width=width)
+    state = checkpoint.state
+    width = state[FORMS[checkpoint.method].sized_by].shape[-1]  # the language model may be away
+    layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
+    llm = DecoderShape(
+        width=width, layers=layers, heads=1, kv_heads=1, head_dim=width, ffn_width=width
+    )
     with torch.device("meta"):
         method = build_method(
             run.method,
@@ -160,5 +167,6 @@ def export_adapter(folder: Path, file: Path) -> None:
             args=args,
             epoch=origin.get("epoch"),
             is_distributed=bool(origin.get("is_distributed")),
+            method=trained.run.method.name,
         ),
     )

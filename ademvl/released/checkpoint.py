@@ -18,13 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ademvl.config.method import DEFAULT_METHOD
 from ademvl.errors import WeightsError, list_findings
-from ademvl.released.reference_names import (
-    DISTRIBUTED_PREFIX,
-    bare_name,
-    from_reference,
-    to_reference,
-)
+from ademvl.released.forms import FORMS, form_of
+from ademvl.released.reference_names import DISTRIBUTED_PREFIX, bare_name
 from ademvl.storage.files import atomic_path
 from ademvl.storage.weight_files import read_weights
 
@@ -47,12 +44,14 @@ class Checkpoint:
         args: arguments of the authors' training script, as plain values.
         epoch: number of the last epoch, counted from 0; None where the file does not say.
         is_distributed: whether names of tensors began with `module.`.
+        method: whose names and arguments these are.
     """
 
     state: Mapping[str, Tensor]
     args: Mapping[str, Any]
     epoch: int | None
     is_distributed: bool
+    method: str = DEFAULT_METHOD
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -63,7 +62,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         WeightsError: the file is missing or damaged, holds anything but tensors, plain values and
-            an argparse.Namespace, or no adapter of ADEM-VL.
+            an argparse.Namespace, or no adapter of a method in `FORMS`.
     """
     content = read_weights(path, remedy=_REMEDY, allowed=[(_Arguments, _NAMESPACE)])
     model = _find_state(content)
@@ -74,12 +73,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ]
     if findings:
         raise WeightsError(list_findings(f"{path}: tensors that cannot be used", findings, _REMEDY))
-    state = from_reference(model, source=str(path))
+    form = form_of(model)
+    state = form.from_released(model, source=str(path))
     args, epoch = content.get("args"), content.get("epoch")
     if args is None:
         _log.warning(
-            "%s: holds no arguments; what its tensors do not tell (scales, alpha, beta, gamma, "
-            "prompts) is taken as in the authors' code",
+            "%s: holds no arguments; what its tensors do not tell (factors, prompts, ADEM-VL's "
+            "scales, LaVIN's temperature) is taken as in the authors' code",
             path,
         )
     return Checkpoint(
@@ -89,6 +89,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         is_distributed=all(
             DISTRIBUTED_PREFIX in name.removesuffix(bare_name(name)) for name in model
         ),
+        method=form.method,
     )
 
 
@@ -140,10 +141,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     There is no optimizer and no scaler in it: their training does not go on from it.
     """
     prefix = DISTRIBUTED_PREFIX if checkpoint.is_distributed else ""
+    tensors = FORMS[checkpoint.method].to_released(checkpoint.state)
     content: dict[str, Any] = {
-        "model": {
-            f"{prefix}{name}": tensor for name, tensor in to_reference(checkpoint.state).items()
-        },
+        "model": {f"{prefix}{name}": tensor for name, tensor in tensors.items()},
         "args": argparse.Namespace(**checkpoint.args),
     }
     if checkpoint.epoch is not None:

@@ -39,7 +39,6 @@ OTHER_VALUES: Mapping[str, Any] = {
     "query_from": "mhsa_in",
     "add_to": "mlp_in",
     "scales": (64,),
-    "cls_blocks": (2, 4),
     "visual_tokens": 64,
     "targets": ("q_proj",),
     "cls_blocks": (3, 7),

@@ -4,11 +4,20 @@ from types import SimpleNamespace
 
 import pytest
 
+from ademvl.config import method as methods
+from ademvl.config.method import register_method
+from ademvl.config.released import RELEASED_METHODS
 from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
+from ademvl.released.forms import FORMS
 from ademvl.workflow.plan import WorkflowPlan
+from tests.config.methods_of_tests import Blind
+
+
+def test_methods_that_a_study_may_name_are_those_that_can_be_read():
+    assert tuple(FORMS) == RELEASED_METHODS
 
 
 @pytest.fixture
@@ -72,13 +81,15 @@ def test_another_run_may_evaluate_it_in_another_way(raw):
         ({"released_from": ""}, "released_from: empty"),
         ({"seeds": [0, 1]}, r"seeds: \[0, 1\], but nothing is trained"),
         (
-            {"method": {"name": "memvp"}},
-            r"runs\.theirs\.method\.name: 'memvp', but released adapters are ADEM-VL's",
+            {"method": {"name": "blind"}},
+            r"runs\.theirs\.method\.name: 'blind', of which no released adapter is read",
         ),
         ({"adapter": "trained"}, "but the run trains an adapter"),
     ],
 )
-def test_contradictions_are_refused(raw, changes, message):
+def test_contradictions_are_refused(raw, changes, message, monkeypatch):
+    monkeypatch.setattr(methods, "_registered", {})
+    register_method(Blind)
     raw["runs"]["theirs"] |= changes
     with pytest.raises(SettingsError, match=message):
         load_study(raw)

@@ -57,7 +57,7 @@ class LavinSettings(MethodSettings):
     )
     projection_width: int = setting(changes="results", default=128, ge=1, le=1_000_000)
     tower_adapters: TowerAdapterKind = setting(changes="results", default="routed")
-    tower_routing: TowerRouting = setting(changes="results", default="own_image")
+    tower_routing: TowerRouting = setting(changes="results", default="own_image", portable=True)
     generated_positions: GeneratedPositions = setting(changes="evaluation", default="continued")
 
     @property
