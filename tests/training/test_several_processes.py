@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import PeerLostError, TrainingError
 from ademvl.machine.usage import UsageMeter
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.runs.identity import training_identity
 from ademvl.runs.metrics import read_metrics
 from ademvl.runs.run_files import RunFiles
@@ -25,6 +27,10 @@ from tests.waiting import finish
 # Asked for is 1e-6. Gradients are added up in fp64, so that most often there is no difference.
 LOSS_TOLERANCE = 1e-6
 STEPS = 50
+METHODS: Mapping[str, dict[str, object]] = {
+    "adem": {},
+    "lavin": {"method": LavinSettings(cls_blocks=(1, 3))},
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +63,11 @@ def _train(folder: Path, run: RunSettings, *, processes: int) -> Path:
     return run_dir
 
 
-def test_two_processes_follow_the_trajectory_of_one(world: Path, tmp_path: Path) -> None:
-    run = _run(world, mode="online", steps=8)
+@pytest.mark.parametrize("changes", METHODS.values(), ids=METHODS.keys())
+def test_two_processes_follow_the_trajectory_of_one(
+    world: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    run = _run(world, mode="online", steps=8, **changes)
     one, two = (_train(tmp_path, run, processes=count) for count in (1, 2))
     assert _losses(two) == pytest.approx(_losses(one), abs=LOSS_TOLERANCE)
     provenance = json.loads((two / "provenance.json").read_text(encoding="utf-8"))
