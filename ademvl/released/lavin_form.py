@@ -81,4 +81,4 @@ class LavinForm(ReleasedForm):
 
 def _every_fourth(num_blocks: int) -> tuple[int, ...]:
     """Return the blocks that the released code reads; one at least, which smaller towers refuse."""
-    return tuple(range(_CLS_EVERY, max(num_blocks, _CLS_EVERY) + 1, _CLS_EVERY))
+    return tuple(range(_CLS_EVERY - 1, max(num_blocks, _CLS_EVERY), _CLS_EVERY))

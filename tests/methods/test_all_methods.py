@@ -102,9 +102,9 @@ METHODS: Mapping[str, Case] = {
     "vl_adapter, adapters alone": Case(
         VlAdapterSettings(visual_tokens=9, norm_after=True, train_norms=False), _ADAPTED
     ),
-    "lavin": Case(LavinSettings(**_LAVIN, cls_blocks=(1, 3)), _EXPERTS),
+    "lavin": Case(LavinSettings(**_LAVIN, cls_blocks=(0, 2)), _EXPERTS),
     "lavin, plain in the tower": Case(
-        LavinSettings(**_LAVIN, cls_blocks=(1, 2), tower_adapters="plain"), _EXPERTS[:1]
+        LavinSettings(**_LAVIN, cls_blocks=(0, 1), tower_adapters="plain"), _EXPERTS[:1]
     ),
 }
 

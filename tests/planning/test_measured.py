@@ -54,8 +54,8 @@ LLAMA_ADAPTER = LlamaAdapterSettings(cls_blocks=(1, 3), projection_width=16)
 LLAMA_ADAPTER_V2 = LlamaAdapterV2Settings(
     first_layer=2, visual_width=32, visual_blocks=2, visual_heads=4
 )
-LAVIN = LavinSettings(projection_width=16, cls_blocks=(2, 4))
-PLAIN = LavinSettings(projection_width=16, cls_blocks=(1, 3), tower_adapters="plain")
+LAVIN = LavinSettings(projection_width=16, cls_blocks=(1, 3))
+PLAIN = LavinSettings(projection_width=16, cls_blocks=(0, 2), tower_adapters="plain")
 METHODS = {
     "adem": ADEM,
     "memvp": MEMVP,

@@ -32,7 +32,7 @@ from tests.planning.methods_of_tests import Attending, Fourth, FourthMethod
 from tests.tiny import make_run
 
 MIB, GIB = 2**20, 2**30
-METHODS = [MemvpSettings(), LavinSettings(cls_blocks=(1, 3)), Fourth(), Attending()]
+METHODS = [MemvpSettings(), LavinSettings(cls_blocks=(0, 2)), Fourth(), Attending()]
 IN_TOWER = ("memvp", "lavin")  # those that train adapters inside the tower
 ROWS = (Row(width=40, scored=6, has_image=True), Row(width=60, scored=6, has_image=False))
 any_method = pytest.mark.parametrize("settings", METHODS, ids=lambda settings: settings.name)

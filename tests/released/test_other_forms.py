@@ -23,9 +23,9 @@ from tests import tiny
 
 # The mini tower has five blocks and 64 places.
 METHODS = {
-    "lavin": LavinSettings(dim=4, projection_width=8, cls_blocks=(4,), temperature=5.0),
+    "lavin": LavinSettings(dim=4, projection_width=8, cls_blocks=(3,), temperature=5.0),
     "lavin, plain": LavinSettings(
-        dim=2, projection_width=8, cls_blocks=(4,), scale=0.5, tower_adapters="plain"
+        dim=2, projection_width=8, cls_blocks=(3,), scale=0.5, tower_adapters="plain"
     ),
     "memvp": MemvpSettings(
         table_rows=70, alpha=0.2, projection_width=8, clip_adapter=ClipAdapterSettings(dim=2)
@@ -135,8 +135,8 @@ def test_tensors_and_numbers_that_are_missing_are_named(run, checkpoint, tmp_pat
 
 def test_adapters_that_the_authors_code_does_not_have_stay_here(folder, tmp_path):
     features = FeatureSettings(mode="online", cache_dir=str(folder / "features"))
-    method = LavinSettings(projection_width=8, cls_blocks=(1, 3))
+    method = LavinSettings(projection_width=8, cls_blocks=(0, 2))
     run = tiny.make_run(folder, features=features, method=method)
     save_adapter(tmp_path / "own", build_model(run), run)
-    with pytest.raises(SettingsError, match=r"method\.cls_blocks: .*1, 3.* there "):
+    with pytest.raises(SettingsError, match=r"method\.cls_blocks: .*0, 2.* there "):
         export_adapter(tmp_path / "own", tmp_path / "out.pth")

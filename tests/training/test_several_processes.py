@@ -29,7 +29,7 @@ LOSS_TOLERANCE = 1e-6
 STEPS = 50
 METHODS: Mapping[str, dict[str, object]] = {
     "adem": {},
-    "lavin": {"method": LavinSettings(cls_blocks=(1, 3))},
+    "lavin": {"method": LavinSettings(cls_blocks=(0, 2))},
 }
 
 

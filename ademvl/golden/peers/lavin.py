@@ -127,7 +127,7 @@ def _settings(recorded: Mapping[str, Any]) -> LavinSettings:
         scale=recorded["scale"],
         temperature=recorded["router_temperature"],
         dropout=recorded["dropout"],
-        cls_blocks=tuple(range(every, num_blocks + 1, every)),
+        cls_blocks=tuple(range(every - 1, num_blocks, every)),
         projection_width=recorded["hidden_proj"],
         tower_adapters=_KINDS[recorded["visual_adapter"]],
         tower_routing="first_of_batch",

@@ -153,7 +153,7 @@ class TowerAdapters(nn.ModuleDict):
     def unused(self) -> Iterator[str]:
         """Yield the names of parameters in blocks behind the last one that is read."""
         for name, _ in self.named_parameters():
-            if int(name.partition(".")[0]) >= max(self._settings.cls_blocks):
+            if int(name.partition(".")[0]) > max(self._settings.cls_blocks):
                 yield name
 
     def attach(self, tower: VisionTower, attachment: Attachment) -> None:

@@ -1,6 +1,6 @@
 """Settings of LaVIN, with the source of each default."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from ademvl.config.method import MethodSettings, TextPlaces, TowerStates
@@ -32,7 +32,7 @@ class LavinSettings(MethodSettings):
         temperature: that the router's two values are divided by; 10 for 7B and 5 for 13B (released
             scripts).
         dropout: on the bottlenecks, training only; 0.1 (released implementation).
-        cls_blocks: blocks of the tower whose [cls] states are put into the text, counted from 1,
+        cls_blocks: blocks of the tower whose [cls] states are put into the text, counted from 0,
             ascending; every fourth of CLIP ViT-L/14's 24 (released implementation). Smaller towers
             need others.
         projection_width: hidden width of the projection; 128 (released scripts).
@@ -53,7 +53,7 @@ class LavinSettings(MethodSettings):
     temperature: float = setting(changes="results", default=10.0, gt=0)
     dropout: float = setting(changes="training", default=0.1, ge=0, lt=1)
     cls_blocks: tuple[int, ...] = setting(
-        changes="results", default=(4, 8, 12, 16, 20, 24), ge=1, le=1_000, check=_check_blocks
+        changes="results", default=(3, 7, 11, 15, 19, 23), ge=0, le=1_000, check=_check_blocks
     )
     projection_width: int = setting(changes="results", default=128, ge=1, le=1_000_000)
     tower_adapters: TowerAdapterKind = setting(changes="results", default="routed")
@@ -63,16 +63,9 @@ class LavinSettings(MethodSettings):
     @property
     def tower_states(self) -> TowerStates:
         """The [cls] states as they leave the blocks."""
-        blocks = tuple(block - 1 for block in self.cls_blocks)
-        return TowerStates(blocks=blocks, normalized=False, tokens="cls")
+        return TowerStates(blocks=self.cls_blocks, normalized=False, tokens="cls")
 
     @property
     def text_places(self) -> TextPlaces:
         """The modality token in front of every row, and a slot for each [cls] state."""
         return TextPlaces(before_begin=1, with_image=len(self.cls_blocks))
-
-    def tower_findings(self, num_grid_tokens: int, num_blocks: int) -> Iterator[str]:
-        """Yield blocks that the tower does not have."""
-        for block in self.cls_blocks:
-            if block > num_blocks:
-                yield f"cls_blocks: {block}, but the tower has {num_blocks} blocks"
