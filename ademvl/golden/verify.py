@@ -79,10 +79,9 @@ def _verify_folder(folder: Path, models: Path | None, *, prefix: str) -> bool:
     """Check the cases of one folder; return whether one failed."""
     failed = False
     for case in _cases(folder, models):
-        if case.runs is None:
+        if case.runs is None and not case.not_covered:
             print(f"{prefix}{case.name}: not known to this version, not checked")
-            continue
-        for name, checks in _by_case(check for run in case.runs for check in run()):
+        for name, checks in _by_case(check for run in case.runs or () for check in run()):
             worst = max(checks, key=lambda check: (not check.passed, _relative_error(check)))
             verdict = "passed" if worst.passed else "FAILED"
             failed |= not worst.passed

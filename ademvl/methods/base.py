@@ -102,8 +102,14 @@ class Method(nn.Module):
         trains_tower: bool,
     ) -> None:
         super().__init__()
-        if findings := list(settings.tower_findings(tower.num_grid_tokens)):
-            raise SettingsError("; ".join(f"method.{finding}" for finding in findings))
+        findings = [f"method.{each}" for each in settings.tower_findings(tower.num_grid_tokens)]
+        if missing := settings.tower_states.missing(tower.num_blocks):
+            findings.append(
+                f"method.name: {settings.name} reads blocks {', '.join(map(str, missing))} of the "
+                f"tower with these settings, which has {tower.num_blocks}, counted from 0"
+            )
+        if findings:
+            raise SettingsError("; ".join(findings))
         self.settings = settings
         self.llm_shape = llm
         self.tower_shape = tower

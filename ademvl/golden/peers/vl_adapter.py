@@ -103,10 +103,11 @@ def _method(case: Comparison) -> VlAdapterMethod:
             heads=1,
             kv_heads=1,
             head_dim=recorded["d_model"],
+            ffn_width=0,
         ),
         tower=TowerShape(
             width=recorded["feat_dim"],
-            num_blocks=1,
+            num_blocks=2,
             image_size=1,
             num_grid_tokens=recorded["grid"],
             output_width=recorded["feat_dim"],

@@ -81,8 +81,7 @@ class LlamaAdapterMethod(PromptedMethod):
 
 def _check_blocks(settings: LlamaAdapterSettings, tower: TowerShape) -> None:
     different = {block % tower.num_blocks for block in settings.cls_blocks}
-    missing = settings.tower_states.missing(tower.num_blocks)
-    if missing or len(different) < len(settings.cls_blocks):
+    if len(different) < len(settings.cls_blocks):
         raise SettingsError(
             f"method.cls_blocks: {list(settings.cls_blocks)}, expected different ones of the "
             f"tower's {tower.num_blocks} blocks, counted from 0, or from the end where negative"

@@ -25,7 +25,9 @@ def _build(*, layers: int = 8, width: int = WIDTH, tower_width: int = TOWER_WIDT
     options = {"perceiver": PERCEIVER, "heads": HEADS, "head_width": HEAD, "ratio": 2, **changes}
     return GatedXattnMethod(
         GatedXattnSettings(**options),
-        llm=DecoderShape(width=width, layers=layers, heads=1, kv_heads=1, head_dim=width),
+        llm=DecoderShape(
+            width=width, layers=layers, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
+        ),
         tower=TowerShape(
             width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
         ),

@@ -38,7 +38,9 @@ def _build(
 ) -> LavinMethod:
     return LavinMethod(
         replace(SETTINGS, **changes),
-        llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
+        llm=DecoderShape(
+            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
+        ),
         tower=TowerShape(
             width=tower_width, num_blocks=BLOCKS, image_size=8, num_grid_tokens=16, output_width=8
         ),

@@ -24,7 +24,9 @@ def _build(*, width: int = WIDTH, tower_width: int = TOWER_WIDTH, **changes) -> 
     options = {"visual_tokens": 4, "reduction_factor": 5, **changes}
     return VlAdapterMethod(
         VlAdapterSettings(**options),
-        llm=DecoderShape(width=width, layers=2, heads=1, kv_heads=1, head_dim=width),
+        llm=DecoderShape(
+            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
+        ),
         tower=TowerShape(
             width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
         ),
