@@ -15,6 +15,7 @@ from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings
 from ademvl.evaluation import prediction_loop
+from ademvl.evaluation import run as evaluation
 from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.training.run import train_run
@@ -128,6 +129,27 @@ def test_what_fails_ahead_is_left_to_evaluate(write, tmp_path, caplog):
     assert "left to `ademvl evaluate`" in caplog.text
     assert not (run_dir / "predictions").exists()
     assert main(["evaluate", str(run_dir), "--gpus", "0"]) == 2
+
+
+def test_killed_while_it_answers_the_training_is_complete(write, monkeypatch):
+    run_dir = write(evaluation=EvaluationSettings(batch_size=1))
+    real, asked = evaluation.answer_batch, []
+
+    def answer(model, tokenizer, batch, *others, **options):
+        asked.append(batch.item_ids)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return real(model, tokenizer, batch, *others, **options)
+
+    monkeypatch.setattr(evaluation, "answer_batch", answer)
+    arguments = [str(run_dir), "--threads", "1", "--gpus", "0"]
+    assert main(["train", *arguments]) == 130
+    monkeypatch.setattr("ademvl.training.run.build_trainer", None)
+    assert main(["train", *arguments]) == 0
+    assert main(["evaluate", *arguments]) == 0
+    assert len(asked) == 3 + 2  # of four questions two were answered before
+    made = _results(run_dir)
+    assert made == _evaluate_alone(run_dir)
 
 
 def test_what_training_took_is_written_before_and_stays(write):
