@@ -1,6 +1,7 @@
 """What the jobs of the mini study take now and at an earlier commit, in turn.
 
     python benchmarks/mini_study.py          # config.yaml of the earlier commit
+    python benchmarks/mini_study.py --seeds 1    # one of each run, without tables and figures
     python benchmarks/mini_study.py --before HEAD~1 --study workflow/studies/smoke.yaml
 
 Both commits are checked out and kept apart as in benchmarks/same_bytes.py, and run the study file
@@ -32,7 +33,7 @@ from same_bytes import (
     read_study,
 )
 
-BEFORE = "635ea30"
+BEFORE = "4899d7c"
 """The last commit whose every job loaded the models anew."""
 COMMAND = """\
 #!{python}
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--before", default=BEFORE, help="commit to compare with")
     parser.add_argument("--after", default="HEAD", help="commit that is compared")
     parser.add_argument("--study", default="config.yaml", help="study file, of the earlier commit")
+    parser.add_argument("--seeds", type=int, help="of each run, the first so many (default: all)")
     parser.add_argument("--folder", type=Path, help="keep everything there")
     options = parser.parse_args()
     print(f"command: {shlex.join(['python', *sys.argv])}")
@@ -71,7 +73,8 @@ def main() -> None:
         study = read_study(sides[0].code, str(sides[0].code / options.study))
         for side in sides:
             _measure(side)
-        for target in [*_score_targets(sides[0].code / options.study, study), "all"]:
+        targets = _score_targets(sides[0].code / options.study, study, options.seeds)
+        for target in targets if options.seeds else [*targets, "all"]:
             for side in sides:
                 side.snakemake(study, side.work_folder(study), "--cores", "1", target)
         _print_jobs(*sides)
@@ -92,13 +95,13 @@ def _measure(side: Side) -> None:
     (side.folder / "bin" / "ademvl").write_text(command, encoding="utf-8")
 
 
-def _score_targets(path: Path, study: StudyFile) -> list[str]:
-    """Return the score files of all runs, in the order of the study file."""
+def _score_targets(path: Path, study: StudyFile, num_seeds: int | None) -> list[str]:
+    """Return the score files of runs, in the order of the study file."""
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
         f"{study.results}/runs/{name}/seed{seed}/scores/{run.get('task', 'scienceqa')}.json"
         for name, run in raw["runs"].items()
-        for seed in run.get("seeds", raw["defaults"].get("seeds", [0]))
+        for seed in run.get("seeds", raw["defaults"].get("seeds", [0]))[:num_seeds]
     ]
 
 
@@ -109,7 +112,7 @@ def _print_jobs(*sides: Side) -> None:
         jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for line in _jobs_file(side).read_text(encoding="utf-8").splitlines():
             verb, cpu_seconds, wall_seconds = json.loads(line)
-            for name in (verb, "all jobs"):
+            for name in () if verb == "summary" else (verb, "all jobs"):  # no job of a rule
                 jobs[name].append((cpu_seconds, wall_seconds))
         found.append(jobs)
     old, new = found
