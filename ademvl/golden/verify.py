@@ -125,7 +125,7 @@ def _cases(folder: Path, models: Path | None) -> Iterator[Case]:
     if peer is not None:
         peers, cases = open_peer_set(folder, models), peer.cases()
         for name in names:
-            runs = [partial(cases[name], peers)] if name in cases else None
+            runs: Runs | None = [partial(cases[name], peers)] if name in cases else None
             yield Case(name, runs, peer.not_covered(name))
     elif not _is_known(folder):
         raise DataError(f"{folder}: {_unknown(', '.join(names))}")

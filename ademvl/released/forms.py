@@ -1,6 +1,6 @@
 """The methods whose authors' adapters can be read, and which of them a checkpoint is of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ademvl.released.adem_form import AdemForm
 from ademvl.released.form import ReleasedForm
@@ -8,7 +8,9 @@ from ademvl.released.lavin_form import LavinForm
 from ademvl.released.memvp_form import MemvpForm
 from ademvl.released.reference_names import bare_name
 
-FORMS = {form.method: form for form in (AdemForm(), MemvpForm(), LavinForm())}
+FORMS: Mapping[str, ReleasedForm] = {
+    form.method: form for form in (AdemForm(), MemvpForm(), LavinForm())
+}
 """By the names in `RELEASED_METHODS`."""
 
 

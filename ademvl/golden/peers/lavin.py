@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ademvl.data.collate import Batch, TokenizedExample, collate
+from ademvl.data.collate import Batch, collate
 from ademvl.data.prompts import IMAGE_PREFIX, NO_IMAGE_PREFIX
+from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL
 from ademvl.evaluation.generation import cut_at
 from ademvl.golden.checks import Check
@@ -33,7 +34,7 @@ from ademvl.golden.peers.training import (
 )
 from ademvl.golden.recording import record_states
 from ademvl.methods.lavin.method import LavinMethod, LavinPass
-from ademvl.methods.lavin.settings import LavinSettings
+from ademvl.methods.lavin.settings import LavinSettings, TowerAdapterKind
 from ademvl.methods.sites import decoder_layers
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.released.lavin_names import from_released, to_released
@@ -42,7 +43,7 @@ from ademvl.vision.tower import VisionTower
 _TRAINING, _PLAIN, _GENERATION = "A_forward_train", "B_plain_visual_adapter", "C_generate"
 _VARIANT = re.compile(r"(router_temperature|scale)_([\d.]+)")
 _VARIANT_KEYS = {"router_temperature": "temperature", "scale": "scale"}
-_KINDS = {"router": "routed", "normal": "plain"}
+_KINDS: Mapping[str, TowerAdapterKind] = {"router": "routed", "normal": "plain"}
 
 
 def check_training(peers: PeerSet) -> Sequence[Check]:
@@ -268,7 +269,8 @@ def _compare_losses(
     for name, loss in case.details["loss_of_variants"].items():
         losses[name] = loss
         if match := _VARIANT.fullmatch(name):
-            variants[name] = replace(settings, **{_VARIANT_KEYS[match[1]]: float(match[2])})
+            change: dict[str, Any] = {_VARIANT_KEYS[match[1]]: float(match[2])}
+            variants[name] = replace(settings, **change)
     for name, loss in losses.items():
         mine = torch.tensor(float("nan"))
         if name in variants:
