@@ -80,6 +80,8 @@ CASES: Mapping[str, Callable[[], tuple[Work, Work]]] = {
     "adem_medium_cached": step("adem", "medium", online=False),
     "memvp_medium_online": step("memvp", "medium"),
     "memvp_medium_online_2_of_4": step("memvp", "medium", num_images=2),
+    "lavin_medium_online": step("lavin, 6 blocks", "medium"),
+    "lavin_medium_online_2_of_4": step("lavin, 6 blocks", "medium", num_images=2),
     "evaluation_2_layers_of_256": evaluation(layers=2, width=256),
     "evaluation_4_layers_of_512": evaluation(layers=4, width=512),
 }

@@ -3,8 +3,8 @@
     python benchmarks/gpu_suite.py                  # LLaMA-7B and CLIP ViT-L/14, random weights
     python benchmarks/gpu_suite.py --small          # the tiny models, to see on a CPU that it works
 
-Training steps of ADEM-VL and MemVP (4 rows of 128 tokens, adapters inside the tower; two and four
-pictures), of ADEM-VL with features given, encoding of pictures, and answers to questions with
+Training steps of ADEM-VL, MemVP and LaVIN (4 rows of 128 tokens, adapters inside the tower; two and
+four pictures), of ADEM-VL with features given, encoding of pictures, and answers to questions with
 features given: 240 rows of mixed length, in batches by length and in plain ones in the given order.
 Both sides share the frozen weights and take turns. Written is one file in benchmarks/results/, with
 seconds (medians over the turns), their ratio, and on a GPU the peak memory of each side beyond the
@@ -68,8 +68,12 @@ def main() -> None:
             ("adem", True, 2),
             ("memvp", True, 4),
             ("memvp", True, 2),
+            ("lavin", True, 4),
+            ("lavin", True, 2),
             ("adem", False, 4),
         ):
+            if name == "lavin" and options.small:
+                name = "lavin, 4 blocks"
             sizes = _sizes(name, online=online, small=options.small)
             trainer, images = make_trainer(
                 *(sizes,), num_images=num_images, text=128, device=str(device), precision=precision

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from plain.methods import PlainAdem, PlainMemvp, PlainMethod
+from plain.methods import PlainAdem, PlainLavin, PlainMemvp, PlainMethod
 from plain.models import Llama, Tower
 from torch import Tensor
 
@@ -13,12 +13,20 @@ from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, collate
 from ademvl.machine.precision import autocast
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.memvp.settings import MemvpSettings
-from ademvl.released import memvp_names, reference_names
+from ademvl.released import lavin_names, memvp_names, reference_names
 
 Figures = Sequence[float]
 Work = Callable[[], Figures]
 """Does the work once, and returns figures that both sides must agree on at first."""
+
+
+class PlainLavinInFew(PlainLavin):
+    """For a tower of few blocks: [cls] after every second one."""
+
+    cls_every = 2
+
 
 NO_DROPOUT = ClipAdapterSettings(dropout=0.0)
 METHODS: Mapping[
@@ -29,6 +37,21 @@ METHODS: Mapping[
         MemvpSettings(clip_adapter=NO_DROPOUT, dropout=0.0),
         PlainMemvp,
         memvp_names.to_released,
+    ),
+    "lavin": (
+        LavinSettings(dropout=0.0, tower_routing="first_of_batch"),
+        PlainLavin,
+        lavin_names.to_released,
+    ),
+    "lavin, 6 blocks": (
+        LavinSettings(dropout=0.0, tower_routing="first_of_batch", cls_blocks=(1, 3, 5)),
+        PlainLavinInFew,
+        lavin_names.to_released,
+    ),
+    "lavin, 4 blocks": (
+        LavinSettings(dropout=0.0, tower_routing="first_of_batch", cls_blocks=(1, 3)),
+        PlainLavinInFew,
+        lavin_names.to_released,
     ),
 }
 """Settings, the plain method, and what names its tensors."""
