@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,9 @@ STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
 LONGEST_MESSAGE = 100_000
 HANGS_AFTER_SECONDS = 20
 WORKING_SECONDS = 240
-"""Of commands that train, draw or ask models, where damage makes them do their work anew."""
+"""Of commands that train, draw or ask models, where damage makes them do their work anew. Both are
+seconds of a processor; who waits instead is ended after `WAITING_TIMES` as long."""
+WAITING_TIMES = 10
 _WORK_COUNTS = 5  # so many fewer tries of these commands, as long as there are others
 
 DATA = "results/shared/data/easy_vqa_smoke"
@@ -167,7 +170,7 @@ def call(arguments: Sequence[str], folder: Path, *, limit_seconds: float) -> Out
         process = os.fork()
         if process == 0:
             _be_command(arguments, folder, said.fileno())
-        code = _wait(process, started + limit_seconds)
+        code = _wait(process, limit_seconds)
         said.seek(0)
         text = said.read().decode("utf-8", errors="replace")
         return Outcome(code, text, time.monotonic() - started)
@@ -195,12 +198,15 @@ def _be_command(arguments: Sequence[str], folder: Path, output: int) -> None:
         os._exit(code)
 
 
-def _wait(process: int, deadline: float) -> int | None:
+def _wait(process: int, limit_seconds: float) -> int | None:
+    """Return the exit code; None of a process that was ended, as it worked or waited too long."""
+    deadline, watched = time.monotonic() + WAITING_TIMES * limit_seconds, psutil.Process(process)
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
+        used = watched.cpu_times()
+        if used.user + used.system > limit_seconds or time.monotonic() > deadline:
             os.killpg(process, signal.SIGKILL)
             os.waitpid(process, 0)
             return None
