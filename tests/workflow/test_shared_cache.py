@@ -90,6 +90,7 @@ def check_shared(shared: Path, num_images: int) -> None:
     images = stored_images(shared)
     assert len(images) == len(set(images)) == num_images
     assert {path.suffix for path in shards(shared)} == {".safetensors"}
+    assert not claims(shared)
     assert not list(shared.glob("features/*/quarantine/*"))
     assert not list(shared.glob("data/.*.unfinished"))
 
