@@ -44,7 +44,7 @@ def test_run_inherits_defaults_and_changes_only_what_it_names(raw: dict[str, Any
 
 def test_every_seed_is_a_run(raw: dict[str, Any]) -> None:
     seeds = [run.seed for run in load_study(raw).runs if run.name == "text_only"]
-    assert seeds == [0, 1]
+    assert seeds == [0, 1, 2]
 
 
 def test_unknown_key_names_path_and_nearest_spelling(raw: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ def test_instructions_are_evaluated_on_a_data_set_of_their_own(raw: dict[str, An
     raw["datasets"] |= {"lavin": {"source": "lavin_instruct"}, "mme": {"source": "mme"}}
     run = {"task": "instruction", "dataset": "lavin"}
     raw["runs"] = {"instructions": run | {"evaluation_dataset": "mme"}}
-    (resolved,) = load_study(raw).runs
+    resolved = load_study(raw).runs[0]
     assert resolved.data_dir == "results/shared/data/lavin/instruction"
     assert resolved.evaluation_data_dir == "results/shared/data/mme/mme"
     assert resolved.evaluation_task == "mme"
