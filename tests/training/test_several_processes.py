@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.config.method import built_in_methods
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import PeerLostError, TrainingError
 from ademvl.machine.usage import UsageMeter
+from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
 from ademvl.methods.lavin.settings import LavinSettings
+from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
+from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
+from ademvl.methods.llava_lora.settings import LlavaLoraSettings
+from ademvl.methods.lora.settings import LoraSettings
+from ademvl.methods.memvp.settings import MemvpSettings
+from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.runs.identity import training_identity
 from ademvl.runs.metrics import read_metrics
 from ademvl.runs.run_files import RunFiles
@@ -30,6 +38,21 @@ STEPS = 50
 METHODS: Mapping[str, dict[str, object]] = {
     "adem": {},
     "lavin": {"method": LavinSettings(cls_blocks=(0, 2))},
+}
+OTHER_METHODS: Mapping[str, dict[str, object]] = {
+    "memvp": {"method": MemvpSettings(table_rows=20, projection_width=4)},
+    "lora": {"method": LoraSettings(rank=2)},
+    "llava_lora": {"method": LlavaLoraSettings(rank=2, visual_tokens=16, projection_width=4)},
+    "llama_adapter": {
+        "method": LlamaAdapterSettings(first_layer=1, cls_blocks=(0, -1), projection_width=4)
+    },
+    "llama_adapter_v2": {
+        "method": LlamaAdapterV2Settings(visual_width=8, visual_blocks=2, visual_heads=2)
+    },
+    "gated_xattn": {
+        "method": GatedXattnSettings(every=2, perceiver=PerceiverSettings(layers=1, num_latents=3))
+    },
+    "vl_adapter": {"method": VlAdapterSettings(visual_tokens=4, reduction_factor=4)},
 }
 
 
@@ -85,6 +108,34 @@ def test_fifty_steps_on_one_two_and_eight_processes(world: Path, tmp_path: Path,
     assert one[-1] < one[0]
     for losses in others:
         assert losses == pytest.approx(one, abs=LOSS_TOLERANCE)
+
+
+def test_all_methods_are_here():
+    assert {*METHODS, *OTHER_METHODS} == set(built_in_methods())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cached", "online"])
+@pytest.mark.parametrize("changes", OTHER_METHODS.values(), ids=OTHER_METHODS.keys())
+def test_every_method_on_one_two_and_eight_processes_and_killed(
+    world: Path, tmp_path: Path, mode: str, changes: dict[str, object]
+) -> None:
+    run = _run(world, mode=mode, steps=20, per_device_batch_size=1, **changes)
+    one, *others = (_train(tmp_path, run, processes=count) for count in (1, 2, 8))
+    for run_dir in others:
+        assert _losses(run_dir) == pytest.approx(_losses(one), abs=LOSS_TOLERANCE)
+    often = _run(
+        *(world,),
+        **{"mode": mode, "steps": 20, "per_device_batch_size": 1, "state_interval_seconds": 0.0},
+        **changes,
+    )
+    killed = tiny.write_run(tmp_path / "killed", often)
+    for wait_seconds in (0.0, 0.1):
+        child = children.start(killed, most_steps=8)
+        codes = children.interrupt(killed, [child], signal.SIGKILL, wait_seconds=wait_seconds)
+        assert codes == [-signal.SIGKILL]
+    children.train(killed, processes=1)
+    assert children.results(killed) == children.results(one)
 
 
 @pytest.mark.slow
