@@ -16,6 +16,7 @@ an image not even so. Where it grows by 30 % more, the benchmark ends with exit 
 """
 
 import argparse
+import gc
 import json
 import math
 import shlex
@@ -79,6 +80,7 @@ def measure(prepare: Prepare, size: int, repeats: int, place: Path | None) -> di
     while time.process_time() - started < SMALLEST or len(next(iter(found.values()))) < repeats:
         with tempfile.TemporaryDirectory(prefix="ademvl-growth-", dir=place) as folder:
             for step, work in prepare(Path(folder), size).items():
+                gc.collect()  # else a step pays for what those before it left
                 began = time.process_time()
                 work()
                 found.setdefault(step, []).append((time.process_time() - began) / size)
@@ -119,8 +121,8 @@ def _images(folder: Path, size: int) -> Steps:
 def _questions(folder: Path, size: int) -> Steps:
     from ademvl.config.dataset import DatasetSettings
     from ademvl.config.run import PromptSettings
-    from ademvl.data.collate import TokenizedExample, tokenize_examples
     from ademvl.data.examples import scienceqa_evaluation_examples
+    from ademvl.data.rows import TokenizedExample, tokenize_examples
     from ademvl.data.scienceqa import ScienceQA, load_scienceqa
     from ademvl.data.tokenizer import load_tokenizer
     from ademvl.data.verification import verify_dataset
