@@ -37,7 +37,11 @@ def check_workflow(workflow: Any) -> None:
         ToolError: Slurm does not answer.
     """
     workflow.execution_settings.keep_incomplete = True
-    if not workflow.local_exec:
+    if workflow.local_exec:
+        # Snakemake starts 100 jobs a second at most, and for that looks again a second after each
+        # look: while jobs wait for a core, once a second more for every job that has ended.
+        workflow.scheduler.job_rate_limiter = None
+    else:
         refuse_expanded((Path.cwd(), workflow.main_snakefile, *workflow.configfiles))
     plugin = sys.modules.get(_PLUGIN)
     options = workflow.executor_settings

@@ -46,6 +46,7 @@ def workflow_in(folder: str, *, is_local: bool) -> SimpleNamespace:
         configfiles=[],
         executor_settings=None,
         execution_settings=SimpleNamespace(),
+        scheduler=SimpleNamespace(job_rate_limiter="100/1s"),
     )
 
 
@@ -56,6 +57,13 @@ def test_jobs_are_not_submitted_with_a_path_that_a_shell_would_expand(character:
         check_workflow(workflow_in(folder, is_local=False))
     assert f"{folder + '/Snakefile'!r} holds {character!r}" in str(refused.value)
     check_workflow(workflow_in(folder, is_local=True))
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_limit_of_starts_a_second_is_for_clusters_alone(is_local: bool) -> None:
+    workflow = workflow_in("/home/a", is_local=is_local)
+    check_workflow(workflow)
+    assert (workflow.scheduler.job_rate_limiter is None) == is_local
 
 
 def test_jobs_are_submitted_from_usual_folders() -> None:
