@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from made_up_captions import forget_references, score_captions_alone, write_made_up_captions
+from made_up_captions import score_captions_alone, write_made_up_captions
 
 ROOT = Path(__file__).resolve().parents[1]
 SCIENCEQA = Path(os.environ.get("SCIENCEQA", ROOT.parent / "shared/real/scienceqa_subset"))
@@ -184,7 +184,7 @@ def answering(asked: "Asked") -> Work:
             ids = [row.item_id for row in asked.rows]
             log = PredictionLog(Path(folder), "scienceqa", header={}, item_ids=ids)
             found = prediction_loop.predict_rows(
-                *(asked.run, Path(folder), asked.rows, log, answer), label="", progress=False
+                asked.run, Path(folder), asked.rows, log, answer, label="", progress=False
             )
         return [zlib.crc32(row["text"].encode()) for row in found]
 
@@ -229,8 +229,12 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
         from ademvl.data.collate import tokenize_examples
 
     run = RunSettings(
-        **{"study": "benchmark", "name": "evaluation", "seed": 0, "task": "scienceqa"},
-        **{"data_dir": str(SCIENCEQA), "method": AdemSettings()},
+        study="benchmark",
+        name="evaluation",
+        seed=0,
+        task="scienceqa",
+        data_dir=str(SCIENCEQA),
+        method=AdemSettings(),
     )
     dataset = load_scienceqa(SCIENCEQA)
     problems = {problem.question_id: problem for problem in dataset.split("test")}
@@ -238,18 +242,24 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
     tokenizer = SentencePieceTokenizer(_pieces([example.prompt for example in examples]))
     sizes = sizes_of("medium", online=False)
     shape = dataclasses.replace(
-        *(sizes.llm,),
-        **{"width": width, "ffn_width": width * 43 // 16, "layers": layers},
-        **{"heads": width // 64, "kv_heads": width // 64, "vocabulary": tokenizer.vocab_size},
+        sizes.llm,
+        width=width,
+        ffn_width=width * 43 // 16,
+        layers=layers,
+        heads=width // 64,
+        kv_heads=width // 64,
+        vocabulary=tokenizer.vocab_size,
     )
     torch.manual_seed(0)
     model = VisionLanguageModel(
-        *(random_llama(shape, "fp32", "cpu"), sizes.method, None),
+        random_llama(shape, "fp32", "cpu"),
+        sizes.method,
         tower_shape=tower_shape_of(sizes.vision),
     )
     model.initialize(0)
     rows = tokenize_examples(
-        *(tokenizer, examples),
+        tokenizer,
+        examples,
         max_seq_len=run.prompts.window,
         num_slots=run.method.text_places.with_image,
         with_prefix=True,
@@ -292,25 +302,16 @@ def sizes_of(llm: str, *, online: bool, method: Any = None) -> Any:
     return sizes_with(method or AdemSettings(), llm=shape, vision=vision, online=online)
 
 
-def _caption_scores(*, known: bool) -> Callable[[], Work]:
-    """Make a case of scoring 5,000 captions in a process of its own.
+def _caption_scores() -> Work:
+    """Score 5,000 captions in a process of its own."""
+    place = tempfile.TemporaryDirectory(prefix="ademvl-captions-")
+    folder = Path(place.name)
+    write_made_up_captions(folder)
 
-    `known` says whether it finds what an earlier one kept of the references.
-    """
+    def work(place: object = place) -> Figures:  # which stays as long as this does
+        return list(score_captions_alone(folder).values())
 
-    def prepare() -> Work:
-        place = tempfile.TemporaryDirectory(prefix="ademvl-captions-")
-        folder = Path(place.name)
-        write_made_up_captions(folder)
-
-        def work(place: object = place) -> Figures:  # which stays as long as this does
-            if not known:
-                forget_references(folder)
-            return list(score_captions_alone(folder).values())
-
-        return work
-
-    return prepare
+    return work
 
 
 CASES: dict[str, Callable[[], Work]] = {
@@ -322,8 +323,7 @@ CASES: dict[str, Callable[[], Work]] = {
     "step_medium_cached": _step("medium", online=False),
     "evaluation_2_layers_of_256": _evaluation(layers=2, width=256),
     "evaluation_4_layers_of_512": _evaluation(layers=4, width=512),
-    "captions_scored_first": _caption_scores(known=False),
-    "captions_scored_again": _caption_scores(known=True),
+    "captions_scored": _caption_scores,
 }
 
 

@@ -76,7 +76,7 @@ def main() -> None:
                 name = "lavin, 4 blocks"
             sizes = _sizes(name, online=online, small=options.small)
             trainer, images = make_trainer(
-                *(sizes,), num_images=num_images, text=128, device=str(device), precision=precision
+                sizes, num_images=num_images, text=128, device=str(device), precision=precision
             )
             plain = PlainStep(name, trainer, images, sizes, precision=precision)
             mode = "online" if online else "cached"
@@ -161,7 +161,8 @@ def _answering(
     trained = reference_names.to_reference(model.adapter_state_dict())
     llm = Llama(model.llm.state_dict(), heads=sizes.llm.heads, eps=model.llm.config.rms_norm_eps)
     plain_method = PlainAdem(
-        *(llm, None),  # type: ignore[arg-type]
+        llm,
+        None,
         {name: tensor.to(device) for name, tensor in trained.items()},
     )
 

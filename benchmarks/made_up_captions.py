@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,13 +43,6 @@ def write_made_up_captions(folder: Path, *, num_images: int = 5000) -> None:
     content = {"images": images, "annotations": annotations}
     (folder / "references.json").write_text(json.dumps(content), encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
-
-
-def forget_references(folder: Path) -> None:
-    """Remove what was kept beside references."""
-    for kept in folder.iterdir():
-        if kept.is_dir():
-            shutil.rmtree(kept)
 
 
 def score_captions_alone(folder: Path) -> dict[str, float]:

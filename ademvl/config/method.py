@@ -107,6 +107,15 @@ class MethodSettings:
         """Yield what cannot work with a tower of so many grid tokens, each with its key."""
         yield from ()
 
+    def unfit_for_tower(self, *, num_grid_tokens: int, num_blocks: int) -> Iterator[str]:
+        """Yield all that cannot work with a tower of these sizes, each with its path in a run."""
+        yield from (f"method.{finding}" for finding in self.tower_findings(num_grid_tokens))
+        if missing := self.tower_states.missing(num_blocks):
+            yield (
+                f"method.name: {self.name} reads blocks {', '.join(map(str, missing))} of the "
+                f"tower with these settings, which has {num_blocks}, counted from 0"
+            )
+
 
 @settings_class
 class ClipAdapterSettings:

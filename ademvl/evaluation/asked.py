@@ -105,7 +105,9 @@ def ask_captions(root: Path, images: Sequence[CaptionImage], run: RunSettings) -
             image.image_id: str(row["caption"]) for image, row in zip(images, rows, strict=True)
         }
         references = {image.image_id: image.references for image in images}
-        beside = karpathy_file(root, run.evaluation.split).parent
+        folder = karpathy_file(root, run.evaluation.split).parent
+        is_linked = root.is_symlink() or folder.is_symlink()  # to somebody's own files
+        beside = None if is_linked else folder
         return score_captions(references, captions, with_ceiling=True, beside=beside).to_json()
 
     return _asked(

@@ -102,14 +102,11 @@ class Method(nn.Module):
         trains_tower: bool,
     ) -> None:
         super().__init__()
-        findings = [f"method.{each}" for each in settings.tower_findings(tower.num_grid_tokens)]
-        if missing := settings.tower_states.missing(tower.num_blocks):
-            findings.append(
-                f"method.name: {settings.name} reads blocks {', '.join(map(str, missing))} of the "
-                f"tower with these settings, which has {tower.num_blocks}, counted from 0"
-            )
-        if findings:
-            raise SettingsError("; ".join(findings))
+        findings = settings.unfit_for_tower(
+            num_grid_tokens=tower.num_grid_tokens, num_blocks=tower.num_blocks
+        )
+        if text := "; ".join(findings):
+            raise SettingsError(text)
         self.settings = settings
         self.llm_shape = llm
         self.tower_shape = tower

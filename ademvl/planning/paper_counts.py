@@ -35,7 +35,7 @@ def print_paper_counts() -> None:
         ("LaVIN, LLaMA-7B", "LLaMA-7B", LavinSettings(), True),
         ("LaVIN, LLaMA-13B", "LLaMA-13B", LavinSettings(temperature=5.0), True),
     ]
-    for llm in ("LLaMA-7B", "LLaMA-13B"):
+    for llm in LLAMAS:
         rows += [
             (f"LLaMA-Adapter, text, {llm}", llm, LlamaAdapterSettings(image=False), False),
             (f"LLaMA-Adapter, {llm}", llm, LlamaAdapterSettings(), False),

@@ -36,13 +36,9 @@ def _findings(run: RunSettings, dataset: DatasetSettings) -> Iterator[str]:
     except SettingsError:
         pass  # told where the tower is loaded
     else:
-        findings = run.method.tower_findings(vision.grid_tokens)
-        yield from (f"method.{finding}" for finding in findings)
-        if missing := run.method.tower_states.missing(vision.blocks):
-            yield (
-                f"method.name: {run.method.name} reads blocks {', '.join(map(str, missing))} of "
-                f"the tower with these settings, which has {vision.blocks}, counted from 0"
-            )
+        yield from run.method.unfit_for_tower(
+            num_grid_tokens=vision.grid_tokens, num_blocks=vision.blocks
+        )
     if run.adapter == TRAINED:
         items, *_ = published_sizes(run, dataset, is_training=True)
         try:

@@ -22,7 +22,7 @@ class PlainMethod:
 
     first_position_is_hidden = False
 
-    def __init__(self, llm: Llama, tower: Tower, trained: Trained) -> None:
+    def __init__(self, llm: Llama | None, tower: Tower | None, trained: Trained) -> None:
         self.llm, self.tower, self.trained = llm, tower, trained
 
     def tower_attention_input(self, block: int, normed: Tensor) -> Tensor:

@@ -86,7 +86,6 @@ def score_caption_file(
     """Score a file of captions; the result is ready for JSON.
 
     Without Java nothing can be tokenized, so no metric is run; the result then says so for each.
-    Tokenized references are kept beside their file.
 
     Args:
         references_file: captions in COCO's form, such as coco_karpathy_test_gt.json.
@@ -113,7 +112,6 @@ def score_caption_file(
             results.captions,
             optional=optional,
             tokenize=options.tokenize,
-            beside=references_file.parent,
         ).to_json()
     except ToolError as error:
         reason = f"captions could not be tokenized: {error}"

@@ -6,18 +6,17 @@ behind each more: of the prompt as far as it goes, and of what was generated beh
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ademvl.evaluation.generation import cut_at
 from ademvl.golden.decoding import GreedyCall
 from ademvl.golden.files import largest_difference
 from ademvl.golden.peers.cases import Comparison, PeerSet
+from ademvl.golden.peers.generation import compare_calls
 from ademvl.golden.peers.rows import prompt_rows
 from ademvl.model.vision_language import VisionLanguageModel
 
 
-@torch.inference_mode()
 def compare_continuations(
     peers: PeerSet, case: Comparison, model: VisionLanguageModel, pixel_index: Sequence[int]
 ) -> None:
@@ -29,11 +28,7 @@ def compare_continuations(
         model: in evaluation mode.
         pixel_index: of all rows of the case, which calls choose from.
     """
-    for name, details in case.details["calls"].items():
-        shown = [pixel_index[row] for row in details["rows"]]
-        rows = prompt_rows(peers, case, name, model.method.settings, shown)
-        call = GreedyCall(model, rows, shown, peers.pixels)
-        _compare_call(peers, case, name, call)
+    compare_calls(peers, case, model, pixel_index, rows_of=prompt_rows, compare=_compare_call)
 
 
 def _compare_call(peers: PeerSet, case: Comparison, name: str, call: GreedyCall) -> None:

@@ -1,7 +1,10 @@
 """What every recorded case of generation on LLaMA has: greedy calls with logits and answers."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 
+from ademvl.data.rows import TokenizedExample
 from ademvl.evaluation.generation import cut_at, generate
 from ademvl.golden.decoding import GreedyCall
 from ademvl.golden.files import largest_difference
@@ -9,10 +12,19 @@ from ademvl.golden.peers.cases import Comparison, PeerSet
 from ademvl.golden.peers.rows import evaluation_rows
 from ademvl.model.vision_language import VisionLanguageModel
 
+CompareCall = Callable[[PeerSet, Comparison, str, GreedyCall], None]
+"""Compares the call of a name."""
+
 
 @torch.inference_mode()
 def compare_calls(
-    peers: PeerSet, case: Comparison, model: VisionLanguageModel, pixel_index: list[int]
+    peers: PeerSet,
+    case: Comparison,
+    model: VisionLanguageModel,
+    pixel_index: Sequence[int],
+    *,
+    rows_of: Callable[..., list[TokenizedExample]] = evaluation_rows,
+    compare: CompareCall | None = None,
 ) -> None:
     """Make each call as a batch with cache, row by row, and without cache.
 
@@ -21,12 +33,14 @@ def compare_calls(
         case: with `calls`.
         model: in evaluation mode.
         pixel_index: of all rows of the case, which calls choose from.
+        rows_of: builds the rows of a call, as `evaluation_rows` does.
+        compare: compares a call; None for those that all rows end together.
     """
     for name, details in case.details["calls"].items():
         shown = [pixel_index[row] for row in details["rows"]]
-        rows = evaluation_rows(peers, case, name, model.method.settings, shown)
+        rows = rows_of(peers, case, name, model.method.settings, shown)
         call = GreedyCall(model, rows, shown, peers.pixels)
-        _compare_call(peers, case, name, call)
+        (compare or _compare_call)(peers, case, name, call)
 
 
 def _compare_call(peers: PeerSet, case: Comparison, name: str, call: GreedyCall) -> None:

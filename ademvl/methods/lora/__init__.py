@@ -1,1 +1,0 @@
-"""LoRA without images: the control that trains the language model alone."""

@@ -92,8 +92,9 @@ class LoraMethod(Method):
             SettingsError: the model has another layout, or a method is attached already.
         """
         decoder_layers(llm)
+        present = dict(llm.named_modules())
         for path in self._target_paths():
-            if not any(name == path for name, _ in llm.named_modules()):
+            if path not in present:
                 raise SettingsError(
                     f"method.targets: {type(llm).__name__} has no {path}; choose among its layers' "
                     "linear maps"

@@ -163,10 +163,12 @@ class FeatureCache:
             is_full = self._all_say(is_full)
             return self._report(images, wanted, num_encoded=0) if is_full else None
 
-    def _digest(self, images: Sequence[Path], *, progress: bool) -> dict[Path, str]:
-        digests = digest_images(images, progress=progress, peers=self._peers)
-        self._digests.update(digests)
-        return digests
+    def _digest(self, images: Iterable[Path], *, progress: bool) -> dict[Path, str]:
+        """Return digests of images; those that this cache has seen are not read again."""
+        paths = list(dict.fromkeys(images))
+        unknown = [path for path in paths if path not in self._digests]
+        self._digests.update(digest_images(unknown, progress=progress, peers=self._peers))
+        return {path: self._digests[path] for path in paths}
 
     def _all_say(self, answer: bool) -> bool:
         """Whether it is so for all peers, which must go on alike."""
@@ -192,10 +194,7 @@ class FeatureCache:
             CacheError: features are missing, or were in a shard just found damaged.
             DataError: image files cannot be read.
         """
-        paths = list(dict.fromkeys(images))
-        unknown = [path for path in paths if path not in self._digests]
-        self._digests.update(digest_images(unknown, progress=False, peers=self._peers))
-        digests = {path: self._digests[path] for path in paths}
+        digests = self._digest(images, progress=False)
         with as_cache_errors(self.folder):
             use = self._namespace.hold(create=False)
             self._namespace.refresh()

@@ -87,10 +87,14 @@ def extract_features(
 
 
 def extract_run_features(
-    run: RunSettings, images: Sequence[Path], *, progress: bool
+    run: RunSettings,
+    images: Sequence[Path],
+    *,
+    cache: FeatureCache | None = None,
+    progress: bool,
 ) -> EnsureReport:
-    """Bring the features of a run's images into its cache; see `extract_features`."""
-    return _parts(run, None, None).fill(images, progress=progress)
+    """Bring the features of a run's images into its cache; see `ensure_features`."""
+    return _parts(run, None, None, cache).fill(images, progress=progress)
 
 
 def ensure_features(
@@ -98,6 +102,7 @@ def ensure_features(
     images: Sequence[Path],
     *,
     device: torch.device | None = None,
+    cache: FeatureCache | None = None,
     progress: bool,
     peers: Peers | None = None,
 ) -> FeatureReader:
@@ -107,6 +112,7 @@ def ensure_features(
         run: its settings.
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
+        cache: that was looked into before and knows what images hold; None opens one.
         progress: show progress bars on a terminal.
         peers: processes that all make this call, and share the work.
 
@@ -114,7 +120,7 @@ def ensure_features(
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    parts = _parts(run, device, peers)
+    parts = _parts(run, device, peers, cache)
     parts.fill(images, progress=progress)
     return parts.cache.open(images)
 
@@ -153,7 +159,12 @@ class _Parts:
                 pool.shutdown(cancel_futures=True)
 
 
-def _parts(run: RunSettings, device: torch.device | None, peers: Peers | None) -> _Parts:
+def _parts(
+    run: RunSettings,
+    device: torch.device | None,
+    peers: Peers | None,
+    cache: FeatureCache | None,
+) -> _Parts:
     from ademvl.vision.tower import load_tower
 
     tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
@@ -163,7 +174,8 @@ def _parts(run: RunSettings, device: torch.device | None, peers: Peers | None) -
     remember_key(run, key)
     num_tokens, width = tower.features_shape(states)
     image_bytes = num_tokens * width * torch_dtype(precision).itemsize
-    cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
+    if cache is None or cache.key != key:
+        cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
     return _Parts(cache, tower, states, preprocessing, image_bytes)
 
 

@@ -44,12 +44,12 @@ def build_feature_cache(
     if run.features.mode != "cached":
         raise SettingsError(f"{run_dir}: features.mode is {run.features.mode}, expected cached")
     images = run_images(run)
-    _, report = _find(run, images, progress=progress)
+    cache, report = _find(run, images, progress=progress)
     if report is None:
         from ademvl.vision.features.extraction import extract_run_features
 
         set_threads(threads)
-        report = extract_run_features(run, images, progress=progress)
+        report = extract_run_features(run, images, cache=cache, progress=progress)
     _log.info("%d of %d images were encoded now", report.num_encoded, report.num_unique)
     write_json(
         output,
@@ -89,7 +89,7 @@ def open_features(
         return cache.open(images)
     from ademvl.vision.features.extraction import ensure_features
 
-    return ensure_features(run, images, device=device, progress=progress, peers=peers)
+    return ensure_features(run, images, device=device, cache=cache, progress=progress, peers=peers)
 
 
 def _find(

@@ -197,6 +197,13 @@ def test_many_findings_are_listed_at_once(write, references):
 
 
 @pytest.mark.java
+def test_folder_of_the_references_is_left_as_it_is(write, references):
+    results = write(ROWS)
+    before = sorted(references.parent.iterdir())
+    score_caption_file(references, results, options=CaptionOptions())
+    assert sorted(references.parent.iterdir()) == before
+
+
 def test_metric_whose_java_dies_leaves_the_others(write, references, tmp_path, capsys):
     output = tmp_path / "scores.json"
     arguments = ["--references", references, "--results", write(ROWS), "--output", output]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ademvl.config.run import FeatureSettings
+from ademvl.vision.features import image_digests
 from ademvl.vision.features.extraction import ensure_features
 from ademvl.vision.features.known_keys import KEYS_FOLDER, known_key
 from ademvl.vision.features.whole import build_feature_cache, open_features, run_images
@@ -84,6 +85,20 @@ def test_images_that_are_not_whole_are_encoded(run, tmp_path, loads, what):
     with open_features(run, images, progress=False) as reader:
         assert torch.equal(reader.read(images), expected)
     assert loads
+
+
+def test_images_are_hashed_once_and_again_where_they_were_encoded(run, tmp_path, monkeypatch):
+    images = run_images(run)
+    open_features(run, images, progress=False).close()
+    (shard,) = tmp_path.glob("features/*/shards/*.safetensors")
+    shard.unlink()
+    read = []
+    read_image_bytes = image_digests.read_image_bytes
+    monkeypatch.setattr(
+        image_digests, "read_image_bytes", lambda path: read.append(path) or read_image_bytes(path)
+    )
+    open_features(run, images, progress=False).close()
+    assert sorted(read) == sorted(2 * images)  # to know them, and that they have not changed
 
 
 def test_other_weights_settings_and_edited_records_know_no_key(run, tmp_path):
