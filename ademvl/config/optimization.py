@@ -19,7 +19,9 @@ class OptimizationSettings:
         base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
         min_lr: end of the half-cosine.
         effective_batch_size: items of one optimiser step over all devices.
-        per_device_batch_size: items that one device holds at once; accumulation is derived.
+        per_device_batch_size: items of a pass through the models, on average: a step has
+            `effective_batch_size` / `per_device_batch_size` passes, which hold like numbers of
+            tokens, so fewer items where these are long. Devices share the passes.
         gradient_checkpointing: keep little of each layer and compute it again when gradients are
             taken: less memory, a third more time, the same result.
         loss_group_size: items whose answer tokens are averaged together before groups are
@@ -106,8 +108,13 @@ class OptimizationSettings:
             )
         return total_steps
 
+    @property
+    def passes(self) -> int:
+        """Passes through the models in a step, on all devices together."""
+        return self.effective_batch_size // self.per_device_batch_size
+
     def accumulation_steps(self, processes: int = 1) -> int:
-        """Return the passes of one step on each device.
+        """Return the passes of one step on each device, on average.
 
         Args:
             processes: that train together, one a device.
@@ -115,8 +122,7 @@ class OptimizationSettings:
         Raises:
             SettingsError: the batches do not divide; the message names what is possible.
         """
-        passes = self.effective_batch_size // self.per_device_batch_size
-        if passes % processes:
+        if self.passes % processes:
             sizes = (
                 _divisors(self.effective_batch_size // processes)
                 if self.effective_batch_size % processes == 0
@@ -125,10 +131,10 @@ class OptimizationSettings:
             raise SettingsError(
                 f"{processes} processes of per_device_batch_size {self.per_device_batch_size} do "
                 f"not divide effective_batch_size {self.effective_batch_size}; possible: "
-                f"{_divisors(passes)} processes (--processes, or CUDA_VISIBLE_DEVICES)"
+                f"{_divisors(self.passes)} processes (--processes, or CUDA_VISIBLE_DEVICES)"
                 + (f", or a per_device_batch_size of {sizes} on {processes}" if sizes else "")
             )
-        return passes // processes
+        return self.passes // processes
 
 
 def _divisors(number: int) -> list[int]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ademvl.config.method import MethodSettings
 from ademvl.data.collate import Batch
+from ademvl.data.passes import image_tokens
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.llm.kv_cache import cache_name
@@ -345,6 +346,20 @@ class VisionLanguageModel(nn.Module):
         """Where the language model's embeddings are."""
         device: torch.device = self.llm.get_input_embeddings().weight.device
         return device
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of text that take as long as an image of a batch; 0 where features are given."""
+        if self.tower is None:
+            return 0
+        tower, llm = self.method.tower_shape, self.method.llm_shape
+        return image_tokens(
+            tower_tokens=1 + tower.num_grid_tokens,
+            tower_width=tower.width,
+            tower_blocks=tower.num_blocks,
+            llm_width=llm.width,
+            llm_layers=llm.layers,
+        )
 
     def _logits(self, hidden_states: Tensor) -> Tensor:
         logits: Tensor = self.llm.get_output_embeddings()(hidden_states)

@@ -3,10 +3,14 @@
 import dataclasses
 import heapq
 import logging
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError
@@ -15,6 +19,7 @@ from ademvl.machine.devices import DeviceType
 from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.costs import sizes_with
 from ademvl.planning.memory import CUDA_CONTEXT_BYTES, Memory, training_memory
+from ademvl.planning.passes import as_batch, simulated_steps
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
@@ -27,7 +32,8 @@ _log = logging.getLogger(__name__)
 UNCERTAINTY = 0.15
 """Part by which a prediction may be off: a run is refused only where it is too large even so."""
 MAX_ALTERNATIVES = 5
-_LONGEST_ROWS = 1024
+_SIMULATED_STEPS = 256
+_SAMPLE, _LONGEST_ROWS = 1000, 64
 _SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
 _SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
 
@@ -59,7 +65,8 @@ class RunMemory:
     Attributes:
         run: its settings.
         device: where it trains.
-        rows: of its training data, if known; else rows of `prompts.max_seq_len` are assumed.
+        rows: of its training data, drawn at random and the longest, if known; else all are as long
+            as `prompts.max_seq_len`.
         num_images: different images of its training data.
     """
 
@@ -74,33 +81,57 @@ class RunMemory:
         Raises:
             SettingsError: the sizes of the frozen models are not known.
         """
+        return self._memory_of(self.largest_batch(), numerics_of(self.run))
+
+    def largest_batch(self) -> MicroBatch:
+        """Return the pass that takes the most memory, of many steps drawn from the rows.
+
+        Raises:
+            SettingsError: the sizes of the frozen models are not known.
+        """
+        run, numerics = self.run, numerics_of(self.run)
+        if not self.rows:
+            width, size = run.prompts.max_seq_len, run.optimization.per_device_batch_size
+            return MicroBatch(
+                rows=size,
+                image_rows=size * (run.images == "shown"),
+                width=width,
+                scored=size * _scored_tokens(run, width),
+            )
+        candidates = _large_passes(run.optimization, tuple(self.rows), self._sizes.image_tokens)
+        return max(candidates, key=lambda batch: self._memory_of(batch, numerics).total)
+
+    def with_checkpointing(self, *, on: bool) -> Memory:
+        """Return the peak with gradient checkpointing switched on or off, of the same passes."""
+        numerics = dataclasses.replace(numerics_of(self.run), checkpointing=on)
+        return self._memory_of(self.largest_batch(), numerics)
+
+    @cached_property
+    def _sizes(self) -> ModelSizes:
+        return model_sizes(self.run)
+
+    def _memory_of(self, batch: MicroBatch, numerics: Numerics) -> Memory:
         return training_memory(
-            model_sizes(self.run),
-            numerics_of(self.run),
-            self.largest_batch(),
+            self._sizes,
+            numerics,
+            batch,
             device=self.device,
             kept_images=0 if self.run.augments_images else self.num_images,
         )
 
-    def largest_batch(self) -> MicroBatch:
-        """Return the largest batch that may go through the models at once: the longest rows."""
-        run, size = self.run, self.run.optimization.per_device_batch_size
-        has_images = run.images == "shown"
-        if not self.rows:
-            width = run.prompts.max_seq_len
-            return MicroBatch(
-                rows=size,
-                image_rows=size * has_images,
-                width=width,
-                scored=size * _scored_tokens(run, width),
-            )
-        longest = sorted(self.rows, key=lambda row: row.width)[-size:]
-        return MicroBatch(
-            rows=size,
-            image_rows=size if any(row.has_image for row in self.rows) else 0,
-            width=longest[-1].width,
-            scored=sum(row.scored for row in longest) * size // len(longest),
-        )
+
+@lru_cache(maxsize=32)
+def _large_passes(
+    optimization: OptimizationSettings, rows: tuple[Row, ...], image_tokens: int
+) -> tuple[MicroBatch, ...]:
+    """Return passes of many steps, one of which takes the most memory whatever the models are."""
+    steps = simulated_steps(optimization, rows, image_tokens=image_tokens)
+    drawn = {as_batch(rows) for step in islice(steps, _SIMULATED_STEPS) for rows in chain(*step)}
+    measures = (
+        lambda batch: batch.rows * batch.width,
+        lambda batch: batch.image_rows,
+    )
+    return tuple({max(drawn, key=measure) for measure in measures})
 
 
 def _scored_tokens(run: RunSettings, width: int) -> int:
@@ -135,11 +166,12 @@ def numerics_of(run: RunSettings) -> Numerics:
 
 
 def memory_rows(rows: "Sequence[TokenizedExample]") -> list[Row]:
-    """Return the longest rows of a training split: those of the largest batch are among them."""
-    sees_images = any(row.image is not None for row in rows)
+    """Return rows of a training split that tell of its largest passes: some, and the longest."""
+    some = random.Random(0).sample(rows, min(_SAMPLE, len(rows)))
     longest = heapq.nlargest(_LONGEST_ROWS, rows, key=lambda row: len(row.ids))
     return [
-        Row(len(row.ids), int((row.labels != IGNORED_LABEL).sum()), sees_images) for row in longest
+        Row(len(row.ids), int((row.labels != IGNORED_LABEL).sum()), row.image is not None)
+        for row in (*some, *longest)
     ]
 
 

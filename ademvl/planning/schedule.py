@@ -1,7 +1,6 @@
 """What a run's items become on a device: batches, operations, steps and seconds."""
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,8 +8,8 @@ from ademvl.config.run import RunSettings
 from ademvl.planning.devices import Gpu
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.frozen_costs import feature_shape, llm_weight_bytes, tower_forward_flops
-from ademvl.planning.rows import Row
-from ademvl.planning.sizes import BYTES, MicroBatch, ModelSizes, Numerics
+from ademvl.planning.passes import as_batch, simulated_steps
+from ademvl.planning.sizes import BYTES, ModelSizes, Numerics
 from ademvl.planning.workload import Workload
 
 UTILIZATION = 0.3
@@ -33,12 +32,15 @@ class RunFlops:
         training: of all epochs.
         evaluation: of all items that are answered.
         optimizer_steps: of the training.
+        busiest: operations of the device that has most to do in a step, as a part of the step's, on
+            average; 1 on one device.
     """
 
     training_per_item: float
     training: float
     evaluation: float
     optimizer_steps: int
+    busiest: float
 
     @property
     def total(self) -> float:
@@ -53,6 +55,7 @@ def run_flops(
     workload: Workload,
     *,
     trains: bool,
+    devices: int = 1,
 ) -> RunFlops:
     """Count the operations of a run.
 
@@ -62,46 +65,34 @@ def run_flops(
         numerics: how numbers are held.
         workload: items and lengths.
         trains: whether the run trains an adapter of its own.
+        devices: that share each training.
 
     Raises:
         SettingsError: the data does not fill a single step.
     """
     batch_size = run.optimization.effective_batch_size
-    num_passes = _SIMULATED_STEPS * run.optimization.accumulation_steps()
-    passes = islice(simulated_passes(run, workload.training.rows), num_passes)
-    batches = [as_batch(rows) for rows in passes]
-    counted = sum(training_flops(sizes, numerics, batch).total for batch in batches)
-    per_item = counted / sum(batch.rows for batch in batches)
+    drawn = simulated_steps(
+        run.optimization,
+        workload.training.rows,
+        image_tokens=sizes.image_tokens,
+        devices=devices,
+    )
+    counted = busiest = 0
+    for shares in islice(drawn, _SIMULATED_STEPS):
+        flops = [
+            sum(training_flops(sizes, numerics, as_batch(rows)).total for rows in share)
+            for share in shares
+        ]
+        counted += sum(flops)
+        busiest += max(flops)
+    per_item = counted / (_SIMULATED_STEPS * batch_size)
     steps = run.optimization.total_steps(workload.training.items) if trains else 0
     return RunFlops(
         training_per_item=per_item if trains else 0.0,
         training=per_item * steps * batch_size,
         evaluation=_evaluation_flops(run, sizes, workload),
         optimizer_steps=steps,
-    )
-
-
-def simulated_passes(run: RunSettings, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Draw effective batches without end, and give the rows of their passes, sorted by length.
-
-    Source: `ademvl/training/loop.py`, which puts rows of like length into one pass.
-    """
-    optimization, generator = run.optimization, random.Random(0)
-    size = optimization.per_device_batch_size
-    while True:
-        drawn = generator.choices(rows, k=optimization.effective_batch_size)
-        drawn.sort(key=lambda row: row.width)
-        for start in range(0, len(drawn), size):
-            yield drawn[start : start + size]
-
-
-def as_batch(rows: Sequence[Row]) -> MicroBatch:
-    """Return what rows take together, padded to the longest."""
-    return MicroBatch(
-        rows=len(rows),
-        image_rows=sum(row.has_image for row in rows),
-        width=max(row.width for row in rows),
-        scored=sum(row.scored for row in rows),
+        busiest=busiest / counted,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.run import Precision, Quantization
+from ademvl.data.passes import image_tokens
 from ademvl.planning.shapes import LlmShape, VisionShape
 
 BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -65,3 +66,16 @@ class ModelSizes:
     method: MethodSettings
     trained: int
     online: bool
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of text that take as long as an image of a batch; 0 where features are given."""
+        if not self.online:
+            return 0
+        return image_tokens(
+            tower_tokens=self.vision.tokens,
+            tower_width=self.vision.width,
+            tower_blocks=self.vision.blocks,
+            llm_width=self.llm.width,
+            llm_layers=self.llm.layers,
+        )

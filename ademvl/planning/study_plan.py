@@ -20,11 +20,7 @@ from ademvl.planning.disk import (
     source_disk,
 )
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
-from ademvl.planning.memory import (
-    Memory,
-    evaluation_memory,
-    training_memory,
-)
+from ademvl.planning.memory import Memory, evaluation_memory
 from ademvl.planning.method_costs import UnmeasurableError
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.schedule import (
@@ -264,16 +260,15 @@ def _plan_run(
 ) -> RunPlan:
     device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     trains, numerics = run.adapter == TRAINED, numerics_of(run)
-    predicted = RunMemory(run, device, workload.training.longest, workload.training.images)
+    predicted = RunMemory(run, device, workload.training.known_rows, workload.training.images)
     batch = predicted.largest_batch()
-    other = dataclasses.replace(numerics, checkpointing=not numerics.checkpointing)
-    flops = run_flops(run, sizes, numerics, workload, trains=trains)
+    flops = run_flops(run, sizes, numerics, workload, trains=trains, devices=target.count)
     seconds = None
     if rate is not None:
         training, evaluation = (
             seconds_at(rate.flops_per_second, work) for work in (flops.training, flops.evaluation)
         )
-        seconds = RunSeconds(training.times(1 / target.count), evaluation, target.count)
+        seconds = RunSeconds(training.times(flops.busiest), evaluation, target.count)
     elif target.gpu is not None and device == "cuda":
         seconds = run_seconds(run, sizes, numerics, flops, workload, target)
     memory = predicted.predict()
@@ -287,13 +282,7 @@ def _plan_run(
         device=device,
         batch=batch,
         memory=memory,
-        other_checkpointing=training_memory(
-            sizes,
-            other,
-            batch,
-            device=device,
-            kept_images=0 if run.augments_images else workload.training.images,
-        ).total,
+        other_checkpointing=predicted.with_checkpointing(on=not numerics.checkpointing).total,
         is_checkpointed=numerics.checkpointing,
         evaluation_memory=evaluation_memory(
             sizes,
@@ -317,7 +306,7 @@ def _alternatives(
     if target.gpu is None or not wants_gpu(run.backbones) or needed <= target.gpu.memory_bytes:
         return ()
     found = settings_that_fit(
-        run, target.gpu.memory_bytes, device="cuda", rows=workload.training.longest
+        run, target.gpu.memory_bytes, device="cuda", rows=workload.training.known_rows
     )
     return tuple(map(str, found)) or ("none of the settings known here",)
 
@@ -345,7 +334,7 @@ def run_seconds(
     answers = seconds_on(target.gpu, numerics, flops.evaluation, utilization=target.utilization)
     reading = generation_seconds(target.gpu, run, sizes, numerics, workload.evaluation.items)
     evaluation = Seconds(*(max(each, reading) for each in dataclasses.astuple(answers)))
-    return RunSeconds(training.times(1 / target.count), evaluation, target.count)
+    return RunSeconds(training.times(flops.busiest), evaluation, target.count)
 
 
 def to_plain(plan: StudyPlan) -> dict[str, object]:

@@ -57,6 +57,11 @@ class Split:
     rows: tuple[Row, ...]
     longest: tuple[Row, ...] = ()
 
+    @property
+    def known_rows(self) -> tuple[Row, ...]:
+        """Both, more of them long ones than in the data; empty where the longest are not known."""
+        return (*self.rows, *self.longest) if self.longest else ()
+
 
 @dataclass(frozen=True)
 class Workload:

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,8 +25,9 @@ from ademvl.planning.flops import training_flops
 from ademvl.planning.frozen_costs import llm_weight_bytes
 from ademvl.planning.memory import training_memory
 from ademvl.planning.method_costs import UnmeasurableError
+from ademvl.planning.passes import Pass, as_batch, simulated_steps
 from ademvl.planning.rows import Row
-from ademvl.planning.schedule import Rate, as_batch, simulated_passes
+from ademvl.planning.schedule import Rate
 from ademvl.planning.sizes import ModelSizes, Numerics
 from ademvl.planning.workload import workload_of
 
@@ -130,7 +131,8 @@ def probe_run(
     if not parts:
         _log.warning("%s: not probed, as not even a few layers fit on %s", run.name, device)
         return None
-    passes = list(islice(simulated_passes(run, rows), _MAX_PASSES))
+    steps = simulated_steps(run.optimization, rows, image_tokens=sizes.image_tokens)
+    passes = list(islice(chain.from_iterable(chain.from_iterable(steps)), _MAX_PASSES))
     seconds: list[list[float]] = []
     for part in parts:
         limit = budget_seconds / len(parts)
@@ -244,7 +246,7 @@ def _build_trainer(
     run: RunSettings,
     sizes: ModelSizes,
     numerics: Numerics,
-    passes: Sequence[Sequence[Row]],
+    passes: Sequence[Pass],
     device: "torch.device",
     *,
     layers: tuple[int, ...],
@@ -259,13 +261,13 @@ def _build_trainer(
         """Gives the items of each pass as they come."""
 
         def items_of(self, step: int) -> tuple[int, ...]:
-            first = step * size
-            return tuple(range(first, first + size))
+            return tuple(range(ends[step] - len(passes[step]), ends[step]))
 
-    size = run.optimization.per_device_batch_size
+    ends = list(accumulate(map(len, passes)))
     optimization = dataclasses.replace(
         run.optimization,
-        effective_batch_size=size,
+        effective_batch_size=1,
+        per_device_batch_size=1,
         loss_group_size=0,
         epochs=1.0,
         warmup_epochs=0.0,

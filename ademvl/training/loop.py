@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import Precision
 from ademvl.data.collate import Batch, collate
+from ademvl.data.passes import divide_rows, shared_passes
 from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import autocast
@@ -137,21 +138,24 @@ class Trainer:
 
         Which items a pass holds has no influence on what is learned: each item's weight in the
         loss is settled here, in the order of the plan. It does not depend on the number of
-        processes either, which take turns.
+        processes either, which share the passes.
         """
         rows = [self.rows[item] for item in items]
         counts = torch.tensor([_num_scored(row) for row in rows])
         weights = token_weights(counts, group_size=self.optimization.loss_group_size)
-        size = self.optimization.per_device_batch_size
-        by_length = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
-        passes = [by_length[i : i + size] for i in range(0, len(rows), size)]
-        return [
-            _MicroBatch(
-                collate([rows[place] for place in places], trim_after_labels=True),
-                weights[places],
-            )
-            for places in passes[self.processes.rank :: self.processes.world_size]
-        ]
+        of_image = self.model.image_tokens
+        sizes = [len(row.ids) + of_image * (row.image is not None) for row in rows]
+        passes = divide_rows(sizes, num_passes=self.optimization.passes)
+        shares = shared_passes(passes, sizes, num_devices=self.processes.world_size)
+        return [self._micro_batch(rows, weights, places) for places in shares[self.processes.rank]]
+
+    @staticmethod
+    def _micro_batch(
+        rows: Sequence[TokenizedExample], weights: Tensor, places: Sequence[int]
+    ) -> _MicroBatch:
+        ordered = sorted(places, key=lambda place: (len(rows[place].ids), place))
+        batch = collate([rows[place] for place in ordered], trim_after_labels=True)
+        return _MicroBatch(batch, weights[ordered])
 
     def _accumulate_gradients(
         self, micro_batches: Sequence[_MicroBatch], epoch: int
@@ -179,7 +183,7 @@ class Trainer:
                 gradients.add()
             losses.append(loss.detach())
             scored.append(_Scored(batch, row_numbers, per_token.detach()))
-        loss_sum = torch.stack(losses).double().sum()
+        loss_sum = sum((loss.double() for loss in losses), torch.zeros((), dtype=torch.float64))
         num_tokens = sum(int(batch.lengths.sum()) for batch, _ in micro_batches)
         if gradients is None:
             return float(loss_sum), num_tokens, scored

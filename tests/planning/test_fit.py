@@ -1,16 +1,28 @@
 """Protects the refusal of what would not fit, and what is proposed in its place."""
 
 import dataclasses
+import random
 
 import pytest
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.study import load_study
+from ademvl.data.passes import divide_rows
 from ademvl.errors import SettingsError
 from ademvl.machine.free_memory import FreeMemory
-from ademvl.planning.fit import RunMemory, check_fits, settings_that_fit, with_changes
+from ademvl.planning.fit import (
+    RunMemory,
+    check_fits,
+    model_sizes,
+    numerics_of,
+    settings_that_fit,
+    with_changes,
+)
+from ademvl.planning.memory import training_memory
+from ademvl.planning.passes import as_batch
 from ademvl.planning.rows import Row
+from ademvl.training.order import StepPlan
 from tests.conftest import PROJECT_ROOT
 
 GIB = 2**30
@@ -92,9 +104,32 @@ def test_nothing_is_proposed_where_the_weights_alone_do_not_fit():
 
 def test_known_rows_decide_instead_of_the_longest_possible_ones():
     run = _llama_7b(optimization=OptimizationSettings(per_device_batch_size=2))
-    rows = [Row(width=50, scored=8, has_image=True), Row(width=100, scored=8, has_image=False)] * 9
+    rows = [Row(width=100, scored=8, has_image=True)] * 9
     batch = RunMemory(run, "cuda", rows).largest_batch()
     assert (batch.rows, batch.image_rows, batch.width, batch.scored) == (2, 2, 100, 16)
+
+
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_no_pass_of_a_training_takes_more_than_predicted(mode):
+    generator = random.Random(1)
+    rows = [
+        Row(width=int(generator.lognormvariate(4.5, 0.5)), scored=8, has_image=number % 3 == 0)
+        for number in range(1000)
+    ]
+    run = with_changes(_llama_7b(), {"features.mode": mode})
+    sizes, numerics = model_sizes(run), numerics_of(run)
+    plan = StepPlan(len(rows), 0, run.optimization)
+    passes = set()
+    for step in range(plan.total_steps):
+        drawn = [rows[item] for item in plan.items_of(step)]
+        row_sizes = [row.width + sizes.image_tokens * row.has_image for row in drawn]
+        for numbers in divide_rows(row_sizes, num_passes=8):
+            passes.add(as_batch([drawn[number] for number in numbers]))
+    taken = max(training_memory(sizes, numerics, each, device="cuda").total for each in passes)
+    predicted = RunMemory(run, "cuda", rows).predict().total
+    by_rows = 4 * max(row.width for row in rows)
+    assert 0.97 * predicted < taken < 1.03 * predicted  # other draws
+    assert max(each.rows * each.width for each in passes) < by_rows
 
 
 def test_unknown_sizes_are_no_reason_to_refuse(caplog):

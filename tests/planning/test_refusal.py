@@ -39,7 +39,7 @@ def test_refusal_can_be_overridden(tmp_path, small_machine):
     assert train_run(run_dir, progress=False, ignore_memory=True) == 0
 
 
-def test_longest_rows_of_the_training_data_decide(tmp_path):
+def test_rows_of_the_training_data_decide_the_longest_twice(tmp_path):
     run = make_run(tmp_path)
     rows = tokenize_examples(
         load_llm_tokenizer(run.backbones),
@@ -49,8 +49,8 @@ def test_longest_rows_of_the_training_data_decide(tmp_path):
         with_prefix=run.has_image_prefix,
     )
     found = memory_rows(rows)
-    assert found[0].width == max(len(row.ids) for row in rows)
-    assert all(row.has_image for row in found)
+    assert {row.width for row in found} == {len(row.ids) for row in rows}
+    assert sum(row.has_image for row in found) == 2 * sum(row.image is not None for row in rows)
 
 
 def test_verb_knows_the_override():

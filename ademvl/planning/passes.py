@@ -1,0 +1,47 @@
+"""The passes of training steps, drawn at random from rows: divided and shared as training does."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.data.passes import divide_rows, shared_passes
+from ademvl.planning.rows import Row
+from ademvl.planning.sizes import MicroBatch
+
+Pass = Sequence[Row]
+
+
+def simulated_steps(
+    optimization: OptimizationSettings,
+    rows: Sequence[Row],
+    *,
+    image_tokens: int,
+    devices: int = 1,
+) -> Iterator[list[list[Pass]]]:
+    """Draw effective batches without end, and give the passes of each device.
+
+    Args:
+        optimization: sizes of the batches.
+        rows: to draw from.
+        image_tokens: what an image counts for, see `ademvl.data.passes.image_tokens`.
+        devices: that share the passes.
+    """
+    generator = random.Random(0)
+    while True:
+        drawn = generator.choices(rows, k=optimization.effective_batch_size)
+        row_sizes = [row.width + image_tokens * row.has_image for row in drawn]
+        passes = divide_rows(row_sizes, num_passes=optimization.passes)
+        yield [
+            [[drawn[number] for number in numbers] for numbers in share]
+            for share in shared_passes(passes, row_sizes, num_devices=devices)
+        ]
+
+
+def as_batch(rows: Pass) -> MicroBatch:
+    """Return what rows take together, padded to the longest."""
+    return MicroBatch(
+        rows=len(rows),
+        image_rows=sum(row.has_image for row in rows),
+        width=max(row.width for row in rows),
+        scored=sum(row.scored for row in rows),
+    )
