@@ -43,10 +43,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args()
     print(f"command: {shlex.join(['python', *sys.argv])}")
-    print(f"before: {_git('log', '-1', '--format=%h %s', options.before)}; after: {_present()}")
+    print(f"before: {git('log', '-1', '--format=%h %s', options.before)}; after: {present()}")
     print(f"{'case':30} {'before s':>9} {'after s':>9} {'ratio':>6} {'peak MiB':>16}  figures")
     are_same = True
-    with _worktree(options.before) as before:
+    with worktree(options.before) as before:
         for case in options.cases or CASES:
             are_same &= _compare(case, before, options.threads, options.turns)
     sys.exit(not are_same)
@@ -103,22 +103,25 @@ def _turn(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _worktree(commit: str) -> Iterator[Path]:
+def worktree(commit: str) -> Iterator[Path]:
+    """Check out a commit into a temporary folder for the duration of a block."""
     with tempfile.TemporaryDirectory(prefix="ademvl-before-") as folder:
         code = Path(folder) / "code"
-        _git("worktree", "add", "--quiet", "--detach", str(code), commit)
+        git("worktree", "add", "--quiet", "--detach", str(code), commit)
         try:
             yield code
         finally:
-            _git("worktree", "remove", "--force", str(code))
+            git("worktree", "remove", "--force", str(code))
 
 
-def _present() -> str:
-    changed = " with changes" if _git("status", "--porcelain", "--", "ademvl") else ""
-    return _git("log", "-1", "--format=%h %s") + changed
+def present() -> str:
+    """Name the present commit, and say whether the package differs from it."""
+    changed = " with changes" if git("status", "--porcelain", "--", "ademvl") else ""
+    return git("log", "-1", "--format=%h %s") + changed
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
+    """Return what git prints."""
     command: Sequence[str] = ("git", "-C", str(ROOT), *arguments)
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
 

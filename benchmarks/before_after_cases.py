@@ -239,7 +239,7 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
     dataset = load_scienceqa(SCIENCEQA)
     problems = {problem.question_id: problem for problem in dataset.split("test")}
     examples = scienceqa_evaluation_examples(dataset, "test", run.prompts, "shown")[:240]
-    tokenizer = SentencePieceTokenizer(_pieces([example.prompt for example in examples]))
+    tokenizer = SentencePieceTokenizer(pieces([example.prompt for example in examples]))
     sizes = sizes_of("medium", online=False)
     shape = dataclasses.replace(
         sizes.llm,
@@ -268,7 +268,7 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
     return Asked(run, model, tokenizer, rows, random_images(sizes, 1), num_choices)
 
 
-def _pieces(texts: Sequence[str]) -> Any:
+def pieces(texts: Sequence[str]) -> Any:
     """Train pieces about as long as LLaMA's on the texts themselves."""
     import io
 
