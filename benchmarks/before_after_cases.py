@@ -154,6 +154,72 @@ def make_trainer(
     return trainer, images
 
 
+def _captions(*, num_photos: int = 8) -> Work:
+    """Train the tiny models on captions of photos that are decoded and changed at random."""
+    import torch
+
+    from ademvl.config.optimization import OptimizationSettings
+    from ademvl.data.images import load_augmented_pixels, preprocessing_for
+    from ademvl.planning.random_model import random_example
+    from ademvl.planning.rows import Row
+    from ademvl.training.loop import Trainer
+    from ademvl.training.order import StepPlan
+    from ademvl.vision.features.source import AugmentedPixels
+
+    sizes = sizes_of("tiny", online=True)
+    place = tempfile.TemporaryDirectory(prefix="ademvl-photos-")
+    photos = write_photos(Path(place.name), num_photos)
+    preprocessing = preprocessing_for("coco_caption", sizes.vision.image_size)
+    rows = [
+        dataclasses.replace(
+            random_example(sizes, Row(width=24, scored=12, has_image=True), number=number),
+            image=photo,
+        )
+        for number, photo in enumerate(photos)
+    ]
+    other, _ = make_trainer(sizes, num_images=1, text=24)
+    optimization = OptimizationSettings(
+        epochs=100.0,
+        warmup_epochs=0.0,
+        effective_batch_size=num_photos,
+        per_device_batch_size=num_photos // 2,
+    )
+    torch.manual_seed(0)
+    trainer = Trainer(
+        other.model,
+        other.parameters,
+        other.optimizer,
+        rows=rows,
+        visual_source=AugmentedPixels(
+            lambda path, generator: load_augmented_pixels(path, preprocessing, generator), seed=0
+        ),
+        plan=StepPlan(len(rows), 0, optimization),
+        precision="fp32",
+    )
+    step = stepping(trainer)
+
+    def work(place: object = place) -> Figures:  # which stays as long as this does
+        return step()
+
+    return work
+
+
+def write_photos(folder: Path, number: int) -> list[Path]:
+    """Write JPEG files as large as COCO's photos, 640 x 480 in about 150 KB."""
+    import numpy as np
+    from PIL import Image
+
+    paths = []
+    for seed in range(number):
+        generator = np.random.default_rng(seed)
+        coarse = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC))
+        noisy = smooth + generator.normal(0, 12, smooth.shape)
+        paths.append(folder / f"{seed}.jpg")
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
 def _evaluation(*, layers: int, width: int) -> Callable[[], Work]:
     """Make a case of answering 240 ScienceQA questions with features given."""
     return lambda: answering(make_evaluation(layers=layers, width=width))
@@ -321,10 +387,15 @@ CASES: dict[str, Callable[[], Work]] = {
     "step_medium_online": _step("medium", online=True),
     "step_medium_online_2_of_4": _step("medium", online=True, num_images=2),
     "step_medium_cached": _step("medium", online=False),
+    "step_tiny_augmented_photos": _captions,
     "evaluation_2_layers_of_256": _evaluation(layers=2, width=256),
     "evaluation_4_layers_of_512": _evaluation(layers=4, width=512),
     "captions_scored": _caption_scores,
 }
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"step_tiny_augmented_photos": time.perf_counter}
+"""Cases whose gain is that two things are done at once, which processor seconds do not show."""
 
 
 def processor_seconds() -> float:
@@ -346,13 +417,13 @@ def main() -> None:
         sys.exit(f"ademvl comes from {found}, expected {code}")
     torch.set_num_threads(threads)
     with fast_cpu(torch.device("cpu")):
-        work = CASES[case]()
+        work, clock = CASES[case](), CLOCKS.get(case, processor_seconds)
         work()  # warms up
         print("ready", flush=True)
         for _ in sys.stdin:
-            started = processor_seconds()
+            started = clock()
             figures = work()
-            seconds = processor_seconds() - started
+            seconds = clock() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             answer = {"seconds": seconds, "figures": list(figures), "peak_mib": peak}
             print(json.dumps(answer), flush=True)

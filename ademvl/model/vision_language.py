@@ -370,7 +370,7 @@ class VisionLanguageModel(nn.Module):
     ) -> Tensor | None:
         if visual is None:
             return None
-        visual = visual.to(self.device)
+        visual = visual.to(self.device, non_blocking=True)  # at once where it is not pinned
         if self.tower is None:
             if visual.ndim == 4:
                 raise ValueError("pixels are given, but the model has no tower; give features")

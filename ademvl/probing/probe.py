@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -226,7 +227,7 @@ def _time_passes(
     from ademvl.machine.cpu_kernels import fast_cpu
 
     seconds: list[float] = []
-    with fast_cpu():
+    with closing(trainer), fast_cpu():
         trainer.step(0)
         started = clock()
         for number in range(num_passes):
@@ -259,6 +260,10 @@ def _build_trainer(
 
     class InOrder(StepPlan):
         """Gives the items of each pass as they come."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            object.__setattr__(self, "total_steps", len(passes))
 
         def items_of(self, step: int) -> tuple[int, ...]:
             return tuple(range(ends[step] - len(passes[step]), ends[step]))

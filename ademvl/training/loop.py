@@ -1,6 +1,6 @@
 """One optimiser step, and the loop over a run's steps: the same for cached and online features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from math import isfinite, nan
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import autocast
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.training.ahead import one_ahead
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome
 from ademvl.training.loss import token_losses, token_weights
@@ -30,6 +31,14 @@ from ademvl.vision.features.source import VisualSource
 class _MicroBatch(NamedTuple):
     batch: Batch
     item_weights: Tensor  # (B,), of each scored token of an item
+
+
+class _Ready(NamedTuple):
+    """A pass with its images; None where none of a step's passes is ours."""
+
+    micro_batch: _MicroBatch | None
+    visual: Tensor | None = None
+    ends_step: bool = True
 
 
 class _Scored(NamedTuple):
@@ -48,7 +57,8 @@ class Trainer:
         parameters: its trained parameters by name; the same in all processes.
         optimizer: over them.
         rows: the training split; step plans refer to their positions.
-        visual_source: gives features or pixels of a batch.
+        visual_source: gives features or pixels of a batch; a thread asks for those of the next pass
+            while one is computed.
         plan: which items each step sees.
         precision: of the frozen language model; half precisions run under autocast, and fp16
             with loss scaling.
@@ -93,6 +103,8 @@ class Trainer:
         passes = self.optimization.accumulation_steps(processes.world_size)
         needs_sum = passes > 1 or not processes.is_alone
         self._gradients = GradientSum(parameters.values(), processes) if needs_sum else None
+        self._ahead: Generator[_Ready] | None = None
+        self._next_step = 0
 
     @property
     def optimization(self) -> OptimizationSettings:
@@ -116,7 +128,7 @@ class Trainer:
         set_lr(self.optimizer, lr)
         epoch = step // self.plan.steps_per_epoch
         self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
-        loss, num_tokens, scored = self._accumulate_gradients(self._micro_batches(items), epoch)
+        loss, num_tokens, scored = self._accumulate_gradients(step)
         grad_norm, outcome = self._update(loss)
         if outcome == "not_finite":
             self._note_not_finite(step, items, loss, scored)
@@ -157,9 +169,38 @@ class Trainer:
         batch = collate([rows[place] for place in ordered], trim_after_labels=True)
         return _MicroBatch(batch, weights[ordered])
 
-    def _accumulate_gradients(
-        self, micro_batches: Sequence[_MicroBatch], epoch: int
-    ) -> tuple[float, int, list[_Scored]]:
+    def _passes(self, step: int) -> Iterator[tuple[_MicroBatch, Tensor | None]]:
+        """Give our passes of a step with their images; the first of the next is begun with."""
+        if self._ahead is None or step != self._next_step:
+            self.close()
+            self._ahead = one_ahead(self._ready_passes(step))
+        self._next_step = -1  # where this step is left, the next one begins anew
+        for ready in self._ahead:
+            if ready.micro_batch is not None:
+                yield ready.micro_batch, ready.visual
+            if ready.ends_step:
+                break
+        self._next_step = step + 1
+
+    def _ready_passes(self, first: int) -> Iterator[_Ready]:
+        for step in range(first, max(self.plan.total_steps, first + 1)):
+            micro_batches = self._micro_batches(self.plan.items_of(step))
+            if not micro_batches:
+                yield _Ready(None)
+            for number, micro_batch in enumerate(micro_batches, 1):
+                epoch = step // self.plan.steps_per_epoch
+                visual = self._visual_source.for_batch(micro_batch.batch, epoch=epoch)
+                if visual is not None and self._device.type == "cuda":
+                    visual = visual.pin_memory()
+                yield _Ready(micro_batch, visual, ends_step=number == len(micro_batches))
+
+    def close(self) -> None:
+        """Stop making passes ready; waits for the one in the making."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _accumulate_gradients(self, step: int) -> tuple[float, int, list[_Scored]]:
         """Add up the gradients of all passes of all processes.
 
         Returns:
@@ -170,9 +211,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         else:
             gradients.clear()
-        losses, scored = [], []
-        for batch, item_weights in micro_batches:
-            visual = self._visual_source.for_batch(batch, epoch=epoch)
+        losses, scored, num_tokens = [], [], 0
+        for (batch, item_weights), visual in self._passes(step):
             with autocast(self._device, self._precision):
                 logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
             per_token = token_losses(logits, targets)  # (M,)
@@ -182,9 +222,9 @@ class Trainer:
             if gradients is not None:
                 gradients.add()
             losses.append(loss.detach())
+            num_tokens += int(batch.lengths.sum())
             scored.append(_Scored(batch, row_numbers, per_token.detach()))
         loss_sum = sum((loss.double() for loss in losses), torch.zeros((), dtype=torch.float64))
-        num_tokens = sum(int(batch.lengths.sum()) for batch, _ in micro_batches)
         if gradients is None:
             return float(loss_sum), num_tokens, scored
         total_loss, total_tokens = gradients.finish([loss_sum, torch.tensor(num_tokens)])

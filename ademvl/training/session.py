@@ -6,6 +6,7 @@ All processes take the same steps; process 0 alone reads and writes files.
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from math import isclose, isnan
 from typing import Any
@@ -84,7 +85,8 @@ class Session:
             first_step=self._steps_done,
             shown=progress and self._processes.is_first,
         )
-        with fast_cpu(self._trainer.model.device), interruption.deferred(), bar:
+        device = self._trainer.model.device
+        with closing(self._trainer), fast_cpu(device), interruption.deferred(), bar:
             while self._steps_done < plan.total_steps:
                 result = self._step(meter)
                 bar.advance(result.step, loss=result.loss, num_items=result.num_items)

@@ -137,7 +137,7 @@ def test_kept_images_take_what_online_training_keeps_of_them(tmp_path):
     for path in images:
         Image.new("RGB", (50, 40)).save(path)
     source = online_pixels(preprocessing_for("scienceqa", VISION.image_size))
-    source.for_batch(SimpleNamespace(images=images))
+    source.for_batch(SimpleNamespace(item_ids=tuple(map(str, range(len(images)))), images=images))
     kept = sum(image.nbytes for image in source._kept.values())
 
     batch = MicroBatch(rows=1, image_rows=1, width=8, scored=1)

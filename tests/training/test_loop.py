@@ -279,6 +279,7 @@ def test_step_without_any_image_moves_projections_by_momentum_if_asked_to(
 ) -> None:
     trainer = _trainer(world, imageless_steps=imageless_steps, warmup_epochs=0.0)
     trainer.step(0)
+    trainer.close()  # what the next step would have seen
     text_only = [item for item, row in enumerate(trainer.rows) if row.image is None]
     object.__setattr__(trainer.plan, "items_of", lambda step: (text_only * 8)[:8])
     names = ["cls_projection.up.weight", "clip_adapters.0.up.weight", "clip_adapters.2.up.weight"]

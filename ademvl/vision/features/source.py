@@ -6,8 +6,9 @@ What is given lies on the CPU; the model moves it.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,17 +87,23 @@ class OnlinePixels:
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
-        paths = [path for path in batch.images if path is not None]
+        items = {path: item_id for item_id, path in _shown(batch)}
+        paths = [path for _, path in _shown(batch)]
         if not paths:
             return None
-        missing = [path for path in dict.fromkeys(paths) if path not in self._kept]
-        decoded = dict(zip(missing, self._pool.map(self._load, missing), strict=True))
+        missing = [path for path in items if path not in self._kept]
+        loads = self._pool.map(lambda path: self._levels(items[path], path), missing)
+        decoded = dict(zip(missing, loads, strict=True))
         levels = torch.stack([decoded[p] if p in decoded else self._kept[p] for p in paths])
         for path, image in decoded.items():
             if image.nbytes <= self._free_bytes:
                 self._kept[path] = image
                 self._free_bytes -= image.nbytes
         return self._normalize(levels)
+
+    def _levels(self, item_id: str, path: Path) -> Tensor:
+        with _naming(item_id):
+            return self._load(path)
 
 
 def online_pixels(preprocessing: "Preprocessing") -> OnlinePixels:
@@ -107,6 +114,21 @@ def online_pixels(preprocessing: "Preprocessing") -> OnlinePixels:
         lambda path: load_levels(path, preprocessing),
         lambda levels: normalize_levels(levels, preprocessing),
     )
+
+
+def _shown(batch: "Batch") -> list[tuple[str, Path]]:
+    """Return id and image of the items that have one."""
+    items = zip(batch.item_ids, batch.images, strict=True)
+    return [(item_id, path) for item_id, path in items if path is not None]
+
+
+@contextmanager
+def _naming(item_id: str) -> Iterator[None]:
+    """Let errors about an image say whose it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"item {item_id}: {error}") from error
 
 
 def _decoders() -> ThreadPoolExecutor:
@@ -131,11 +153,7 @@ class AugmentedPixels:
 
     def for_batch(self, batch: "Batch", *, epoch: int = 0) -> Tensor | None:
         """Return pixels (B_img, 3, H, W), fp32, normalised."""
-        items = [
-            (item_id, path)
-            for item_id, path in zip(batch.item_ids, batch.images, strict=True)
-            if path is not None
-        ]
+        items = _shown(batch)
         pixels = self._pool.map(lambda item: self._pixels(item[0], item[1], epoch), items)
         return torch.stack(list(pixels)) if items else None
 
@@ -143,7 +161,8 @@ class AugmentedPixels:
         from ademvl.data.augmentation import augmentation_generator
 
         generator = augmentation_generator(seed=self._seed, epoch=epoch, item_id=item_id)
-        return self._load(path, generator)
+        with _naming(item_id):
+            return self._load(path, generator)
 
 
 def open_visual_source(

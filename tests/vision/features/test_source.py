@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
 
 
 def _batch(*names):
-    return SimpleNamespace(images=tuple(name and Path(name) for name in names))
+    images = tuple(name and Path(name) for name in names)
+    return SimpleNamespace(item_ids=tuple(map(str, range(len(names)))), images=images)
 
 
 def _source(max_bytes):
@@ -65,7 +66,7 @@ def test_kept_images_are_a_quarter_of_their_pixels_and_give_the_same(folder):
     run = make_run(folder, features=FeatureSettings(mode="online"))
     images = run_images(run)[:3]
     source = _open(run, images, tower=load_tower(run.backbones))
-    batch = SimpleNamespace(images=tuple(images))
+    batch = _batch(*images)
     first, again = source.for_batch(batch), source.for_batch(batch)
     preprocessing = preprocessing_for("scienceqa", 8)
     expected = torch.stack([load_pixels(path, preprocessing) for path in images])
@@ -135,7 +136,7 @@ def test_cached_features_equal_those_of_the_online_tower(folder):
     cached_run = make_run(folder, features=features)
     online_run = make_run(folder, features=FeatureSettings(mode="online"))
     images = run_images(cached_run)[:3]
-    batch = SimpleNamespace(images=tuple(images))
+    batch = _batch(*images)
     cached = _open(cached_run, images)
     online_model = build_model(online_run).eval()
     online = _open(online_run, images, tower=online_model.tower)
