@@ -66,7 +66,7 @@ class MiniLlmSettings:
     warmup_steps: int = 100
     max_drill_steps: int = 600
     drill_accuracy: float = 0.97
-    steps: int = 2400
+    steps: int = 6000
     drill_share: float = 0.08
     caption_share: float = 0.1
     answer_layer: int = 2

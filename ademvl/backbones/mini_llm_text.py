@@ -32,7 +32,7 @@ from ademvl.errors import DataError
 
 LETTERS = "ABCD"
 TOKENIZER_LINES = 4000
-WORD_SHARE = 0.5
+WORD_SHARE = 0.4
 """Of the questions that ask for a colour or a shape; the rest are yes/no questions."""
 Kind = Literal["color", "shape", "positive", "negated"]
 

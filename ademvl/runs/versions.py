@@ -11,7 +11,7 @@ RESULT_VERSIONS = {
     "convert": 1,
     "data": 3,
     "verify": 1,
-    "mini_backbones": 3,
+    "mini_backbones": 4,
     "features": 2,
     "train": 4,
     "evaluate": 2,
