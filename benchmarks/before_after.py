@@ -6,9 +6,10 @@
 The earlier commit is checked out into a git worktree in a temporary folder. Of each case two
 processes are made ready, one with either package, and take turns: what other work does to the
 machine meets both. Times are processor seconds, medians over the turns; a ratio above 1 says how
-many times faster the present code is. Of cases where two things are done at once it is the time that
-passes, on cores that should have little else to do. Both sides run benchmarks/before_after_cases.py of the
-present tree and must give the same figures to six digits, or the benchmark ends with exit code 1.
+many times faster the present code is. Where a case does two things at once it is the time that
+passes, on cores that should have little else to do. Both sides run
+benchmarks/before_after_cases.py of the present tree and must give the same figures to six digits,
+or the benchmark ends with exit code 1.
 """
 
 import argparse
