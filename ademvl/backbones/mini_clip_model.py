@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ademvl.backbones.mini_clip_data import WordTokenizer, vocabulary
+from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.files import read_json, sha256_file
 
 CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE = "config.json", "model.safetensors", "RECIPE.json"
-MINI_CLIP_DIR = Path(__file__).parent / "weights" / "mini_clip"
+MINI_CLIP_DIR = MINI_TOWERS["mini"]
 _RETRAIN = "Reinstall ademvl, or train the mini backbones again."
 
 

@@ -41,13 +41,14 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from ademvl.config.mini_backbones import MINI_TOWERS
     from ademvl.config.run import BackboneSettings
     from ademvl.released.adapter import import_adapter
 
     backbones = BackboneSettings(
         llm=options.llm,
         tower=options.tower,
-        tower_weights="" if options.tower == "mini" else options.tower_weights,
+        tower_weights="" if options.tower in MINI_TOWERS else options.tower_weights,
         precision=options.precision,
     )
     origin = import_adapter(options.file, options.output, backbones=backbones, task=options.task)

@@ -9,13 +9,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ademvl.config.setting import REFUSED, setting, settings_class
 
-Source = Literal["easy_vqa", "scienceqa", "coco_caption", "lavin_instruct", "mme"]
+Source = Literal["easy_vqa", "many_shapes", "scienceqa", "coco_caption", "lavin_instruct", "mme"]
 Damaged = Literal["stop", "leave_out"]
 CaptionSplits = Literal["karpathy", "official"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 TASKS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
     "easy_vqa": ("scienceqa", "coco_caption"),
+    "many_shapes": ("scienceqa", "coco_caption"),
     "scienceqa": ("scienceqa",),
     "coco_caption": ("coco_caption",),
     "lavin_instruct": ("instruction",),
@@ -23,12 +24,16 @@ TASKS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
 }
 """Tasks, and so folders of the data set, that each source gives."""
 
+MINI_SOURCES: tuple[Source, ...] = ("easy_vqa", "many_shapes")
+"""Those that are made here, without any download."""
+_MINI = (
+    *("train_questions", "val_questions", "test_questions", "text_only_fraction"),
+    *("caption_train_images", "caption_val_images", "caption_test_images", "seed"),
+)
 _REAL = ("existing", "subset", "damaged")
 _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
-    "easy_vqa": (
-        *("train_questions", "val_questions", "test_questions", "text_only_fraction"),
-        *("caption_train_images", "caption_val_images", "caption_test_images", "seed"),
-    ),
+    "easy_vqa": _MINI,
+    "many_shapes": _MINI,
     "scienceqa": (*_REAL, "take"),
     "coco_caption": (*_REAL, "caption_splits"),
     "lavin_instruct": (*_REAL, "coco"),
@@ -48,30 +53,31 @@ class DatasetSettings:
     """A data set; which keys it may have depends on its source.
 
     Attributes:
-        source: `easy_vqa` is made from the Python package of that name, in the layouts of ScienceQA
-            and COCO captions; the others are the real data sets, laid out as they are.
+        source: `easy_vqa` is made from the Python package of that name, one object an image, and
+            `many_shapes` is drawn from the seed, two to five objects an image, both in the layouts
+            of ScienceQA and COCO captions; the others are the real data sets, laid out as they are.
         existing: folder with a copy of the data set, used in place; its layout is found out. What
-            it lacks is taken from what was downloaded. (not easy_vqa)
+            it lacks is taken from what was downloaded. (not easy_vqa, many_shapes)
         subset: the data is a part of the data set on purpose, so its sizes are not compared with
-            the published ones. (not easy_vqa)
+            the published ones. (not easy_vqa, many_shapes)
         take: questions of each split that are used, such as {train: 400, test: 200}, chosen once
             by a fixed seed; a split that is not named stays whole. (scienceqa only)
         damaged: `stop` where any item is damaged; `leave_out` lists damaged items of the train
             split in `quarantine.json` and trains without them. Test items are never left out.
-            (not easy_vqa)
+            (not easy_vqa, many_shapes)
         caption_splits: `karpathy`, as published results use; `official` takes COCO's own train and
             val images and has no test split. (coco_caption only)
         coco: folder with COCO's images of train2014, which the instructions are about; empty takes
             those of `existing`, else of a copy that a coco_caption data set of the same study
             names, else what was downloaded. (lavin_instruct only)
-        train_questions: questions of the train split. (easy_vqa only, as all below)
+        train_questions: questions of the train split. (easy_vqa and many_shapes only, as all below)
         val_questions: questions of the val split; its images are never trained on.
-        test_questions: questions of the test split, from the package's own test split.
+        test_questions: questions of the test split; with easy_vqa from the package's own.
         text_only_fraction: part of the questions that come without image, answered by their hint.
         caption_train_images: captioned images of the train split.
         caption_val_images: captioned images of the val split.
         caption_test_images: captioned images of the test split.
-        seed: of the choice of questions, options and captions.
+        seed: of the choice of questions, options and captions; with many_shapes of all.
     """
 
     source: Source = setting(changes="results", default="easy_vqa")
@@ -105,6 +111,11 @@ class DatasetSettings:
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return raw
+
+    @property
+    def is_mini(self) -> bool:
+        """Whether it is made here, without any download."""
+        return self.source in MINI_SOURCES
 
     @property
     def tasks(self) -> tuple[str, ...]:

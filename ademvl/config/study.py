@@ -11,6 +11,7 @@ from ademvl.config.dataset import share_coco
 from ademvl.config.findings import REMEDY, Finding, suggest
 from ademvl.config.includes import expand_includes, read_with_places
 from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
+from ademvl.config.mini_backbones import MINI_BACKBONES
 from ademvl.config.names import check_names
 from ademvl.config.nested import holds
 from ademvl.config.places import Places
@@ -187,15 +188,16 @@ def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: st
     if settings.scale == "mini":
         return
     findings = [
-        f"runs.{name}.backbones.{part}: mini"
+        f"runs.{name}.backbones.{part}: {getattr(run.backbones, part)}"
         for name, run in settings.runs.items()
-        for part in ("llm", "tower")
-        if getattr(run.backbones, part) == "mini"
+        for part, mini in MINI_BACKBONES.items()
+        if getattr(run.backbones, part) in mini
     ]
+    mini_sources = {name: d.source for name, d in settings.datasets.items() if d.is_mini}
     findings += [
-        f"runs.{name}.dataset: {run.dataset!r}, which has source easy_vqa"
+        f"runs.{name}.dataset: {run.dataset!r}, which has source {mini_sources[run.dataset]}"
         for name, run in settings.runs.items()
-        if run.dataset in settings.datasets and settings.datasets[run.dataset].source == "easy_vqa"
+        if run.dataset in mini_sources
     ]
     if findings:
         headline = f"{source}: scale is paper, which these are not of"

@@ -8,6 +8,7 @@ Nothing of the package is part of this project: it is read where pip put it.
 import importlib.metadata
 import importlib.util
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ YES_NO = ("yes", "no")
 QUESTIONS = {"train": 38575, "test": 9673}
 """Sizes of easy-vqa 1.0, from the README in its data folder."""
 
+_TEST_OFFSET = 100_000
+"""Added to the numbers of the package's test images: it numbers both splits from 0."""
 _INSTALL = "Install it with `pip install easy-vqa==1.0`."
 _REINSTALL = "Reinstall it with `pip install --force-reinstall easy-vqa==1.0`."
 _NEGATION = re.compile(r"\b(?:not|no)\b")
@@ -57,6 +60,15 @@ class SourceImage:
     path: Path
     color: str
     shape: str
+
+    @property
+    def image_id(self) -> int:
+        """Number that is unique over both splits of the package."""
+        return self.number + (_TEST_OFFSET if self.split == "test" else 0)
+
+    def write(self, target: Path) -> None:
+        """Copy the image's file."""
+        shutil.copyfile(self.path, target)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def make_dataset(manifest: Path, settings: DatasetSettings, *, started: Path | N
 
             convert_easy_vqa(folder, settings)
             return
+        if settings.source == "many_shapes":
+            from ademvl.data.many_shapes import draw_many_shapes
+
+            draw_many_shapes(folder, settings)
+            return
         shared_dir = manifest.absolute().parents[2]
         lay_out(folder, settings, places_of(settings, shared_dir), shared_dir=shared_dir)
 
@@ -114,7 +119,7 @@ def lay_out(
 
     Args:
         output_dir: must not exist, be empty, or hold an earlier layout, which is replaced.
-        settings: of the data set; its source is not easy_vqa.
+        settings: of the data set; its source is no mini one.
         places: folders to look in, in order of preference.
         shared_dir: links inside it are relative, so that it may be moved as a whole.
 

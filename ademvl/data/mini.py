@@ -8,7 +8,6 @@ the test split is the package's own.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
@@ -24,19 +23,10 @@ from ademvl.data.easy_vqa import (
     mentioned,
     question_type,
 )
-from ademvl.data.findings import VERIFICATION_FILES
-from ademvl.data.mini_layout import (
-    CaptionedImage,
-    ImageStore,
-    MiniQuestion,
-    write_coco_caption,
-    write_scienceqa,
-)
+from ademvl.data.mini_layout import CaptionedImage, Labels, MiniQuestion, MiniSplit, write_mini
 from ademvl.data.mini_wordings import draw_choices, reword
 from ademvl.errors import SettingsError
 from ademvl.randomness import derive_seed
-from ademvl.storage.files import sha256_file, write_json
-from ademvl.storage.folders import folder_built_aside
 
 CAPTION_TEMPLATES = (
     "a {color} {shape} on a light background",
@@ -55,15 +45,33 @@ TYPE_SHARES: Mapping[QuestionType, float] = {"yes_no": 0.5, "shape": 0.25, "colo
 """Share of each question type. In the package three of four questions are yes/no, and their
 wording alone tells the answer of most; here yes and no are equally frequent for each wording."""
 
-_ENTRIES = ("scienceqa", "coco_caption", "manifest.json", *VERIFICATION_FILES)
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """What goes into one split of both layouts."""
-
-    questions: tuple[MiniQuestion, ...]
-    caption_images: tuple[CaptionedImage, ...]
+_LABELS: Mapping[QuestionType, Labels] = {
+    "color": Labels(
+        "natural science",
+        "physics",
+        "Light and color",
+        "Name the color of a shape",
+        "The color of a shape is the color of the light that it sends to the eye.",
+    ),
+    "shape": Labels(
+        "social science",
+        "signs",
+        "Signs and symbols",
+        "Name a shape",
+        "A circle has no corner, a triangle has three corners and a rectangle has four.",
+    ),
+    "yes_no": Labels(
+        "language science",
+        "grammar",
+        "Questions and answers",
+        "Answer a question about presence",
+        "The answer is yes when the shape that the question names is there, and else no.",
+    ),
+}
+_NEGATED = _LABELS["yes_no"]._replace(
+    skill="Answer a question about absence",
+    lecture="The answer is yes when the shape that the question names is not there, and else no.",
+)
 
 
 def caption_references(
@@ -100,17 +108,16 @@ def convert_easy_vqa(
     version = "unknown"
     if source is None:
         source, version = find_source()
-    selections = _select(source, settings)
-    store = ImageStore()
-    with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
-        images = {name: selection.caption_images for name, selection in selections.items()}
-        write_coco_caption(folder / "coco_caption", images, store)
-        questions = {name: selection.questions for name, selection in selections.items()}
-        write_scienceqa(folder / "scienceqa", questions, store)
-        write_json(folder / "manifest.json", _manifest(folder, settings, selections, version))
+    write_mini(
+        output_dir,
+        settings,
+        _select(source, settings),
+        source={"package": "easy-vqa", "version": version},
+        description="easy-VQA with captions from templates",
+    )
 
 
-def _select(source: Path, settings: DatasetSettings) -> dict[str, _Selection]:
+def _select(source: Path, settings: DatasetSettings) -> dict[str, MiniSplit]:
     package_train = load_questions(source, "train")
     package_test = load_questions(source, "test")
     train_images = _shuffled_images(package_train, settings)
@@ -135,7 +142,7 @@ def _select(source: Path, settings: DatasetSettings) -> dict[str, _Selection]:
         captioned = (
             CaptionedImage(image, image_references(image, seed=settings.seed)) for image in chosen
         )
-        selections[name] = _Selection(questions, tuple(captioned))
+        selections[name] = MiniSplit(questions, tuple(captioned))
     return selections
 
 
@@ -169,7 +176,20 @@ def _draw_questions(
         grade = generator.randint(7, 12) if is_negated(source.text) else generator.randint(1, 6)
         hint = caption if is_text_only else ""
         text = reword(source.text, generator)
-        drawn.append(MiniQuestion(source, text, choices, hint, caption, grade))
+        drawn.append(
+            MiniQuestion(
+                image=source.image,
+                text=text,
+                choices=choices,
+                answer=source.answer,
+                hint=hint,
+                caption=caption,
+                grade=grade,
+                kind=question_type(source.text),
+                labels=_NEGATED if is_negated(source.text) else _LABELS[question_type(source.text)],
+                solution=f"The shape is a {source.image.color} {source.image.shape}.",
+            )
+        )
     if quotas.total():
         raise SettingsError(_shortage(split, wanted, pool))
     return tuple(drawn)
@@ -227,30 +247,3 @@ def _quotas(wanted: int) -> Counter[tuple[object, ...]]:
         quotas[stratum] = round((total + share) * wanted) - round(total * wanted)
         total += share
     return quotas
-
-
-def _manifest(
-    folder: Path, settings: DatasetSettings, selections: Mapping[str, _Selection], version: str
-) -> dict[str, object]:
-    counts = {
-        name: {
-            "questions": len(item.questions),
-            "text_only_questions": sum(bool(question.hint) for question in item.questions),
-            "question_images": len({q.source.image for q in item.questions if not q.hint}),
-            "caption_images": len(item.caption_images),
-            **{
-                f"{kind}_questions": number
-                for kind, number in Counter(
-                    question_type(question.source.text) for question in item.questions
-                ).items()
-            },
-        }
-        for name, item in selections.items()
-    }
-    files = sorted(path for path in folder.rglob("*.json"))
-    return {
-        "source": {"package": "easy-vqa", "version": version},
-        "settings": settings.to_plain(),
-        "counts": counts,
-        "sha256": {path.relative_to(folder).as_posix(): sha256_file(path) for path in files},
-    }

@@ -69,7 +69,7 @@ NEVER_RIGHT: Mapping[QuestionType, tuple[str, ...]] = {
     "yes_no": ("maybe", "unclear"),
 }
 """Further options, which no image makes right."""
-_NUM_CHOICES = (2, 3, 4)
+NUM_CHOICES = (2, 3, 4)
 
 
 def reword(text: str, generator: random.Random) -> str:
@@ -90,6 +90,6 @@ def draw_choices(kind: QuestionType, answer: str, generator: random.Random) -> t
     known = {"color": COLORS, "shape": SHAPES, "yes_no": YES_NO}[kind]
     choices = list(YES_NO) if kind == "yes_no" else [answer]
     others = [word for word in (*known, *NEVER_RIGHT[kind]) if word not in choices]
-    choices += generator.sample(others, generator.choice(_NUM_CHOICES) - len(choices))
+    choices += generator.sample(others, generator.choice(NUM_CHOICES) - len(choices))
     generator.shuffle(choices)
     return tuple(choices)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.downloads import META_PARAMS_FILE
+from ademvl.config.mini_backbones import MINI_LLMS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.stand_ins import refuse_stand_in
 
-MINI_LLM_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_llm"
+MINI_LLM_DIR = MINI_LLMS["mini"]
 GGUF_SUFFIX = ".gguf"
 _CONFIG_FILE = "config.json"
 
@@ -77,8 +78,8 @@ class LlmSource:
 
 def find_llm(backbones: BackboneSettings) -> LlmSource:
     """Return where the language model of the settings lies; nothing is read."""
-    if backbones.llm == "mini":
-        return LlmSource(str(MINI_LLM_DIR))
+    if backbones.llm in MINI_LLMS:
+        return LlmSource(str(MINI_LLMS[backbones.llm]))
     if backbones.llm.endswith(GGUF_SUFFIX):
         name, _, file = backbones.llm.rpartition("/")
         return LlmSource(name or ".", file)

@@ -5,6 +5,7 @@ CUDA_VISIBLE_DEVICES, where it is set, is the set of GPUs that may be used: torc
 
 from typing import TYPE_CHECKING, Literal
 
+from ademvl.config.mini_backbones import MINI_LLMS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
 
@@ -22,7 +23,7 @@ def set_threads(threads: int | None) -> None:
 
 def wants_gpu(backbones: BackboneSettings) -> bool:
     """Whether a run is large enough for a GPU; with the mini language model it is not."""
-    return backbones.llm != "mini"
+    return backbones.llm not in MINI_LLMS
 
 
 def usable_gpus(backbones: BackboneSettings) -> int:

@@ -39,7 +39,7 @@ def text_lengths(
     run: RunSettings, dataset: DatasetSettings, *, is_training: bool
 ) -> dict[str, Any]:
     """Return what `text_lengths.yaml` says about what a run trains on, or is evaluated on."""
-    prefix = "easy_vqa_" if dataset.source == "easy_vqa" else ""
+    prefix = f"{dataset.source}_" if dataset.is_mini else ""
     name = run.task if is_training else run.evaluation_task
     lengths: dict[str, Any] = _length_table()[prefix + name]
     return lengths
@@ -85,8 +85,8 @@ def published_sizes(
     run: RunSettings, dataset: DatasetSettings, *, is_training: bool
 ) -> tuple[int, int, int]:
     """Return items, items with an image, and different images of a published data set."""
-    if dataset.source == "easy_vqa":
-        return _easy_vqa_sizes(run, dataset, is_training=is_training)
+    if dataset.is_mini:
+        return _mini_sizes(run, dataset, is_training=is_training)
     if run.task == "scienceqa":
         split = "train" if is_training else run.evaluation.split
         in_test = OFFICIAL_IMAGES["test images"]
@@ -112,7 +112,7 @@ def published_sizes(
     return KARPATHY_CAPTIONS, KARPATHY_CAPTIONS, KARPATHY_IMAGES["train"]
 
 
-def _easy_vqa_sizes(
+def _mini_sizes(
     run: RunSettings, dataset: DatasetSettings, *, is_training: bool
 ) -> tuple[int, int, int]:
     name = "train" if is_training else run.evaluation.split

@@ -12,7 +12,7 @@ from ademvl.planning.workload import Workload
 
 _STATES_KEPT = 2
 _PREDICTION_BYTES = 200  # a line of a predictions file, measured on the mini study
-_EASY_VQA_IMAGE_BYTES = 2_000  # file and its place on the disk, measured on the mini study
+_MINI_IMAGE_BYTES = 2_000  # file and its place on the disk, measured on the mini study
 _KEPT_RESULTS_BYTES = 2 << 20  # metrics, provenance, scores, logs and figures of a run
 
 
@@ -38,7 +38,7 @@ def source_disk(study: Study) -> list[DiskUse]:
     from ademvl.data.acquisition.plan import plan_sources
 
     settings = study.settings
-    is_local = all(dataset.source == "easy_vqa" for dataset in settings.datasets.values())
+    is_local = all(dataset.is_mini for dataset in settings.datasets.values())
     fetches = settings.backbones or settings.downloads.extra_sources
     if is_local and not fetches and not any(run.adapter == RELEASED for run in study.runs):
         return []
@@ -68,10 +68,10 @@ def _converted_disk(study: Study) -> list[DiskUse]:
 
 
 def made_data_disk(study: Study) -> list[DiskUse]:
-    """Return data sets that are made here from the Python package easy-vqa."""
+    """Return data sets that are made here."""
     found = []
     for name, dataset in study.settings.datasets.items():
-        if dataset.source == "easy_vqa":
+        if dataset.is_mini:
             questions = sum(
                 getattr(dataset, f"{split}_questions") for split in ("train", "val", "test")
             )
@@ -79,7 +79,7 @@ def made_data_disk(study: Study) -> list[DiskUse]:
                 getattr(dataset, f"caption_{split}_images") for split in ("train", "val", "test")
             )
             place = f"{study.settings.shared_dir}/data/{name}"
-            size = (questions + images) * _EASY_VQA_IMAGE_BYTES
+            size = (questions + images) * _MINI_IMAGE_BYTES
             found.append(DiskUse(f"{name}, made here", place, size))
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ademvl.config.downloads import META_PARAMS_FILE
+from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
 from ademvl.llm.meta_params import read_meta_params
@@ -21,7 +22,6 @@ from ademvl.llm.source import find_llm
 from ademvl.storage.files import read_json
 
 PACKAGE = Path(__file__).parents[1]
-MINI_CLIP_CONFIG = PACKAGE / "backbones" / "weights" / "mini_clip" / "config.json"
 MODELS_FILE = Path(__file__).with_name("models.yaml")
 _REMEDY = "Get the model again."
 _LLAMA_1_AND_2_VOCABULARY = 32_000  # Meta's params.json says -1
@@ -257,7 +257,7 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
     Raises:
         SettingsError: open_clip knows no such tower, or it is no plain vision transformer.
     """
-    config = _tower_config(backbones.tower)
+    config, is_mini = _tower_config(backbones.tower), backbones.tower in MINI_TOWERS
     vision = config["vision_cfg"]
     if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
         raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
@@ -270,14 +270,14 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
         head_width=vision.get("head_width", 64),
         has_quick_gelu=bool(config.get("quick_gelu", False)),
         output_width=config["embed_dim"],
-        source="mini" if backbones.tower == "mini" else f"open_clip's {backbones.tower}",
+        source=backbones.tower if is_mini else f"open_clip's {backbones.tower}",
     )
 
 
 def _tower_config(name: str) -> dict[str, Any]:
     """Read a tower's file inside open_clip without importing it, which takes seconds."""
-    if name == "mini":
-        return dict(read_json(MINI_CLIP_CONFIG, remedy=_REMEDY))
+    if name in MINI_TOWERS:
+        return dict(read_json(MINI_TOWERS[name] / "config.json", remedy=_REMEDY))
     imported = sys.modules.get("open_clip")
     if imported is not None and imported.get_model_config(name) is not None:
         return dict(imported.get_model_config(name))

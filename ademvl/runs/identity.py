@@ -13,9 +13,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import ademvl
 from ademvl.config.influence import evaluates_anew, fields_of, trains_anew
 from ademvl.config.method import TowerStates
+from ademvl.config.mini_backbones import MINI_BACKBONES
 from ademvl.config.nested import without
 from ademvl.config.plain import default_of, to_plain
 from ademvl.config.run import BackboneSettings, RunSettings
@@ -34,7 +34,6 @@ _UNUSED_IN_EVALUATION = {
     "mme": ("answer_by", "split"),
 }
 _SHOWN_DIGITS = 12
-_WEIGHTS_DIR = Path(ademvl.__file__).parent / "backbones" / "weights"
 
 
 def training_settings(run: RunSettings) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def without_places(settings: dict[str, Any], weights: Mapping[str, str]) -> dict
     backbones = {
         key: value
         for key, value in settings["backbones"].items()
-        if key not in known or value == "mini"
+        if key not in known or value in MINI_BACKBONES.get(key, ())
     }
     return settings | {"backbones": backbones}
 
@@ -205,10 +204,9 @@ def changed_data(provenance: Mapping[str, Any], present: Mapping[str, str]) -> l
 
 def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
     """Return checksums of the backbones' files; a name stands for itself where none are local."""
-    mini = {"llm": _WEIGHTS_DIR / "mini_llm", "tower": _WEIGHTS_DIR / "mini_clip"}
     checksums = {}
     for part, name in (("llm", backbones.llm), ("tower", backbones.tower)):
-        path = mini[part] if name == "mini" else Path(name)
+        path = MINI_BACKBONES[part].get(name, Path(name))
         if path.is_dir():
             files = checksum_files(path, (file for file in path.iterdir() if file.is_file()))
             checksums.update({f"{part}/{file}": checksum for file, checksum in files.items()})

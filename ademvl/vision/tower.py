@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.config.method import TowerStates
+from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.files import read_json
@@ -21,7 +22,6 @@ from ademvl.vision.tower_weights import load_clip, model_config
 PENULTIMATE = TowerStates()
 FEATURES = "all blocks but the last, then ln_post; class token first"
 """What `describe` says of the penultimate states: stands in keys of features that are there."""
-MINI_CLIP_DIR = Path(__file__).parents[1] / "backbones" / "weights" / "mini_clip"
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
         SettingsError: an unknown name, or an activation that the weights were not trained with.
         WeightsError: the weights are missing or damaged.
     """
-    if backbones.tower == "mini":
+    if backbones.tower in MINI_TOWERS:
         from ademvl.backbones.mini_clip_model import load_mini_clip
 
-        return VisionTower(load_mini_clip(MINI_CLIP_DIR), name="mini")
+        return VisionTower(load_mini_clip(MINI_TOWERS[backbones.tower]), name=backbones.tower)
     name, weights = backbones.tower, backbones.tower_weights
     tower_shape(backbones)
     return VisionTower(load_clip(name, weights), name=f"{name}/{Path(weights).name}")
@@ -208,9 +208,9 @@ def tower_shape(backbones: BackboneSettings) -> TowerShape:
     Raises:
         SettingsError: an unknown name, or a tower that is no plain vision transformer.
     """
-    if backbones.tower == "mini":
+    if backbones.tower in MINI_TOWERS:
         remedy = "Reinstall the package, or run the rule mini_backbones."
-        config = read_json(MINI_CLIP_DIR / "config.json", remedy=remedy)
+        config = read_json(MINI_TOWERS[backbones.tower] / "config.json", remedy=remedy)
     else:
         config = model_config(backbones.tower)
     vision = config["vision_cfg"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.includes import read_with_places
+from ademvl.config.mini_backbones import MINI_LLMS, MINI_TOWERS
 from ademvl.config.places import places_in_files
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
@@ -163,7 +164,7 @@ class WorkflowPlan:
 
     def _ready(self, dataset: str) -> str:
         """Real data is verified before use; what was made here is right when it is complete."""
-        is_made_here = self.study.settings.datasets[dataset].source == "easy_vqa"
+        is_made_here = self.study.settings.datasets[dataset].is_mini
         name = "manifest" if is_made_here else "verified"
         return f"{self.shared}/data/{dataset}/{name}.json"
 
@@ -297,7 +298,7 @@ class WorkflowPlan:
 
     def gpus(self, wildcards: Any) -> int:
         """GPUs that a run's job asks for: none for the mini backbones."""
-        return 0 if self.run(wildcards).backbones.llm == "mini" else 1
+        return 0 if self.run(wildcards).backbones.llm in MINI_LLMS else 1
 
     def training_gpus(self, wildcards: Any) -> int:
         """GPUs that a run's training asks for: none where nothing is trained."""
@@ -306,7 +307,7 @@ class WorkflowPlan:
     def feature_gpus(self, wildcards: Any) -> int:
         """GPUs that the job of a feature report asks for: none for the mini tower."""
         run = self._feature_run(wildcards)
-        return 0 if run.backbones.tower == "mini" else 1
+        return 0 if run.backbones.tower in MINI_TOWERS else 1
 
     def threads(self, wildcards: Any) -> int:
         """CPU cores that a job with a run's models asks for; images are read in them."""
@@ -322,7 +323,7 @@ class WorkflowPlan:
 
     def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory that a job with a run's models asks for: more each time it is tried."""
-        return _model_mem_mb(self.run(wildcards).backbones.llm == "mini", attempt)
+        return _model_mem_mb(self.run(wildcards).backbones.llm in MINI_LLMS, attempt)
 
     def feature_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory that the job of a feature report asks for: more each time it is tried."""

@@ -25,7 +25,7 @@ class StudySources:
     def _plans(self) -> dict[str, "SourcePlan"]:
         """What the study fetches, by name; the registry is read only where it may be needed."""
         settings = self.study.settings
-        is_local = all(d.source == "easy_vqa" for d in settings.datasets.values())
+        is_local = all(dataset.is_mini for dataset in settings.datasets.values())
         has_released = any(run.adapter == RELEASED for run in self.study.runs)
         extra = settings.downloads.extra_sources
         if is_local and not settings.backbones and not extra and not has_released:

@@ -60,7 +60,7 @@ def test_everything_that_is_wrong_is_named_once_with_its_line() -> None:
     found = findings(path)
     expected = [
         "study.yaml:4: datasets.mini.train_questions: 0, expected >= 1 and <= 10000000",
-        "study.yaml:5: datasets.real.seed: only with source easy_vqa, not scienceqa",
+        "study.yaml:5: datasets.real.seed: only with source easy_vqa or many_shapes, not scienceqa",
         "study.yaml:9: defaults.method.gama: unknown key of method adem (allowed: ",
         "study.yaml:10: defaults.method.scales.1: 60 is no square number",
         "study.yaml:13: defaults.optimization.base_lr: -1, expected >= 0 and <= 1000000",

@@ -264,7 +264,7 @@ def test_key_of_another_source_is_refused_with_its_path(raw: dict[str, Any]) -> 
     raw["datasets"]["real"] = {"source": "scienceqa", "seed": 1, "caption_splits": "official"}
     message = refusal(raw)
     assert "datasets.easy_vqa.existing: only with source scienceqa or coco_caption" in message
-    assert "datasets.real.seed: only with source easy_vqa, not scienceqa" in message
+    assert "datasets.real.seed: only with source easy_vqa or many_shapes, not scienceqa" in message
     assert "datasets.real.caption_splits: only with source coco_caption, not scienceqa" in message
 
 

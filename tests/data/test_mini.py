@@ -300,7 +300,6 @@ def dying(write):
             os.kill(os.getpid(), signal.SIGKILL)
         write(*args)
     return wrapper
-mini.write_json = dying(mini.write_json)
 mini_layout.write_json = dying(mini_layout.write_json)
 mini.convert_easy_vqa(Path(sys.argv[1]), SMALL, source=Path(sys.argv[3]))
 """

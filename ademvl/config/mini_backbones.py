@@ -1,0 +1,20 @@
+"""The backbones that ship with the package: their names in settings, and where they lie."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+_WEIGHTS = Path(__file__).parents[1] / "backbones" / "weights"
+
+MINI_LLMS: Mapping[str, Path] = {
+    "mini": _WEIGHTS / "mini_llm",
+}
+"""Folders of the language models, by name."""
+MINI_TOWERS: Mapping[str, Path] = {
+    "mini": _WEIGHTS / "mini_clip",
+}
+"""Folders of the towers, by name."""
+MINI_BACKBONES: Mapping[Literal["llm", "tower"], Mapping[str, Path]] = {
+    "llm": MINI_LLMS,
+    "tower": MINI_TOWERS,
+}

@@ -1,0 +1,355 @@
+"""Questions about scenes: what can be asked of one, in which words, and which options are offered.
+
+Within each form of question all right answers are drawn equally often (`AnswerBalance`), and wrong
+options are preferably what the picture shows elsewhere, so that little is gained by guessing
+without the picture, or by knowing what it shows but not where.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Literal, get_args
+
+from ademvl.data.mini_wordings import NUM_CHOICES
+from ademvl.data.scene_captions import (
+    Attribute,
+    count_by,
+    name_counted,
+    number_word,
+    tell_counts,
+    tell_number,
+    tell_objects,
+    tell_pair,
+    tell_places,
+)
+from ademvl.data.scenes import COLORS, NUM_OBJECTS, SHAPES, STEPS, Scene, SceneObject
+
+QuestionKind = Literal["presence", "number", "place", "beside", "comparison"]
+KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
+YES_NO = ("yes", "no")
+NEVER_RIGHT = ("maybe", "unclear")
+"""Further options of yes/no questions, which no picture makes right."""
+
+WORDINGS: Mapping[str, Sequence[str]] = {
+    "presence": (
+        "is there a {what}?",
+        "can a {what} be seen?",
+        "does the image show a {what}?",
+        "is a {what} in the image?",
+    ),
+    "number": (
+        "how many {what} are there?",
+        "how many {what} can be seen?",
+        "how many {what} does the image show?",
+    ),
+    "color": (
+        "what color is the object {where}?",
+        "which color does the object {where} have?",
+        "name the color of the object {where}.",
+    ),
+    "shape": (
+        "what shape is the object {where}?",
+        "which shape does the object {where} have?",
+        "name the shape of the object {where}.",
+    ),
+    "more": (
+        "are there more {what} than {other}?",
+        "does the image show more {what} than {other}?",
+    ),
+    "fewer": (
+        "are there fewer {what} than {other}?",
+        "does the image show fewer {what} than {other}?",
+    ),
+    "larger": (
+        "is the {what} larger than the {other}?",
+        "is the {other} smaller than the {what}?",
+    ),
+}
+_SOME = tuple(map(number_word, (1, 2, 3)))
+_ALL = tuple(map(number_word, NUM_OBJECTS))
+"""Answers to how many there are of a colour or shape, and how many objects at all."""
+ANSWER_WORDS = (*COLORS, *SHAPES, *_ALL, *_SOME[:1], *YES_NO, *NEVER_RIGHT)
+"""All options, each once."""
+_ATTRIBUTES: Mapping[Attribute, tuple[str, ...]] = {"color": COLORS, "shape": SHAPES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question before it is worded.
+
+    Attributes:
+        form: what it is balanced in: its answers are equally frequent.
+        wording: key of `WORDINGS`.
+        blanks: what is filled in.
+        answer: the right option.
+        answers: all that can be right in its form.
+        tempting: wrong options that the picture suggests, offered before others.
+        tell: draws a caption that answers it.
+        tell_short: the same of no more than it asks for, where `tell` tells more.
+    """
+
+    form: str
+    wording: str
+    blanks: Mapping[str, str]
+    answer: str
+    answers: tuple[str, ...]
+    tempting: tuple[str, ...] = ()
+    tell: Callable[[random.Random], str]
+    tell_short: Callable[[random.Random], str] | None = None
+
+
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question about a scene.
+
+    Attributes:
+        kind: what it is about.
+        form: see `Asked`.
+        text: the question.
+        choices: two to four options in their order.
+        answer: the right one.
+        hint: a caption of the scene that answers it.
+        short_hint: one of no more than what is asked for; whether something else is there is open.
+    """
+
+    kind: QuestionKind
+    form: str
+    text: str
+    choices: tuple[str, ...]
+    answer: str
+    hint: str
+    short_hint: str
+
+
+class AnswerBalance:
+    """Chooses among possible questions so that the answers of each form stay equally frequent."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def choose(self, possible: Sequence[Asked], generator: random.Random) -> Asked | None:
+        """Draw a form, then an answer, then a question; None where every answer is ahead."""
+        rare = [asked for asked in possible if self._is_rare(asked)]
+        if not rare:
+            return None
+        form = generator.choice(sorted({asked.form for asked in rare}))
+        answers = sorted({asked.answer for asked in rare if asked.form == form})
+        fitting = (form, generator.choice(answers))
+        chosen = generator.choice(
+            [asked for asked in rare if (asked.form, asked.answer) == fitting]
+        )
+        self._counts[fitting] += 1
+        return chosen
+
+    def _is_rare(self, asked: Asked) -> bool:
+        fewest = min(self._counts[asked.form, answer] for answer in asked.answers)
+        return self._counts[asked.form, asked.answer] <= fewest + 1
+
+
+def draw_question(
+    scene: Scene, kind: QuestionKind, balance: AnswerBalance, generator: random.Random
+) -> SceneQuestion | None:
+    """Draw a question of a kind about a scene; None where the scene gives none that is wanted."""
+    asked = balance.choose(list(_POSSIBLE[kind](scene)), generator)
+    if asked is None:
+        return None
+    text = generator.choice(WORDINGS[asked.wording]).format(**asked.blanks)
+    if generator.random() < 0.5:
+        text = text[0].upper() + text[1:]
+    choices = _draw_choices(asked, generator)
+    hint, short = asked.tell(generator), (asked.tell_short or asked.tell)(generator)
+    return SceneQuestion(kind, asked.form, text, choices, asked.answer, hint, short)
+
+
+def _draw_choices(asked: Asked, generator: random.Random) -> tuple[str, ...]:
+    tempting = generator.sample(asked.tempting, len(asked.tempting))
+    known = (*asked.answers, *(NEVER_RIGHT if asked.answers == YES_NO else ()))
+    others = [word for word in known if word != asked.answer and word not in tempting]
+    wrong = [*tempting, *generator.sample(others, len(others))]
+    choices = [asked.answer, *wrong[: generator.choice(NUM_CHOICES) - 1]]
+    generator.shuffle(choices)
+    return tuple(choices)
+
+
+def _presence(scene: Scene) -> Iterator[Asked]:
+    """Ask for one property, or for two together of which the picture shows both, or just one."""
+    colors, shapes, names = (
+        {getattr(item, part) for item in scene.objects} for part in ("color", "shape", "name")
+    )
+
+    def tell_one(generator: random.Random, what: str) -> str:
+        words = set(what.split()) - {"object"}
+        asked = [item for item in scene.objects if words <= {item.color, item.shape}]
+        return tell_objects([generator.choice(asked or scene.objects)], generator)
+
+    def ask(form: str, what: str, *, is_there: bool) -> Asked:
+        return _yes_no(
+            is_there,
+            form=f"presence of {form}",
+            wording="presence",
+            blanks={"what": what},
+            tell=lambda generator: tell_objects(scene.objects, generator),
+            tell_short=lambda generator: tell_one(generator, what),
+        )
+
+    for color in COLORS:
+        yield ask("one property", f"{color} object", is_there=color in colors)
+        for shape in SHAPES:
+            is_there, num_shown = f"{color} {shape}" in names, (color in colors) + (shape in shapes)
+            if num_shown == 2:
+                yield ask("two shown properties", f"{color} {shape}", is_there=is_there)
+            if num_shown == 1 or is_there:
+                yield ask("two properties", f"{color} {shape}", is_there=is_there)
+    for shape in SHAPES:
+        yield ask("one property", shape, is_there=shape in shapes)
+
+
+def _number(scene: Scene) -> Iterator[Asked]:
+    """Ask how many objects there are, or how many of a shape or a colour."""
+    for attribute in _ATTRIBUTES:
+        for name, number in count_by(scene, attribute).items():
+            if number_word(number) in _SOME:
+                yield Asked(
+                    form=f"number by {attribute}",
+                    wording="number",
+                    blanks={"what": name_counted(name, attribute)},
+                    answer=number_word(number),
+                    answers=_SOME,
+                    tell=lambda generator, by=attribute: tell_counts(scene, by, generator),
+                    tell_short=lambda generator, by=attribute, name=name: tell_counts(
+                        scene, by, generator, names=[name]
+                    ),
+                )
+    yield Asked(
+        form="number of all",
+        wording="number",
+        blanks={"what": "objects"},
+        answer=number_word(len(scene.objects)),
+        answers=_ALL,
+        tell=lambda generator: tell_number(scene),
+    )
+
+
+def _place(scene: Scene) -> Iterator[Asked]:
+    """Ask for the colour or shape of the object in a place."""
+    for item in scene.objects:
+        others = [other for other in scene.objects if other is not item]
+
+        yield from _attributes(
+            scene,
+            item,
+            f"in the {item.place}",
+            form="place",
+            tell=lambda generator, item=item, others=others: tell_places(
+                [item, generator.choice(others)], generator
+            ),
+            tell_short=lambda generator, item=item: tell_places([item], generator),
+        )
+
+
+def _beside(scene: Scene) -> Iterator[Asked]:
+    """Ask for the colour or shape of the object next to one that its name tells apart."""
+    for item in scene.objects:
+        if not _is_unique(item, scene):
+            continue
+        for relation in STEPS:
+            other = scene.beside(item, relation)
+            if other is not None:
+                pair = tell_pair(other, relation, item)
+                where = f"{relation} the {item.name}"
+                yield from _attributes(
+                    scene, other, where, form="beside", tell=lambda _, pair=pair: pair
+                )
+
+
+def _comparison(scene: Scene) -> Iterator[Asked]:
+    """Ask whether there is more of one than of another, or whether one is larger."""
+    for attribute in _ATTRIBUTES:
+        counts = count_by(scene, attribute)
+        for first, second in permutations(counts, 2):
+            if counts[first] == counts[second]:
+                continue
+            for wording in ("more", "fewer"):
+                yield _yes_no(
+                    (counts[first] > counts[second]) == (wording == "more"),
+                    form=f"{wording} by {attribute}",
+                    wording=wording,
+                    blanks={
+                        "what": name_counted(first, attribute),
+                        "other": name_counted(second, attribute),
+                    },
+                    tell=lambda generator, by=attribute: tell_counts(scene, by, generator),
+                    tell_short=lambda generator, by=attribute, names=(first, second): tell_counts(
+                        scene, by, generator, names=names
+                    ),
+                )
+    for item, other in permutations(scene.objects, 2):
+        if item.size != other.size and _is_unique(item, scene) and _is_unique(other, scene):
+            yield _yes_no(
+                item.size == "large",
+                form="larger",
+                wording="larger",
+                blanks={"what": item.name, "other": other.name},
+                tell=lambda generator, both=(item, other): tell_objects(both, generator),
+            )
+
+
+_POSSIBLE: Mapping[QuestionKind, Callable[[Scene], Iterator[Asked]]] = {
+    "presence": _presence,
+    "number": _number,
+    "place": _place,
+    "beside": _beside,
+    "comparison": _comparison,
+}
+
+
+def _attributes(
+    scene: Scene,
+    item: SceneObject,
+    where: str,
+    *,
+    form: str,
+    tell: Callable[[random.Random], str],
+    tell_short: Callable[[random.Random], str] | None = None,
+) -> Iterator[Asked]:
+    for attribute, words in _ATTRIBUTES.items():
+        answer = getattr(item, attribute)
+        there = sorted({getattr(other, attribute) for other in scene.objects} - {answer})
+        yield Asked(
+            form=f"{attribute} {form}",
+            wording=attribute,
+            blanks={"where": where},
+            answer=answer,
+            answers=words,
+            tempting=tuple(there),
+            tell=tell,
+            tell_short=tell_short,
+        )
+
+
+def _yes_no(
+    is_true: bool,
+    *,
+    form: str,
+    wording: str,
+    blanks: Mapping[str, str],
+    tell: Callable[[random.Random], str],
+    tell_short: Callable[[random.Random], str] | None = None,
+) -> Asked:
+    answer, other = YES_NO if is_true else YES_NO[::-1]
+    return Asked(
+        form=form,
+        wording=wording,
+        blanks=blanks,
+        answer=answer,
+        answers=YES_NO,
+        tempting=(other,),
+        tell=tell,
+        tell_short=tell_short,
+    )
+
+
+def _is_unique(item: SceneObject, scene: Scene) -> bool:
+    return [other.name for other in scene.objects].count(item.name) == 1
