@@ -42,7 +42,7 @@ from ademvl.backbones.mini_clip_scores import evaluate_mini_clip
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import atomic_path, sha256_file, write_json
 
-_MAX_LOGIT_SCALE = math.log(100)  # as CLIP clips it
+MAX_LOGIT_SCALE = math.log(100)  # as CLIP clips it
 _DEFAULTS = MiniClipSettings()
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def _train(
     tokenizer = WordTokenizer(vocabulary(), context_length=settings.context_length)
     texts = [tokenizer(captions) for captions in train.captions]
     boxes = shape_boxes(train.pixels)
-    optimizer = _optimizer(model, settings)
+    optimizer = tower_optimizer(model, settings)
     steps = settings.epochs * (len(train) // settings.batch_size)
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "mini_clip", "batches"))
     batches = _batches(len(train), settings, generator)
@@ -116,7 +116,7 @@ def _train(
     bar = tqdm(batches, total=steps, desc="mini CLIP", disable=None if progress else True)
     for step, items in enumerate(bar):
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(step / steps, settings.warmup_share)
+            group["lr"] = settings.lr * rate_at(step / steps, settings.warmup_share)
         name = list(NORMALIZATIONS)[int(torch.randint(2, (), generator=generator))]
         pixels = normalize(move_shapes(train.pixels[items], boxes[items], generator), name)
         ids = torch.stack([_draw(texts[item], generator) for item in items.tolist()])
@@ -126,7 +126,7 @@ def _train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         if step % 100 == 0:
             _log.info("mini CLIP: step %d of %d, loss %.4f", step, steps, loss.item())
         bar.set_postfix(loss=f"{loss.item():.3f}")
@@ -156,7 +156,8 @@ def contrastive_loss(model: open_clip.CLIP, pixels: Tensor, ids: Tensor, classes
     return torch.stack(losses).mean()
 
 
-def _optimizer(model: nn.Module, settings: MiniClipSettings) -> torch.optim.Optimizer:
+def tower_optimizer(model: nn.Module, settings: MiniClipSettings) -> torch.optim.Optimizer:
+    """Return AdamW, with weight decay of matrices alone."""
     decayed = [weight for weight in model.parameters() if weight.ndim >= 2]
     others = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [
@@ -166,7 +167,8 @@ def _optimizer(model: nn.Module, settings: MiniClipSettings) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
-def _schedule(done: float, warmup: float) -> float:
+def rate_at(done: float, warmup: float) -> float:
+    """Return the learning rate, as a share of its peak, after a share of the steps."""
     if done < warmup:
         return done / warmup
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))

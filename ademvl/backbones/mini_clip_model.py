@@ -1,6 +1,6 @@
 """The architecture of the mini CLIP: building, loading and running it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,9 +58,16 @@ class MiniClipSettings:
                 raise SettingsError(f"mini_clip.{name}: {value} is not positive")
 
 
-def open_clip_config(settings: MiniClipSettings) -> dict[str, object]:
-    """Return the arguments of `open_clip.CLIP`; the vocabulary is in the text tower's part."""
-    words = vocabulary()
+def open_clip_config(
+    settings: MiniClipSettings, words: Sequence[str] | None = None
+) -> dict[str, object]:
+    """Return the arguments of `open_clip.CLIP`; the vocabulary is in the text tower's part.
+
+    Args:
+        settings: of the model.
+        words: the vocabulary; that of the mini study's captions by default.
+    """
+    words = vocabulary() if words is None else words
     tokenizer = WordTokenizer(words, context_length=settings.context_length)
     return {
         "embed_dim": settings.embed_dim,
@@ -128,6 +135,15 @@ def encode_images(model: open_clip.CLIP, pixels: Tensor) -> Mapping[str, Tensor]
 
     `grid` is the mean over the grid tokens; both went through the final LayerNorm.
     """
+    final, cls, grid = penultimate(model, pixels)
+    return {"final": final, "cls": cls, "grid": grid.mean(dim=1)}
+
+
+def penultimate(model: open_clip.CLIP, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the embedding (B, embed_dim), and [cls] (B, width) and grid tokens (B, G, width).
+
+    Tokens are of the block before the last, through the final LayerNorm.
+    """
     layers = len(model.visual.transformer.resblocks)
     outputs = model.visual.forward_intermediates(
         pixels,
@@ -136,11 +152,8 @@ def encode_images(model: open_clip.CLIP, pixels: Tensor) -> Mapping[str, Tensor]
         output_fmt="NLC",
         output_extra_tokens=True,
     )
-    return {
-        "final": outputs["image_features"],
-        "cls": outputs["image_intermediates_prefix"][0][:, 0],
-        "grid": outputs["image_intermediates"][0].mean(dim=1),
-    }
+    cls: Tensor = outputs["image_intermediates_prefix"][0][:, 0]
+    return outputs["image_features"], cls, outputs["image_intermediates"][0]
 
 
 def _read_config(model_dir: Path) -> dict:  # type: ignore[type-arg]

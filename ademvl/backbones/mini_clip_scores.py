@@ -42,10 +42,10 @@ def evaluate_mini_clip(model_dir: Path, data_dir: Path) -> dict[str, object]:
         fitted, measured = _features(model, train, name), _features(model, test, name)
         predicted = (measured["final"] @ class_embeddings.T).argmax(dim=1)
         metrics[name] = {
-            "zero_shot": _accuracy(predicted, test.classes),
+            "zero_shot": accuracy_of(predicted, test.classes),
             **{
-                f"probe_{part}": _accuracy(
-                    _probe(fitted[part], train.classes, measured[part]), test.classes
+                f"probe_{part}": accuracy_of(
+                    fit_probe(fitted[part], train.classes, measured[part]), test.classes
                 )
                 for part in ("cls", "grid")
             },
@@ -72,11 +72,13 @@ def _features(model: open_clip.CLIP, images: LabeledImages, name: str) -> dict[s
     return {part: torch.cat([batch[part] for batch in batches]) for part in batches[0]}
 
 
-def _probe(train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
+def fit_probe(
+    train: Tensor, classes: Tensor, test: Tensor, *, num_classes: int = len(CLASSES)
+) -> Tensor:
     """Predict classes of `test` (n, width) by multinomial logistic regression on `train`."""
     mean, std = train.mean(dim=0), train.std(dim=0)
-    weight = torch.zeros(train.shape[1], len(CLASSES), requires_grad=True)
-    bias = torch.zeros(len(CLASSES), requires_grad=True)
+    weight = torch.zeros(train.shape[1], num_classes, requires_grad=True)
+    bias = torch.zeros(num_classes, requires_grad=True)
     inputs = (train - mean) / std
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -90,5 +92,6 @@ def _probe(train: Tensor, classes: Tensor, test: Tensor) -> Tensor:
     return (((test - mean) / std) @ weight + bias).argmax(dim=1).detach()
 
 
-def _accuracy(predicted: Tensor, classes: Tensor) -> float:
+def accuracy_of(predicted: Tensor, classes: Tensor) -> float:
+    """Return the share of right predictions."""
     return round(float((predicted == classes).double().mean()), 4)

@@ -10,7 +10,7 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ import sentencepiece
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
-from ademvl.backbones.mini_llm_text import Row, RowMaker, read_wordings, train_tokenizer
+from ademvl.backbones.mini_llm_rows import Row, RowMaker, Topic, train_tokenizer
+from ademvl.backbones.mini_llm_text import OneShape, read_wordings
+from ademvl.data.scienceqa import Problem
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_bytes, write_json
 
@@ -85,26 +88,31 @@ def train_mini_llm(
     data_dir: Path,
     settings: MiniLlmSettings = MiniLlmSettings(),
     *,
+    topic: Topic | None = None,
+    command: str = "snakemake --cores all mini_backbones",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train tokenizer and model from the wordings of a train split, and write both.
+    """Train tokenizer and model, and write both.
 
     Args:
         output_dir: gets config.json, model.safetensors (fp16), tokenizer.model and RECIPE.json.
         data_dir: data set in the layout of ScienceQA; the test split is used to report accuracy.
         settings: the recipe.
+        topic: what the model learns to talk about; one coloured shape, in the wordings of the
+            train split, where none is given.
+        command: that trains it, for the recipe.
         progress: log the loss now and then.
 
     Returns:
         The content of RECIPE.json.
     """
     started = time.monotonic()
-    wordings = read_wordings(data_dir)
-    serialized = train_tokenizer(wordings, vocab_size=settings.vocab_size, seed=settings.seed)
+    topic = topic or OneShape(read_wordings(data_dir))
+    serialized = train_tokenizer(topic, vocab_size=settings.vocab_size, seed=settings.seed)
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=serialized)
     maker = RowMaker(
         tokenizer,
-        wordings,
+        topic,
         random.Random(derive_seed(settings.seed, "mini_llm rows")),
         text_weight=settings.text_weight,
         caption_weight=settings.caption_weight,
@@ -117,13 +125,13 @@ def train_mini_llm(
         for name in MODEL_FILES:
             write_bytes(output_dir / name, (Path(folder) / name).read_bytes())
     recipe = {
-        "command": "snakemake --cores all mini_backbones",
+        "command": command,
         "settings": asdict(settings),
         "seed": settings.seed,
         "duration_seconds": round(time.monotonic() - started),
         "cores": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "metrics": evaluate_mini_llm(output_dir, data_dir),
+        "metrics": evaluate_mini_llm(output_dir, data_dir, topic.kind_of),
         "sha256": {name: sha256_file(output_dir / name) for name in MODEL_FILES},
     }
     write_json(output_dir / "RECIPE.json", recipe)
@@ -164,15 +172,15 @@ class _Learner:
             self._report("drills", step, accuracy)
             if accuracy > settings.drill_accuracy:
                 break
-        accuracy, negated_share = 0.3, 0.02
+        accuracy, hard_share = 0.3, 0.02
         for step in range(settings.steps):
             fall = min(1.0, 2 * (settings.steps - step) / settings.steps)
-            rows = list(self._rows(step, negated_share))
+            rows = list(self._rows(step, hard_share))
             lr = self._warm_lr(step) * (0.02 + 0.98 * fall)
             noise = settings.slot_noise * step / settings.steps
             accuracy = 0.98 * accuracy + 0.02 * self._step(rows, lr, slot_noise=noise)
             if accuracy > settings.accuracy_to_ramp and step % 50 == 0:
-                negated_share = min(0.5, negated_share + 0.12)
+                hard_share = min(0.5, hard_share + 0.12)
             self._report("questions", step, accuracy)
         return self._model
 
@@ -183,7 +191,7 @@ class _Learner:
         if self._progress and step % 100 == 0:
             _log.info("mini LLM, %s, step %d: accuracy %.3f", stage, step, accuracy)
 
-    def _rows(self, step: int, negated_share: float) -> Iterator[Row]:
+    def _rows(self, step: int, hard_share: float) -> Iterator[Row]:
         settings = self._settings
         slot_share = settings.slot_share if step >= settings.slot_steps else 0.0
         num_drills = round(settings.drill_share * settings.batch_size)
@@ -193,7 +201,7 @@ class _Learner:
         for _ in range(num_captions):
             yield self._maker.caption(slot_share=slot_share)
         for _ in range(settings.batch_size - num_drills - num_captions):
-            yield self._maker.question(negated_share=negated_share, slot_share=slot_share)
+            yield self._maker.question(hard_share=hard_share, slot_share=slot_share)
 
     def _step(self, rows: Sequence[Row], lr: float, *, slot_noise: float) -> float:
         """Do one step; return the share of letters predicted right."""
@@ -225,18 +233,18 @@ class _Learner:
         return float((logits[is_letter].argmax(-1) == targets[is_letter]).float().mean())
 
     def _embed(self, rows: Sequence[Row], ids: Tensor, slot_noise: float) -> Tensor:
-        """Embed tokens; slots get a random mix of their two words, plus noise."""
+        """Embed tokens; slots get a random mix of their words, plus noise."""
         table = self._model.model.embed_tokens
         embeddings: Tensor = table(ids)
-        slots = [
-            (i, row.slot, *row.slot_words) for i, row in enumerate(rows) if row.slot is not None
-        ]
+        slots = [(i, place, words) for i, row in enumerate(rows) for place, words in row.slots]
         if not slots:
             return embeddings
-        row_index, place_index, colors, shapes = torch.tensor(slots).unbind(1)
+        row_index, place_index = torch.tensor([slot[:2] for slot in slots]).unbind(1)
+        words = pad_sequence([torch.tensor(slot[2]) for slot in slots], True, padding_value=-1)
         draw = self._generator
-        scales = 0.5 + 1.5 * torch.rand(len(slots), 2, generator=draw)
-        mixed = scales[:, :1] * table.weight[colors] + scales[:, 1:] * table.weight[shapes]
+        scales = 0.5 + 1.5 * torch.rand(words.shape, generator=draw)
+        scales = scales * (words >= 0)
+        mixed = (scales[:, :, None] * table.weight[words.clamp(min=0)]).sum(dim=1)
         noise = torch.randn(mixed.shape, generator=draw) * torch.rand(len(slots), 1, generator=draw)
         mixed = mixed + noise * slot_noise * table.weight.detach().std()
         return embeddings.index_put((row_index, place_index), mixed)
@@ -285,18 +293,29 @@ def _pad(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def evaluate_mini_llm(model_dir: Path, data_dir: Path, *, split: str = "test") -> dict[str, Any]:
+def evaluate_mini_llm(
+    model_dir: Path,
+    data_dir: Path,
+    kind_of: Callable[[Problem], str] = OneShape.kind_of,
+    *,
+    split: str = "test",
+) -> dict[str, Any]:
     """Answer a split's questions with the picture's caption in the context, and without it.
 
+    Args:
+        model_dir: of the model.
+        data_dir: data set in the layout of ScienceQA.
+        kind_of: what a question is about.
+        split: of the data set.
+
     Returns:
-        Fractions answered right: for `QCM-A` and `CQM-A` with the caption by type of question,
+        Fractions answered right: for `QCM-A` and `CQM-A` with the caption by kind of question,
         and `no_context` without it; `n` questions.
     """
     from transformers import LlamaForCausalLM
 
     from ademvl.data.choices import choice_named
     from ademvl.data.collate import collate
-    from ademvl.data.easy_vqa import question_type
     from ademvl.data.examples import Example
     from ademvl.data.prompts import ANSWER_CUE, build_prompt
     from ademvl.data.rows import tokenize_examples
@@ -328,9 +347,7 @@ def evaluate_mini_llm(model_dir: Path, data_dir: Path, *, split: str = "test") -
             predicted = model.lm_head(last).argmax(-1).tolist()
             for problem, token_id in zip(problems[first : first + 64], predicted, strict=True):
                 index = choice_named(tokenizer.decode([token_id]), num_choices=len(problem.choices))
-                right.setdefault(question_type(problem.question), []).append(
-                    index == problem.answer_index
-                )
+                right.setdefault(kind_of(problem), []).append(index == problem.answer_index)
         right["all"] = [answer for answers in right.values() for answer in answers]
         return {kind: round(sum(found) / len(found), 4) for kind, found in sorted(right.items())}
 

@@ -14,7 +14,8 @@ from ademvl.backbones.mini_llm import (
     evaluate_mini_llm,
     train_mini_llm,
 )
-from ademvl.backbones.mini_llm_text import LETTERS, RowMaker, draw_question, read_wordings
+from ademvl.backbones.mini_llm_rows import LETTERS, RowMaker
+from ademvl.backbones.mini_llm_text import OneShape, draw_question, read_wordings
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.easy_vqa import COLORS, SHAPES, YES_NO, is_negated, true_answer
 from ademvl.data.mini import convert_easy_vqa
@@ -57,7 +58,9 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def maker(tokenizer, data_dir):
     wordings = read_wordings(data_dir)
-    return RowMaker(tokenizer, wordings, random.Random(0), text_weight=0.05, caption_weight=0.3)
+    return RowMaker(
+        tokenizer, OneShape(wordings), random.Random(0), text_weight=0.05, caption_weight=0.3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +155,7 @@ def test_drill_labels_each_word_with_its_letter(maker, tokenizer):
 
 def test_question_scores_its_letter_and_names_the_answer_to_the_middle_layer(maker, tokenizer):
     for _ in range(50):
-        row = maker.question(negated_share=0.5, slot_share=0.0)
+        row = maker.question(hard_share=0.5, slot_share=0.0)
         scored = row.weights.index(1.0)
         letter = tokenizer.id_to_piece(row.ids[scored]).lstrip("▁")
         chosen = re.search(rf"\({letter}\) (\w+)", tokenizer.decode(row.ids)).group(1)
@@ -162,14 +165,14 @@ def test_question_scores_its_letter_and_names_the_answer_to_the_middle_layer(mak
 
 
 def test_slot_stands_right_behind_the_image_prefix(maker, tokenizer):
-    rows = [maker.question(negated_share=0.5, slot_share=1.0) for _ in range(50)]
+    rows = [maker.question(hard_share=0.5, slot_share=1.0) for _ in range(50)]
 
     prefix = [1, *tokenizer.encode("Image: ")]
-    slots = [row for row in rows if row.slot is not None]
+    slots = [row for row in rows if row.slots]
     assert slots
     for row in slots:
-        assert row.slot == len(prefix)
-        assert row.ids[: row.slot + 1] == [*prefix, 0]
+        assert [place for place, _ in row.slots] == [len(prefix)]
+        assert row.ids[: len(prefix) + 1] == [*prefix, 0]
 
 
 def test_training_is_deterministic_and_leaves_the_global_generator_alone(tmp_path, data_dir):
