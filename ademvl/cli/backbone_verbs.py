@@ -23,6 +23,9 @@ def add_verbs(verbs: Verbs) -> None:
     mini.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
     mini.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
     add_threads(mini)
+    shapes = add_verb(actions, "mini-shapes", _mini_shapes, "Train the tower of many_shapes anew.")
+    shapes.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
+    add_threads(shapes)
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -50,4 +53,14 @@ def _mini(options: argparse.Namespace) -> int:
 
     train_mini_clip(options.clip.parent, options.data.parent)
     train_mini_llm(options.llm.parent, options.data.parent / "scienceqa")
+    return 0
+
+
+def _mini_shapes(options: argparse.Namespace) -> int:
+    from ademvl.machine.devices import set_threads
+
+    set_threads(options.threads)
+    from ademvl.backbones.mini_shapes_clip import train_mini_shapes_clip
+
+    train_mini_shapes_clip(options.clip.parent)
     return 0

@@ -12,6 +12,7 @@ MINI_LLMS: Mapping[str, Path] = {
 """Folders of the language models, by name."""
 MINI_TOWERS: Mapping[str, Path] = {
     "mini": _WEIGHTS / "mini_clip",
+    "mini_shapes": _WEIGHTS / "mini_shapes_clip",
 }
 """Folders of the towers, by name."""
 MINI_BACKBONES: Mapping[Literal["llm", "tower"], Mapping[str, Path]] = {

@@ -41,8 +41,9 @@ class BackboneSettings:
     Attributes:
         llm: `mini` (shipped with the package), or a folder in the layout of transformers or of
             Meta's releases, a GGUF file, or a repository id of the Hugging Face hub.
-        tower: `mini`, or a model name of open_clip such as `ViT-L-14-quickgelu`.
-        tower_weights: pretrained tag or file for open_clip; empty for `mini`.
+        tower: `mini` or `mini_shapes`, which ship with the package and know images of easy_vqa and
+            of many_shapes, or a model name of open_clip such as `ViT-L-14-quickgelu`.
+        tower_weights: pretrained tag or file for open_clip; empty for those of the package.
         precision: dtype of the frozen language model's weights.
         quantization: bits in which the weights of its linear layers are kept, `int8` or `int4`, to
             save memory; needs the extra `quantized`. `none` keeps them in `precision`.

@@ -12,6 +12,7 @@ RESULT_VERSIONS = {
     "data": 3,
     "verify": 1,
     "mini_backbones": 4,
+    "mini_shapes_backbones": 1,
     "features": 2,
     "train": 4,
     "evaluate": 2,

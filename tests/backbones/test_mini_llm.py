@@ -24,7 +24,7 @@ from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.storage.files import sha256_file
 
 MAX_LLM_BYTES = 5 << 20
-MAX_SHIPPED_BYTES = 8 << 20
+MAX_SHIPPED_BYTES = 16 << 20
 MARK = 0.97
 SMOKE = MiniLlmSettings(
     width=32, layers=2, heads=2, feed_forward=64, batch_size=12, answer_layer=1,
@@ -85,7 +85,7 @@ def test_weights_are_small():
     assert sum((MINI_LLM_DIR / name).stat().st_size for name in MODEL_FILES) <= MAX_LLM_BYTES
 
 
-def test_both_backbones_together_are_small_enough_to_ship():
+def test_all_backbones_together_are_small_enough_to_ship():
     shipped = sum(path.stat().st_size for path in MINI_LLM_DIR.parent.rglob("*") if path.is_file())
     assert shipped <= MAX_SHIPPED_BYTES
 

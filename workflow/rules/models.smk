@@ -55,3 +55,24 @@ rule mini_backbones:
     shell:
         "ademvl backbones mini --data {input.data} --threads {threads}"
         " --llm {output.llm} --clip {output.clip} 2> {log}"
+
+
+rule mini_shapes_backbones:
+    """Train the tower of many_shapes anew (half an hour), into <results>/mini_backbones."""
+    output:
+        clip="<results>/mini_backbones/mini_shapes_clip/RECIPE.json",
+    log:
+        "<results>/logs/mini_shapes_backbones.log",
+    benchmark:
+        "<results>/benchmarks/mini_shapes_backbones.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=300,
+        gpu=0,
+    params:
+        version=plan.versions["mini_shapes_backbones"],
+    shell:
+        "ademvl backbones mini-shapes --threads {threads} --clip {output.clip} 2> {log}"
