@@ -4,8 +4,8 @@
 
 For features online (adapters inside the tower, 4 images) and given: processor seconds of a step
 (median), its operations as ademvl/planning/flops.py counts them, their rate as a part of what a
-large product of matrices reaches here in between, the memory that a step takes beyond the weights,
-and the share of each kind of work in the step (torch's profiler).
+large product of matrices reaches here in between, and the share of each kind of work in the step
+(torch's profiler).
 """
 
 import argparse
@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import torch
 from before_after_cases import make_trainer, sizes_of
@@ -28,17 +27,17 @@ ROWS, TEXT, SCORED = 4, 128, 6
 KINDS = {
     "_linear_pointwise": "products with frozen matrices",
     "flash_attention": "attention",
-    "::mm": "other products",
-    "::bmm": "other products",
-    "::addmm": "other products",
-    "::baddbmm": "other products",
-    "convolution": "other products",
-    "::copy_": "copies",
-    "::cat": "copies",
-    "::fill_": "copies",
+    "::mm": "products of the method, and others",
+    "::bmm": "products of the method, and others",
+    "::addmm": "products of the method, and others",
+    "::baddbmm": "products of the method, and others",
+    "convolution": "products of the method, and others",
+    "::copy_": "copies and memory",
+    "::cat": "copies and memory",
+    "::fill_": "copies and memory",
 }
 """What operators are, by a part of their names; all others work element by element."""
-OTHERS = "norms, activations, rotary embedding, threshold, optimiser and all else"
+OTHERS = "norms, activations and all else"
 
 
 def main() -> None:
@@ -58,10 +57,7 @@ def main() -> None:
 def _measured(*, online: bool, steps: int) -> list[str]:
     sizes = sizes_of("medium", online=online)
     trainer, _ = make_trainer(sizes, num_images=ROWS, text=TEXT)
-    before = _resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
     trainer.step(0)
-    extra = _resident_mib("VmHWM") - before
     seconds, rates = [], []
     for step in range(1, steps + 1):
         rates.append(_product_flops())
@@ -79,7 +75,7 @@ def _measured(*, online: bool, steps: int) -> list[str]:
         shares[_kind(event.key)] += event.self_cpu_time_total
     return [
         f"features {'online' if online else 'given'}: {median:.2f} s a step, "
-        f"{flops / 1e9:.0f} GFLOP, {extra:.0f} MiB beyond the weights",
+        f"{flops / 1e9:.0f} GFLOP",
         f"  {flops / median / 1e9:.1f} GFLOP/s, {flops / median / best:.0%} of the "
         f"{best / 1e9:.1f} of a product of {SIDE} x {SIDE}",
         *(f"  {part / shares.total():6.1%}  {kind}" for kind, part in shares.most_common()),
@@ -99,14 +95,6 @@ def _product_flops() -> float:
         torch.nn.functional.linear(left, right)
         best = min(best, time.process_time() - started)
     return 2 * SIDE**3 / best
-
-
-def _resident_mib(name: str) -> float:
-    """Return a size in /proc/self/status."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"no {name}")
 
 
 if __name__ == "__main__":
