@@ -12,6 +12,7 @@ from snakemake.utils import min_version
 
 from ademvl.workflow.plan import WorkflowPlan
 from ademvl.workflow.start import check_workflow
+from ademvl.workflow.terminal.records import end_drawing
 
 min_version("9.10")
 
@@ -127,4 +128,5 @@ onstart:
 
 
 onsuccess:
+    end_drawing(workflow)
     shell("ademvl summary --if-complete {plan.results:q}/study.yaml")

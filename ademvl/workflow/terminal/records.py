@@ -1,0 +1,84 @@
+"""Which of Snakemake's log records a person is told, and how."""
+
+import logging
+import re
+import threading
+from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from ademvl.workflow.terminal.display import Display
+
+ENDING = "ademvl_ending"
+"""Attribute of a record that asks for an end of drawing; holds the event to be set then."""
+
+_PLUGIN = "snakemake_logger_plugin_ademvl"
+_LONGEST_DRAWING_SECONDS = 30.0
+
+_CHATTER = re.compile(
+    r"^(None$|host: |Building DAG of jobs|Assuming unrestricted shared|Using shell: |Provided "
+    r"|Rules claiming more threads|Select jobs to execute|Execute \d+ jobs|Conda environments: "
+    r"|Singularity containers: |Group jobs: |Will exit after finishing|Shutting down, this might"
+    r"|Elapsed time: |Cannot restore |--keep-incomplete mode|Exiting because a job"
+    r"|Job \d+ has been submitted|Removing (?:temporary )?output|At least one job did not"
+    r"|Cancelling snakemake on)"
+)
+_RESTART = re.compile(r"^Trying to restart job (\d+)")
+_INTERRUPT = "Terminating processes on user request"
+_LOG_HINT = "Complete log(s): "
+_OF_A_JOB = ("CalledProcessError", "At least one job did not complete", "Cancelling snakemake on")
+
+
+def show_record(record: logging.LogRecord, display: Display) -> None:
+    """Tell `display` what a record of Snakemake's is about; what is not known is said as it is."""
+    event = getattr(record, "event", None)
+    ending = getattr(record, ENDING, None)
+    if isinstance(ending, threading.Event):
+        display.stop_drawing()
+        ending.set()
+    elif event == LogEvent.RUN_INFO:
+        stats: dict[str, int] = vars(record)["stats"]
+        display.begin({rule: n for rule, n in stats.items() if rule != "total"})
+    elif event == LogEvent.JOB_INFO:
+        of = vars(record)
+        display.start(of["jobid"], of["rule_name"], dict(of["wildcards"] or {}), list(of["log"]))
+    elif event == LogEvent.JOB_FINISHED:
+        display.finish(vars(record)["job_id"])
+    elif event == LogEvent.JOB_ERROR:
+        display.fail(record.jobid, record.rule_name, list(record.log))  # type: ignore[attr-defined]
+    elif event == LogEvent.GROUP_ERROR:
+        for of in vars(record)["job_error_info"]:
+            display.fail(of["jobid"], of["rule_name"], list(of["log"]))
+    elif event in (None, LogEvent.ERROR):
+        _show_text(record.levelno, record.getMessage().strip(), display)
+
+
+def end_drawing(workflow: Any) -> None:
+    """Wait until the display has said all that has happened and draws no more.
+
+    Args:
+        workflow: Snakemake's; nothing is waited for where it logs in another way.
+    """
+    handlers = workflow.logger_manager.get_log_handlers()
+    if any(type(handler).__module__ == _PLUGIN for handler in handlers):
+        ended = threading.Event()
+        logging.getLogger("snakemake.logging").info(None, extra={ENDING: ended})
+        ended.wait(_LONGEST_DRAWING_SECONDS)
+
+
+def _show_text(level: int, text: str, display: Display) -> None:
+    if _INTERRUPT in text:
+        display.interrupt()
+    elif text.startswith(_LOG_HINT):
+        display.say(f"full log: {text.removeprefix(_LOG_HINT)}")
+    elif level >= logging.ERROR:
+        if not any(part in text for part in _OF_A_JOB):
+            display.say(text, style="red")
+    elif not text or _CHATTER.match(text):
+        pass
+    elif level >= logging.WARNING:
+        display.warn(text)
+    elif _RESTART.match(text):
+        display.say("  it is tried again")
+    else:
+        display.say(text)
