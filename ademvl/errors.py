@@ -1,6 +1,6 @@
 """Errors that a user can act on: printed as a message without traceback, exit code 2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 MAX_LISTED = 20
 _LONGEST_LINE, _KEPT_AT_END = 2_000, 500  # paths may have 4,096 bytes, but hardly do
@@ -69,3 +69,14 @@ def list_findings(headline: str, findings: Sequence[str], remedy: str) -> str:
         lines.append(f"  ... and {len(findings) - MAX_LISTED} more")
     lines.append(remedy)
     return "\n".join(lines)
+
+
+def collect(*checks: Callable[[], object]) -> list[str]:
+    """Return what several checks refuse."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except AdemvlError as error:
+            found.append(str(error))
+    return found

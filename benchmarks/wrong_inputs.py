@@ -134,6 +134,7 @@ COMMANDS = (
         works=True,
     ),
     Command(("summary", STUDY), _REPORTED),
+    Command(("status", STUDY), _REPORTED),
     Command(("effects", "effects.yaml"), ("effects.yaml", *_REPORTED[1:])),
     Command(("bundle", "results/smoke", "--output", "out/b.zip"), _REPORTED),
     Command(("diff", "bundle.zip", "results/smoke"), ("bundle.zip", *_REPORTED), checks=True),

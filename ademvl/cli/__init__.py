@@ -24,6 +24,7 @@ from ademvl.cli import (
     predict_verbs,
     run_verbs,
     score_verbs,
+    start_verbs,
     study_verbs,
 )
 from ademvl.cli.verb import Handler
@@ -31,6 +32,7 @@ from ademvl.errors import AdemvlError, shortened
 from ademvl.storage.files import DISK_FULL, disk_full_text
 
 _MODULES = (  # in the order of work
+    start_verbs,
     plan_verbs,
     data_verbs,
     backbone_verbs,
@@ -46,6 +48,8 @@ _MODULES = (  # in the order of work
 )
 _EPILOG = """\
 examples:
+  ademvl run                                     the mini study: check everything, then run it
+  ademvl status                                  how far it is
   ademvl plan --study config.yaml                predict memory, disk and time of a study
   ademvl plan --study config.yaml --write        also write every run's settings
   ademvl data plan --study FILE                  what a study would download

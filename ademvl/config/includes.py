@@ -11,8 +11,8 @@ from ademvl.config.nested import leaves
 from ademvl.config.places import Places
 from ademvl.config.strict_yaml import load_with_lines
 from ademvl.errors import SettingsError, list_findings
+from ademvl.storage.project import PROJECT
 
-_PROJECT_DIR = Path(__file__).parents[2]
 _IGNORED = ("study", "include")
 """Keys of an included file that have no effect."""
 
@@ -91,12 +91,12 @@ def _names(raw: Mapping[str, Any], source: str) -> list[str]:
 
 def _find(name: str, source: str) -> Path:
     """Return the included file: from the working directory, else of the project."""
-    for folder in (Path(), _PROJECT_DIR):
+    for folder in (Path(), PROJECT):
         if (folder / name).is_file():
             return (folder / name).resolve()
     raise SettingsError(
         f"{source}: include: {name}: no such file, neither here ({Path().absolute()}) nor in "
-        f"{_PROJECT_DIR}"
+        f"{PROJECT}"
     )
 
 

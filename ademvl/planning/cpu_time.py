@@ -49,17 +49,28 @@ def training_seconds(run: RunSettings, flops_per_second: float) -> float:
         AdemvlError: sizes of the run's models or of its data are not known.
         OSError, ValueError, KeyError: the data set has no whole manifest.
     """
+    manifest = Path(run.data_dir).parent / "manifest.json"
+    raw = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
+    dataset = read(DatasetSettings, raw, source=str(manifest))
+    return _training_flops(run, dataset) / flops_per_second
+
+
+def expected_days(run: RunSettings, dataset: DatasetSettings) -> float:
+    """Return how long a training would take on this processor, before its data is made.
+
+    Raises:
+        AdemvlError: sizes of the run's models or of its data are not known.
+    """
+    return _training_flops(run, dataset) / processor_flops_per_second() / 86_400
+
+
+def _training_flops(run: RunSettings, dataset: DatasetSettings) -> float:
     from ademvl.planning.fit import model_sizes, numerics_of
     from ademvl.planning.schedule import run_flops
     from ademvl.planning.workload import workload_of
 
-    manifest = Path(run.data_dir).parent / "manifest.json"
-    raw = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
-    dataset = read(DatasetSettings, raw, source=str(manifest))
-    flops = run_flops(
-        run, model_sizes(run), numerics_of(run), workload_of(run, dataset), trains=True
-    )
-    return flops.training / flops_per_second
+    load = workload_of(run, dataset)
+    return run_flops(run, model_sizes(run), numerics_of(run), load, trains=True).training
 
 
 def processor_flops_per_second() -> float:

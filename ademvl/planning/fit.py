@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import RunSettings
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 UNCERTAINTY = 0.15
 """Part by which a prediction may be off: a run is refused only where it is too large even so."""
+Fit = Literal["fits", "may not fit", "does not fit"]
 MAX_ALTERNATIVES = 5
 _SIMULATED_STEPS = 256
 _SAMPLE, _LONGEST_ROWS = 1000, 64
@@ -265,6 +266,13 @@ def describe_alternatives(alternatives: Sequence[Alternative]) -> str:
     return "Any of these would fit:\n" + "\n".join(f"  - {each}" for each in alternatives)
 
 
+def fit_of(needed_bytes: int, there_bytes: int) -> Fit:
+    """Say whether a prediction fits, given by how much it may be off; the rule of all who ask."""
+    if needed_bytes * (1 - UNCERTAINTY) > there_bytes:
+        return "does not fit"
+    return "may not fit" if needed_bytes > there_bytes * (1 - UNCERTAINTY) else "fits"
+
+
 def check_fits(
     run: RunSettings, free: FreeMemory, rows: Sequence[Row] = (), *, num_images: int = 0
 ) -> None:
@@ -289,9 +297,10 @@ def check_fits(
         return
     context = CUDA_CONTEXT_BYTES if free.device_type == "cuda" else 0
     available = free.bytes + context
-    if memory.total * (1 - UNCERTAINTY) > available:
+    fit = fit_of(memory.total, available)
+    if fit == "does not fit":
         raise SettingsError(_refusal(run, memory, free, available, rows))
-    if memory.total > available:
+    if fit == "may not fit":
         _log.warning(
             "%s has %s free, and about %s are needed: this may not fit",
             *(free.name, gib(free.bytes), gib(memory.total - context)),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from textwrap import wrap
 
-from ademvl.planning.fit import UNCERTAINTY, gib
+from ademvl.planning.fit import UNCERTAINTY, fit_of, gib
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
 from ademvl.planning.study_plan import RunPlan, StudyPlan
 
@@ -110,11 +110,8 @@ def _memory_lines(plan: StudyPlan, run: RunPlan) -> Iterator[str]:
 
 
 def _fits(needed: int, there: int) -> str:
-    if needed <= there * (1 - UNCERTAINTY):
-        return f"fits into {gib(there)}"
-    if needed * (1 - UNCERTAINTY) <= there:
-        return f"MAY NOT FIT into {gib(there)}"
-    return f"DOES NOT FIT into {gib(there)}"
+    fit = fit_of(needed, there)
+    return f"{fit if fit == 'fits' else fit.upper()} into {gib(there)}"
 
 
 def _disk_lines(plan: StudyPlan) -> Iterator[str]:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -286,7 +287,11 @@ def _tower_config(name: str) -> dict[str, Any]:
     found = [Path(place) / "model_configs" / f"{name}.json" for place in places]
     path = next((path for path in found if path.is_file()), None)
     if path is None:
+        known = [file.stem for place in places for file in Path(place).glob("model_configs/*.json")]
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
         raise SettingsError(
-            f"backbones.tower: open_clip knows no model {name!r}; see open_clip.list_models()"
+            f"backbones.tower: open_clip knows no model {name!r}; {hint}"
+            "open_clip.list_models() has all"
         )
     return dict(read_json(path, remedy=_REMEDY))

@@ -19,8 +19,9 @@ from ademvl.config.strict_yaml import load_yaml
 from ademvl.config.study import Study
 from ademvl.config.study_settings import ReportedReference
 from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.storage.project import PROJECT
 
-REPORTED_DIR = Path(__file__).parents[2] / "workflow" / "reported"
+REPORTED_DIR = PROJECT / "workflow" / "reported"
 _REMEDY = "Restore the file from the project's repository."
 
 

@@ -18,10 +18,8 @@ from ademvl.config.places import places_in_files
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
-from ademvl.errors import AdemvlError
-from ademvl.planning.possible import refuse_impossible
+from ademvl.errors import AdemvlError, collect
 from ademvl.reporting.figures.build import figures_of
-from ademvl.reporting.reported import check_reported
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.runs.identity import (
     evaluation_settings,
@@ -39,8 +37,14 @@ from ademvl.workflow.start_checks import (
     refuse_future_times,
     refuse_touch,
 )
-
-_WORKFLOW_LOCK = ".workflow.lock"
+from ademvl.workflow.status import WORKFLOW_LOCK
+from ademvl.workflow.study_checks import (
+    problems_at_start,
+    refuse_all,
+    study_problems,
+    wrong_settings,
+)
+from ademvl.workflow.work import work_of_jobs
 
 
 class WorkflowPlan:
@@ -66,9 +70,7 @@ class WorkflowPlan:
         try:
             read = [read_with_places(Path(path), name=_shown(path)) for path in files]
             plan = cls(load_study(config, places=places_in_files(config, read)))
-            plan.sources.downloads()  # names of sources and copies of weights are checked here
-            check_reported(plan.study)
-            refuse_impossible(plan.study)
+            refuse_all(plan.study.name, wrong_settings(plan.study, plan.sources))
             return plan
         except AdemvlError as error:
             print(error, file=sys.stderr)
@@ -81,7 +83,7 @@ class WorkflowPlan:
             AdemvlError: another workflow is at work on the same study.
         """
         self.study.results_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = try_lock_file(self.study.results_dir / _WORKFLOW_LOCK)
+        self._lock = try_lock_file(self.study.results_dir / WORKFLOW_LOCK)
         if self._lock is None:
             raise AdemvlError(
                 f"{self.results}: another workflow is at work on this study; wait for it to end, "
@@ -92,15 +94,20 @@ class WorkflowPlan:
     def notice_changes(self, workflow: Any) -> None:
         """Say which results are of other settings or data, and plan what is of other data again.
 
+        A dry run says what a start would be refused for.
+
         Args:
             workflow: Snakemake's; processes that it starts for jobs say nothing.
         """
         if workflow.is_main_process:
-            for text in notice_changes(self.study):
+            texts = notice_changes(self.study)
+            if workflow.output_settings.dryrun:
+                texts += problems_at_start(self.study, self.sources)
+            for text in texts:
                 print(text, file=sys.stderr)
 
     def check_start(self, workflow: Any) -> None:
-        """Refuse, before the first job, what is wrong with licences, shared files and times.
+        """Refuse, before the first job, all that is wrong with licences, files, models and machine.
 
         Args:
             workflow: Snakemake's, with all jobs that are about to run.
@@ -110,14 +117,21 @@ class WorkflowPlan:
         jobs = list(workflow.dag.needrun_jobs())
         made = {str(path) for job in jobs for path in job.output}
         read = {str(path) for job in jobs for path in job.input} - made
-        refuse_future_times(read)
-        refuse_changed_data(self.study, read)
-        check_start(self.study, self.sources.plans(), read=read, made=made)
+        sources = self.sources.plans()
+        work = work_of_jobs(self.study, sources, made, is_local=workflow.local_exec)
+        found = collect(
+            lambda: refuse_future_times(read),
+            lambda: refuse_changed_data(self.study, read),
+            lambda: check_start(self.study, sources, read=read, made=made),
+        )
+        if not workflow.touch:
+            found += study_problems(self.study, work)
+        refuse_all(self.study.name, found)
 
     @property
     def started(self) -> str:
         """File whose time is the beginning of the present workflow on this study."""
-        return f"{self.results}/{_WORKFLOW_LOCK}"
+        return f"{self.results}/{WORKFLOW_LOCK}"
 
     @property
     def shared(self) -> str:

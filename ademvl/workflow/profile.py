@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ademvl.errors import SettingsError
+from ademvl.storage.project import PROJECT
 
 PROFILES = Path("workflow/profiles")
 GPU_RULES = ("feature_cache", "train_run", "evaluate_run", "fusion_maps")
@@ -48,13 +49,7 @@ def read_profile(name: str) -> Profile:
     Raises:
         SettingsError: there is none, or it is not readable.
     """
-    folders = (Path(name), PROFILES / name)
-    paths = [folder / file for folder in folders for file in _FILES]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        shipped = sorted(folder.name for folder in PROFILES.glob("*") if folder.is_dir())
-        known = f"; {PROFILES} has {', '.join(shipped)}" if shipped else ""
-        raise SettingsError(f"--profile {name}: no folder with a {_FILES[-1]}{known}")
+    path = find_profile(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -68,6 +63,22 @@ def read_profile(name: str) -> Profile:
         default_resources=pairs(defaults, place=f"{path}: default-resources"),
         set_resources=_by_rule(by_rule, place=f"{path}: set-resources"),
     )
+
+
+def find_profile(name: str) -> Path:
+    """Return the file of a profile that is named by its folder, or as one in workflow/profiles.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    folders = (Path(name), PROFILES / name, PROJECT / PROFILES / name)
+    paths = [folder / file for folder in folders for file in _FILES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        shipped = sorted(folder.name for folder in (PROJECT / PROFILES).glob("*"))
+        known = f"; {PROFILES} has {', '.join(shipped)}"
+        raise SettingsError(f"--profile {name}: no folder with a {_FILES[-1]}{known}")
+    return path
 
 
 def pairs(raw: Any, *, place: str) -> dict[str, Any]:

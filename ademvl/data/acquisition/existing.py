@@ -25,11 +25,12 @@ def missing_copies(study: Study) -> list[str]:
     return [
         f"backbones.{name}.existing: {finding}"
         for name, weights in study.settings.backbones.items()
-        if weights.existing and (finding := _fault(Path(weights.existing)))
+        if weights.existing and (finding := fault_of_copy(Path(weights.existing)))
     ]
 
 
-def _fault(path: Path) -> str:
+def fault_of_copy(path: Path) -> str:
+    """Describe what a path of weights lacks, by the names of its files; empty where it is right."""
     if path.is_file():
         return ""
     if not path.is_dir():

@@ -12,8 +12,9 @@ from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.storage.project import PROJECT, STUDIES
 
-PAPER_STUDY = Path(__file__).parents[3] / "workflow" / "studies" / "paper-7b.yaml"
+PAPER_STUDY = PROJECT / STUDIES / "paper-7b.yaml"
 _MAX_LABELS = 3
 _Values: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 _METHOD = "method.name"

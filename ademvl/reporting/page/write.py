@@ -33,11 +33,12 @@ from ademvl.reporting.tables.layout import Table, printable
 from ademvl.statistics.intervals import ITEMS_NOTE
 from ademvl.storage.files import write_text
 from ademvl.storage.folders import folder_built_aside
+from ademvl.storage.project import PROJECT
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-DEVIATIONS_PAGE = Path(__file__).parents[3] / "docs" / "deviations.md"
+DEVIATIONS_PAGE = PROJECT / "docs" / "deviations.md"
 _ENTRIES = ("index.html", "images", "figures", "fusion_maps", "data")
 _SCRIPTS = ("vendor/tablesort.min.js", "page.js", "browser.js", "fusion.js")
 _TABLE_MARKUP = {

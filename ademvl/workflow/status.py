@@ -1,0 +1,73 @@
+"""How far a study is: data sets, runs and seeds, and whether a workflow is at work on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ademvl.config.run import TRAINED
+from ademvl.config.study import Study
+from ademvl.reporting.results import read_results
+from ademvl.reporting.seed_result import SeedResult
+from ademvl.storage.locks import try_lock_file
+from ademvl.workflow.terminal.job_logs import read_training_state
+from ademvl.workflow.terminal.jobs import duration
+
+WORKFLOW_LOCK = ".workflow.lock"
+
+
+def describe_status(study: Study) -> str:
+    """Return a line for each data set, run and seed.
+
+    Raises:
+        AdemvlError: a file of results is damaged.
+    """
+    seeds = [seed for run in read_results(study, refuse_doubtful=False).runs for seed in run.seeds]
+    finished = sum(seed.state == "finished" for seed in seeds)
+    at_work = is_at_work(study)
+    now = "a workflow is at work on it" if at_work else "no workflow is at work on it"
+    lines = [f"{study.name}: {finished} of {len(seeds)} runs and seeds finished; {now}"]
+    lines += _data_lines(study)
+    width = max(len(seed.settings.name) for seed in seeds)
+    for seed in seeds:
+        name = f"{seed.settings.name:{width}}  seed {seed.settings.seed}"
+        lines.append(f"  {name}  {_state(study, seed, at_work=at_work)}")
+    page = study.results_dir / "report" / "index.html"
+    lines += [f"page: {page}"] if page.is_file() else []
+    return "\n".join(lines) + "\n"
+
+
+def is_at_work(study: Study) -> bool:
+    """Whether a workflow has this study's lock."""
+    path = study.results_dir / WORKFLOW_LOCK
+    if not path.is_file():
+        return False
+    lock = try_lock_file(path, create=False)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def _data_lines(study: Study) -> Iterator[str]:
+    for name in study.settings.datasets:
+        manifest = Path(study.settings.shared_dir) / "data" / name / "manifest.json"
+        yield f"  data set {name}: {'made' if manifest.is_file() else 'not made yet'}"
+
+
+def _state(study: Study, seed: SeedResult, *, at_work: bool) -> str:
+    if seed.failure:
+        return f"failed in {seed.failure.step}: {seed.failure.message}"
+    if seed.state == "stale":
+        return f"stale: {seed.reason or 'of other settings, or of another version'}"
+    if seed.state != "unfinished":
+        return seed.state
+    if (seed.run_dir / "adapter" / "adapter.json").is_file():
+        return "trained, not evaluated yet"
+    if seed.settings.adapter != TRAINED:
+        return "not evaluated yet"
+    run = seed.settings
+    log = study.results_dir / "logs" / "train_run" / f"{run.name}_seed{run.seed}.log"
+    training = read_training_state([str(log)])
+    if training is None:
+        return "in training" if at_work else "begun"
+    step = f"step {training.step} of {training.total_steps}, loss {training.loss}"
+    left = f", {duration(training.seconds_left)} left" if at_work else ""
+    return f"{'in training' if at_work else 'begun'}: {step}{left}"

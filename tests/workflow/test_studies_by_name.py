@@ -1,0 +1,38 @@
+"""Protects how users name studies: by file, by name, and nearly right."""
+
+from pathlib import Path
+
+import pytest
+
+from ademvl.errors import SettingsError
+from ademvl.workflow.studies import find_study, known_studies
+from tests.conftest import PROJECT_ROOT
+
+
+def test_shipped_studies_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_study(None) == PROJECT_ROOT / "config.yaml"
+    assert find_study("mini") == PROJECT_ROOT / "config.yaml"
+    assert find_study("paper-7b") == PROJECT_ROOT / "workflow/studies/paper-7b.yaml"
+    names = {path.stem for path in (PROJECT_ROOT / "workflow/studies").glob("*.yaml")}
+    assert known_studies().keys() == {"mini", *names}
+
+
+def test_a_study_of_the_folder_stands_before_a_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = Path("workflow/studies/smoke.yaml")
+    own.parent.mkdir(parents=True)
+    own.touch()
+    Path("config.yaml").touch()
+    assert find_study("smoke") == own
+    assert find_study(None) == Path("config.yaml")
+
+
+@pytest.mark.parametrize("name", ["paper7b", "paper7b.yaml", "workflow/studies/paper7b.yaml"])
+def test_a_mistyped_study_gets_the_nearest(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"did you mean paper-7b\?"):
+        find_study(name)
