@@ -8,7 +8,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ademvl import __version__
@@ -46,7 +46,18 @@ _MODULES = (  # in the order of work
     check_verbs,
     cluster_verbs,
 )
-_EPILOG = """\
+_GROUPS: Mapping[str, Sequence[str]] = {
+    "start and watch": ("run", "status", "doctor"),
+    "know before": ("plan", "params", "preflight", "schema"),
+    "data and models": ("data", "backbones", "adapter", "cache"),
+    "one step of a run": ("features", "train", "evaluate", "evaluate-mme", "fusion-maps"),
+    "results": ("summary", "tables", "figures", "report", "compare", "effects"),
+    "ask, score, check": ("predict", "score", "verify"),
+    "pass on": ("bundle", "diff"),
+    "for the workflow": ("settings",),
+}
+"""Verbs by what people want to do; `ademvl --help` lists all of them so."""
+_EXAMPLES = """\
 examples:
   ademvl run                                     the mini study: check everything, then run it
   ademvl status                                  how far it is
@@ -101,12 +112,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ademvl",
+        usage="ademvl [-h] [--version] VERB ...",
         description="ADEM-VL reproduced: data, features, training, evaluation, tables.",
-        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ademvl {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, prog="ademvl", metavar="VERB", help=argparse.SUPPRESS
+    )
     for module in _MODULES:
         module.add_verbs(verbs)
+    summaries = {name: _first_sentence(verb) for name, verb in verbs.choices.items()}
+    parser.epilog = f"{_grouped(summaries)}\n{_EXAMPLES}"
     return parser
+
+
+def _first_sentence(verb: argparse.ArgumentParser) -> str:
+    return f"{(verb.description or '').partition('. ')[0].rstrip('.')}."
+
+
+def _grouped(summaries: Mapping[str, str]) -> str:
+    lines = ["`ademvl VERB --help` says more of each:"]
+    for group, names in _GROUPS.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:13} {summaries[name]}" for name in names]
+    return "\n".join(lines) + "\n"

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_output, add_verb
+from ademvl.cli.verb import Verbs, add_output, add_parent, add_verb
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb `adapter` with its actions."""
-    adapter = verbs.add_parser("adapter", help="Import or export adapters of the authors' code.")
+    adapter = add_parent(verbs, "adapter", "Import or export adapters of the authors' code.")
     actions = adapter.add_subparsers(dest="action", required=True, metavar="ACTION")
     imported = add_verb(
         actions, "import", _import, "Read a checkpoint; nothing that is in it is executed."

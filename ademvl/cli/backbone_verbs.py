@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_threads, add_verb
+from ademvl.cli.verb import Verbs, add_parent, add_threads, add_verb
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb `backbones` with its actions."""
-    backbones = verbs.add_parser("backbones", help="Convert or train frozen models.")
+    backbones = add_parent(verbs, "backbones", "Convert or train frozen models.")
     actions = backbones.add_subparsers(dest="action", required=True, metavar="ACTION")
     convert = add_verb(
         actions, "convert", _convert, "Convert a folder of Meta's LLaMA releases, once."

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.cli.verb import MAX_THREADS, Verbs, add_verb, whole
+from ademvl.cli.verb import MAX_THREADS, Verbs, add_parent, add_verb, whole
 from ademvl.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verb `data` with its actions."""
-    data = verbs.add_parser("data", help="Fetch, make and verify data sets.")
+    data = add_parent(verbs, "data", "Fetch, make and verify data sets.")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     plan = add_verb(
         actions, "plan", _plan, "Print files, sizes, licences and places; uses no network."

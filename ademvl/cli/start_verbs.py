@@ -41,6 +41,12 @@ def add_verbs(verbs: Verbs) -> None:
     )
     status = add_verb(verbs, "status", _status, "Say how far a study is.")
     status.add_argument("study", nargs="?", help=_STUDY)
+    add_verb(
+        verbs,
+        "doctor",
+        _doctor,
+        "Look at this installation and machine; exit code 1 where something has to be mended.",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -102,3 +108,11 @@ def _status(options: argparse.Namespace) -> int:
 
     print(describe_status(load_study(find_study(options.study))), end="")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ademvl.workflow.doctor import examine
+
+    findings = examine()
+    print("\n".join(map(str, findings)))
+    return 1 if any(finding.level == "wrong" for finding in findings) else 0

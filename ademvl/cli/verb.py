@@ -33,6 +33,11 @@ def add_verb(
     return parser
 
 
+def add_parent(verbs: Verbs, name: str, summary: str) -> argparse.ArgumentParser:
+    """Add a verb that has actions of its own."""
+    return verbs.add_parser(name, help=summary, description=summary)
+
+
 def run_dir_of(path: Path) -> Path:
     """Return the run directory that a user named, or whose run.yaml.
 
