@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ademvl.config.chosen_runs import keep_chosen
 from ademvl.config.inheritance import merge_settings
 from ademvl.config.nested import leaves
 from ademvl.config.places import Places
@@ -54,7 +55,8 @@ def expand_includes(
 
     Raises:
         SettingsError: a file is missing, malformed or includes itself; or lists keys for which
-            two included files have different values and the including file has none.
+            two included files have different values and the including file has none, or entries
+            that are to be kept or dropped and that no included file has.
     """
     own = {key: value for key, value in raw.items() if key != "include"}
     merged: dict[str, Any] = {}
@@ -79,6 +81,8 @@ def expand_includes(
         remedy = "Give runs that differ different names, or set the key in the including file."
         raise SettingsError(list_findings(f"{source}: included files disagree", findings, remedy))
     content = merge_settings(merged, own)
+    if merged:
+        content = keep_chosen(merged, content, source=source)
     return content, places.over(included.where_unchanged(merged, content))
 
 

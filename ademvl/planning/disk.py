@@ -25,12 +25,14 @@ class DiskUse:
         place: folder.
         bytes: when everything is there.
         is_exact: whether the size is known rather than estimated.
+        is_known: false where some of it has a size that nobody knows before it is fetched.
     """
 
     what: str
     place: str
     bytes: int
     is_exact: bool = False
+    is_known: bool = True
 
 
 def source_disk(study: Study) -> list[DiskUse]:
@@ -47,10 +49,14 @@ def source_disk(study: Study) -> list[DiskUse]:
         archives = [file for file in plan.source.files if file.name in plan.archives]
         fetched = sum(file.total_bytes for file in plan.files)
         is_exact = all(file.is_exact for file in plan.files)
-        found.append(DiskUse(f"{plan.name}, fetched", str(plan.downloads_dir), fetched, is_exact))
+        is_known = all(file.total_bytes for file in plan.files)
+        folder = str(plan.downloads_dir)
+        found.append(DiskUse(f"{plan.name}, fetched", folder, fetched, is_exact, is_known))
         if archives:
             unpacked = sum(file.unpacked_bytes for file in archives)
-            found.append(DiskUse(f"{plan.name}, unpacked", str(plan.unpacked_dir), unpacked))
+            is_known = all(file.unpacked_bytes for file in archives)
+            place = str(plan.unpacked_dir)
+            found.append(DiskUse(f"{plan.name}, unpacked", place, unpacked, is_known=is_known))
     return found + _converted_disk(study)
 
 

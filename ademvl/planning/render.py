@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from textwrap import wrap
 
+from ademvl.planning.disk import DiskUse
 from ademvl.planning.fit import UNCERTAINTY, fit_of, gib
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
 from ademvl.planning.study_plan import RunPlan, StudyPlan
@@ -115,12 +116,19 @@ def _fits(needed: int, there: int) -> str:
 
 
 def _disk_lines(plan: StudyPlan) -> Iterator[str]:
-    yield f"disk: {_gb(plan.disk_bytes)}"
+    unknown = sum(not part.is_known for part in plan.disk)
+    more = f", and {unknown} of unknown size" if unknown else ""
+    yield f"disk: {_gb(plan.disk_bytes)}{more}"
     width = max((len(part.what) for part in plan.disk), default=0)
     for part in plan.disk:
-        about = "      " if part.is_exact or not part.bytes else "about "
-        size = _gb(part.bytes) if part.bytes else "unknown"
-        yield f"  {part.what:{width}}  {about}{size:>9}  {part.place}"
+        about, size = _about(part)
+        yield f"  {part.what:{width}}  {about:6}{size:>9}  {part.place}"
+
+
+def _about(part: DiskUse) -> tuple[str, str]:
+    if not part.is_known:
+        return ("over", _gb(part.bytes)) if part.bytes else ("", "unknown")
+    return "" if part.is_exact else "about", _gb(part.bytes)
 
 
 def _bullets(texts: Iterator[str]) -> Iterator[str]:

@@ -89,3 +89,41 @@ def test_missing_and_circular_files_are_named() -> None:
         {"study": "all", "include": ["loop.yaml"]}
     )
     assert "expected a list of study files" in refusal({"study": "all", "include": "first.yaml"})
+
+
+def test_only_keeps_included_runs_and_own_ones_and_the_data_that_they_name() -> None:
+    other = {"datasets": {"captions": {"source": "coco_caption"}}}
+    runs = {"seen": {"task": "coco_caption", "dataset": "captions"}}
+    write("third.yaml", {"study": "third", **other, "runs": runs})
+    raw = {"study": "mine", "include": ["second.yaml", "third.yaml"], "only": ["own"]}
+    study = load_study({**raw, "runs": {"mine": {}}})
+    assert [run.name for run in study.runs] == ["own", "mine"]
+    assert list(study.settings.datasets) == ["questions"]
+    study = load_study({**raw, "only": ["seen"]})
+    assert list(study.settings.datasets) == ["captions"]
+
+
+def test_null_drops_an_included_run_or_data_set() -> None:
+    raw = {"study": "mine", "include": ["second.yaml"], "runs": {"shared": None}}
+    assert [run.name for run in load_study(raw).runs] == ["own"]
+    changed = {"defaults": {"dataset": "others"}, "datasets": {"questions": None}}
+    changed["datasets"]["others"] = {"source": "scienceqa"}
+    study = load_study({"study": "mine", "include": ["second.yaml"], **changed})
+    assert list(study.settings.datasets) == ["others"]
+
+
+def test_choices_among_runs_that_no_file_has_are_refused_with_the_nearest() -> None:
+    raw = {"study": "mine", "include": ["second.yaml"]}
+    assert "only: 'sharde' (allowed: own, shared); did you mean shared?" in refusal(
+        {**raw, "only": ["sharde"]}
+    )
+    assert "only: 'own', expected a list of runs" in refusal({**raw, "only": "own"})
+    assert "runs.owm: null (allowed: own, shared); did you mean own?" in refusal(
+        {**raw, "runs": {"owm": None}}
+    )
+
+
+def test_a_run_that_evaluates_a_dropped_adapter_is_refused() -> None:
+    write("fourth.yaml", {"include": ["first.yaml"], "runs": {"again": {"adapter": "shared"}}})
+    found = refusal({"study": "mine", "include": ["fourth.yaml"], "only": ["again"]})
+    assert "runs.again.adapter: 'shared'" in found

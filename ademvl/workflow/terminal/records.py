@@ -26,7 +26,12 @@ _CHATTER = re.compile(
 _RESTART = re.compile(r"^Trying to restart job (\d+)")
 _INTERRUPT = "Terminating processes on user request"
 _LOG_HINT = "Complete log(s): "
-_OF_A_JOB = ("CalledProcessError", "At least one job did not complete", "Cancelling snakemake on")
+_OF_A_JOB = (
+    "CalledProcessError",
+    "Exiting because a job",
+    "At least one job did not complete",
+    "Cancelling snakemake on",
+)
 
 
 def show_record(record: logging.LogRecord, display: Display) -> None:
