@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 CORES ?= all
 READY := $(VENV)/.ready
+DEVELOPS := $(VENV)/.develops
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -17,26 +18,31 @@ help:  ## list targets
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("ademvl needs Python 3.11 or newer, found " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing the packages into $(VENV): several GB, some minutes"
+	$(VENV)/bin/python -m pip install --constraint requirements.lock --editable .
+	@touch $@
+
+$(DEVELOPS): $(READY)
 	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 mini: $(READY)  ## run the mini study: data, features, training, evaluation, tables
-	snakemake --cores $(CORES)
+	ademvl run --cores $(CORES)
 
-test: $(READY)  ## run the fast tests, on all cores
+test: $(DEVELOPS)  ## run the fast tests, on all cores
 	pytest -n auto --maxprocesses 8
 
-test-slow: $(READY)  ## run the tests that take minutes, too
+test-slow: $(DEVELOPS)  ## run the tests that take minutes, too
 	pytest -m 'slow or not slow'
 
-lint: $(READY)  ## check format, style, types and the workflow
+lint: $(DEVELOPS)  ## check format, style, types and the workflow
 	ruff format --check .
 	ruff check .
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-format: $(READY)  ## format Python and Snakemake files
+format: $(DEVELOPS)  ## format Python and Snakemake files
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile workflow
@@ -44,7 +50,7 @@ format: $(READY)  ## format Python and Snakemake files
 report: $(READY)  ## Snakemake's own report of the mini study, results/mini/snakemake-report.zip
 	snakemake --report results/mini/snakemake-report.zip
 
-lock: $(READY)  ## resolve requirements.lock anew (needs uv)
+lock: $(DEVELOPS)  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock --no-header --no-annotate --no-emit-index-url
 
 clean:  ## remove results of the mini study; data, features and .venv stay
