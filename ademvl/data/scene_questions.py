@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Literal, get_args
 
@@ -24,7 +25,7 @@ from ademvl.data.scene_captions import (
     tell_pair,
     tell_places,
 )
-from ademvl.data.scenes import COLORS, NUM_OBJECTS, SHAPES, STEPS, Scene, SceneObject
+from ademvl.data.scenes import COLORS, NUM_OBJECTS, SHAPES, STEPS, Relation, Scene, SceneObject
 
 QuestionKind = Literal["presence", "number", "place", "beside", "comparison"]
 KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
@@ -217,10 +218,8 @@ def _number(scene: Scene) -> Iterator[Asked]:
                     blanks={"what": name_counted(name, attribute)},
                     answer=number_word(number),
                     answers=_SOME,
-                    tell=lambda generator, by=attribute: tell_counts(scene, by, generator),
-                    tell_short=lambda generator, by=attribute, name=name: tell_counts(
-                        scene, by, generator, names=[name]
-                    ),
+                    tell=partial(tell_counts, scene, attribute),
+                    tell_short=partial(tell_counts, scene, attribute, names=[name]),
                 )
     yield Asked(
         form="number of all",
@@ -232,20 +231,29 @@ def _number(scene: Scene) -> Iterator[Asked]:
     )
 
 
+def _tell_two_places(
+    item: SceneObject, others: Sequence[SceneObject], generator: random.Random
+) -> str:
+    return tell_places([item, generator.choice(others)], generator)
+
+
+def _tell_beside(
+    other: SceneObject, relation: Relation, item: SceneObject, _: random.Random
+) -> str:
+    return tell_pair(other, relation, item)
+
+
 def _place(scene: Scene) -> Iterator[Asked]:
     """Ask for the colour or shape of the object in a place."""
     for item in scene.objects:
         others = [other for other in scene.objects if other is not item]
-
         yield from _attributes(
             scene,
             item,
             f"in the {item.place}",
             form="place",
-            tell=lambda generator, item=item, others=others: tell_places(
-                [item, generator.choice(others)], generator
-            ),
-            tell_short=lambda generator, item=item: tell_places([item], generator),
+            tell=partial(_tell_two_places, item, others),
+            tell_short=partial(tell_places, [item]),
         )
 
 
@@ -257,10 +265,13 @@ def _beside(scene: Scene) -> Iterator[Asked]:
         for relation in STEPS:
             other = scene.beside(item, relation)
             if other is not None:
-                pair = tell_pair(other, relation, item)
                 where = f"{relation} the {item.name}"
                 yield from _attributes(
-                    scene, other, where, form="beside", tell=lambda _, pair=pair: pair
+                    scene,
+                    other,
+                    where,
+                    form="beside",
+                    tell=partial(_tell_beside, other, relation, item),
                 )
 
 
@@ -280,10 +291,8 @@ def _comparison(scene: Scene) -> Iterator[Asked]:
                         "what": name_counted(first, attribute),
                         "other": name_counted(second, attribute),
                     },
-                    tell=lambda generator, by=attribute: tell_counts(scene, by, generator),
-                    tell_short=lambda generator, by=attribute, names=(first, second): tell_counts(
-                        scene, by, generator, names=names
-                    ),
+                    tell=partial(tell_counts, scene, attribute),
+                    tell_short=partial(tell_counts, scene, attribute, names=[first, second]),
                 )
     for item, other in permutations(scene.objects, 2):
         if item.size != other.size and _is_unique(item, scene) and _is_unique(other, scene):
@@ -292,7 +301,7 @@ def _comparison(scene: Scene) -> Iterator[Asked]:
                 form="larger",
                 wording="larger",
                 blanks={"what": item.name, "other": other.name},
-                tell=lambda generator, both=(item, other): tell_objects(both, generator),
+                tell=partial(tell_objects, [item, other]),
             )
 
 

@@ -205,8 +205,11 @@ def changed_data(provenance: Mapping[str, Any], present: Mapping[str, str]) -> l
 def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
     """Return checksums of the backbones' files; a name stands for itself where none are local."""
     checksums = {}
-    for part, name in (("llm", backbones.llm), ("tower", backbones.tower)):
-        path = MINI_BACKBONES[part].get(name, Path(name))
+    for part, name, shipped in (
+        ("llm", backbones.llm, MINI_BACKBONES["llm"]),
+        ("tower", backbones.tower, MINI_BACKBONES["tower"]),
+    ):
+        path = shipped.get(name, Path(name))
         if path.is_dir():
             files = checksum_files(path, (file for file in path.iterdir() if file.is_file()))
             checksums.update({f"{part}/{file}": checksum for file, checksum in files.items()})

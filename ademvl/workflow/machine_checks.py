@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
@@ -96,9 +97,7 @@ def _memory_problems(study: Study, runs: list[RunSettings], there: FreeMemory) -
         if load is not None:
             images = load.training.images
             found = collect(
-                lambda of=run, rows=load.training.longest, n=images: check_fits(
-                    of, there, rows, num_images=n
-                )
+                partial(check_fits, run, there, load.training.longest, num_images=images)
             )
             refused.update(dict.fromkeys([run.name] if found else [], "".join(found)))
     for name, text in list(refused.items())[:1]:

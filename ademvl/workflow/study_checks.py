@@ -5,6 +5,7 @@ looked at: tables of finished runs need neither data nor weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
@@ -88,7 +89,7 @@ def _dataset_problems(study: Study, work: Work) -> Iterator[str]:
     for name in work.datasets:
         dataset = study.settings.datasets[name]
         if dataset.existing or dataset.coco:
-            for text in collect(lambda of=dataset: _find_layout(of, study.settings.shared_dir)):
+            for text in collect(partial(_find_layout, dataset, study.settings.shared_dir)):
                 yield f"datasets.{name}: {text}"
 
 
@@ -138,4 +139,4 @@ def _adapter_problems(study: Study, work: Work) -> Iterator[str]:
         owner = run.name if run.adapter == TRAINED else run.adapter
         folder = study.results_dir / "runs" / owner / f"seed{run.seed}" / "adapter"
         if (owner, run.seed) not in trained and (folder / "adapter.json").is_file():
-            yield from collect(lambda of=folder: adapter_checksum(of))
+            yield from collect(partial(adapter_checksum, folder))
