@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ademvl.reporting.figures.plotting import COLORS, INTERVAL, draw_interval, new_figure, plain
+from ademvl.reporting.figures.plotting import (
+    COLORS,
+    INK,
+    Drawing,
+    draw_interval,
+    interval_text,
+    items_only_text,
+    new_figure,
+    plain,
+)
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import StudyResults
 from ademvl.reporting.tables.keys import ABLATIONS
@@ -14,7 +23,6 @@ from ademvl.reporting.tables.rows import refers_to
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class _Bars:
     measured: tuple[Cell, ...]
 
 
-def draw_ablations(results: StudyResults, reported: ReportedNumbers) -> "Figure":
+def draw_ablations(results: StudyResults, reported: ReportedNumbers) -> Drawing:
     """Draw the ablations that the study has runs of; all five as reported where it has none."""
     keys = [key for key in ABLATIONS if any(refers_to(results, run, key) for run in results.runs)]
     ablations = [_bars(results, reported, key) for key in keys or ABLATIONS]
@@ -40,12 +48,24 @@ def draw_ablations(results: StudyResults, reported: ReportedNumbers) -> "Figure"
         left.set_title(one.title, fontsize=8.5, loc="left")
         right.set_yticklabels([])
     scale = results.study.scale
+    measured = [cell for one in ablations for cell in one.measured]
+    cells = [*measured, *(cell for one in ablations for cell in one.reported)]
     figure.suptitle(
-        f"Change of accuracy from the base row (points, {INTERVAL}).   "
+        f"Change of accuracy from the base row (points, {interval_text(cells)}).   "
         f"Left, hatched: reported, paper scale.   Right: measured, {scale} scale",
         fontsize=9,
     )
-    return figure
+    has_intervals = any(cell.ci_low is not None and not cell.missing for cell in measured)
+    asked = (
+        " Measured intervals take the runs as if they had been asked different questions."
+        if has_intervals
+        else ""
+    )
+    return Drawing(
+        figure,
+        "Change of the accuracy on all questions from the base row of each of the paper's "
+        f"ablations; left reported, right measured ({scale} scale).{asked}{items_only_text(cells)}",
+    )
 
 
 def _bars(results: StudyResults, reported: ReportedNumbers, key: str) -> _Bars:
@@ -110,13 +130,13 @@ def _draw(
     )
     for place, cell in zip(places, cells, strict=True):
         if cell.value is not None and not cell.missing:
-            draw_interval(axis, place, cell, color="#000000", is_across=True, capsize=2, width=0.8)
+            draw_interval(axis, place, cell, color=INK, is_across=True, capsize=2, width=0.8)
     axis.set_yticks(places, labels, fontsize=7.5)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=7.5)
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
-    axis.axvline(0, color="#000000", linewidth=0.8)
+    axis.axvline(0, color=INK, linewidth=0.8)
     _write_values(axis, cells)
 
 

@@ -10,8 +10,7 @@ from ademvl.config.study import Study
 from ademvl.reporting.tables.keys import ABLATIONS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+    from ademvl.reporting.figures.plotting import Drawing
     from ademvl.reporting.reported import ReportedNumbers
     from ademvl.reporting.results import StudyResults
 
@@ -20,55 +19,41 @@ _SENSITIVITY = ("method.alpha", "method.beta", "method.gamma")
 
 @dataclass(frozen=True)
 class FigureText:
-    """What stands beside a figure: heading, text for those who do not see it, and caption."""
+    """What stands beside a figure whatever it shows: heading, and text for who does not see it."""
 
     title: str
     alt: str
-    caption: str
 
 
 FIGURES: Mapping[str, FigureText] = {
     "learning_curves": FigureText(
         "Learning curves",
         "Training loss by optimiser step, one colour or one panel for each run.",
-        "Training loss by optimiser step. A thin line is a seed, a thick one the mean over seeds.",
     ),
     "accuracy_by_category": FigureText(
         "Accuracy by category",
-        "Accuracy of runs in every question category, with 95 % intervals.",
-        "Accuracy by category with 95 % intervals; hollow marks are reported numbers, whose "
-        "intervals are derived from n. The same numbers stand in the table.",
+        "Accuracy of runs in every question category, with 95 % intervals; the table has the "
+        "numbers.",
     ),
     "parameters": FigureText(
         "Trained parameters",
-        "Trained parameters against average accuracy, reported and measured.",
-        "Trained parameters against the average accuracy on ScienceQA. Reported numbers and runs "
-        "of another scale have panels of their own.",
+        "Trained parameters against accuracy, reported and measured.",
     ),
     "sensitivity": FigureText(
         "Sensitivity to alpha, beta and gamma",
         "Accuracy against alpha, beta and gamma, each varied alone.",
-        "Average accuracy where one of alpha, beta and gamma is varied from a base run, which is "
-        "circled (the paper's figure 2).",
     ),
     "ablations": FigureText(
         "Ablations",
         "Change of accuracy from the base row of each ablation, reported and measured.",
-        "Change of the average accuracy from the base row of each of the paper's ablations. "
-        "Measured intervals take the runs as if they had been asked different questions.",
     ),
     "cost": FigureText(
         "Cost and accuracy",
-        "Average accuracy against time, memory and energy of training.",
-        "Average accuracy on ScienceQA against what training took: time, peak memory, energy of "
-        "the GPUs where they tell.",
+        "Accuracy against what training took, one panel for each kind of cost that was measured.",
     ),
     "quirks": FigureText(
         "One setting at a time",
         "Change of the main score by one setting, for each run that differs from a base in one.",
-        "What one setting is worth: a run minus the base run that differs in it alone, on the same "
-        "items, with paired 95 % intervals; strokes are seeds. Triangles: the interval leaves out "
-        "0, and the spread between seeds is known.",
     ),
 }
 
@@ -115,31 +100,36 @@ def draw_figures(
     output_dir: Path,
     *,
     suffixes: Sequence[str] = ("png", "svg"),
-) -> tuple[str, ...]:
-    """Draw the figures of results that have been read, in each format; return their names.
+) -> dict[str, str]:
+    """Draw the figures of results that have been read, in each format.
+
+    Returns:
+        By figure, a caption of what is to be seen in it.
 
     Raises:
         DataError: a metrics or prediction file is malformed.
     """
     from ademvl.reporting.figures.plotting import plotting, save_figure
 
-    drawers, names = _drawers(), figures_of(results.study)
+    drawers, captions = _drawers(), {}
     with plotting():
-        for name in names:
-            figure = drawers[name](results, reported)
-            save_figure(figure, output_dir / name, suffixes=suffixes)
-    return names
+        for name in figures_of(results.study):
+            drawing = drawers[name](results, reported)
+            save_figure(drawing.figure, output_dir / name, suffixes=suffixes)
+            captions[name] = drawing.caption
+    return captions
 
 
-Drawer = Callable[["StudyResults", "ReportedNumbers"], "Figure"]
+Drawer = Callable[["StudyResults", "ReportedNumbers"], "Drawing"]
 
 
 def _drawers() -> Mapping[str, Drawer]:
     from ademvl.reporting.figures.ablations import draw_ablations
-    from ademvl.reporting.figures.accuracy import draw_accuracy, draw_parameters
+    from ademvl.reporting.figures.categories import draw_accuracy
     from ademvl.reporting.figures.cost import draw_cost
     from ademvl.reporting.figures.curves import draw_learning_curves
     from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
+    from ademvl.reporting.figures.parameters import draw_parameters
 
     return {
         "learning_curves": lambda results, _: draw_learning_curves(results),

@@ -1,13 +1,15 @@
 """Cost against accuracy: time, memory and energy of training, one point a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from ademvl.reporting.figures.accuracy import main_runs
+from ademvl.reporting.figures.parameters import main_runs
 from ademvl.reporting.figures.plotting import (
-    INTERVAL,
+    Drawing,
     draw_points,
+    interval_text,
+    items_only_text,
     legend_below,
     new_figure,
     plain,
@@ -20,7 +22,6 @@ from ademvl.reporting.tables.judging import estimate_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Price = Callable[[Cost], float | None]
 _PANELS: tuple[tuple[str, Price], ...] = (
@@ -34,42 +35,60 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def draw_cost(results: StudyResults) -> "Figure":
-    """Draw accuracy on ScienceQA against what training took, mean over seeds."""
+def draw_cost(results: StudyResults) -> Drawing:
+    """Draw accuracy on ScienceQA against what training took, mean over seeds.
+
+    What no run's training has measured, such as energy without a GPU, has no panel.
+    """
+    study = results.study
     runs = [run for run in results.of_task("scienceqa") if run.estimate(_average())]
+    panels = [(title, price) for title, price in _PANELS if any(_price(r, price) for r in runs)]
+    figure = new_figure(9.4, 4.2)
+    axes = figure.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]
     chosen = main_runs(results, runs)
-    figure = new_figure(9.4, 3.9)
-    axes = figure.subplots(1, len(_PANELS), sharey=True)
-    for axis, (title, price) in zip(axes, _PANELS, strict=True):
-        axis.set_xlabel(title)
-        drawn = [_draw(axis, run, price, index) for index, run in enumerate(chosen)]
-        rest = [run for run in runs if run not in chosen]
-        others = [
+    rest = [run for run in runs if run not in chosen]
+    for axis, (title, price) in zip(axes, panels, strict=False):
+        for index, run in enumerate(chosen):
+            _draw(axis, run, price, index, label=plain(run.label))
+        for place, run in enumerate(rest):
             _draw(axis, run, price, label=None if place else "other runs")
-            for place, run in enumerate(rest)
-        ]
-        if any(drawn) or any(others):
-            axis.set_xlim(left=0)
-            axis.locator_params(axis="x", nbins=5)
-        else:
-            text = "not run" if not runs else "not measured here"
-            axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", color="#555555")
-            axis.set_xticks([])
-    if not runs:
-        say(axes[0], "")
-    axes[0].set_ylabel(f"accuracy (%), {INTERVAL}")
+        axis.set_xlabel(title)
+        axis.margins(0.08)
+        axis.set_xlim(left=0)
+        axis.locator_params(axis="x", nbins=5)
+    cells = [estimate_cell(found) for run in runs if (found := run.estimate(_average()))]
+    if panels:
+        axes[0].set_ylabel(f"accuracy (%), {interval_text(cells)}")
+    else:
+        say(axes[0], "not measured here" if runs else "not run")
     figure.suptitle(
-        f"Accuracy against the cost of training, study {plain(results.study.name)} "
-        f"({results.study.scale} scale)",
+        f"Accuracy against the cost of training, study {plain(study.name)} ({study.scale} scale)",
         fontsize=10,
         fontweight="bold",
     )
     legend_below(figure, axes[0])
-    return figure
+    shown = _names([title for title, _ in panels])
+    missing = _names([title for title, _ in _PANELS if title not in dict(panels)])
+    told = f" Not measured here: {missing}." if runs and missing else ""
+    return Drawing(
+        figure,
+        f"Accuracy on all questions against what training took, mean over seeds: "
+        f"{shown or 'not run'}.{told}{items_only_text(cells)}",
+    )
 
 
 def _average() -> str:
     return SCIENCEQA_COLUMNS[-1].header
+
+
+def _names(titles: Sequence[str]) -> str:
+    return ", ".join(title.partition(" (")[0] for title in titles)
+
+
+def _price(run: RunResult, price: Price) -> float | None:
+    """Return the mean over seeds of what a run's trainings took; None where nothing tells."""
+    prices = [found for seed in run.finished if (found := price(seed.cost)) is not None]
+    return mean(prices) if prices else None
 
 
 def _draw(
@@ -79,11 +98,7 @@ def _draw(
     index: int | None = None,
     *,
     label: str | None = None,
-) -> bool:
-    """Draw one run, under its own name where it has an index."""
-    estimate = run.estimate(_average())
-    prices = [found for seed in run.finished if (found := price(seed.cost)) is not None]
-    if estimate is None or not prices:
-        return False
-    label = label if index is None else plain(run.label)
-    return draw_points(axis, [(mean(prices), estimate_cell(estimate))], index, label=label)
+) -> None:
+    estimate, paid = run.estimate(_average()), _price(run, price)
+    if estimate is not None and paid is not None:
+        draw_points(axis, [(paid, estimate_cell(estimate))], index, label=label)

@@ -8,7 +8,8 @@ from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
     LINES,
-    MAX_SERIES,
+    MAX_LINES,
+    Drawing,
     new_figure,
     plain,
     say,
@@ -24,7 +25,7 @@ TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "Captions", "instructio
 _PANELS_A_ROW = 5
 
 
-def draw_learning_curves(results: StudyResults) -> "Figure":
+def draw_learning_curves(results: StudyResults) -> Drawing:
     """Draw the loss by optimiser step: a panel a task, a colour a run, a thin line a seed.
 
     With more runs than colours tell apart, each run has a small panel, with the first one in grey.
@@ -32,13 +33,17 @@ def draw_learning_curves(results: StudyResults) -> "Figure":
     trained = [run for run in results.runs if not _takes_adapter(run)]
     by_task = {task: [run for run in trained if run.settings.task == task] for task in TASK_TITLES}
     tasks = [task for task, runs in by_task.items() if runs]
-    if max(map(len, by_task.values())) > MAX_SERIES:
-        return _draw_small(trained)
+    if max(map(len, by_task.values())) > MAX_LINES:
+        return Drawing(
+            _draw_small(trained, _about(results)),
+            "Training loss by optimiser step, a panel a run. A thin line is a seed, a thick one "
+            "the mean over seeds; dashed grey: the first run of the same task, for comparison.",
+        )
     figure = new_figure(4.4 * max(len(tasks), 1), 4.0)
     axes = figure.subplots(1, max(len(tasks), 1), squeeze=False)[0]
     for axis, task in zip(axes, tasks, strict=False):
         has_curve = [_draw_run(axis, run, index) for index, run in enumerate(by_task[task])]
-        axis.set_title(f"{TASK_TITLES[task]}: training loss")
+        axis.set_title(TASK_TITLES[task])
         axis.set_xlabel("optimiser step")
         axis.set_ylabel("loss (log scale)")
         if any(has_curve):
@@ -46,7 +51,16 @@ def draw_learning_curves(results: StudyResults) -> "Figure":
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, fontsize=8)
         else:
             say(axis, "not run")
-    return figure
+    if not tasks:
+        say(axes[0], "not run")
+    figure.suptitle(f"Training loss, {_about(results)}", fontsize=10, fontweight="bold")
+    has_several = any(len(run.seeds) > 1 for run in trained)
+    lines = " A thin line is a seed, a thick one the mean over seeds." if has_several else ""
+    return Drawing(figure, f"Training loss by optimiser step, a colour a run.{lines}")
+
+
+def _about(results: StudyResults) -> str:
+    return f"study {plain(results.study.name)} ({results.study.scale} scale)"
 
 
 def _takes_adapter(run: RunResult) -> bool:
@@ -100,7 +114,7 @@ def _scale(axis: "Axes") -> None:
     axis.set_xlim(left=0)
 
 
-def _draw_small(runs: list[RunResult]) -> "Figure":
+def _draw_small(runs: list[RunResult], about: str) -> "Figure":
     num_rows = math.ceil(len(runs) / _PANELS_A_ROW)
     height = 1.5 * num_rows + 0.9
     figure = new_figure(1.95 * _PANELS_A_ROW, height)
@@ -130,7 +144,8 @@ def _draw_small(runs: list[RunResult]) -> "Figure":
         _scale_panels(axes[0])
     else:
         axes[0].set(xticks=[], yticks=[])
-    figure.suptitle("Training loss (log scale) by optimiser step", fontsize=10, fontweight="bold")
+    title = f"Training loss (log scale) by optimiser step, {about}"
+    figure.suptitle(title, fontsize=10, fontweight="bold")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8)
     return figure

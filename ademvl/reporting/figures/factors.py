@@ -15,9 +15,12 @@ from ademvl.reporting.effects import (
 from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
-    INTERVAL,
+    INK,
+    Drawing,
     draw_interval,
     draw_points,
+    interval_text,
+    items_only_text,
     legend_below,
     new_figure,
     plain,
@@ -31,14 +34,13 @@ from ademvl.statistics.effect_verdict import judge_effect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _AVERAGE = SCIENCEQA_COLUMNS[-1].header
 _LABEL_WIDTH = 42
 _PANEL_TITLES = {"scienceqa": "ScienceQA accuracy", "coco_caption": "Caption CIDEr"}
 
 
-def draw_sensitivity(results: StudyResults) -> "Figure":
+def draw_sensitivity(results: StudyResults) -> Drawing:
     """Draw accuracy against alpha, beta and gamma, one of them varied from a base run at a time."""
     figure = new_figure(9.4, 3.6)
     axes = figure.subplots(1, len(SENSITIVITY_PATHS), sharey=True)
@@ -57,7 +59,10 @@ def draw_sensitivity(results: StudyResults) -> "Figure":
             axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", color="#555555")
         elif name != "gamma":
             _logarithmic(axis, mine)
-    axes[0].set_ylabel(f"accuracy (%), {INTERVAL}")
+    names = {name for factor in factors for name in (factor.run, factor.base)}
+    estimates = [by_name[name].estimate(_AVERAGE) for name in sorted(names)]
+    cells = [estimate_cell(estimate) for estimate in estimates if estimate]
+    axes[0].set_ylabel(f"accuracy (%), {interval_text(cells)}")
     figure.suptitle(
         f"Sensitivity of the accuracy, study {plain(results.study.name)} "
         f"({results.study.scale} scale)",
@@ -65,7 +70,12 @@ def draw_sensitivity(results: StudyResults) -> "Figure":
         fontweight="bold",
     )
     legend_below(figure, axes[0])
-    return figure
+    return Drawing(
+        figure,
+        "Accuracy on all questions where one of alpha, beta and gamma is varied from a base run "
+        f"(the paper's figure 2){'; the base run is circled' if cells else ''}."
+        f"{items_only_text(cells)}",
+    )
 
 
 def _draw_line(
@@ -102,7 +112,7 @@ def _draw_line(
                 "o",
                 markersize=11,
                 markerfacecolor="none",
-                markeredgecolor="#000000",
+                markeredgecolor=INK,
                 label=label,
             )
     return True
@@ -116,22 +126,59 @@ def _logarithmic(axis: "Axes", factors: Sequence[OneFactorRun]) -> None:
         axis.minorticks_off()
 
 
-def draw_quirks(results: StudyResults) -> "Figure":
+def draw_quirks(results: StudyResults) -> Drawing:
     """Draw the effect of each one-factor run on its task's main score, with 95 % intervals."""
     effects = measure_effects(results, quirk_factors(results))
     by_task = {task: [e for e in effects if e.task == task] for task in METRICS}
     tasks = [task for task, found in by_task.items() if found]
     heights = [_num_lines(by_task[task]) for task in tasks]
+    study = results.study
     figure = new_figure(9.0, 1.5 + 0.36 * sum(heights))
     if not tasks:
         say(figure.subplots(), "no run differs from a base run in one setting")
-        return figure
+        return Drawing(figure, "What one setting is worth: no run differs from a base run in one.")
     axes = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    cells = [_effect_cell(effect) for effect in effects]
     for axis, task in zip(axes, tasks, strict=True):
         _draw_effects(axis, by_task[task])
         axis.set_title(f"{_PANEL_TITLES[task]}: change by one setting", loc="left")
-        axis.set_xlabel(f"points of {METRICS[task]}, run minus its base run, paired {INTERVAL}")
-    return figure
+        axis.set_xlabel(
+            f"points of {METRICS[task]}, run minus its base run, paired {interval_text(cells)}"
+        )
+    figure.suptitle(
+        f"What one setting is worth, study {plain(study.name)} ({study.scale} scale)",
+        fontsize=10,
+        fontweight="bold",
+    )
+    return Drawing(figure, f"{_quirks_caption(effects)}{items_only_text(cells)}")
+
+
+def _quirks_caption(effects: Sequence[Effect]) -> str:
+    """Say what the marks mean that are there."""
+    known = [effect for effect in effects if effect.difference is not None]
+    text = "What one setting is worth: a run minus the base run that differs in it alone, on the "
+    text += "same items."
+    if known:
+        text += " Lines are paired 95 % intervals."
+    if any(len(effect.seed_differences) > 1 for effect in known):
+        text += " Strokes are seeds."
+    if any(_is_seen(effect) for effect in known):
+        text += " Triangles: the effect is seen, as its interval over seeds and items leaves out 0."
+    return text
+
+
+def _is_seen(effect: Effect) -> bool:
+    found = effect.difference
+    return found is not None and judge_effect(found).outcome == "seen"
+
+
+def _effect_cell(effect: Effect) -> Cell:
+    found = effect.difference
+    if found is None:
+        return Cell()
+    value, low, high = (100 * x for x in (found.value, found.ci_low, found.ci_high))
+    covers: Covers = "seeds and items" if found.covers_seeds else "items"
+    return Cell(value=value, ci_low=low, ci_high=high, covers=covers)
 
 
 def _num_lines(effects: Sequence[Effect]) -> int:
@@ -149,7 +196,7 @@ def _draw_effects(axis: "Axes", effects: Sequence[Effect]) -> None:
             labels.append((place, _effect_label(effect), False))
             _draw_effect(axis, effect, place)
             place += 1
-    axis.axvline(0, color="#000000", linewidth=0.8, zorder=1)
+    axis.axvline(0, color=INK, linewidth=0.8, zorder=1)
     axis.set_yticks([at for at, _, _ in labels], [text for _, text, _ in labels], fontsize=7.5)
     for tick, (_, _, is_base) in zip(axis.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if is_base else "normal")
@@ -177,14 +224,12 @@ def _draw_effect(axis: "Axes", effect: Effect, place: float) -> None:
             fontsize=7, va="center", color="#555555",
         )  # fmt: skip
         return
-    value, low, high = (100 * x for x in (found.value, found.ci_low, found.ci_high))
-    is_clear = judge_effect(found).outcome == "seen"
-    color = GREY if not is_clear else COLORS[0] if value > 0 else COLORS[1]
-    marker = "o" if not is_clear else "^" if value > 0 else "v"
-    axis.plot([value], [place], marker, color=color, markersize=5, zorder=2)
-    covers: Covers = "seeds and items" if found.covers_seeds else "items"
-    cell = Cell(value=value, ci_low=low, ci_high=high, covers=covers)
+    cell, is_clear = _effect_cell(effect), _is_seen(effect)
+    is_higher = found.value > 0
+    color = GREY if not is_clear else COLORS[0] if is_higher else COLORS[1]
+    marker = "o" if not is_clear else "^" if is_higher else "v"
+    axis.plot([cell.value or 0.0], [place], marker, color=color, markersize=5, zorder=2)
     draw_interval(axis, place, cell, color=color, is_across=True)
     if len(effect.seed_differences) > 1:
         by_seed = [100 * difference for difference in effect.seed_differences]
-        axis.plot(by_seed, [place] * len(by_seed), "|", color="black", markersize=7, zorder=3)
+        axis.plot(by_seed, [place] * len(by_seed), "|", color=INK, markersize=7, zorder=3)

@@ -4,9 +4,11 @@ Colours are those of Okabe and Ito, told apart with any colour vision; line styl
 what they say, so that figures can be read in grey print.
 """
 
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +19,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK = "#1a1f24"
+"""Of texts and axes; SVG leaves pure black out, and `on_dark` could not find it."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 GREY = "#8a8f94"
 _MAX_LABEL = 80
-MAX_SERIES = len(COLORS)
-"""Runs that one panel can tell apart."""
-INTERVAL = "95 % interval (dotted: items only)"
-"""What axes say; `draw_interval` draws it."""
+MAX_LINES = len(COLORS)
+"""Curves that one panel can tell apart."""
+MAX_SERIES = 2 * len(COLORS)
+"""Marks that one panel can tell apart: each colour comes again with another shape."""
+_SHIFT = 3
+"""Places in MARKERS between the two shapes of a colour."""
 _DPI = 160
 _LEGEND_INCHES = 0.066
 """Width of a character in a legend, a little more than the mean of DejaVu Sans."""
+_DARK = {
+    "#ffffff": "#11151a",
+    INK: "#e4e8ec",
+    "#dddddd": "#343e48",
+    "#f4f6f8": "#1a2027",
+    "#555555": "#a2adb7",
+    "#c9cdd1": "#5a6570",
+    "#0072b2": "#56b4e9",
+    "#56b4e9": "#a9dcff",
+    "#d55e00": "#ff8a3d",
+    "#009e73": "#2fd0a2",
+    "#cc79a7": "#e79cc6",
+    "#e69f00": "#ffc34d",
+}
+"""Colours of figures on a dark ground, by those on white; others stand as they are."""
 _STYLE = {
     "svg.hashsalt": "ademvl",
     "font.family": "DejaVu Sans",
@@ -43,7 +64,20 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.facecolor": "white",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and a caption of what is to be seen in it."""
+
+    figure: "Figure"
+    caption: str
 
 
 @contextmanager
@@ -64,6 +98,11 @@ def save_figure(figure: "Figure", stem: Path, *, suffixes: Sequence[str] = ("png
         metadata = {"Software": None} if suffix == "png" else {"Date": None}
         with atomic_path(stem.with_name(f"{stem.name}.{suffix}")) as path:
             figure.savefig(path, format=suffix, dpi=_DPI, metadata=metadata)
+
+
+def on_dark(svg: str) -> str:
+    """Return a figure's SVG with its colours for a dark ground; what it shows stays the same."""
+    return re.sub(r"#[0-9a-f]{6}", lambda found: _DARK.get(found[0], found[0]), svg)
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -107,6 +146,31 @@ def plain(text: str) -> str:
     return textwrap.shorten(printable(text), _MAX_LABEL, placeholder="…").replace("$", r"\$")
 
 
+def interval_text(cells: Iterable[Cell]) -> str:
+    """Name the intervals of an axis as `draw_interval` draws them."""
+    return "95 % interval" + (" (dotted: items only)" if cover_items_only(cells) else "")
+
+
+def cover_items_only(cells: Iterable[Cell]) -> bool:
+    """Tell whether any number has an interval that covers items only, which is dotted."""
+    return any(cell.covers == "items" and cell.value is not None for cell in cells)
+
+
+def items_only_text(cells: Iterable[Cell]) -> str:
+    """Return the sentence of a caption about dotted intervals; nothing where there are none."""
+    if not cover_items_only(cells):
+        return ""
+    return " Dotted: the interval covers items only, no other training."
+
+
+def mark_of(index: int | None) -> tuple[str, str]:
+    """Return colour and marker of a series, or those of what stands in the background."""
+    if index is None or index >= MAX_SERIES:
+        return GREY, "."
+    place, again = index % len(COLORS), index // len(COLORS)
+    return COLORS[place], MARKERS[(place + _SHIFT * again) % len(MARKERS)]
+
+
 def draw_points(
     axis: "Axes",
     points: Sequence[tuple[float, Cell]],
@@ -134,12 +198,13 @@ def draw_points(
     known = [(place, cell, cell.value) for place, cell in points if cell.value is not None]
     if not known:
         return False
-    shade = color or (GREY if index is None else COLORS[index % len(COLORS)])
+    own, marker = mark_of(index)
+    shade = color or own
     zorder = 1 if index is None else 2
     axis.plot(
         [place for place, _, _ in known],
         [value for _, _, value in known],
-        marker="." if index is None else MARKERS[index % len(MARKERS)],
+        marker=marker,
         linestyle=LINES[(index or 0) % len(LINES)] if is_joined else "none",
         color=shade,
         markerfacecolor="white" if is_hollow else shade,

@@ -1,5 +1,7 @@
 """Columns of numbers: those that score files have, and those of reported tables."""
 
+from collections.abc import Mapping
+
 from ademvl.reporting.reported import ReportedTable
 from ademvl.reporting.tables.layout import Column
 
@@ -47,3 +49,15 @@ def columns_of(table: ReportedTable) -> tuple[Column, ...]:
         Column(key=key, header=_HEADERS.get(key, key), decimals=decimals)
         for key, decimals in zip(table.columns, table.decimals, strict=True)
     )
+
+
+def meaning_of(column: Column, notes: Mapping[str, str]) -> str:
+    """Return what a category's questions are in a study's data; its name where nothing is said.
+
+    Args:
+        column: of ScienceQA's categories.
+        notes: the study's `column_notes`.
+    """
+    if column.key == "avg" and notes:
+        return notes.get("avg", "all questions")
+    return notes.get(column.key, column.header)

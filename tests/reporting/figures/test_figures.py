@@ -1,5 +1,6 @@
 """Protects the figures: which a study has, what they show of any state, and stable bytes."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,20 @@ from ademvl.config.settings_files import read_run
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.reporting.effects import Effect, measure_effects, quirk_factors
 from ademvl.reporting.figures.ablations import draw_ablations
-from ademvl.reporting.figures.accuracy import draw_accuracy, draw_parameters, main_runs
-from ademvl.reporting.figures.build import FIGURES, figures_of, write_figures
+from ademvl.reporting.figures.build import FIGURES, draw_figures, figures_of, write_figures
+from ademvl.reporting.figures.categories import draw_accuracy
 from ademvl.reporting.figures.cost import draw_cost
 from ademvl.reporting.figures.curves import draw_learning_curves
 from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
-from ademvl.reporting.figures.plotting import MAX_SERIES, plotting
+from ademvl.reporting.figures.parameters import draw_parameters, main_runs
+from ademvl.reporting.figures.plotting import (
+    INK,
+    MAX_LINES,
+    MAX_SERIES,
+    mark_of,
+    on_dark,
+    plotting,
+)
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
 from tests.reporting.synthetic import SyntheticStudy, header_of, write_evaluation
@@ -90,37 +99,39 @@ def test_study_without_runs_has_figures_that_say_so(
             draw_parameters(results, reported),
             draw_cost(results),
         ]
-    for figure in figures:
-        assert "not run" in _texts(figure)
+    for drawing in figures:
+        assert "not run" in _texts(drawing.figure)
 
 
 def test_error_bars_are_the_intervals(finished: SyntheticStudy, reported: ReportedNumbers) -> None:
     results = read_results(finished.study)
     with plotting():
-        (axis,) = draw_accuracy(results, reported).axes
+        axis = draw_accuracy(results, reported).figure.axes[0]  # of the first category
     estimate = results.runs[0].estimate("NAT")
     assert estimate is not None
     _, _, (bars,) = axis.containers[0]
-    assert axis.lines[0].get_ydata()[0] == 100 * estimate.value
-    low, high = bars.get_segments()[0][:, 1]
+    assert axis.lines[0].get_xdata()[0] == 100 * estimate.value
+    low, high = bars.get_segments()[0][:, 0]
     assert abs(low - 100 * estimate.ci_low) < 1e-9
     assert abs(high - 100 * estimate.ci_high) < 1e-9
 
 
-def test_interval_of_items_only_is_dotted(
+def test_interval_of_items_only_is_dotted_and_the_caption_says_so_then_alone(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    def styles() -> set[bool]:
+    def styles() -> tuple[set[bool], bool]:
         with plotting():
-            (axis,) = draw_accuracy(read_results(finished.study), reported).axes
-        dashes = [bar.get_linestyle()[0][1] for _, _, bars in axis.containers for bar in bars]
-        return {found is None for found in dashes}
+            drawing = draw_accuracy(read_results(finished.study), reported)
+        bars = [bar for a in drawing.figure.axes for c in a.containers for bar in c[2]]
+        dashes = [bar.get_linestyle()[0][1] for bar in bars]
+        return {found is None for found in dashes}, "Dotted" in drawing.caption
 
-    assert styles() == {False}
-    finished.raw["runs"]["adem"]["seeds"] = list(range(5))
-    for seed in range(5):
-        finished.finish_scienceqa("adem", {"NAT": (90, 100), "AVG": (90, 100)}, seed=seed)
-    assert styles() == {False, True} or styles() == {True}
+    assert styles() == ({False}, True)
+    for name in ("adem", "text_only"):
+        finished.raw["runs"][name]["seeds"] = list(range(5))
+        for seed in range(5):
+            finished.finish_scienceqa(name, {"NAT": (90, 100), "AVG": (90, 100)}, seed=seed)
+    assert styles() == ({True}, False)
 
 
 def test_reported_numbers_stand_beside_runs_of_their_scale_only(
@@ -135,14 +146,65 @@ def test_reported_numbers_stand_beside_runs_of_their_scale_only(
             finished.finish_scienceqa("adem", {"IMG": (1900, 2017), "AVG": (3980, 4241)}, seed=seed)
         finished.finish_scienceqa("text_only", {"IMG": (900, 2017), "AVG": (2000, 4241)})
         with plotting():
-            (axis,) = draw_accuracy(read_results(finished.study), reported).axes
-        found = [list(line.get_ydata()) for line in axis.lines if row in str(line.get_label())]
-        assert found == ([expected] if expected else [])
+            drawing = draw_accuracy(read_results(finished.study), reported)
+        axes = drawing.figure.axes
+        hollow = [
+            float(line.get_xdata()[0])
+            for axis in axes
+            for line in axis.lines
+            if line.get_markerfacecolor() == "white"
+        ]
+        labels = [text.get_text().replace("\n", " ") for text in axes[0].get_yticklabels()]
+        assert hollow == expected
+        assert any(row in label for label in labels) == bool(expected)
+        assert ("Hollow" in drawing.caption) == bool(expected)
+
+
+def test_categories_are_named_in_the_words_of_the_study(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    with plotting():
+        figure = draw_accuracy(read_results(finished.study), reported).figure
+    titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]
+    assert titles[0] == "questions for a colour n = 100"
+    assert titles[-1] == "all questions n = 300"
+
+
+def test_every_figure_says_its_scale(varied: SyntheticStudy, reported: ReportedNumbers) -> None:
+    varied.raw["scale"] = "mini"
+    results = read_results(varied.study)
+    with plotting():
+        drawings = [
+            draw_learning_curves(results),
+            draw_accuracy(results, reported),
+            draw_parameters(results, reported),
+            draw_cost(results),
+            draw_sensitivity(results),
+            draw_ablations(results, reported),
+            draw_quirks(results),
+        ]
+    assert all("mini scale" in drawing.figure.get_suptitle() for drawing in drawings)
+
+
+def test_figures_on_dark_have_nothing_in_the_colours_of_ink_and_paper(
+    varied: SyntheticStudy, reported: ReportedNumbers, tmp_path: Path
+) -> None:
+    names = draw_figures(read_results(varied.study), reported, tmp_path, suffixes=["svg"])
+    for name in names:
+        light = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+        dark = on_dark(light)
+        assert INK in light
+        assert not {INK, "#ffffff", "#000000"} & set(re.findall("#[0-9a-f]{6}", dark))
+        assert len(dark) == len(light)
+
+
+def test_marks_of_all_runs_differ(varied: SyntheticStudy) -> None:
+    assert len({mark_of(index) for index in range(MAX_SERIES)}) == MAX_SERIES
 
 
 def test_every_seed_is_a_thin_line_around_the_mean(finished: SyntheticStudy) -> None:
     with plotting():
-        questions, captions = draw_learning_curves(read_results(finished.study)).axes
+        questions, captions = draw_learning_curves(read_results(finished.study)).figure.axes
     adem = [line for line in questions.lines if line.get_color() == questions.lines[0].get_color()]
     first, second, mean = (list(line.get_ydata()) for line in adem)
     assert mean == [(a + b) / 2 for a, b in zip(first, second, strict=True)]
@@ -154,21 +216,21 @@ def test_run_that_takes_an_adapter_has_no_curve(finished: SyntheticStudy) -> Non
     for seed in (0, 1):
         finished.finish_scienceqa("again", {"AVG": (9, 10)}, seed=seed)
     with plotting():
-        questions = draw_learning_curves(read_results(finished.study)).axes[0]
+        questions = draw_learning_curves(read_results(finished.study)).figure.axes[0]
     labels = [text.get_text() for text in questions.get_legend().get_texts()]
     assert [label.partition(" (")[0] for label in labels] == ["ADEM-VL", "text-only control"]
 
 
 def test_many_runs_have_a_panel_each(finished: SyntheticStudy) -> None:
-    for number in range(MAX_SERIES):
+    for number in range(MAX_LINES):
         finished.raw["runs"][f"run_{number}"] = {"label": f"number {number}"}
     with plotting():
-        figure = draw_learning_curves(read_results(finished.study))
+        figure = draw_learning_curves(read_results(finished.study)).figure
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert [title for title in titles if title] == [
         run.label for run in read_results(finished.study).runs
     ]
-    assert _texts(figure) == ["not run"] * MAX_SERIES
+    assert _texts(figure) == ["not run"] * MAX_LINES
 
 
 def test_only_as_many_runs_as_colours_share_a_panel(varied: SyntheticStudy) -> None:
@@ -183,7 +245,7 @@ def test_only_as_many_runs_as_colours_share_a_panel(varied: SyntheticStudy) -> N
 
 def test_sensitivity_is_drawn_by_value_with_its_base(varied: SyntheticStudy) -> None:
     with plotting():
-        figure = draw_sensitivity(read_results(varied.study))
+        figure = draw_sensitivity(read_results(varied.study)).figure
     alpha, beta, gamma = figure.axes
     assert list(alpha.lines[0].get_xdata()) == [0.1, 1.0]
     assert list(alpha.lines[0].get_ydata()) == pytest.approx([93.0, 100 * 250 / 300])
@@ -195,7 +257,7 @@ def test_ablation_bars_are_changes_from_the_base_row(
     varied: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
     with plotting():
-        figure = draw_ablations(read_results(varied.study), reported)
+        figure = draw_ablations(read_results(varied.study), reported).figure
     left, right = figure.axes  # one ablation has runs
     labels = [label.get_text() for label in left.get_yticklabels()]
     relu = labels.index("relu")
@@ -209,8 +271,12 @@ def test_parameters_of_another_scale_stay_in_their_panel(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
     with plotting():
-        left, right = draw_parameters(read_results(finished.study), reported).axes
-    assert min(line.get_xdata()[0] for line in left.lines) > 1
+        left, right = draw_parameters(read_results(finished.study), reported).figure.axes
+    drawn = {line.get_xdata()[0] for line in left.lines}
+    assert min(drawn) > 1
+    printed = {float(row.trainable[:-1]) for row in reported.tables["scienceqa_test"].rows
+               if row.trainable.endswith("M")}  # fmt: skip
+    assert drawn <= printed  # each where it belongs, also where several are equal
     assert {line.get_xdata()[0] for line in right.lines} == {0.123456}
 
 
@@ -218,10 +284,14 @@ def test_cost_is_the_mean_over_seeds(finished: SyntheticStudy) -> None:
     path = finished.run_dir("adem", 1) / "provenance.json"
     path.write_text(path.read_text().replace("61.5", "121.5"))
     with plotting():
-        time, memory, energy = draw_cost(read_results(finished.study)).axes
+        drawing = draw_cost(read_results(finished.study))
+    time, memory = drawing.figure.axes  # no panel for energy, which the CPU does not tell
     assert time.lines[0].get_xdata()[0] == pytest.approx(91.5 / 60)
     assert memory.lines[0].get_xdata()[0] == pytest.approx(900 / 1024)
-    assert [text.get_text() for text in energy.texts] == ["not measured here"]
+    assert "Not measured here: energy of GPUs." in drawing.caption
+    for axis in (time, memory):
+        right = max(float(line.get_xdata()[0]) for line in axis.lines)
+        assert axis.get_xlim()[1] > 1.02 * right  # no mark on the edge
 
 
 def _predict(synthetic: SyntheticStudy, name: str, num_wrong: int) -> None:
@@ -253,7 +323,7 @@ def test_quirks_are_paired_differences(varied: SyntheticStudy) -> None:
     assert (pooled.difference.value, pooled.difference.n) == (pytest.approx(-1 / 4), 4)
     assert (cls.difference, cls.state) == (None, "not run")
     with plotting():
-        (axis,) = draw_quirks(results).axes
+        (axis,) = draw_quirks(results).figure.axes
     assert axis.lines[0].get_xdata()[0] == pytest.approx(-25)
     assert [text.get_text() for text in axis.texts] == ["not run"]
 

@@ -1,0 +1,148 @@
+"""Trained parameters against accuracy: measured and reported."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ademvl.reporting.figures.plotting import (
+    MAX_SERIES,
+    Drawing,
+    draw_points,
+    interval_text,
+    items_only_text,
+    new_figure,
+    plain,
+    say,
+)
+from ademvl.reporting.reported import ReportedNumbers, ReportedRow
+from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.judging import estimate_cell
+from ademvl.reporting.tables.layout import Cell
+from ademvl.reporting.tables.rows import reported_cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KEY = "scienceqa_test"
+_AVERAGE = SCIENCEQA_COLUMNS[-1]
+_FACTORS = {"K": 1e3, "M": 1e6, "B": 1e9}
+_PARAMETER_GROUPS = ("peft_llama", "peft_llama2", "released", "replication")
+_GROUP_LABELS = {
+    "released": "ADEM-VL, released checkpoint",
+    "replication": "ADEM-VL, retrained by the report",
+}
+
+
+def main_runs(results: StudyResults, runs: Sequence[RunResult]) -> list[RunResult]:
+    """Choose the runs that one panel can tell apart.
+
+    Base runs come first, then those that reproduce a row of the main table, then text-only
+    controls, then the others, each in the order of the study file.
+    """
+
+    def rank(run: RunResult) -> int:
+        references = results.study.reported(run.name)
+        claims = (
+            run.name in results.study.settings.base_runs,
+            any(reference.table == _KEY for reference in references),
+            run.settings.images == "withheld",
+        )
+        return next((place for place, claim in enumerate(claims) if claim), len(claims))
+
+    limit = MAX_SERIES if len(runs) > MAX_SERIES else len(runs)
+    chosen = sorted(runs, key=rank)[:limit]
+    return [run for run in runs if run in chosen]
+
+
+def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing:
+    """Draw trained parameters against the average accuracy, reported and measured.
+
+    Runs of the paper's scale stand among the reported methods too; others have their panel alone.
+    """
+    study = results.study
+    runs = [run for run in results.of_task("scienceqa") if run.estimate(_AVERAGE.header)]
+    runs = [run for run in runs if _parameters(run)]
+    chosen = main_runs(results, runs)
+    figure = new_figure(9.4, 5.2)
+    left, right = figure.subplots(1, 2)
+    _draw_reported_parameters(left, reported)
+    left.set_title("Reported, paper scale")
+    is_beside = study.scale == "paper" and bool(runs)
+    if is_beside:
+        left.set_title("Reported, and measured here (grey)")
+        for place, run in enumerate(runs):
+            _draw_point(left, run, label=None if place else "measured here")
+    left.set_ylabel("accuracy (%), interval derived from n")
+    right.set_title(f"Measured, {study.scale} scale")
+    for index, run in enumerate(chosen):
+        _draw_point(right, run, index=index, label=plain(run.label))
+    rest = [run for run in runs if run not in chosen]
+    for place, run in enumerate(rest):
+        _draw_point(right, run, label=None if place else "other runs")
+    cells = [_average_cell(run) for run in runs]
+    right.set_ylabel(f"accuracy (%), {interval_text(cells)}")
+    for axis in (left, right):
+        axis.set_xlabel("trained parameters (millions)")
+        axis.margins(0.08)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=7.5)
+    if runs:
+        right.locator_params(axis="x", nbins=6)
+        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1, fontsize=7.5)
+    else:
+        say(right, "not run")
+    figure.suptitle(
+        f"Trained parameters and accuracy, study {plain(study.name)} ({study.scale} scale)",
+        fontsize=10,
+        fontweight="bold",
+    )
+    scales = " Grey: measured here." if is_beside else ""
+    return Drawing(
+        figure,
+        "Trained parameters against the accuracy on all questions. Left: reported numbers of the "
+        "paper's scale; filled marks are with LLaMA-7B, open ones with other language models."
+        f"{scales} Right: measured in this study, {study.scale} scale.{items_only_text(cells)}",
+    )
+
+
+def _parameters(run: RunResult) -> int | None:
+    counts = [seed.cost.trainable_parameters for seed in run.finished]
+    return next((count for count in counts if count), None)
+
+
+def _average_cell(run: RunResult) -> Cell:
+    estimate = run.estimate(_AVERAGE.header)
+    return estimate_cell(estimate) if estimate else Cell()
+
+
+def _draw_point(
+    axis: "Axes", run: RunResult, *, index: int | None = None, label: str | None = None
+) -> None:
+    count = _parameters(run)
+    if count:
+        draw_points(axis, [(count / 1e6, _average_cell(run))], index, label=label)
+
+
+def _draw_reported_parameters(axis: "Axes", reported: ReportedNumbers) -> None:
+    table = reported.tables[_KEY]
+    series: dict[str, list[ReportedRow]] = {}
+    for row in table.rows:
+        if row.group in _PARAMETER_GROUPS and row.trainable:
+            name = _GROUP_LABELS.get(row.group, row.method)
+            series.setdefault(name, []).append(row)
+    for index, (name, rows) in enumerate(series.items()):
+        for row in rows:
+            draw_points(
+                axis,
+                [(_millions(row.trainable), reported_cell(table, row, "avg"))],
+                index,
+                label=plain(name) if row is rows[0] else None,
+                is_hollow=row.llm != "LLaMA-7B",
+            )
+
+
+def _millions(trainable: str) -> float:
+    match = re.fullmatch(r"([0-9.]+)([KMB])", trainable)
+    if match is None:
+        raise ValueError(f"{trainable!r} is no number of parameters")
+    return float(match[1]) * _FACTORS[match[2]] / 1e6
