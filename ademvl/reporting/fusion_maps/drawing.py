@@ -1,4 +1,4 @@
-"""Draws what a question's words kept of an image: a grid of pictures, words across, layers down."""
+"""Draws what words kept of an image as one sheet: words and scales across, all layers down."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from PIL import Image
 
 from ademvl.data.image_files import open_rgb
 from ademvl.reporting.figures.plotting import new_figure
+from ademvl.reporting.fusion_maps.painting import Marks, marks_of_layer, marks_over_layers, paint
 from ademvl.reporting.tables.layout import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOR_MAP = "viridis"
-_CELL_INCHES = 1.15
-_MAX_LAYERS = 3
+_CELL, _GAP, _LINE = 0.8, 0.07, 0.15
+"""Inches: a map's side, the space beside it, and that of the line of text below it."""
+_LEFT, _LABELS, _TOP = 2.05, 0.62, 0.95
+"""Inches: the column of image and legend, the layers' names, and what stands above the maps."""
+_LEGEND_SIDE, _LEGEND_TOP = 0.3, 1.75
+_PIXELS = 128
+"""Of a map's side, as large as the picture shows it."""
 _MAX_PICTURE = 1024
 """Pixels of a picture's side: more than a cell shows, and no memory is lost on very wide images."""
-_SHADE_ALPHA, _DROPPED_ALPHA = 0.45, 0.5  # so that the picture is seen under both
-_DROPPED_COLOR = (0.08, 0.09, 0.1)
-_LEGEND = """\
-all layers: share that kept it
-one layer: score of the kept"""
+_GROUND = (150, 155, 160)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,120 +47,97 @@ class WordMap:
     is_kept: Mapping[int, NDArray[np.bool_]]
 
 
-def shown_layers(num_layers: int) -> list[int]:
-    """Return up to three layers: first, middle and last, 0-based."""
-    if num_layers <= _MAX_LAYERS:
-        return list(range(num_layers))
-    return [0, (num_layers - 1) // 2, num_layers - 1]
-
-
 def draw_fusion_map(image: Path, title: str, words: Sequence[WordMap]) -> "Figure":
-    """Draw, for each scale, one row over all layers and one for each of some single layers.
+    """Draw a row over all layers and one for each layer; a column for each scale and word.
 
     Args:
         image: shown as the tower sees it, squashed to a square.
         title: stands above.
-        words: columns, at least one.
+        words: columns within each scale, at least one.
     """
     scales = sorted(words[0].scores, reverse=True)
-    layers = shown_layers(len(words[0].scores[scales[0]]))
-    rows = [(scale, layer) for scale in scales for layer in (None, *layers)]
-    num_columns = 1 + len(words)
-    figure = new_figure(_CELL_INCHES * num_columns + 0.8, _CELL_INCHES * len(rows) + 0.9)
-    figure.suptitle(_plain(title, width=26 * num_columns), fontsize=10)
-    axes = figure.subplots(len(rows), num_columns, squeeze=False)
-    picture = _load_square(image)
-    for axis in axes[1:, 0]:
-        axis.axis("off")
-    _draw_legend(axes[1, 0])
-    _show_picture(axes[0, 0], picture)
-    axes[0, 0].set_title("image", fontsize=9)
-    for column, word in enumerate(words, 1):
-        axes[0, column].set_title(_plain(word.word, width=14), fontsize=10)
-        for row, (scale, layer) in enumerate(rows):
-            kept = word.is_kept[scale] if layer is None else word.is_kept[scale][layer]
-            if layer is None:
-                shades = kept.mean(axis=0)
-                _draw_cell(axes[row, column], picture, shades, shades >= 0.5)
-            else:
-                shades = relative_scores(word.scores[scale][layer], kept)
-                _draw_cell(axes[row, column], picture, shades, kept)
-            axes[row, column].set_xlabel(f"kept {100 * kept.mean():.0f} %", fontsize=7, labelpad=2)
-    for row, (scale, layer) in enumerate(rows):
-        _label_row(axes[row, 1], scale, layer)
+    num_layers = len(words[0].scores[scales[0]])
+    width = _LEFT + _LABELS + len(scales) * (len(words) * (_CELL + _GAP) + 2 * _GAP)
+    height = _TOP + max((num_layers + 1) * (_CELL + _LINE), _LEGEND_TOP + 5 * 0.4)
+    figure, axis = _sheet(width, height)
+    axis.text(0.1, 0.1, _plain(title, width=round(11 * width)), fontsize=10, va="top")
+    picture = _load(image)
+    _show(axis, picture, Marks(np.full(1, np.nan), np.zeros(1)), 0.1, _TOP, side=1.45)
+    _draw_legend(axis, num_layers)
+    for layer in range(num_layers + 1):
+        name = f"layer {layer}" if layer else "all layers"
+        x, y = _LEFT + _LABELS - 0.08, _TOP + layer * (_CELL + _LINE) + _CELL / 2
+        axis.text(x, y, name, fontsize=7.5, ha="right", va="center")
+    x = _LEFT + _LABELS
+    for scale in scales:
+        side = isqrt(scale)
+        axis.text(x, _TOP - 0.38, f"{side} × {side} patches", fontsize=8, fontweight="bold")
+        for word in words:
+            _draw_column(axis, picture, word, scale, x)
+            x += _CELL + _GAP
+        x += 2 * _GAP
     return figure
 
 
-def _plain(text: str, *, width: int) -> str:
+def _sheet(width: float, height: float) -> tuple["Figure", "Axes"]:
+    """Create a figure with one axis over all of it, whose unit is an inch, from the upper left."""
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    axis.set_xlim(0, width)
+    axis.set_ylim(height, 0)
+    return figure, axis
+
+
+def _draw_column(axis: "Axes", picture: Image.Image, word: WordMap, scale: int, x: float) -> None:
+    """Draw one word at one scale: over all layers, then layer by layer."""
+    scores, is_kept = word.scores[scale], word.is_kept[scale]
+    middle = x + _CELL / 2
+    axis.text(middle, _TOP - 0.08, _plain(word.word, width=13, lines=1), fontsize=8, ha="center")
+    cells = [(marks_over_layers(is_kept), is_kept)]
+    cells += [(marks_of_layer(s, kept), kept) for s, kept in zip(scores, is_kept, strict=True)]
+    for row, (marks, kept) in enumerate(cells):
+        y = _TOP + row * (_CELL + _LINE)
+        _show(axis, picture, marks, x, y, side=_CELL)
+        text = f"kept {100 * kept.mean():.0f} %"
+        axis.text(middle, y + _CELL + 0.1, text, fontsize=6, ha="center")
+
+
+def _show(
+    axis: "Axes", picture: Image.Image, marks: Marks, x: float, y: float, *, side: float
+) -> None:
+    pixels = paint(picture, marks, size=round(_PIXELS * side / _CELL))
+    axis.imshow(pixels, extent=(x, x + side, y + side, y), aspect="auto")
+    axis.set_xlim(0, axis.figure.get_figwidth())  # type: ignore[union-attr]  # no subfigure
+    axis.set_ylim(axis.figure.get_figheight(), 0)  # type: ignore[union-attr]
+
+
+def _draw_legend(axis: "Axes", num_layers: int) -> None:
+    """Explain the marks, each as it is drawn, below the image."""
+    none, whole = np.nan, 1.0
+    samples = [
+        (none, whole, "dropped: by the layer,\nor by all layers"),
+        (0.0, 0.0, "kept: the layer's lowest\nscore of those kept"),
+        (1.0, 0.0, "kept: its highest score"),
+    ]
+    if num_layers > 1:
+        text = f"all layers: dropped\nby 1 of {num_layers}"
+        samples.insert(1, (none, 1 / num_layers, text))
+    ground = Image.new("RGB", (8, 8), _GROUND)
+    for place, (dot, drop, text) in enumerate(samples):
+        y = _TOP + _LEGEND_TOP + 0.4 * place
+        _show(axis, ground, Marks(np.array([dot]), np.array([drop])), 0.1, y, side=_LEGEND_SIDE)
+        middle = y + _LEGEND_SIDE / 2
+        axis.text(0.1 + _LEGEND_SIDE + 0.08, middle, text, fontsize=7, va="center")
+
+
+def _plain(text: str, *, width: int, lines: int = 3) -> str:
     """Wrap a text, and keep a dollar sign from starting mathematics."""
-    return textwrap.fill(printable(text), width).replace("$", r"\$")
+    return "\n".join(textwrap.wrap(printable(text), width)[:lines]).replace("$", r"\$")
 
 
-def _load_square(path: Path) -> NDArray[np.uint8]:
+def _load(path: Path) -> Image.Image:
     picture = open_rgb(path)
     side = min(max(picture.size), _MAX_PICTURE)
-    return np.asarray(picture.resize((side, side)))
-
-
-def relative_scores(scores: NDArray[np.float64], is_kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Map the kept scores of one cell to 0..1, lowest to highest; all 0 where none was kept."""
-    kept = scores[is_kept]
-    if not kept.size:
-        return np.zeros_like(scores)
-    low, high = kept.min(), kept.max()
-    relative: NDArray[np.float64] = (scores - low) / (high - low if high > low else 1.0)
-    return relative.clip(0.0, 1.0)
-
-
-def _show_picture(axis: "Axes", picture: NDArray[np.uint8]) -> None:
-    axis.imshow(picture, extent=(0, 1, 1, 0))
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-
-
-def _draw_cell(
-    axis: "Axes",
-    picture: NDArray[np.uint8],
-    shades: NDArray[np.float64],
-    is_kept: NDArray[np.bool_],
-) -> None:
-    """Lay shades (0..1, one a patch, row by row) over the picture and cross dropped patches."""
-    import matplotlib
-
-    side = isqrt(len(shades))
-    _show_picture(axis, picture)
-    overlay = matplotlib.colormaps[COLOR_MAP](shades.reshape(side, side))  # (side, side, 4)
-    dropped = ~is_kept.reshape(side, side)
-    overlay[..., 3] = _SHADE_ALPHA
-    overlay[dropped] = (*_DROPPED_COLOR, _DROPPED_ALPHA)
-    axis.imshow(overlay, extent=(0, 1, 1, 0), interpolation="nearest")
-    rows, columns = np.nonzero(dropped)
-    _cross(axis, (columns + 0.5) / side, (rows + 0.5) / side, inches=_CELL_INCHES / side)
-
-
-def _cross(axis: "Axes", x: ArrayLike, y: ArrayLike, *, inches: float) -> None:
-    """Mark places with a white cross of 40 % of a patch of that size."""
-    points = 72 * 0.4 * inches
-    axis.scatter(x, y, marker="x", s=points**2, color="white", linewidths=min(1.2, points / 4))
-
-
-def _draw_legend(axis: "Axes") -> None:
-    """Explain colours and crosses in the place under the image."""
-    axis.axis("off")
-    shades = np.linspace(0, 1, 64)[None]
-    axis.imshow(shades, alpha=_SHADE_ALPHA, extent=(0, 1, 0.12, 0), cmap=COLOR_MAP, aspect="auto")
-    axis.text(0, 0.17, "low", fontsize=7, va="top")
-    axis.text(1, 0.17, "high", fontsize=7, va="top", ha="right")
-    axis.text(0, 0.36, _LEGEND, fontsize=6, va="top", linespacing=1.2)
-    axis.imshow([[(*_DROPPED_COLOR, _DROPPED_ALPHA)]], extent=(0, 0.14, 0.97, 0.83))
-    _cross(axis, 0.07, 0.9, inches=0.14 * _CELL_INCHES)
-    axis.text(0.2, 0.9, "dropped (all layers:\nby more than half)", fontsize=6, va="center")
-    axis.set_xlim(0, 1)
-    axis.set_ylim(1, 0)
-
-
-def _label_row(axis: "Axes", scale: int, layer: int | None) -> None:
-    name = "all layers" if layer is None else f"layer {layer + 1}"
-    axis.set_ylabel(f"{name}\n{isqrt(scale)} × {isqrt(scale)} patches", fontsize=8)
+    return picture.resize((side, side))

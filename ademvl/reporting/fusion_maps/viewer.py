@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ademvl.errors import DataError
-from ademvl.reporting.fusion_maps.drawing import relative_scores
+from ademvl.reporting.fusion_maps.painting import relative_scores
 from ademvl.reporting.fusion_maps.write import LIST_FILE
 from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.thumbnails import Thumbnails
@@ -41,10 +41,11 @@ class MapPicture:
 
 @dataclass(frozen=True)
 class FusionMaps:
-    """What the template needs: pictures, and the data file of the viewer."""
+    """What the template needs: pictures, data file of the viewer, and shares that runs drop."""
 
     pictures: tuple[MapPicture, ...] = ()
     script: str = ""
+    gammas: tuple[float, ...] = ()
 
 
 def write_fusion_maps_data(
@@ -57,6 +58,7 @@ def write_fusion_maps_data(
     """
     pictures: list[MapPicture] = []
     entries: list[dict[str, Any]] = []
+    gammas: set[float] = set()
     for run in results.runs:
         for seed in run.seeds:
             path = seed.run_dir / "fusion_maps" / LIST_FILE
@@ -66,6 +68,7 @@ def write_fusion_maps_data(
             group = f"{seed.settings.name}_seed{seed.settings.seed}"
             content = read_json(path, remedy=_REMEDY)
             try:
+                gammas.add(float(content["gamma"]))
                 for number, item in enumerate(content["items"], 1):
                     src = f"fusion_maps/{group}_{number}.png"
                     _copy(path.parent / item["picture"], page_dir / src)
@@ -89,7 +92,7 @@ def write_fusion_maps_data(
         return FusionMaps()
     script = f"data/{KEY}.js"
     write_data_script(page_dir / script, KEY, {"items": entries})
-    return FusionMaps(tuple(pictures), script)
+    return FusionMaps(tuple(pictures), script, tuple(sorted(gammas)))
 
 
 def _picture(item: Mapping[str, Any], label: str, src: str) -> MapPicture:
@@ -104,25 +107,32 @@ def _picture(item: Mapping[str, Any], label: str, src: str) -> MapPicture:
 
 
 def _word(word: Mapping[str, Any]) -> dict[str, Any]:
-    """Render one word: for each scale and layer which patches were kept, and shades of 0 to 255."""
-    return {
-        "word": visible_text(word["word"]),
-        "scales": [
+    """Render one word, for each scale and layer: patches that were kept, and their scores.
+
+    Scores are bytes from the layer's lowest score of those kept (0) to its highest (255); `ends`
+    are these two.
+    """
+    scales = []
+    for scale in word["scales"]:
+        rendered = [_scores(layer) for layer in scale["layers"]]
+        scales.append(
             {
                 "grid": int(scale["grid"]),
                 "kept": [layer["kept"] for layer in scale["layers"]],
-                "shades": [_shades(layer) for layer in scale["layers"]],
+                "shades": [shades for shades, _ in rendered],
+                "ends": [ends for _, ends in rendered],
             }
-            for scale in word["scales"]
-        ],
-    }
+        )
+    return {"word": visible_text(word["word"]), "scales": scales}
 
 
-def _shades(layer: Mapping[str, str]) -> str:
+def _scores(layer: Mapping[str, str]) -> tuple[str, tuple[float, float]]:
     is_kept = np.array([flag == "1" for flag in layer["kept"]])
     scores = np.array([float(score) for score in layer["scores"].split()])
     relative = relative_scores(scores, is_kept)
-    return base64.b64encode((255 * relative).round().astype(np.uint8).tobytes()).decode()
+    shades = base64.b64encode((255 * relative).round().astype(np.uint8).tobytes()).decode()
+    kept = scores[is_kept] if is_kept.any() else np.zeros(1)
+    return shades, (float(kept.min()), float(kept.max()))
 
 
 def _copy(source: Path, target: Path) -> None:

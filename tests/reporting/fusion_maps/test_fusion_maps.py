@@ -14,13 +14,19 @@ from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.reporting.figures.plotting import plotting
-from ademvl.reporting.fusion_maps.drawing import (
-    WordMap,
-    draw_fusion_map,
-    relative_scores,
-    shown_layers,
-)
+from ademvl.reporting.fusion_maps.drawing import WordMap, draw_fusion_map
 from ademvl.reporting.fusion_maps.items import Choice, choose_items
+from ademvl.reporting.fusion_maps.painting import (
+    DARK,
+    LIGHT,
+    VEIL,
+    Marks,
+    dot_radius,
+    marks_of_layer,
+    marks_over_layers,
+    paint,
+    relative_scores,
+)
 from ademvl.reporting.fusion_maps.words import (
     ANSWER_WORD,
     MAX_WORDS,
@@ -72,65 +78,96 @@ def test_prompt_without_question_keeps_the_answer(tokenizer: SentencePieceTokeni
     assert only.word == ANSWER_WORD
 
 
-@pytest.mark.parametrize(
-    ("num_layers", "expected"), [(1, [0]), (3, [0, 1, 2]), (4, [0, 1, 3]), (32, [0, 15, 31])]
-)
-def test_first_middle_and_last_layer_are_shown(num_layers: int, expected: list[int]) -> None:
-    assert shown_layers(num_layers) == expected
+def _light_share(pixels: np.ndarray) -> float:
+    """Return the share of pixels in the colour of dots and crosses."""
+    return float((pixels >= np.array(LIGHT) - 20).all(axis=2).mean())
 
 
-def test_drawing_crosses_exactly_what_was_dropped(tmp_path: Path) -> None:
+def test_layer_has_dots_where_patches_were_kept_and_crosses_where_not() -> None:
+    scores, is_kept = np.array([-9.0, 1.0, 2.0, 3.0]), np.array([False, True, True, True])
+    marks = marks_of_layer(scores, is_kept)
+    assert marks.dots.tolist() == pytest.approx([np.nan, 0.0, 0.5, 1.0], nan_ok=True)
+    assert marks.drops.tolist() == [1, 0, 0, 0]
+
+
+def test_over_all_layers_marks_say_how_many_dropped_a_patch() -> None:
+    is_kept = np.array([[1, 1, 0, 0], [1, 0, 0, 1]], dtype=bool)
+    marks = marks_over_layers(is_kept)
+    assert marks.drops.tolist() == [0, 0.5, 1, 0.5]
+    assert np.isnan(marks.dots).all()
+
+
+def test_dots_have_the_area_of_their_score() -> None:
+    from PIL import Image
+
+    ground = Image.new("RGB", (8, 8), (90, 90, 90))
+    for share in (0.25, 0.5, 1.0):
+        pixels = paint(ground, Marks(np.array([share]), np.zeros(1)), size=200)
+        inner = dot_radius(share) - 1 / 40  # without its rim
+        assert _light_share(pixels) == pytest.approx(np.pi * inner**2, abs=0.02)
+
+
+def test_picture_keeps_its_colours_beside_the_marks_and_is_darker_where_it_was_dropped() -> None:
+    from PIL import Image
+
+    halves = Image.new("RGB", (8, 8), (250, 0, 0))
+    halves.paste((0, 0, 250), (4, 0, 8, 8))
+    is_kept = np.arange(16) < 8  # the upper half
+    pixels = paint(halves, marks_of_layer(np.arange(16.0), is_kept), size=160)
+    for rows in (slice(0, 80), slice(80, 160)):  # kept, dropped
+        opacity = VEIL if rows.start else 0.0
+        corners = pixels[rows][::40, ::40]  # of patches, where no mark is
+        for column, channel in ((0, 0), (3, 2)):
+            expected = (1 - opacity) * 250 + opacity * DARK[channel]
+            assert np.abs(corners[:, column, channel].astype(float) - expected).max() < 15
+    assert _light_share(pixels[80:]) > 0.01  # crosses
+
+
+def test_every_layer_stands_below_the_one_over_all_of_them_at_every_scale(tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (12, 8), (200, 10, 10)).save(tmp_path / "image.png")
-    scores = np.arange(32, dtype=np.float64).reshape(2, 16)
-    is_kept = scores % 16 >= 3
-    word = WordMap("a $5 word", {16: scores}, {16: is_kept})
+    scores = {scale: np.arange(5.0 * scale).reshape(5, scale) for scale in (16, 4)}
+    is_kept = {scale: grid % scale >= scale / 4 for scale, grid in scores.items()}
+    words = [WordMap("a $5 word", scores, is_kept), WordMap("other", scores, is_kept)]
     with plotting():
-        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
-    all_layers, first, second = (axis for axis in figure.axes if axis.get_xlabel())
-    assert first.get_xlabel() == "kept 81 %"  # 13 of 16
-    for axis in (all_layers, first, second):
-        assert len(axis.collections[-1].get_offsets()) == 3
-
-
-def test_picture_is_seen_in_its_own_colors_under_kept_and_dropped_patches(tmp_path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    halves = Image.new("RGB", (8, 8), (255, 0, 0))
-    halves.paste((0, 0, 255), (4, 0, 8, 8))
-    halves.save(tmp_path / "image.png")
-    is_kept = np.arange(16).reshape(1, 16) < 8  # the upper half
-    word = WordMap("word", {16: np.ones((1, 16))}, {16: is_kept})
-    with plotting():
-        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3].astype(float)  # rows from below
-    (cell,) = (axis for axis in figure.axes if axis.get_ylabel().startswith("layer 1"))
-    box = cell.get_window_extent()
-    part = pixels[round(box.y0) + 2 : round(box.y1) - 2, round(box.x0) + 2 : round(box.x1) - 2]
-    for rows in np.array_split(part, 2):  # dropped, kept
-        left, right = (np.median(half, axis=(0, 1)) for half in np.array_split(rows, 2, axis=1))
-        assert left[0] - right[0] >= 0.45 * 255  # of red
-        assert right[2] - left[2] >= 0.45 * 255  # of blue
-
-
-def test_every_scale_has_a_row_over_all_layers_and_one_for_each_layer(tmp_path: Path) -> None:
-    from PIL import Image
-
-    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    scores = {scale: np.arange(2.0 * scale).reshape(2, scale) for scale in (16, 4)}
-    word = WordMap("word", scores, {scale: grid >= 0 for scale, grid in scores.items()})
-    with plotting():
-        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
-    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
-    assert labels == [
-        f"{layer}\n{side} × {side} patches"
-        for side in (4, 2)
-        for layer in ("all layers", "layer 1", "layer 2")
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", words)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    layers = ["all layers", *(f"layer {number}" for number in range(1, 6))]
+    assert [text for text in texts if text in layers] == layers
+    assert texts.count("kept 75 %") == 6 * 2 * 2
+    assert [text for text in texts if text.endswith("patches")] == [
+        "4 × 4 patches",
+        "2 × 2 patches",
     ]
+
+
+def test_legend_shows_the_marks_that_are_drawn(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8), (150, 155, 160)).save(tmp_path / "image.png")
+    scores, is_kept = np.array([[1.0, 2.0, 3.0, 0.0]]), np.array([[True, True, True, False]])
+    word = WordMap("word", {4: scores}, {4: is_kept})
+    with plotting():
+        figure = draw_fusion_map(tmp_path / "image.png", "question?", [word])
+    axis = figure.axes[0]
+    shown = {tuple(image.get_extent()): image.get_array() for image in axis.images}
+    samples = {
+        bottom: pixels for (left, right, bottom, _), pixels in shown.items() if right - left < 0.5
+    }
+    texts = [text for text in axis.texts if text.get_text().startswith(("dropped", "kept:"))]
+    cell = axis.images[-1].get_array()  # of layer 1
+    half = cell.shape[0] // 2
+    patches = {
+        "dropped": cell[half:, half:],
+        "kept: the layer's lowest": cell[:half, :half],
+        "kept: its highest": cell[half:, :half],
+    }
+    for name, patch in patches.items():
+        (text,) = (text for text in texts if text.get_text().startswith(name))
+        middle = text.get_position()[1]
+        (sample,) = (found for bottom, found in samples.items() if abs(bottom - middle) < 0.16)
+        assert _light_share(sample) == pytest.approx(_light_share(patch), abs=0.05), name
 
 
 def test_scores_are_relative_to_the_kept_ones() -> None:

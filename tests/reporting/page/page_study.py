@@ -120,7 +120,7 @@ def fusion_maps(study: SyntheticStudy, run: str, question: str, *, word: str = "
         "answer": "red",
         "words": [{"word": word, "position": 3, "scales": scales}],
     }
-    (folder / "fusion_maps.json").write_text(json.dumps({"items": [item]}))
+    (folder / "fusion_maps.json").write_text(json.dumps({"gamma": 0.1, "items": [item]}))
 
 
 def make_page(study: SyntheticStudy) -> Path:
