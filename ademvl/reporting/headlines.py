@@ -25,6 +25,12 @@ _FACTORS = {
     "adaptive fusion on over off": "method.gamma",
     "adapters in the tower over a frozen one": "features.mode",
 }
+QUESTIONS = {
+    _IMAGES: "Do images help?",
+    "adaptive fusion on over off": "Does adaptive fusion help?",
+    "adapters in the tower over a frozen one": "Do adapters in the tower help?",
+}
+"""What each effect answers, by its title."""
 _OFF = {"method.gamma": 0.0, "features.mode": "cached"}
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
-from ademvl.reporting.tables.rows import scored_split, stale_notes, trainable_text
+from ademvl.reporting.tables.rows import ONE_REFERENCE, scored_split, stale_notes, trainable_text
 from ademvl.statistics.intervals import ITEMS_MARK, ITEMS_NOTE, Estimate
 
 MAX_WIDTH = 100
@@ -77,7 +77,7 @@ def _grid(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
     with_ceiling = [run for run in runs if run.ceiling(columns[0].header)]
     for split, run in {scored_split(run): run for run in reversed(with_ceiling)}.items():
         cells = [_text(run.ceiling(column.header), column) for column in columns]
-        name = "ceiling (one reference)" + ("" if split == "test" else f" ({split})")
+        name = ONE_REFERENCE + ("" if split == "test" else f" ({split})")
         grid.append([name, "", "", *([""] if differs else []), *cells, ""])
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     room = MAX_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -37,7 +38,11 @@ def write_provenance(
         details: what the kind of work adds, e.g. counts of parameters; keys must be new.
     """
     content = {
-        "code": {"version": ademvl.__version__, "sources_sha256": sources_sha256()},
+        "code": {
+            "version": ademvl.__version__,
+            "commit": code_commit(),
+            "sources_sha256": sources_sha256(),
+        },
         "python": platform.python_version(),
         "packages": package_versions(),
         "hardware": hardware(),
@@ -50,6 +55,20 @@ def write_provenance(
     if clash:
         raise ValueError(f"details repeat {sorted(clash)}")
     write_json(path, {**content, **details})
+
+
+@cache
+def code_commit() -> str:
+    """Return the Git commit of the package, with `-dirty` where files differ; empty outside Git."""
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    folder = Path(ademvl.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 @cache

@@ -16,9 +16,9 @@ RESULT_VERSIONS = {
     "features": 2,
     "train": 4,
     "evaluate": 2,
-    "tables": 7,
-    "figures": 6,
-    "fusion_maps": 4,
+    "tables": 8,
+    "figures": 7,
+    "fusion_maps": 5,
     "bundle": 3,
-    "report": 6,
+    "report": 7,
 }

@@ -5,10 +5,10 @@ to a file beside the page; what keeps runs out of it is told.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ademvl.errors import DataError
 from ademvl.evaluation.scienceqa import COLUMNS
@@ -16,12 +16,31 @@ from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.thumbnails import Thumbnails
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
+from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.layout import printable
 from ademvl.storage.files import read_json_lines
 
+if TYPE_CHECKING:
+    from ademvl.data.scienceqa import Problem
+
 BROWSED_TASKS = ("scienceqa", "coco_caption")
 _REMEDY = "Evaluate the run again."
-_CATEGORIES = ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12")
+_CATEGORIES = {
+    "NAT": "natural science",
+    "SOC": "social science",
+    "LAN": "language science",
+    "TXT": "with text",
+    "IMG": "with an image",
+    "NO": "neither text nor image",
+    "G1-6": "grades 1 to 6",
+    "G7-12": "grades 7 to 12",
+}
+_FILTERS = (
+    ("subject", "Subject", ("NAT", "SOC", "LAN")),
+    ("grade", "Grade", ("G1-6", "G7-12")),
+    ("context", "Context", ("TXT", "IMG", "NO")),
+)
+_KEYS = {column.header: column.key for column in SCIENCEQA_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,15 @@ class BrowsedRun:
     result: SeedResult
 
 
+@dataclass(frozen=True)
+class CategoryFilter:
+    """A filter by category: name in the form and the address, label, values with their words."""
+
+    name: str
+    label: str
+    options: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Browser:
     """One group as the page's template takes it.
@@ -52,7 +80,7 @@ class Browser:
         script: path of the data, relative to the page; empty where there is nothing to browse.
         num_items: questions or images.
         runs: labels, in the order of the items' answers.
-        categories: that occur, for the filter.
+        filters: by categories that occur, in the study's own words.
         notes: what keeps runs or images out.
     """
 
@@ -62,7 +90,7 @@ class Browser:
     script: str = ""
     num_items: int = 0
     runs: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
+    filters: tuple[CategoryFilter, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -72,6 +100,7 @@ class _Group:
     data_dir: Path
     split: str
     runs: list[RunResult]
+    column_notes: Mapping[str, str]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -82,6 +111,27 @@ class _Group:
     def key(self) -> str:
         name = f"{self.task}-{self.dataset}-{self.split}"
         return re.sub(r"[^a-z0-9]+", "-", name.lower())
+
+    def words_of(self, category: str) -> str:
+        """Say what a category is in the study's data."""
+        return self.column_notes.get(_KEYS[category], _CATEGORIES[category])
+
+    def about(self, problem: "Problem", categories: Sequence[str]) -> str:
+        """Say what kind of question one is: by the study's words, else by subject and grade."""
+        if not self.column_notes:
+            return f"{problem.subject}, {problem.grade.replace('grade', 'grade ')}"
+        kinds = [name for _, label, names in _FILTERS if label != "Context" for name in names]
+        return ", ".join(self.words_of(name) for name in kinds if name in categories)
+
+    def filters(self, present: Container[str]) -> tuple[CategoryFilter, ...]:
+        """Return the filters by categories that at least two values of are present."""
+        found = []
+        for name, label, members in _FILTERS:
+            options = tuple((one, self.words_of(one)) for one in members if one in present)
+            if len(options) > 1:
+                is_own = any(_KEYS[one] in self.column_notes for one in members)
+                found.append(CategoryFilter(name, "Kind" if is_own else label, options))
+        return tuple(found)
 
     def answered(self, item_ids: Sequence[str]) -> list[BrowsedRun]:
         """Read the predictions of all finished seeds; those of other items are noted."""
@@ -140,14 +190,15 @@ def write_browsers(results: StudyResults, page_dir: Path, thumbnails: Thumbnails
             "items": items,
         }
         write_data_script(page_dir / script, group.key, content)
-        present = {category for item in items for category in item.get("categories", ())}
+        names = tuple(_CATEGORIES)
+        present = {names[i] for item in items for i in item.get("categories", ())}
         found.append(
             replace(
                 browser,
                 script=script,
                 num_items=len(items),
                 runs=tuple(run.label for run in runs),
-                categories=tuple(n for i, n in enumerate(_CATEGORIES) if i in present),
+                filters=group.filters(present) if group.task == "scienceqa" else (),
                 notes=tuple(group.notes),
             )
         )
@@ -160,11 +211,14 @@ class _DataNotHereError(Exception):
 
 def _groups(results: StudyResults) -> list[_Group]:
     groups: dict[tuple[str, str, str], _Group] = {}
+    notes = results.study.column_notes
     for run in results.runs:
         settings = run.settings
         if settings.task in BROWSED_TASKS:
             key = (settings.task, settings.data_dir, settings.evaluation.split)
-            group = _Group(settings.task, Path(settings.data_dir), settings.evaluation.split, [])
+            group = _Group(
+                settings.task, Path(settings.data_dir), settings.evaluation.split, [], notes
+            )
             groups.setdefault(key, group).runs.append(run)
     return list(groups.values())
 
@@ -197,15 +251,16 @@ def _questions(
         name = problem.question_id
         small = image and thumbnails.add(image, group=group.key, name=name)
         rows = [run.rows[place] for run in runs]
+        kinds = [name for name in _CATEGORIES if COLUMNS[name](problem)]
         items.append(
             {
                 "id": visible_text(problem.question_id),
                 "question": visible_text(problem.question),
                 "choices": [visible_text(choice) for choice in problem.choices],
                 "answer": problem.answer_index,
-                "about": f"{problem.subject}, {problem.grade.replace('grade', 'grade ')}",
+                "about": visible_text(group.about(problem, kinds)),
                 "skill": visible_text(problem.skill),
-                "categories": [i for i, name in enumerate(_CATEGORIES) if COLUMNS[name](problem)],
+                "categories": [i for i, name in enumerate(_CATEGORIES) if name in kinds],
                 "image": small.to_json() if small else None,
                 "hasImage": problem.has_image,
                 "prompts": prompts.of(place),

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ademvl.config.settings_files import read_copied_run, run_to_plain
 from ademvl.errors import AdemvlError
+from ademvl.reporting.headlines import QUESTIONS, Headline
 from ademvl.reporting.page.settings_difference import flatten
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
@@ -16,11 +18,11 @@ from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
 from ademvl.reporting.tables.rows import Target, measured_cell, skipped_note
 from ademvl.statistics.intervals import Estimate, bracketed
 
-TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "captions", "instruction": "instructions"}
 _HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
 _COLUMNS = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
 _TABLE_OF = {"scienceqa_test": "accuracy", "coco_caption_karpathy_test": "captions"}
 """Keys of the page's tables by those of reported ones, where they differ."""
+_TASKS = {"scienceqa": "Questions", "coco_caption": "Captions", "instruction": "Instructions"}
 _SIGNS = {"finished": "✓ ", "failed": "✗ ", "stale": "↻ ", "unfinished": "◐ ", "not run": "○ "}
 _CLASSES = {"finished": "good", "failed": "bad", "not run": ""}
 _MAX_CHANGES = 4
@@ -50,19 +52,65 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the study says to one of its questions.
+
+    Attributes:
+        question: as printed.
+        base: label of the run that all others are compared with; empty where they differ.
+        headlines: pairs of runs, each with its verdict.
+    """
+
+    question: str
+    base: str
+    headlines: tuple[Headline, ...]
+
+    @property
+    def summary(self) -> str:
+        """How many pairs have each verdict, where there are several."""
+        counts = Counter(headline.verdict.outcome for headline in self.headlines)
+        total = len(self.headlines)
+        return ", ".join(f"{words} in {number} of {total}" for words, number in counts.items())
+
+
+def answers(headlines: Sequence[Headline]) -> list[Answer]:
+    """Group the effects by the question that they answer, in their order."""
+    found = []
+    for title, members in groupby(headlines, key=lambda headline: headline.title):
+        group = tuple(members)
+        bases = {headline.base.label for headline in group}
+        base = bases.pop() if len(bases) == 1 else ""
+        found.append(Answer(QUESTIONS[title], base, group))
+    return found
+
+
+@dataclass(frozen=True)
+class TaskRuns:
+    """The runs of one task in the overview; `are_told` whether any has more to say than scores."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple["RunLine", ...]
+
+    @property
+    def are_told(self) -> bool:
+        """Whether any run is not finished, or has remarks."""
+        return any(line.details or line.state.words != "finished" for line in self.lines)
+
+
+@dataclass(frozen=True)
 class RunLine:
     """A run in the overview.
 
     Attributes:
-        label, task: as printed.
+        label: as printed.
         state: badge.
-        seeds: finished ones of all.
-        scores: headline numbers; empty until there are any.
+        seeds: finished ones of all, as `2 of 3`.
+        scores: headline numbers, dashes until there are any.
         details: what keeps seeds from having scores, and steps that trainings left out.
     """
 
     label: str
-    task: str
     state: State
     seeds: str
     scores: tuple[Score, ...]
@@ -85,9 +133,15 @@ class VerdictLine:
         return self.column.format_judgement(self.cell)
 
 
-def run_lines(results: StudyResults) -> list[RunLine]:
-    """Describe every run of the study, in its order."""
-    return [_run_line(run) for run in results.runs]
+def runs_by_task(results: StudyResults) -> list[TaskRuns]:
+    """Describe every run of the study, task by task, each in its order."""
+    found = []
+    for task, title in _TASKS.items():
+        lines = tuple(_run_line(run) for run in results.of_task(task))
+        columns = tuple(name for name, _ in _HEADLINES.get(task, ()))
+        if lines:
+            found.append(TaskRuns(title, columns, lines))
+    return found
 
 
 def _run_line(run: RunResult) -> RunLine:
@@ -100,12 +154,11 @@ def _run_line(run: RunResult) -> RunLine:
     headlines = _HEADLINES.get(run.settings.task, ())
     return RunLine(
         label=run.label,
-        task=TASK_TITLES.get(run.settings.task, run.settings.task),
         state=State.of(run.state),
-        seeds=f"{len(run.finished)}/{len(run.seeds)}",
-        scores=tuple(_score(run.estimate(name), name, decimals) for name, decimals in headlines)
-        if run.finished
-        else (),
+        seeds=f"{len(run.finished)} of {len(run.seeds)}"
+        if len(run.finished) < len(run.seeds)
+        else str(len(run.seeds)),
+        scores=tuple(_score(run.estimate(name), name, decimals) for name, decimals in headlines),
         details=tuple(details),
     )
 

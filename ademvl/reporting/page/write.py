@@ -9,6 +9,7 @@ settings are escaped, by the template engine in the page and by `page_scripts` i
 import base64
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,19 +18,29 @@ from typing import TYPE_CHECKING, Any
 from ademvl import __version__
 from ademvl.config.study import Study
 from ademvl.reporting.figures.build import FIGURES, draw_figures
+from ademvl.reporting.figures.plotting import on_dark
 from ademvl.reporting.fusion_maps.viewer import write_fusion_maps_data
 from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.page.browsing import write_browsers
-from ademvl.reporting.page.overview import count_verdicts, run_lines, verdict_lines
+from ademvl.reporting.page.overview import (
+    answers,
+    count_verdicts,
+    runs_by_task,
+    verdict_lines,
+)
 from ademvl.reporting.page.provenance import gather_facts, other_code
 from ademvl.reporting.page.settings_difference import differences_to_paper, flatten
 from ademvl.reporting.page.thumbnails import Thumbnails
-from ademvl.reporting.reported import REPORTED_DIR, load_reported
-from ademvl.reporting.results import read_results
+from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
+from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.tables.build import build_tables
 from ademvl.reporting.tables.html import to_html
 from ademvl.reporting.tables.keys import MEASURED_KEYS
-from ademvl.reporting.tables.layout import Table, printable
+from ademvl.reporting.tables.latex import to_latex
+from ademvl.reporting.tables.layout import REPORTED_PREFIX, Table, printable
+from ademvl.reporting.tables.markdown import to_markdown
+from ademvl.reporting.tables.tidy_csv import to_csv
+from ademvl.runs.provenance import code_commit
 from ademvl.statistics.intervals import ITEMS_NOTE
 from ademvl.storage.files import write_text
 from ademvl.storage.folders import folder_built_aside
@@ -39,7 +50,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 DEVIATIONS_PAGE = PROJECT / "docs" / "deviations.md"
-_ENTRIES = ("index.html", "images", "figures", "fusion_maps", "data")
+PAPER = "2410.17779"
+_ENTRIES = ("index.html", "images", "figures", "fusion_maps", "data", "tables")
+_FORMATS = {"CSV": ("csv", to_csv), "Markdown": ("md", to_markdown), "LaTeX": ("tex", to_latex)}
 _SCRIPTS = ("vendor/tablesort.min.js", "page.js", "browser.js", "fusion.js")
 _TABLE_MARKUP = {
     "<table>": '<div class="scroll" tabindex="0" role="region" aria-label="List of deviations">'
@@ -51,19 +64,21 @@ _TABLE_MARKUP = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure beside the page: path, text for those who do not see it, and caption."""
+    """A figure beside the page: paths, text for those who do not see it, and caption."""
 
     src: str
+    dark_src: str
     alt: str
     caption: str
 
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table as the template takes it."""
+    """A table, or a part of it, as the template takes it; `files` by their format."""
 
     table: Table
     html: "Markup"
+    files: Mapping[str, str]
 
 
 def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
@@ -90,23 +105,25 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
     fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
     browsers = write_browsers(results, output_dir, thumbnails)
-    figures = [
-        Picture(f"figures/{name}.svg", FIGURES[name].alt, FIGURES[name].caption)
-        for name in draw_figures(results, reported, output_dir / "figures", suffixes=["svg"])
-    ]
+    figures = _draw(results, reported, output_dir)
     thumbnails.warn_of_missing()
     verdicts = verdict_lines(results, reported, tables)
-    page_tables = [PageTable(table, to_html(table)) for table in tables]
+    measured = [table.measured_part for table in tables if not table.is_reported_only]
+    theirs = [part for table in tables if (part := table.reported_part).blocks]
+    files = _write_tables(tables, output_dir)
     html = _render(
         study=study,
         version=__version__,
+        commit=code_commit(),
+        paper=PAPER,
         verdicts=verdicts,
         verdict_counts=count_verdicts(verdicts),
-        headlines=headlines,
+        answers=answers(headlines),
         items_note=ITEMS_NOTE,
-        run_lines=run_lines(results),
-        tables=[table for table in page_tables if table.table.key not in MEASURED_KEYS],
-        cost_tables=[table for table in page_tables if table.table.key in MEASURED_KEYS],
+        tasks=runs_by_task(results),
+        tables=[_page_table(one, files) for one in measured if one.key not in MEASURED_KEYS],
+        cost_tables=[_page_table(one, files) for one in measured if one.key in MEASURED_KEYS],
+        reported_tables=[_page_table(one, files) for one in theirs],
         figures=figures,
         fusion_maps=fusion_maps,
         browsers=browsers,
@@ -118,6 +135,33 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
         runs=results.runs,
     )
     write_text(output_dir / "index.html", html)
+
+
+def _draw(results: StudyResults, reported: ReportedNumbers, output_dir: Path) -> list[Picture]:
+    """Draw the figures once, and write them for a light and for a dark ground."""
+    folder = output_dir / "figures"
+    pictures = []
+    for name, caption in draw_figures(results, reported, folder, suffixes=["svg"]).items():
+        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+        write_text(folder / f"{name}.dark.svg", on_dark(svg))
+        paths = (f"figures/{name}.svg", f"figures/{name}.dark.svg")
+        pictures.append(Picture(*paths, FIGURES[name].alt, caption))
+    return pictures
+
+
+def _write_tables(tables: Sequence[Table], output_dir: Path) -> dict[str, dict[str, str]]:
+    """Write each table beside the page, for other programs; return paths by key and format."""
+    files: dict[str, dict[str, str]] = {}
+    for table in tables:
+        for name, (suffix, render) in _FORMATS.items():
+            path = f"tables/{table.key}.{suffix}"
+            write_text(output_dir / path, render(table))
+            files.setdefault(table.key, {})[name] = path
+    return files
+
+
+def _page_table(table: Table, files: Mapping[str, Mapping[str, str]]) -> PageTable:
+    return PageTable(table, to_html(table), files[table.key.removeprefix(REPORTED_PREFIX)])
 
 
 def _render(**content: Any) -> str:

@@ -111,10 +111,8 @@ def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:
         short_title="Efficiency",
         unit="",
         blocks=(mine, theirs) if rows else (theirs,),
-        notes=(
-            *(_hardware_notes(results) if rows else ()),
-            *source_notes(reported, "efficiency"),
-        ),
+        notes=_hardware_notes(results) if rows else (),
+        reported_notes=source_notes(reported, "efficiency"),
     )
 
 

@@ -50,7 +50,7 @@ def to_latex(table: Table) -> str:
     for index, block in enumerate(table.blocks):
         notes = [f"{_marks([note], numbers)}~{escape_latex(note)}" for note in block.notes]
         if index == len(table.blocks) - 1:
-            notes += map(escape_latex, table.notes)
+            notes += map(escape_latex, table.remarks)
         lines += _floats(table, block, f"tab:{table.key}-{index + 1}", numbers, notes)
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,7 @@ stand in one table without ever sharing a column.
 import itertools
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ademvl.statistics.intervals import bracketed
@@ -17,6 +17,9 @@ MINUS = "−"
 LEAD_KEYS = ("name", "llm", "trainable", "source", "run", "seeds")
 """Text columns that may stand before the numbers, in their order; settings stand after `name`."""
 _LEAD_HEADERS = {"llm": "LLM", "query_from": "query from", "add_to": "added to"}
+
+REPORTED_PREFIX = "reported_"
+"""Of a table's key where it stands for the reported part alone."""
 
 Scale = Literal["mini", "paper"]
 Kind = Literal["measured", "ceiling", "reported"]
@@ -235,6 +238,13 @@ class Block:
         return column.scale or self.scale
 
     @property
+    def is_reported_only(self) -> bool:
+        """Whether others reported all of its numbers."""
+        return all(
+            self.kind_of(row, column) == "reported" for row in self.rows for column in self.columns
+        )
+
+    @property
     def column_groups(self) -> tuple[tuple[str, int], ...]:
         """Neighbouring columns of one group, as name and number; empty without any group."""
         groups = itertools.groupby(column.group for column in self.columns)
@@ -273,6 +283,7 @@ class Table:
         unit: of all numbers; empty where the columns' headers tell it.
         blocks: one for each scale.
         notes: remarks on the whole table.
+        reported_notes: remarks on its reported numbers; they stand behind the others.
         study: that it belongs to.
     """
 
@@ -282,17 +293,31 @@ class Table:
     unit: str
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+    reported_notes: tuple[str, ...] = ()
     study: str = ""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on the whole table, then those on its reported numbers."""
+        return (*self.notes, *self.reported_notes)
 
     @property
     def is_reported_only(self) -> bool:
         """Whether no run of the study has a place in the table."""
-        return all(
-            block.kind_of(row, column) == "reported"
-            for block in self.blocks
-            for row in block.rows
-            for column in block.columns
-        )
+        return all(block.is_reported_only for block in self.blocks)
+
+    @property
+    def measured_part(self) -> "Table":
+        """The blocks in which a run of the study has a place; all of them where each has one."""
+        blocks = tuple(block for block in self.blocks if not block.is_reported_only)
+        is_whole = len(blocks) == len(self.blocks)
+        return self if is_whole else replace(self, blocks=blocks, reported_notes=())
+
+    @property
+    def reported_part(self) -> "Table":
+        """The blocks of nothing but reported numbers."""
+        blocks = tuple(block for block in self.blocks if block.is_reported_only)
+        return replace(self, key=f"{REPORTED_PREFIX}{self.key}", blocks=blocks, notes=())
 
     def footnotes(self) -> dict[str, int]:
         """Number all footnotes of columns and rows, in order of appearance, from 1."""

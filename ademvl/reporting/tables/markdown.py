@@ -22,8 +22,8 @@ def to_markdown(table: Table) -> str:
     if numbers:
         lines += ["", "Footnotes:", ""]
         lines += [f"{number}. {escape_markdown(note)}" for note, number in numbers.items()]
-    if table.notes:
-        lines += ["", *(f"- {escape_markdown(note)}" for note in table.notes)]
+    if table.remarks:
+        lines += ["", *(f"- {escape_markdown(note)}" for note in table.remarks)]
     return "\n".join(lines) + "\n"
 
 

@@ -61,8 +61,8 @@ def paired_table(results: StudyResults, reported: ReportedNumbers, key: str) -> 
             *run_notes(measured.runs),
             *((CHANGE_NOTE,) if measured.runs and table.base else ()),
             *measured.order_notes(),
-            *source_notes(reported, key),
         ),
+        reported_notes=source_notes(reported, key),
     )
 
 

@@ -70,7 +70,8 @@ def replication_table(results: StudyResults, reported: ReportedNumbers) -> Table
         short_title="Paper, released weights, retrained",
         unit="accuracy in percent",
         blocks=(block,),
-        notes=(*run_notes(runs), *source_notes(reported, _KEY)),
+        notes=run_notes(runs),
+        reported_notes=source_notes(reported, _KEY),
     )
 
 

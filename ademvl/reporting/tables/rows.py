@@ -20,6 +20,11 @@ _SECTION_TITLES = {
     "released": "Released checkpoint",
     "replication": "Replication report",
 }
+ONE_REFERENCE = "one reference against the others"
+_ONE_REFERENCE_NOTE = (
+    "One reference of each image, drawn at random, scored against its others. It is no upper "
+    "bound: captions that always take the commonest wording pass it."
+)
 OTHER_SETTINGS = "made with other settings or another version than the study has now"
 _MAX_MESSAGE = 200
 
@@ -159,7 +164,10 @@ def trainable_text(run: RunResult) -> str:
 
 
 def ceiling_rows(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[Row]:
-    """Build one row for each data set and split, from the first run that has been scored on it."""
+    """Build what one reference scores against the others: a row for each data set and split.
+
+    It is that of the first run that has been scored there.
+    """
     rows: dict[tuple[str, str], Row] = {}
     for run in runs:
         found = {column.key: run.ceiling(column.header) for column in columns}
@@ -174,8 +182,9 @@ def ceiling_rows(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[R
             rows[place] = Row(
                 key=f"ceiling_{run.name}",
                 kind="ceiling",
-                texts={"name": f"ceiling: one reference against the others{split}"},
+                texts={"name": f"{ONE_REFERENCE}{split}"},
                 cells=cells,
+                notes=(_ONE_REFERENCE_NOTE,),
                 state="finished",
             )
     return list(rows.values())

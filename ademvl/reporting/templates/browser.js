@@ -1,11 +1,12 @@
-/* Browsing of all questions and captions: filters, text search, pages of twenty. */
+/* Browsing of all questions and captions: filters, text search, pages of twenty, all in the address. */
 (() => {
-  const { element, whenNear } = ademvl;
+  const { element, whenNear, address } = ademvl;
   const PAGE_SIZE = 20;
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
   class Browser {
     constructor(section, data) {
+      this.key = section.id;
       this.data = data;
       this.kind = section.dataset.task === "scienceqa" ? QUESTIONS : CAPTIONS;
       this.form = section.querySelector("form");
@@ -17,13 +18,43 @@
       this.form.addEventListener("input", () => this.filter());
       this.form.addEventListener("submit", (event) => event.preventDefault());
       this.form.addEventListener("reset", () => setTimeout(() => this.filter()));
-      this.filter();
+      this.fromAddress();
+      address.watch(this.key, () => this.fromAddress());
+    }
+
+    /* Set filters, page and item to what the address says of this section. */
+    fromAddress() {
+      const given = address.read(this.key);
+      for (const field of this.form.elements) {
+        if (!field.name) continue;
+        const [first] = field.options ?? [], value = given.get(field.name) ?? first?.value ?? "";
+        const isKnown = !first || [...field.options].some((option) => option.value === value);
+        field.value = isKnown ? value : first.value;
+      }
+      this.search();
+      const place = this.found.findIndex(({ id }) => id === given.get("item"));
+      this.item = place >= 0 ? given.get("item") : null;
+      const page = Math.floor(place >= 0 ? place / PAGE_SIZE : Number(given.get("page")) - 1);
+      this.page = page > 0 && page * PAGE_SIZE < this.found.length ? page : 0;
+      this.show();
+      this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });
+    }
+
+    /* What the address says: filters that are not at their first value, and the page. */
+    get state() {
+      const values = [...new FormData(this.form)].filter(([name, value]) => {
+        const [first] = this.form.elements[name].options ?? [];
+        return value !== (first?.value ?? "");
+      });
+      return { ...Object.fromEntries(values), ...(this.page ? { page: this.page + 1 } : {}) };
     }
 
     buildPager(pager) {
       const turn = (step) => () => {
         this.page += step;
+        this.item = null;
         this.show();
+        address.write(this.key, this.state);
         this.list.scrollIntoView({ block: "start" });
         this.list.querySelector(".item")?.focus({ preventScroll: true });
       };
@@ -38,6 +69,15 @@
     }
 
     filter() {
+      this.search();
+      this.page = 0;
+      this.item = null;
+      this.show();
+      address.write(this.key, this.state);
+    }
+
+    /* Find the items that the form asks for, in its order. */
+    search() {
       const values = Object.fromEntries(new FormData(this.form));
       const words = values.text.toLowerCase().split(/\s+/).filter(Boolean);
       const wanted = this.kind.test(values, this.data);
@@ -46,8 +86,6 @@
       );
       this.kind.sort(this.found, values);
       this.words = words;
-      this.page = 0;
-      this.show();
     }
 
     show() {
@@ -60,7 +98,14 @@
       this.back.disabled = this.page === 0;
       this.next.disabled = this.nextBelow.disabled = this.page >= pages - 1;
       const shown = this.found.slice(this.page * PAGE_SIZE, (this.page + 1) * PAGE_SIZE);
-      this.list.replaceChildren(...shown.map((item) => this.kind.render(item, this.data, this.words)));
+      const { state } = this;
+      this.list.replaceChildren(...shown.map((item) => {
+        const link = element("a", { href: address.hash(this.key, { ...state, item: item.id }), textContent: item.id });
+        link.setAttribute("aria-label", `Link to ${item.id}`);
+        const card = this.kind.render(item, this.data, this.words, link);
+        if (item.id === this.item) card.setAttribute("aria-current", "true");
+        return card;
+      }));
     }
   }
 
@@ -153,7 +198,7 @@
 
     sort() {},
 
-    render(item, data, words) {
+    render(item, data, words, link) {
       const choices = item.choices.map((text, index) => element(
         "li", { className: index === item.answer ? "right" : "" },
         element("span", { className: "letter", textContent: letter(index) }),
@@ -176,7 +221,7 @@
       return card(
         item, `Image of question ${item.id}`,
         element("h4", {}, marked(item.question, words)),
-        element("p", { className: "about" }, marked(`${item.id} · ${item.about}${item.skill ? ` · ${item.skill}` : ""}`, words)),
+        element("p", { className: "about" }, link, marked(` · ${item.about}${item.skill ? ` · ${item.skill}` : ""}`, words)),
         element("ol", { className: "choices" }, ...choices),
         grid(["run", "choice", "raw output"], answers),
         ...prompts,
@@ -209,14 +254,14 @@
       if (key) items.sort((a, b) => key(a) - key(b));
     },
 
-    render(item, data, words) {
+    render(item, data, words, link) {
       const captions = data.runs.map((run, place) => [
         run.label, element("span", {}, marked(item.captions[place], words)), raw(item.texts[place], words),
       ]);
       const references = item.references.map((text) => element("li", {}, marked(text, words)));
       return card(
         item, `Image ${item.id}`,
-        element("h4", { textContent: `Image ${item.id}` }),
+        element("h4", {}, "Image ", link),
         grid(["run", "caption", "raw output"], captions),
         element("p", { className: "about", textContent: "Reference captions" }),
         element("ul", { className: "references" }, ...references),

@@ -1,5 +1,5 @@
 "use strict";
-/* What the whole page needs: theme, sorting, the mark of the section in view, data that comes late. */
+/* What the whole page needs: theme, address, sorting, the mark of the section in view, data that comes late. */
 const ademvl = (() => {
   const waiting = new Map();
   window.ademvlReceive = (name, content) => {
@@ -31,6 +31,26 @@ const ademvl = (() => {
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   }
+
+  /* What is open stands in the page's address, as #section?name=value, so that it can be passed on. */
+  const address = (() => {
+    const watchers = new Map();
+    const section = () => location.hash.slice(1).split("?")[0];
+    const hash = (id, state) => {
+      const query = new URLSearchParams(Object.entries(state)).toString();
+      return `#${id}${query ? `?${query}` : ""}`;
+    };
+    window.addEventListener("hashchange", () => watchers.get(section())?.());
+    return {
+      section,
+      hash,
+      read: (id) => new URLSearchParams(section() === id ? location.hash.split("?")[1] : ""),
+      write: (id, state) => {
+        try { history.replaceState(null, "", hash(id, state)); } catch { /* not allowed here, or too often */ }
+      },
+      watch: (id, use) => watchers.set(id, use),
+    };
+  })();
 
   function setUpTheme() {
     const button = document.getElementById("theme");
@@ -74,7 +94,7 @@ const ademvl = (() => {
 
   function setUpNavigation() {
     const links = new Map();
-    for (const link of document.querySelectorAll("nav a")) {
+    for (const link of document.querySelectorAll("nav a[href^='#']")) {
       const target = document.getElementById(link.hash.slice(1));
       if (target) links.set(target, link);
     }
@@ -94,10 +114,32 @@ const ademvl = (() => {
     for (const target of links.keys()) watcher.observe(target);
   }
 
+  /* Where there is no room beside the sections, their list opens over them; a choice closes it. */
+  function setUpContents() {
+    const list = document.getElementById("contents");
+    list.addEventListener("click", ({ target }) => {
+      if (target.tagName === "A" && list.matches(":popover-open")) list.hidePopover();
+    });
+  }
+
+  /* A table that is wider than its place says so, and keeps its first and last column in sight. */
+  function setUpWideTables() {
+    const mark = (frame) => {
+      const hidden = frame.scrollWidth - frame.clientWidth;
+      frame.classList.toggle("wide", hidden > 1);
+      frame.classList.toggle("more", hidden > 1 && frame.scrollLeft < hidden - 1);
+    };
+    const watcher = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
+    for (const frame of document.querySelectorAll(".scroll")) {
+      frame.addEventListener("scroll", () => mark(frame), { passive: true });
+      watcher.observe(frame);
+    }
+  }
+
   /* A link into a closed part of the page opens it. */
   function setUpLinks() {
     const reveal = () => {
-      const target = location.hash && document.getElementById(location.hash.slice(1));
+      const target = location.hash && document.getElementById(address.section());
       for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
       target?.scrollIntoView?.();
     };
@@ -106,8 +148,10 @@ const ademvl = (() => {
   }
 
   setUpTheme();
+  setUpContents();
   setUpLinks();
+  setUpWideTables();
   setUpSorting();
   setUpNavigation();
-  return { element, whenNear };
+  return { element, whenNear, address };
 })();
