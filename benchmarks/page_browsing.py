@@ -2,6 +2,7 @@
 
     python benchmarks/page_browsing.py
     python benchmarks/page_browsing.py --images FOLDER --keep DIR
+    python benchmarks/page_browsing.py --against DIR
 
 Writes a study of made-up texts as long as those of ScienceQA and COCO, three runs on the questions
 (2,017 with an image, as in the test split) and two on the captions, then its page, twice: the
@@ -11,6 +12,10 @@ second time with all thumbnails made. Chromium opens the page from the file syst
 - answers ready: from the answers' section coming near to the first twenty items;
 - filters: from an input to the painted list, median and slowest of REPETITIONS, and the processor
   time of the page's main thread in one of them, which other load on the machine does not change.
+
+`--against` takes the folder that an earlier commit's call left by `--keep`, opens both pages in
+turn, ROUNDS times each, and prints medians with their ratio, now over earlier: of processor times,
+and of wall times where the processor's are not taken.
 
 `--slowdown 4` slows the processor of the browser down as a phone's would be. `--images` takes
 photos from a folder, over and over, in place of generated pictures.
@@ -43,6 +48,7 @@ from ademvl.storage.files import write_json, write_text
 
 NUM_QUESTIONS, NUM_WITH_IMAGE, NUM_CAPTIONS = 4241, 2017, 5000
 REPETITIONS = 5
+ROUNDS = 3
 QUESTIONS = "#scienceqa-full-test"
 CAPTIONS = "#coco-caption-coco-test"
 _SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "er", "il")]
@@ -61,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=Path, help="folder of photos to use over and over")
     parser.add_argument("--keep", type=Path, help="folder for the study and its page")
+    parser.add_argument("--against", type=Path, help="folder that an earlier commit has kept")
     parser.add_argument("--slowdown", type=float, default=1.0, help="of the browser's processor")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -74,9 +81,12 @@ def main() -> None:
         page_dir = study.results_dir / "report"
         for name, size in _sizes(page_dir).items():
             print(f"{name:28}{size / 1e6:8.2f} MB")
-        print(f"{'':28}{'median':>11}{'slowest':>11}{'processor':>11}")
-        for name, *milliseconds in _browse(page_dir / "index.html", options.slowdown):
-            print(f"{name:28}" + "".join(f"{number:8.0f} ms" for number in milliseconds))
+        if options.against:
+            _compare(page_dir, options.against / "results/full/report", options.slowdown)
+        else:
+            print(f"{'':28}{'median':>11}{'slowest':>11}{'processor':>11}")
+            for name, *milliseconds in _browse(page_dir / "index.html", options.slowdown):
+                print(f"{name:28}" + "".join(f"{number:8.0f} ms" for number in milliseconds))
         print("command: python", shlex.join(sys.argv))
 
 
@@ -203,6 +213,19 @@ def _sizes(page_dir: Path) -> dict[str, int]:
         "data, captions": total(list((page_dir / "data").glob("coco*"))),
         "thumbnails (7,017)": total(list((page_dir / "images").rglob("*.webp"))),
     }
+
+
+def _compare(page_dir: Path, other_dir: Path, slowdown: float) -> None:
+    """Print the times of two pages, looked at in turn, and their ratio."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for _ in range(ROUNDS):
+        for place, folder in enumerate((page_dir, other_dir)):
+            for name, *milliseconds in _browse(folder / "index.html", slowdown):
+                found.setdefault(str(name), ([], []))[place].append(float(milliseconds[-1]))
+    print(f"{'':28}{'now':>11}{'earlier':>11}{'ratio':>8}")
+    for name, times in found.items():
+        now, earlier = (statistics.median(one) for one in times)
+        print(f"{name:28}{now:8.0f} ms{earlier:8.0f} ms{now / earlier:8.2f}")
 
 
 def _browse(page_file: Path, slowdown: float) -> Iterator[tuple[str | float, ...]]:

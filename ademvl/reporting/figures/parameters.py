@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ademvl.reporting.figures.plotting import (
     MAX_SERIES,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _KEY = "scienceqa_test"
 _AVERAGE = SCIENCEQA_COLUMNS[-1]
 _FACTORS = {"K": 1e3, "M": 1e6, "B": 1e9}
+_BELOW_LABELS = 5.0
+"""Heights of a legend's letter between an axis and its legend: the axis' labels stand there."""
+_MAX_ONE_COLUMN = 5
 _PARAMETER_GROUPS = ("peft_llama", "peft_llama2", "released", "replication")
 _GROUP_LABELS = {
     "released": "ADEM-VL, released checkpoint",
@@ -66,6 +69,8 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing
     chosen = main_runs(results, runs)
     figure = new_figure(9.4, 5.2)
     left, right = figure.subplots(1, 2)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "fontsize": 7.5}
+    below["borderaxespad"] = _BELOW_LABELS
     _draw_reported_parameters(left, reported)
     left.set_title("Reported, paper scale")
     is_beside = study.scale == "paper" and bool(runs)
@@ -85,10 +90,10 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing
     for axis in (left, right):
         axis.set_xlabel("trained parameters (millions)")
         axis.margins(0.08)
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=7.5)
+    left.legend(ncols=2, **below)
     if runs:
         right.locator_params(axis="x", nbins=6)
-        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1, fontsize=7.5)
+        right.legend(ncols=2 if len(chosen) > _MAX_ONE_COLUMN else 1, **below)
     else:
         say(right, "not run")
     figure.suptitle(

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,8 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     figures = _draw(results, reported, output_dir)
     thumbnails.warn_of_missing()
     verdicts = verdict_lines(results, reported, tables)
-    measured = [table.measured_part for table in tables if not table.is_reported_only]
+    own = [table.measured_part for table in tables if not table.is_reported_only]
+    measured = [replace(table, effects=()) for table in own]  # they stand in the overview
     theirs = [part for table in tables if (part := table.reported_part).blocks]
     files = _write_tables(tables, output_dir)
     html = _render(

@@ -87,7 +87,7 @@ def build_tables(
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
     effects = tuple(f"{headline.sentence}." for headline in headlines)
-    tables["accuracy"] = replace(tables["accuracy"], notes=(*effects, *tables["accuracy"].notes))
+    tables["accuracy"] = replace(tables["accuracy"], effects=effects)
     ordered = [_of_study(with_cell_notes(tables[key]), results) for key in TABLE_KEYS]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
 

@@ -282,6 +282,7 @@ class Table:
         short_title: heading where the study is named already, such as on its page.
         unit: of all numbers; empty where the columns' headers tell it.
         blocks: one for each scale.
+        effects: what its runs say of each other, before the notes.
         notes: remarks on the whole table.
         reported_notes: remarks on its reported numbers; they stand behind the others.
         study: that it belongs to.
@@ -292,14 +293,15 @@ class Table:
     short_title: str
     unit: str
     blocks: tuple[Block, ...]
+    effects: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reported_notes: tuple[str, ...] = ()
     study: str = ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Remarks on the whole table, then those on its reported numbers."""
-        return (*self.notes, *self.reported_notes)
+        """All remarks, those on reported numbers last."""
+        return (*self.effects, *self.notes, *self.reported_notes)
 
     @property
     def is_reported_only(self) -> bool:
@@ -317,7 +319,9 @@ class Table:
     def reported_part(self) -> "Table":
         """The blocks of nothing but reported numbers."""
         blocks = tuple(block for block in self.blocks if block.is_reported_only)
-        return replace(self, key=f"{REPORTED_PREFIX}{self.key}", blocks=blocks, notes=())
+        return replace(
+            self, key=f"{REPORTED_PREFIX}{self.key}", blocks=blocks, effects=(), notes=()
+        )
 
     def footnotes(self) -> dict[str, int]:
         """Number all footnotes of columns and rows, in order of appearance, from 1."""

@@ -16,6 +16,9 @@ from tests.tiny import make_captions, make_scienceqa
 REPORTED_DIR = PROJECT_ROOT / "workflow" / "reported"
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script></script> \u202eevil {{ 7 * 7 }}'
 NUM_TEST = 45
+QUESTIONS = "#scienceqa-shapes-test"
+CAPTIONS = "#coco-caption-shapes-test"
+"""Sections of the page with what runs made of each item."""
 
 
 def answered_study(root: Path, *, text: str = "", **overrides: Any) -> SyntheticStudy:

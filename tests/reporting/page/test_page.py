@@ -80,12 +80,15 @@ def test_everything_that_the_page_names_lies_beside_it(answered: SyntheticStudy)
     reader.feed(page.read_text(encoding="utf-8"))
     sources = [str(attributes["src"]) for attributes in reader.all("img")]
     scripts = [str(a["data-script"]) for _, a in reader.tags if a.get("data-script")]
-    assert len(sources) == len(figures_of(answered.study)) + 1  # and a fusion map
+    assert len(sources) == 2 * len(figures_of(answered.study)) + 1  # and a fusion map
     assert len(scripts) == 3
     assert all((page.parent / name).is_file() for name in [*sources, *scripts])
     assert not reader.all("link")
     links = [str(a["href"]) for a in reader.all("a")]
-    assert all(link.startswith("#") or (page.parent / link).is_file() for link in links)
+    out = [link for link in links if link.startswith("https:")]
+    beside = [link for link in links if not link.startswith(("#", "https:"))]
+    assert out == ["https://arxiv.org/abs/2410.17779"]
+    assert all((page.parent / link).is_file() for link in beside)
 
 
 def test_policy_allows_the_pages_own_style_and_script_alone(finished: SyntheticStudy) -> None:
@@ -179,8 +182,43 @@ def test_empty_study_says_not_run(synthetic: SyntheticStudy) -> None:
 
 def test_headline_stands_on_the_page(answered: SyntheticStudy) -> None:
     _, reader = _page(answered)
-    assert "+30.00 points" in reader.text
+    assert "Do images help?" in reader.text
+    assert "+30.00" in reader.text
     assert "cannot tell, one seed" in reader.text
+
+
+def test_each_table_lies_beside_the_page_as_the_verb_writes_it(answered: SyntheticStudy) -> None:
+    page = make_page(answered)
+    folder = answered.study.results_dir / "tables"
+    write_tables(answered.study, folder, reported_dir=REPORTED_DIR)
+    beside = {path.name: path.read_bytes() for path in (page.parent / "tables").iterdir()}
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert beside == {name: text for name, text in written.items() if not name.endswith(".html")}
+    html = page.read_text(encoding="utf-8")
+    assert all(f'href="tables/{name}"' in html for name in beside)
+
+
+def test_what_others_reported_stands_in_one_folded_part(answered: SyntheticStudy) -> None:
+    html = make_page(answered).read_text(encoding="utf-8")
+    own, folded = html.split('<details id="reported">')
+    folded, rest = folded.split("</details>", 1)
+    assert 'tr class="reported"' not in own + rest
+    assert 'tr class="measured"' not in folded
+    assert 'tr class="measured"' in own
+    titles = re.findall(r'<h4 id="reported_(\w+)-title">', folded)
+    assert len(titles) == 12
+    navigation = own[own.index("<nav") : own.index("</nav>")]
+    assert not any(f"#reported_{title}" in navigation for title in titles)
+
+
+def test_items_are_told_in_the_words_of_the_study(answered: SyntheticStudy) -> None:
+    items = _data(make_page(answered), "scienceqa-shapes-test.js")["items"]
+    assert "questions for a colour" in {item["about"].split(", ")[0] for item in items}
+
+
+def test_overview_answers_questions_before_any_table(answered: SyntheticStudy) -> None:
+    html = make_page(answered).read_text(encoding="utf-8")
+    assert html.index("Do images help?") < html.index("<table")
 
 
 def test_same_results_give_the_same_page(finished: SyntheticStudy) -> None:
