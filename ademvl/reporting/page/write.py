@@ -64,10 +64,12 @@ _TABLE_MARKUP = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure beside the page: paths, text for those who do not see it, and caption."""
+    """A figure beside the page: paths, size in pixels, text for who does not see it, caption."""
 
     src: str
     dark_src: str
+    width: int
+    height: int
     alt: str
     caption: str
 
@@ -146,8 +148,17 @@ def _draw(results: StudyResults, reported: ReportedNumbers, output_dir: Path) ->
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
         write_text(folder / f"{name}.dark.svg", on_dark(svg))
         paths = (f"figures/{name}.svg", f"figures/{name}.dark.svg")
-        pictures.append(Picture(*paths, FIGURES[name].alt, caption))
+        pictures.append(Picture(*paths, *_size(svg), FIGURES[name].alt, caption))
     return pictures
+
+
+def _size(svg: str) -> tuple[int, int]:
+    """Return width and height of a figure in pixels, so that the page has room for it at once."""
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    if found is None:
+        raise ValueError("a figure without viewBox")
+    width, height = (round(float(points) * 4 / 3) for points in found.groups())
+    return width, height
 
 
 def _write_tables(tables: Sequence[Table], output_dir: Path) -> dict[str, dict[str, str]]:

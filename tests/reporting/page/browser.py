@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+PATIENCE = 120_000
+"""Milliseconds to wait for what must come: a bound for machines at work, no measure."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -43,6 +45,7 @@ def visit(browser: "Browser", path: Path, *, width: int = 1280, dark: bool = Fal
     """Open a page from the file system and bring every part of it into view once."""
     scheme = "dark" if dark else "light"
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     found = Visit(page)
     page.on("console", lambda message: found.complaints.append(message.text))
