@@ -69,11 +69,10 @@ def test_smoke_study_runs_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_pat
     python = installed(wheel, tmp_path / "venv")
     folder = tmp_path / "empty"
     folder.mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = subprocess.run(
         [python.parent / "ademvl", "run", "smoke"],
         cwd=folder,
-        env=environment,
+        env=_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -93,7 +92,12 @@ def installed(wheel: Path, folder: Path) -> Path:
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps"]
-    subprocess.run([*command, "--quiet", str(wheel)], check=True)
+    subprocess.run([*command, "--quiet", str(wheel)], check=True, env=_environment())
     (place,) = folder.glob("lib/python*/site-packages")
     (place / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without other places of this package."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -1,6 +1,6 @@
 """The keys of a study file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from ademvl.config.dataset import DatasetSettings
@@ -18,7 +18,7 @@ from ademvl.config.run import (
     PromptSettings,
     Task,
 )
-from ademvl.config.setting import group, setting, settings_class
+from ademvl.config.setting import group, relation, setting, settings_class
 
 NOTED_COLUMNS = (
     *("nat", "soc", "lan", "txt", "img", "no", "g1_6", "g7_12", "avg"),
@@ -118,6 +118,7 @@ class StudySettings:
         include: study files whose keys are taken over, paths from the working directory or the
             project's; what stands in this file itself goes first. Two of them may share runs, and
             must not contradict each other.
+        only: runs of included files that are kept; all of them where the key is missing.
         scale: `mini` results are never printed in a column of paper-scale numbers; `paper` is for
             studies with neither mini backbones nor easy-VQA.
         results_dir: folder of everything the workflow makes.
@@ -141,6 +142,7 @@ class StudySettings:
 
     study: str = setting(changes="nothing")
     include: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
+    only: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
     scale: Literal["mini", "paper"] = setting(changes="nothing", default="mini")
     results_dir: str = setting(changes="nothing", default="results")
     shared_dir: str = setting(changes="nothing", default="results/shared")
@@ -153,3 +155,8 @@ class StudySettings:
     runs: Mapping[str, RunTemplate] = group(default_factory=dict)
     report: ReportSettings = group(default_factory=ReportSettings, omitted_at_default=True)
     base_runs: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
+
+    @relation("only", "include")
+    def _choose_among_included(self) -> Iterator[str]:
+        if self.only and not self.include:  # where files are included, both keys are gone here
+            yield f"only: {list(self.only)}, but no file is included that has runs"

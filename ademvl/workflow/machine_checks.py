@@ -97,7 +97,7 @@ def _memory_problems(study: Study, runs: list[RunSettings], there: FreeMemory) -
         if load is not None:
             images = load.training.images
             found = collect(
-                partial(check_fits, run, there, load.training.longest, num_images=images)
+                partial(check_fits, run, there, load.training.known_rows, num_images=images)
             )
             refused.update(dict.fromkeys([run.name] if found else [], "".join(found)))
     for name, text in list(refused.items())[:1]:
@@ -111,7 +111,7 @@ def _too_large(study: Study, run: RunSettings) -> str:
     if load is None:
         return ""
     try:
-        memory = RunMemory(run, "cpu", load.training.longest, load.training.images).predict()
+        memory = RunMemory(run, "cpu", load.training.known_rows, load.training.images).predict()
         days = expected_days(run, _dataset_of(study, run))
     except AdemvlError:
         return ""
