@@ -136,7 +136,7 @@ def test_questions_are_filtered_by_outcome_category_and_text(page: "Page") -> No
     _await_count(page, QUESTIONS, "15 of 45 questions")
     page.fill(f"{QUESTIONS} input[name=text]", "SQUARE 31")
     _await_count(page, QUESTIONS, "1 of 45 questions")
-    assert page.text_content(f"{QUESTIONS} .item .about").startswith("31 · natural science")
+    assert page.text_content(f"{QUESTIONS} .item .about").startswith("31 · questions for a colour")
     marks = page.eval_on_selector_all(f"{QUESTIONS} h4 mark", "all => all.map(m => m.textContent)")
     assert marks == ["square"]
 
@@ -176,9 +176,9 @@ def test_theme_is_chosen_and_kept(page: "Page") -> None:
 def test_link_into_a_closed_part_opens_it(browser: "Browser", page_file: Path) -> None:
     page = browser.new_page()
     page.goto(page_file.as_uri())
-    assert not page.is_visible("#mme table")
-    page.click("nav >> text=MME")
-    page.wait_for_selector("#mme table", state="visible")
+    assert not page.is_visible("#reported_mme table")
+    page.click("nav >> text=Reported by others")
+    page.wait_for_selector("#reported_mme table", state="visible")
     page.close()
 
 
