@@ -51,7 +51,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_has_what_the_package_reads_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    project = {name.removeprefix("ademvl/project/") for name in names if "/project/" in name}
+    project = {name.partition("/project/")[2] for name in names if "/project/" in name}
     tracked = [
         path.relative_to(PROJECT_ROOT)
         for path in (PROJECT_ROOT / "workflow").rglob("*")

@@ -15,6 +15,14 @@ class _Plain(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        """Let null stand for an entry of a study's own names, which drops it among included ones."""
+        made = super().dict_schema(schema)
+        entry = made.get("additionalProperties")
+        if isinstance(entry, dict) and "$ref" in entry:
+            made["additionalProperties"] = {"anyOf": [entry, {"type": "null"}]}
+        return made
+
     def dataclass_schema(self, schema: Any) -> dict[str, Any]:
         made = super().dataclass_schema(schema)
         made.pop("title", None)

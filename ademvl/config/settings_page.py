@@ -86,7 +86,8 @@ class _Groups:
                 continue
             name = f"{path}.{key}" if path else key
             if "additionalProperties" in entry:
-                name, entry = f"{name}.<name>", entry["additionalProperties"]
+                entry = entry["additionalProperties"]
+                name, entry = f"{name}.<name>", entry.get("anyOf", [entry])[0]  # the rest is null
             for one in entry.get("anyOf", ()):
                 found = self._found(one)
                 yield from self._of(name, found, method=found["properties"]["name"]["const"])

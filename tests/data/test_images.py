@@ -20,7 +20,7 @@ from ademvl.data.images import (
     preprocessing_for,
 )
 from ademvl.errors import DataError
-from ademvl.reporting.fusion_maps.drawing import _load_square
+from ademvl.reporting.fusion_maps.drawing import _load
 from ademvl.reporting.page.thumbnails import _shrink
 
 PLAIN = Preprocessing(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -212,7 +212,7 @@ def test_very_wide_and_high_images_are_read_and_drawn(tmp_path, size):
     path = tmp_path / "wide.png"
     Image.new("RGB", size, "red").save(path)
     assert load_pixels(path, PLAIN)[0].min() == 1
-    picture = _load_square(path)
+    picture = np.asarray(_load(path))
     assert picture.shape[0] <= 1024
     assert (picture == (255, 0, 0)).all()
     (width, height), _ = _shrink(path)
@@ -229,7 +229,7 @@ def test_pages_and_figures_show_what_models_see(tmp_path):
     image.save(path, exif=exif)
     seen = np.asarray(open_rgb(path))
     assert seen.shape == (4, 8, 3)
-    assert (_load_square(path) == np.asarray(open_rgb(path).resize((8, 8)))).all()
+    assert (np.asarray(_load(path)) == np.asarray(open_rgb(path).resize((8, 8)))).all()
     size, content = _shrink(path)
     assert size == (8, 4)
     with Image.open(io.BytesIO(content)) as thumbnail:
