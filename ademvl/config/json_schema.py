@@ -16,7 +16,7 @@ class _Plain(GenerateJsonSchema):
         return False
 
     def dict_schema(self, schema: Any) -> dict[str, Any]:
-        """Let null stand for an entry of a study's own names, which drops it among included ones."""
+        """Let null stand for an entry by name, which drops what an included study has there."""
         made = super().dict_schema(schema)
         entry = made.get("additionalProperties")
         if isinstance(entry, dict) and "$ref" in entry:
