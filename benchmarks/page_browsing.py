@@ -31,19 +31,24 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.config.study import Study, load_study
 from ademvl.data.karpathy import write_references
 from ademvl.data.scienceqa import GRADES, SUBJECTS, load_scienceqa
-from ademvl.evaluation.scienceqa import score_scienceqa
+from ademvl.evaluation.asked import asked_now
+from ademvl.evaluation.predictions import SEAL, header_file, seal_of
+from ademvl.evaluation.sealed_scores import write_scores
 from ademvl.reporting.page.write import write_page
+from ademvl.runs.identity import evaluation_settings, identity_sha256, recorded_identity
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.files import write_json, write_text
 
 NUM_QUESTIONS, NUM_WITH_IMAGE, NUM_CAPTIONS = 4241, 2017, 5000
@@ -79,6 +84,8 @@ def main() -> None:
             wall, busy = time.perf_counter() - started, time.process_time() - busy
             print(f"{name:28}{wall:8.1f} s  {busy:8.1f} s of processor")
         page_dir = study.results_dir / "report"
+        if not (page_dir / "data").is_dir():
+            sys.exit(f"{page_dir}: nothing to browse, so nothing to measure")
         for name, size in _sizes(page_dir).items():
             print(f"{name:28}{size / 1e6:8.2f} MB")
         if options.against:
@@ -90,8 +97,8 @@ def main() -> None:
         print("command: python", shlex.join(sys.argv))
 
 
-def _write_study(root: Path, images: Iterator[Path]) -> Study:
-    study = load_study(
+def _study(root: Path) -> Study:
+    return load_study(
         {
             "study": "full",
             "scale": "mini",
@@ -106,7 +113,10 @@ def _write_study(root: Path, images: Iterator[Path]) -> Study:
             },
         }
     )
-    draw = random.Random(0)
+
+
+def _write_study(root: Path, images: Iterator[Path]) -> Study:
+    study, draw = _study(root), random.Random(0)
     _write_questions(root / "shared/data/full/scienceqa", images, draw)
     ids = _write_captions(root / "shared/data/coco/coco_caption", images, draw)
     problems = load_scienceqa(root / "shared/data/full/scienceqa").split("test")
@@ -122,8 +132,7 @@ def _write_study(root: Path, images: Iterator[Path]) -> Study:
                 {"id": i, "text": "ABCDE"[index], "predicted_index": index}
                 for i, index in chosen.items()
             ]
-            columns = score_scienceqa(problems, chosen)
-            scores = {"columns": {name: score.to_json() for name, score in columns.items()}}
+            scores = asked_now(run).score(rows)
         else:
             texts = [_sentence(draw, 9) for _ in ids]
             rows = [
@@ -132,10 +141,31 @@ def _write_study(root: Path, images: Iterator[Path]) -> Study:
             ]
             entry = {"n": len(ids), "percent": 30.0, "ci_low": 29.0, "ci_high": 31.0}
             scores = {"metrics": {"BLEU-4": {**entry, "method": "made up"}}}
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_text(folder / "predictions" / f"{run.task}.jsonl", lines)
-        write_json(folder / "scores" / f"{run.task}.json", {"task": run.task, **scores})
+        _write_evaluation(folder, run, rows, scores)
     return study
+
+
+def _write_evaluation(
+    folder: Path, run: RunSettings, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]
+) -> None:
+    """Leave a run's folder as training and evaluation do, as far as results are read from it."""
+    adapter = f"{run.name} {run.seed}"
+    write_json(folder / "adapter" / "adapter.json", {"sha256": adapter})
+    write_json(
+        folder / "provenance.json", {"identity_sha256": identity_sha256(recorded_identity(run, {}))}
+    )
+    asked = asked_now(run)
+    header = {
+        "adapter_sha256": adapter,
+        "data": dict(asked.data) if asked else {},
+        "settings": evaluation_settings(run),
+        "version": RESULT_VERSIONS["evaluate"],
+    }
+    predictions = folder / "predictions" / f"{run.task}.jsonl"
+    write_text(predictions, "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(header_file(predictions), {**header, SEAL: seal_of(header, predictions)})
+    content = {"task": run.task, "header": header, **scores}
+    write_scores(folder / "scores" / f"{run.task}.json", content, predictions)
 
 
 def _write_questions(root: Path, images: Iterator[Path], draw: random.Random) -> None:
