@@ -9,11 +9,9 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import open_clip
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -30,17 +28,16 @@ from ademvl.backbones.mini_clip_data import (
     vocabulary,
 )
 from ademvl.backbones.mini_clip_model import (
-    CONFIG_FILE,
-    RECIPE_FILE,
-    WEIGHTS_FILE,
     MiniClipSettings,
     build_model,
     encode_images,
     open_clip_config,
+    save_mini_clip,
+    write_recipe,
 )
 from ademvl.backbones.mini_clip_scores import evaluate_mini_clip
 from ademvl.randomness import derive_seed
-from ademvl.storage.files import atomic_path, sha256_file, write_json
+from ademvl.storage.files import sha256_file
 
 MAX_LOGIT_SCALE = math.log(100)  # as CLIP clips it
 _DEFAULTS = MiniClipSettings()
@@ -71,33 +68,18 @@ def train_mini_clip(
     start = time.monotonic()
     train = load_captioned(data_dir, "train", image_size=settings.image_size)
     weights_seed = derive_seed(settings.seed, "mini_clip", "weights")
-    model = build_model(open_clip_config(settings), seed=weights_seed)
+    config = open_clip_config(settings)
+    model = build_model(config, seed=weights_seed)
     _train(model, train, settings, progress=progress)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / RECIPE_FILE).unlink(missing_ok=True)
-    write_json(output_dir / CONFIG_FILE, open_clip_config(settings))
-    with atomic_path(output_dir / WEIGHTS_FILE) as path:
-        state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, path)
-    duration = time.monotonic() - start
-    recipe: dict[str, object] = {
-        "settings": asdict(settings),
+    save_mini_clip(output_dir, model, config)
+    training = {
         "command": "ademvl backbones mini",
         "train_images": len(train),
         "data_sha256": sha256_file(data_dir / "coco_caption/annotations/captions_train.json"),
-        "duration_seconds": round(duration),
-        "cores": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "open_clip": open_clip.__version__,
-        "parameters": {
-            "vision": sum(weight.numel() for weight in model.visual.parameters()),
-            "all": sum(weight.numel() for weight in model.parameters()),
-        },
-        "metrics": evaluate_mini_clip(output_dir, data_dir),
-        "sha256": {name: sha256_file(output_dir / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
+        "duration_seconds": round(time.monotonic() - start),
     }
-    write_json(output_dir / RECIPE_FILE, recipe)
-    return recipe
+    metrics = evaluate_mini_clip(output_dir, data_dir)
+    return write_recipe(output_dir, model, settings, training, metrics)
 
 
 def _train(

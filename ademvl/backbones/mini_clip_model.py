@@ -13,7 +13,7 @@ from torch import Tensor
 from ademvl.backbones.mini_clip_data import WordTokenizer, vocabulary
 from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.storage.files import read_json, sha256_file
+from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 
 CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE = "config.json", "model.safetensors", "RECIPE.json"
 MINI_CLIP_DIR = MINI_TOWERS["mini"]
@@ -98,6 +98,49 @@ def build_model(config: Mapping[str, object], *, seed: int) -> open_clip.CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return open_clip.CLIP(**config)
+
+
+def save_mini_clip(output_dir: Path, model: open_clip.CLIP, config: Mapping[str, object]) -> None:
+    """Write config.json and model.safetensors (fp16); a recipe of another model goes first."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / RECIPE_FILE).unlink(missing_ok=True)
+    write_json(output_dir / CONFIG_FILE, config)
+    with atomic_path(output_dir / WEIGHTS_FILE) as path:
+        state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, path)
+
+
+def write_recipe(
+    output_dir: Path,
+    model: open_clip.CLIP,
+    settings: MiniClipSettings,
+    training: Mapping[str, object],
+    metrics: Mapping[str, object],
+) -> dict[str, object]:
+    """Write and return RECIPE.json of saved files.
+
+    Args:
+        output_dir: as of `save_mini_clip`.
+        model: that was saved.
+        settings: of the model.
+        training: what it was trained by and on.
+        metrics: its scores.
+    """
+    recipe: dict[str, object] = {
+        "settings": asdict(settings),
+        **training,
+        "cores": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "open_clip": open_clip.__version__,
+        "parameters": {
+            "vision": sum(weight.numel() for weight in model.visual.parameters()),
+            "all": sum(weight.numel() for weight in model.parameters()),
+        },
+        "metrics": metrics,
+        "sha256": {name: sha256_file(output_dir / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
+    }
+    write_json(output_dir / RECIPE_FILE, recipe)
+    return recipe
 
 
 def load_mini_clip(model_dir: Path = MINI_CLIP_DIR) -> open_clip.CLIP:

@@ -10,12 +10,10 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import open_clip
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -24,19 +22,17 @@ from torch.nn.functional import normalize as unit_length
 from ademvl.backbones.mini_clip import MAX_LOGIT_SCALE, rate_at, tower_optimizer
 from ademvl.backbones.mini_clip_data import NORMALIZATIONS, WordTokenizer, normalize
 from ademvl.backbones.mini_clip_model import (
-    CONFIG_FILE,
-    RECIPE_FILE,
-    WEIGHTS_FILE,
     MiniClipSettings,
     build_model,
     open_clip_config,
     penultimate,
+    save_mini_clip,
+    write_recipe,
 )
 from ademvl.backbones.mini_shapes_clip_scores import evaluate_mini_shapes_clip
 from ademvl.data.scene_captions import caption_words, draw_caption
 from ademvl.data.scenes import IMAGE_SIZE, SIZES, Scene, SceneObject, draw_scene, render
 from ademvl.randomness import derive_seed
-from ademvl.storage.files import atomic_path, sha256_file, write_json
 
 SETTINGS = MiniClipSettings(context_length=32, batch_size=48, epochs=1)
 NUM_SCENES = 76_800
@@ -67,29 +63,14 @@ def train_mini_shapes_clip(
     config = open_clip_config(settings, caption_words())
     model = build_model(config, seed=derive_seed(settings.seed, "mini_shapes_clip", "weights"))
     _train(model, settings, num_scenes)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / RECIPE_FILE).unlink(missing_ok=True)
-    write_json(output_dir / CONFIG_FILE, config)
-    with atomic_path(output_dir / WEIGHTS_FILE) as path:
-        state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, path)
-    recipe: dict[str, object] = {
-        "settings": asdict(settings),
+    save_mini_clip(output_dir, model, config)
+    training = {
         "command": "ademvl backbones mini-shapes",
         "train_images": num_scenes * settings.epochs,
         "duration_seconds": round(time.monotonic() - start),
-        "cores": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "open_clip": open_clip.__version__,
-        "parameters": {
-            "vision": sum(weight.numel() for weight in model.visual.parameters()),
-            "all": sum(weight.numel() for weight in model.parameters()),
-        },
-        "metrics": evaluate_mini_shapes_clip(output_dir),
-        "sha256": {name: sha256_file(output_dir / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
     }
-    write_json(output_dir / RECIPE_FILE, recipe)
-    return recipe
+    metrics = evaluate_mini_shapes_clip(output_dir)
+    return write_recipe(output_dir, model, settings, training, metrics)
 
 
 def _train(model: open_clip.CLIP, settings: MiniClipSettings, num_scenes: int) -> None:

@@ -66,18 +66,11 @@ def tell_pair(other: SceneObject, relation: Relation, item: SceneObject) -> str:
     return f"a {other.name} {relation} a {item.name}"
 
 
-def tell_counts(
-    scene: Scene,
-    attribute: Attribute,
-    generator: random.Random,
-    *,
-    names: Sequence[str] | None = None,
-) -> str:
-    """Tell how many objects there are of each colour or shape, or of those that are named."""
-    counts = count_by(scene, attribute)
+def tell_counts(scene: Scene, attribute: Attribute, generator: random.Random) -> str:
+    """Tell how many objects there are of each colour or shape."""
     parts = [
-        f"{number_word(counts[name])} {name_counted(name, attribute, number=counts[name])}"
-        for name in (names or counts)
+        f"{number_word(number)} {name_counted(name, attribute, number=number)}"
+        for name, number in count_by(scene, attribute).items()
     ]
     return " and ".join(generator.sample(parts, len(parts)))
 

@@ -88,7 +88,6 @@ class Asked:
         answers: all that can be right in its form.
         tempting: wrong options that the picture suggests, offered before others.
         tell: draws a caption that answers it.
-        tell_short: the same of no more than it asks for, where `tell` tells more.
     """
 
     form: str
@@ -98,7 +97,6 @@ class Asked:
     answers: tuple[str, ...]
     tempting: tuple[str, ...] = ()
     tell: Callable[[random.Random], str]
-    tell_short: Callable[[random.Random], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,6 @@ class SceneQuestion:
         choices: two to four options in their order.
         answer: the right one.
         hint: a caption of the scene that answers it.
-        short_hint: one of no more than what is asked for; whether something else is there is open.
     """
 
     kind: QuestionKind
@@ -121,7 +118,6 @@ class SceneQuestion:
     choices: tuple[str, ...]
     answer: str
     hint: str
-    short_hint: str
 
 
 class AnswerBalance:
@@ -160,8 +156,8 @@ def draw_question(
     if generator.random() < 0.5:
         text = text[0].upper() + text[1:]
     choices = _draw_choices(asked, generator)
-    hint, short = asked.tell(generator), (asked.tell_short or asked.tell)(generator)
-    return SceneQuestion(kind, asked.form, text, choices, asked.answer, hint, short)
+    hint = asked.tell(generator)
+    return SceneQuestion(kind, asked.form, text, choices, asked.answer, hint)
 
 
 def _draw_choices(asked: Asked, generator: random.Random) -> tuple[str, ...]:
@@ -180,19 +176,13 @@ def _presence(scene: Scene) -> Iterator[Asked]:
         {getattr(item, part) for item in scene.objects} for part in ("color", "shape", "name")
     )
 
-    def tell_one(generator: random.Random, what: str) -> str:
-        words = set(what.split()) - {"object"}
-        asked = [item for item in scene.objects if words <= {item.color, item.shape}]
-        return tell_objects([generator.choice(asked or scene.objects)], generator)
-
     def ask(form: str, what: str, *, is_there: bool) -> Asked:
         return _yes_no(
             is_there,
             form=f"presence of {form}",
             wording="presence",
             blanks={"what": what},
-            tell=lambda generator: tell_objects(scene.objects, generator),
-            tell_short=lambda generator: tell_one(generator, what),
+            tell=partial(tell_objects, scene.objects),
         )
 
     for color in COLORS:
@@ -219,7 +209,6 @@ def _number(scene: Scene) -> Iterator[Asked]:
                     answer=number_word(number),
                     answers=_SOME,
                     tell=partial(tell_counts, scene, attribute),
-                    tell_short=partial(tell_counts, scene, attribute, names=[name]),
                 )
     yield Asked(
         form="number of all",
@@ -253,7 +242,6 @@ def _place(scene: Scene) -> Iterator[Asked]:
             f"in the {item.place}",
             form="place",
             tell=partial(_tell_two_places, item, others),
-            tell_short=partial(tell_places, [item]),
         )
 
 
@@ -292,7 +280,6 @@ def _comparison(scene: Scene) -> Iterator[Asked]:
                         "other": name_counted(second, attribute),
                     },
                     tell=partial(tell_counts, scene, attribute),
-                    tell_short=partial(tell_counts, scene, attribute, names=[first, second]),
                 )
     for item, other in permutations(scene.objects, 2):
         if item.size != other.size and _is_unique(item, scene) and _is_unique(other, scene):
@@ -321,7 +308,6 @@ def _attributes(
     *,
     form: str,
     tell: Callable[[random.Random], str],
-    tell_short: Callable[[random.Random], str] | None = None,
 ) -> Iterator[Asked]:
     for attribute, words in _ATTRIBUTES.items():
         answer = getattr(item, attribute)
@@ -334,7 +320,6 @@ def _attributes(
             answers=words,
             tempting=tuple(there),
             tell=tell,
-            tell_short=tell_short,
         )
 
 
@@ -345,7 +330,6 @@ def _yes_no(
     wording: str,
     blanks: Mapping[str, str],
     tell: Callable[[random.Random], str],
-    tell_short: Callable[[random.Random], str] | None = None,
 ) -> Asked:
     answer, other = YES_NO if is_true else YES_NO[::-1]
     return Asked(
@@ -356,7 +340,6 @@ def _yes_no(
         answers=YES_NO,
         tempting=(other,),
         tell=tell,
-        tell_short=tell_short,
     )
 
 

@@ -54,8 +54,13 @@ def test_a_run_that_evaluates_anothers_adapter_does_not_train(paper):
 def test_eight_gpus_share_the_training_and_wait_for_the_one_with_most_to_do(paper):
     alone = plan_study(load_study(PAPER), Target(gpu=gpu_by_name("A800"), count=1))
     shared_run, run = _run(paper, "captions_7b"), _run(alone, "captions_7b")
-    assert 1 < 8 * shared_run.seconds.training.expected / run.seconds.training.expected < 1.2
-    assert 1 < shared_run.gpu_hours.expected / run.gpu_hours.expected < 1.2
+    busiest, seconds = shared_run.flops.busiest, run.seconds.training.expected
+    assert 1 < 8 * busiest < 1.2
+    assert shared_run.seconds.training.expected == pytest.approx(seconds * busiest, rel=1e-12)
+    training = shared_run.seconds.training.expected * 8
+    rest = shared_run.seconds.evaluation.expected
+    hours = shared_run.seeds * (training + rest) / 3600
+    assert shared_run.gpu_hours.expected == pytest.approx(hours, rel=1e-12)
 
 
 def test_hours_fall_with_the_utilization_that_is_reached():

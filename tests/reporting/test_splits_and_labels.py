@@ -135,8 +135,8 @@ def test_page_tells_runs_with_one_label_apart(tmp_path: Path) -> None:
     for run in ("adem", "text_only"):
         study.raw["runs"][run]["label"] = "same"
     page = make_page(study).read_text(encoding="utf-8")
-    assert "same (adem)" in page
-    assert "minus same (text_only)" in page
+    assert '<span class="run">same (adem)</span>' in page
+    assert "Points on questions with an image, minus same (text_only)" in page
 
 
 def test_one_label_for_two_tasks_stays_as_it_is(finished: SyntheticStudy) -> None:

@@ -7,8 +7,6 @@ they are told when nothing else was for a minute.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -50,17 +48,6 @@ class Display:
         self._is_interrupted = False
         self._began = self._last_line = clock()
         self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def begin(self, jobs: Mapping[str, int]) -> None:
         """Say how many jobs there are of each rule."""
