@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,7 +36,9 @@ def check(executor: Executor, jobs: list[str]) -> list[str]:
     async def collect() -> list[str]:
         return [job async for job in executor.check_active_jobs(jobs)]
 
-    return asyncio.run(collect())
+    # In a thread of its own: where a test drives a browser, that thread's loop already runs.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(collect())).result()
 
 
 def test_unanswered_jobs_stay_and_the_others_are_as_before() -> None:

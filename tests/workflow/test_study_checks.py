@@ -70,7 +70,8 @@ def test_run_tells_all_that_is_wrong_in_one_list_with_exit_code_2(tmp_path: Path
     code, printed = ademvl(tmp_path, "run", "study.yaml")
     assert code == 2
     assert "Traceback" not in printed
-    assert printed.startswith("ademvl run: wrong: cannot be started (5 found):")
+    found = len(SAID) + printed.count("disk at ")  # a small machine lacks the room, too
+    assert printed.startswith(f"ademvl run: wrong: cannot be started ({found} found):")
     for text in SAID:
         assert text in printed
     assert not (tmp_path / "shared").exists()
