@@ -61,6 +61,7 @@ def test_wheel_has_what_the_package_reads_and_no_tests(wheel: Path) -> None:
     assert project >= {*map(str, tracked), *needed}
     assert "snakemake_logger_plugin_ademvl/__init__.py" in names
     assert "ademvl/reporting/templates/page.html.j2" in names
+    assert "ademvl/golden/recorded_cases.tar.xz" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "build/"))]
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ademvl.cli.verb import Verbs, add_verb, number
+from ademvl.errors import SettingsError
 
 _MAX_DAYS = 36_500
 
@@ -17,7 +18,11 @@ def add_verbs(verbs: Verbs) -> None:
     verify = add_verb(verbs, "verify", _verify, "Recompute golden tensors of the reference.")
     verify.add_argument("what", choices=["golden"], help="what is recomputed")
     verify.add_argument(
-        "folder", type=Path, help="of the golden files of one method, or of several such folders"
+        "folder",
+        type=Path,
+        nargs="?",
+        help="of the golden files of one method, or of several such folders (default: the cases "
+        "that come with ademvl)",
     )
     verify.add_argument(
         "--models",
@@ -61,8 +66,12 @@ def _params(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from ademvl.golden.verify import verify_golden
+    from ademvl.golden.verify import verify_golden, verify_recorded
 
+    if options.folder is None:
+        if options.models is not None:
+            raise SettingsError("verify golden: --models goes with a folder of another method")
+        return verify_recorded()
     return verify_golden(options.folder, models=options.models)
 
 

@@ -13,8 +13,6 @@ from ademvl.golden.files import GoldenSet
 from ademvl.released.checkpoint import read_checkpoint, write_checkpoint
 from ademvl.released.reference_names import from_reference
 
-_NAMES = ("plain", "ddp")
-
 
 def check_checkpoints(golden_dir: Path) -> list[Check]:
     """Compare tensors, arguments and epoch of each checkpoint, imported and exported again."""
@@ -24,9 +22,9 @@ def check_checkpoints(golden_dir: Path) -> list[Check]:
         golden.require_tensors("models/adapter_init"), source="adapter_init.safetensors"
     )
     checks = []
-    for name in _NAMES:
+    for name, file in details["files"].items():
         case = f"I_{name}"
-        first = read_checkpoint(golden_dir / f"I_checkpoint_{name}.pth")
+        first = read_checkpoint(golden_dir / file)
         with tempfile.TemporaryDirectory() as folder:
             exported = Path(folder) / "exported.pth"
             write_checkpoint(exported, first)

@@ -140,7 +140,7 @@ def _forward_checks(
         "labels_assembled": (labels, 0.0),
         "loss": (loss.reshape(1), LOSS_TOLERANCE),
     }
-    if "logits" in case:
+    if "inputs_embeds" in case:
         found |= {name: (t, STATES_TOLERANCE) for name, t in _states(model, batch, pixels).items()}
     checks = [
         Check(case_name, name, largest_difference(tensor, _used(name, case, batch)), tolerance)

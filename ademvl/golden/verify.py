@@ -1,10 +1,15 @@
 """Runs every golden case found in a folder and prints a verdict for each.
 
 A folder holds the reference's own cases, or those of another method (`ademvl/golden/peers`), in
-which the same letters stand for other cases, or such folders.
+which the same letters stand for other cases, or such folders. Some cases of each kind ship with the
+package (RECORDED_CASES.md beside this).
 """
 
+import lzma
+import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +26,9 @@ REFERENCE_CASES = frozenset(
     }
 )
 
+RECORDED_CASES = Path(__file__).with_name("recorded_cases.tar.xz")
+"""Folders `golden` and `golden_peers`, written by `benchmarks/recorded_cases.py`."""
+
 Runs = Sequence[Callable[[], Sequence[Check]]]
 
 
@@ -36,6 +44,37 @@ class Case(NamedTuple):
     name: str
     runs: Runs | None
     not_covered: Sequence[str] = ()
+
+
+@contextmanager
+def unpacked_cases(archive: Path = RECORDED_CASES) -> Iterator[tuple[Path, Path]]:
+    """Unpack the cases that ship with the package, for as long as the block is open.
+
+    Yields:
+        Folder of the reference's own cases, and the one that holds other methods' folders.
+
+    Raises:
+        DataError: the archive is missing or damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="ademvl-golden-") as name:
+        folder = Path(name)
+        try:
+            with tarfile.open(archive) as members:
+                # Without it before Python 3.11.4; the archive is this package's own.
+                members.extraction_filter = getattr(tarfile, "data_filter", None)
+                members.extractall(folder)
+        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+            raise DataError(
+                f"{archive}: cannot be unpacked ({error}); install ademvl again, or name a folder "
+                "with golden tensors"
+            ) from error
+        yield folder / "golden", folder / "golden_peers"
+
+
+def verify_recorded() -> int:
+    """Recompute the cases that ship with the package, as `verify_golden` does those of a folder."""
+    with unpacked_cases() as folders:
+        return max([verify_golden(folder) for folder in folders])
 
 
 def verify_golden(folder: Path, *, models: Path | None = None) -> int:
