@@ -16,14 +16,15 @@ help:  ## list targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 $(READY): pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit("ademvl needs Python 3.11 or newer, found " + sys.version) if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	@echo "installing the packages into $(VENV): several GB, some minutes"
-	$(VENV)/bin/python -m pip install --constraint requirements.lock --editable .
+	@$(PYTHON) -c 'import sys; sys.exit("ademvl needs Python 3.11 or newer, found " + sys.version) if sys.version_info < (3, 11) else None'
+	@echo "installing the packages into $(VENV): several GB, some minutes; only errors are printed"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --constraint requirements.lock --editable .
 	@touch $@
 
 $(DEVELOPS): $(READY)
-	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@echo "installing the packages of tests and checks into $(VENV): some minutes"
+	@$(VENV)/bin/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 mini: $(READY)  ## run the mini study: data, features, training, evaluation, tables

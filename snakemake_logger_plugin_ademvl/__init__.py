@@ -12,7 +12,7 @@ from rich.console import Console
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from ademvl.workflow.terminal.display import Display
-from ademvl.workflow.terminal.records import show_record
+from ademvl.workflow.terminal.records import in_plain_words, show_record
 
 _LOOK_SECONDS = 5.0
 
@@ -36,6 +36,7 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
         try:
+            record = in_plain_words(record)
             if self._display is not None:
                 show_record(record, self._display)
             elif self._own is not None:

@@ -36,8 +36,12 @@ def find_study(given: str | None) -> Path:
         return Path(given)
     if name in known:
         return known[name]
+    raise SettingsError(no_such_study(name))
+
+
+def no_such_study(name: str) -> str:
+    """Say that there is no study of this name or at this path, and which is the nearest."""
+    known = known_studies()
     near = get_close_matches(Path(name).stem, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise SettingsError(
-        f"{name}: no study file, and no study of this name{hint} (there are {', '.join(known)})"
-    )
+    hint = f"; did you mean {near[0]}? It is {known[near[0]]}" if near else ""
+    return f"{name}: no study file, and no study of this name{hint} (there are {', '.join(known)})"

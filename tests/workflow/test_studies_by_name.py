@@ -1,5 +1,7 @@
 """Protects how users name studies: by file, by name, and nearly right."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,21 @@ def test_a_study_of_the_folder_stands_before_a_shipped_one(
 def test_a_mistyped_study_gets_the_nearest(name: str) -> None:
     with pytest.raises(SettingsError, match=r"did you mean paper-7b\?"):
         find_study(name)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (["paper7b.yaml"], "did you mean paper-7b? It is "),
+        (["config.yaml", "evaluate"], "\n--configfile takes all words behind it for files"),
+    ],
+)
+def test_snakemake_itself_names_the_nearest_without_a_traceback(
+    named: list[str], told: str
+) -> None:
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", *named]
+    run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert f"{named[-1]}: no study file, and no study of this name" in run.stderr
+    assert told in run.stderr
+    assert "Traceback" not in run.stderr

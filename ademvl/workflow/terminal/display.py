@@ -132,10 +132,9 @@ class Display:
             now = self._clock()
             silent = max(SILENT_SECONDS, _SILENT_PART * (now - self._began))
             if self._live is None and self._running and now - self._last_line >= silent:
-                for line in self._running_lines(now):
+                *lines, last = self._running_lines(now)
+                for line in (*lines, last + self._left(now)):
                     self._say(f"          {line}")
-                if left := self._left(now):
-                    self._say(f"          {left.lstrip('; ')}")
 
     def stop_drawing(self) -> None:
         """Take away what is drawn anew, before others write to the terminal."""

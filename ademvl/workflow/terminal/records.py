@@ -7,6 +7,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from ademvl.workflow.studies import no_such_study
 from ademvl.workflow.terminal.display import Display
 
 ENDING = "ademvl_ending"
@@ -32,6 +33,29 @@ _OF_A_JOB = (
     "At least one job did not complete",
     "Cancelling snakemake on",
 )
+
+
+_NO_CONFIG_FILE = re.compile(
+    r"\bload_configfile\b.*\nFileNotFoundError: \[Errno 2\] .*?: '(?P<path>.*)'\s*\Z", re.DOTALL
+)
+
+
+def in_plain_words(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a record that names the nearest study in place of a traceback, where that is it.
+
+    Snakemake reads what `--configfile` names before any Snakefile; this is the one place where a
+    name that is mistyped can be told.
+    """
+    found = _NO_CONFIG_FILE.search(str(record.msg)) if record.levelno >= logging.ERROR else None
+    if found is None:
+        return record
+    text = no_such_study(found["path"])
+    if not found["path"].endswith((".yaml", ".yml")):
+        text += (
+            "\n--configfile takes all words behind it for files: targets stand before it, or "
+            "behind --"
+        )
+    return logging.makeLogRecord({**vars(record), "msg": text, "args": ()})
 
 
 def show_record(record: logging.LogRecord, display: Display) -> None:
