@@ -5,7 +5,7 @@ the name of its method into the score files.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,20 +134,31 @@ def bootstrap_intervals(
     Returns:
         One for each of the m scores.
     """
-    generator = np.random.default_rng(seed)
     n = len(values)
-    scores = []
-    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
-        size = min(_RESAMPLES_AT_ONCE, num_resamples - start)
-        drawn = generator.integers(n, size=(size, n))
-        drawn += n * np.arange(size)[:, None]
-        times_drawn = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        scores.append(statistic(times_drawn.astype(np.float64) @ values))
+    scores = [statistic(sums) for sums in resampled_sums(values, seed=seed, number=num_resamples)]
     resampled = np.concatenate(scores)  # (num_resamples, m)
     return [
         resampled_interval(column, n=n, limits=limit)
         for column, limit in zip(resampled.T, limits, strict=True)
     ]
+
+
+def resampled_sums(values: Floats, *, seed: int, number: int = NUM_RESAMPLES) -> Iterator[Floats]:
+    """Yield the column sums of samples of n rows, drawn with replacement, (resamples, k), in parts.
+
+    Args:
+        values: (n, k), one row an item.
+        seed: of the samples, which are the same for all columns.
+        number: of samples in all.
+    """
+    generator = np.random.default_rng(seed)
+    n = len(values)
+    for start in range(0, number, _RESAMPLES_AT_ONCE):
+        size = min(_RESAMPLES_AT_ONCE, number - start)
+        drawn = generator.integers(n, size=(size, n))
+        drawn += n * np.arange(size)[:, None]
+        times_drawn = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        yield times_drawn.astype(np.float64) @ values
 
 
 def resampled_interval(scores: Floats, *, n: int, limits: tuple[float, float]) -> Interval:

@@ -19,7 +19,7 @@ METHOD = (
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Kendall's tau-b; nan where all values of a side are equal."""
-    return float(_taus(np.array([first]), np.array(second))[0])
+    return float(kendall_taus(np.array([first]), np.array(second))[0])
 
 
 def kendall_interval(
@@ -39,12 +39,12 @@ def kendall_interval(
     """
     errors = np.array([standard_error(high - low) for low, high in intervals])
     drawn = np.random.default_rng(seed).normal(size=(NUM_RESAMPLES, len(values)))
-    low, high = percentiles(_taus(np.array(values) + drawn * errors, np.array(second)))
+    low, high = percentiles(kendall_taus(np.array(values) + drawn * errors, np.array(second)))
     return Interval(low=low, high=high, method=METHOD)
 
 
-def _taus(first: Floats, second: Floats) -> Floats:
-    """Return tau-b of each of the first's rows, (rows, n), with the second, (n,)."""
+def kendall_taus(first: Floats, second: Floats) -> Floats:
+    """Return tau-b of each of the first's rows, (rows, n), with the second, (n,): (rows,)."""
     left, right = np.triu_indices(first.shape[1], 1)
     ours = np.sign(first[:, left] - first[:, right])
     theirs = np.sign(second[left] - second[right])
