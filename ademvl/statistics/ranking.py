@@ -1,9 +1,9 @@
 """Which of several runs is best, and how sure that is.
 
-Both that could have been otherwise is drawn, for all runs at once. Questions are resampled, the same
-for every run, so that what they have in common takes no part. The mean over seeds is moved by
+Both that could have been otherwise is drawn, for all runs at once. Questions are resampled, the
+same for every run, so that what they have in common takes no part. The mean over seeds is moved by
 Student's t: the variance between seeds is pooled over all runs, as few seeds of one run say little,
-and it is drawn, too (scaled inverse chi-squared), common to all runs of a draw. How often a run comes
+and is drawn, too (scaled inverse chi-squared), common to all runs of a draw. How often a run comes
 out first is how far the order can be trusted: two runs that nobody can tell apart share the draws.
 
 With fewer than `MIN_DEGREES` degrees of freedom the spread between seeds is not known, and there is
@@ -20,8 +20,8 @@ from ademvl.statistics.paired_proportions import Correct
 from ademvl.statistics.seed_spread import MIN_DEGREES, pool, spread_of
 
 METHOD = (
-    f"{NUM_RESAMPLES:,} draws of all rows at once: questions resampled, the same for all; means over "
-    "seeds by Student's t with the spread pooled over the rows"
+    f"{NUM_RESAMPLES:,} draws of all rows at once: questions resampled, the same for all; means "
+    "over seeds by Student's t with the spread pooled over the rows"
 )
 
 
