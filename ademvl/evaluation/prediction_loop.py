@@ -3,6 +3,7 @@
 Where all is predicted already, by the process that trained, no model is loaded, nor torch.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from ademvl.evaluation.predictions import PredictionLog, Row
 from ademvl.machine.devices import compute_device, set_threads
 from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
+from ademvl.runs.answer_speed import AnswerSpeed, speed_file, write_speed
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
@@ -61,7 +63,8 @@ def predict_rows(
 ) -> list[Row]:
     """Predict all items with the run's adapter, going on after the last whole batch in `log`.
 
-    Items of like length are predicted together, whatever their order.
+    Items of like length are predicted together, whatever their order. How long the models took is
+    written beside the predictions.
 
     Args:
         run: its settings.
@@ -84,6 +87,7 @@ def predict_rows(
     batches = batches_by_length(lengths, max_rows=run.evaluation.batch_size)
     bar_is_off = None if progress else True  # None: shown on a terminal only
     answer: Callable[[Sequence[int]], Sequence[Row]] | None = None
+    took: list[tuple[int, float]] = []  # items and seconds of each batch
     with (
         ExitStack() as stack,
         tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
@@ -95,9 +99,16 @@ def predict_rows(
                 model = load_model() if load_model else load_trained(run, run_dir)
                 answering = _answering(run, model, tokenized, predict_batch, progress=progress)
                 answer = stack.enter_context(answering)
-            return answer(items)
+            started = time.perf_counter()
+            rows = answer(items)
+            took.append((len(items), time.perf_counter() - started))
+            return rows
 
-        return log.fill(predict, batches=batches, on_items=bar.update, ahead=ahead)
+        rows = log.fill(predict, batches=batches, on_items=bar.update, ahead=ahead)
+    if took:
+        answered, seconds = map(sum, zip(*took, strict=True))
+        write_speed(speed_file(log.path), AnswerSpeed(int(answered), seconds))
+    return rows
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from ademvl.errors import PeerLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
 from ademvl.model.adapter_file import not_finite_weights, save_adapter
+from ademvl.planning.operations import operations_of_row
 from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.provenance import write_provenance
@@ -240,6 +241,7 @@ class Session:
             "threads": torch.get_num_threads(),
             "trainable_parameters": sum(counts.values()),
             "trainable_parameters_by_part": count_by_part(counts),
+            "operations": operations_of_row(self._run, self._trainer.rows),
         }
 
 

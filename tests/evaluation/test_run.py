@@ -19,6 +19,7 @@ from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
+from ademvl.runs.answer_speed import read_speed, speed_file
 from tests.tiny import make_run, make_scienceqa, set_weights, write_run
 
 NUM_TEST = 10
@@ -389,3 +390,15 @@ def test_predictions_edited_by_hand_are_made_again(make):
     path.write_text(path.read_text().replace('"predicted_index": 0', '"predicted_index": 1'))
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir) == before
+
+
+def test_speed_is_that_of_what_was_answered_here(make) -> None:
+    run_dir = make()
+    evaluate_run(run_dir, progress=False)
+    path = speed_file(run_dir / "predictions" / "scienceqa.jsonl")
+    speed = read_speed(path)
+    assert speed is not None
+    assert speed.items == NUM_TEST
+    path.write_text('{"items": 0, "seconds": 1.0}')
+    with pytest.raises(DataError, match="speed"):
+        read_speed(path)

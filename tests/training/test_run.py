@@ -13,6 +13,9 @@ import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import DataError, DiskFullError, SettingsError, TrainingError
+from ademvl.planning.fit import model_sizes
+from ademvl.planning.flops import evaluation_flops
+from ademvl.planning.sizes import MicroBatch
 from ademvl.runs.metrics import read_metrics
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import StepResult
@@ -333,3 +336,13 @@ def test_full_disk_is_said_and_training_goes_on_when_there_is_room(
     ballast.unlink()
     assert train_run(run_dir, progress=False) == 0
     assert (run_dir / "adapter/adapter.json").exists()
+
+
+def test_provenance_tells_the_operations_of_a_row(undisturbed: tuple[RunSettings, Path]) -> None:
+    run, run_dir = undisturbed
+    provenance = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
+    operations = provenance["operations"]
+    batch = MicroBatch(rows=1, image_rows=1, width=operations["tokens"], scored=1)
+    answer = evaluation_flops(model_sizes(run), batch, new_tokens=1)
+    assert operations["answer"] == answer
+    assert operations["training"] > 1.5 * answer
