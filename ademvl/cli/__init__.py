@@ -51,7 +51,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "know before": ("plan", "params", "preflight", "schema"),
     "data and models": ("data", "backbones", "adapter", "cache"),
     "one step of a run": ("features", "train", "evaluate", "evaluate-mme", "fusion-maps"),
-    "results": ("summary", "tables", "figures", "report", "compare", "effects"),
+    "results": ("summary", "tables", "figures", "report", "compare", "effects", "ranking"),
     "ask, score, check": ("predict", "score", "verify"),
     "pass on": ("bundle", "diff"),
     "for the workflow": ("settings",),

@@ -19,7 +19,7 @@ from ademvl.errors import SettingsError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verbs `compare` and `effects`."""
+    """Add the verbs `compare`, `effects` and `ranking`."""
     summary = "Compare two runs on the same questions: difference, interval, test, power."
     verb = add_verb(verbs, "compare", _compare, summary)
     what = "run directory, folder of a run's seeds, or file of predictions"
@@ -45,6 +45,27 @@ def add_verbs(verbs: Verbs) -> None:
     effects = add_verb(verbs, "effects", _effects, summary)
     effects.add_argument("study", type=Path, help="study file with base_runs")
     add_seed(effects, of="the resamples")
+
+    summary = "Print how a study's methods compare, in Markdown: accuracy, difference, ranking."
+    ranking = add_verb(verbs, "ranking", _ranking, summary)
+    ranking.add_argument("study", type=Path, help="study file with several methods")
+
+
+def _ranking(options: argparse.Namespace) -> int:
+    from ademvl.config.study import load_study
+    from ademvl.reporting.method_comparison import compare_methods
+    from ademvl.reporting.reported import load_reported
+    from ademvl.reporting.results import read_results
+    from ademvl.reporting.tables.comparison import short_text
+
+    comparisons = compare_methods(read_results(load_study(options.study)), load_reported())
+    if not comparisons:
+        raise SettingsError(
+            f"{options.study}: no two methods are asked the same of the same frozen models, one "
+            "of them ADEM-VL; so nothing can be ranked"
+        )
+    print(short_text(comparisons), end="")
+    return 0
 
 
 def _effects(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.method_groups import conditions_of
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import DataError, list_findings
@@ -19,6 +20,7 @@ from ademvl.reporting.checked_seeds import check_seeds
 from ademvl.reporting.score_entries import impossible_numbers, object_at, read_estimates
 from ademvl.reporting.seed_result import Cost, SeedResult
 from ademvl.runs.adapter_training import other_training
+from ademvl.runs.answer_speed import read_speed, speed_file
 from ademvl.runs.failures import read_failure
 from ademvl.runs.identity import study_checksum
 from ademvl.runs.run_state import REMEDY, State, read_object, state_of
@@ -126,7 +128,8 @@ class StudyResults:
         controls = [
             other
             for other in self.runs
-            if other.settings.images == "withheld" and _asked_of(other) == _asked_of(run)
+            if other.settings.images == "withheld"
+            and conditions_of(other.settings) == conditions_of(run.settings)
         ]
         if run.settings.images == "withheld" or not controls:
             return None
@@ -168,13 +171,6 @@ def _beside_others(run: RunResult, results: StudyResults) -> RunResult:
     """Add the other rows' spread; released weights are one training and stand for no other."""
     columns = () if run.settings.adapter == RELEASED else run.seed_row.scores
     return replace(run, others={name: results.spread_beside(name, run) for name in columns})
-
-
-def _asked_of(run: RunResult) -> tuple[object, ...]:
-    """Return what a run and its control must have in common."""
-    settings = run.settings
-    how = (settings.evaluation.split, settings.evaluation.answer_by, settings.prompts.evaluation)
-    return (settings.task, settings.data_dir, settings.backbones, *how)
 
 
 def _with_own_adapters(seeds: Sequence[SeedResult]) -> list[SeedResult]:
@@ -227,13 +223,15 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         ]
     if state != "finished" or impossible:
         raw = {}
+    speed = read_speed(speed_file(run_dir / "predictions" / f"{settings.evaluation_task}.jsonl"))
+    cost = _cost(provenance, provenance_path)
     found = SeedResult(
         settings=settings,
         run_dir=run_dir,
         state=state,
         scores=read_estimates(raw, scores_path),
         ceiling=read_estimates(object_at(raw, "ceiling", scores_path), scores_path),
-        cost=_cost(provenance, provenance_path),
+        cost=replace(cost, answer_seconds=speed.seconds / speed.items) if speed else cost,
         provenance=provenance,
         failure=failure,
         data=object_at(header, "data", scores_path),
@@ -259,10 +257,12 @@ def _cost(provenance: Mapping[str, Any], path: Path) -> Cost:
     gpus = hardware.get("gpus") or []
     num_gpus = _number(provenance, "parallel_processes", path) or 1
     device = f"{num_gpus} x {gpus[0]}" if gpus else str(hardware.get("cpu") or "")
+    operations = object_at(provenance, "operations", path)
     trained = {
         key: _number(provenance, key, path)
         for key in ("trainable_parameters", "steps", "skipped_steps")
     }
+    trained |= {f"{key}_flops": _number(operations, key, path) for key in ("training", "answer")}
     if owner := str(provenance.get("adapter_of") or ""):
         return Cost(**trained, adapter_of=owner)
     gpu_memory_mib = _number(usage, "peak_gpu_memory_mib", path) or None

@@ -27,6 +27,8 @@ class Cost:
         adapter_of: run that trained the adapter, where it is another one: what training took is
             told there alone.
         hardware: device in words.
+        answer_seconds: wall time of the models for an item of the evaluation.
+        training_flops, answer_flops: operations of one typical row, see `planning.operations`.
     """
 
     trainable_parameters: int | None = None
@@ -38,6 +40,9 @@ class Cost:
     gpu_hours: float | None = None
     adapter_of: str = ""
     hardware: str = ""
+    answer_seconds: float | None = None
+    training_flops: int | None = None
+    answer_flops: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

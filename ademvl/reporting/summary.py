@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ademvl.config.study import Study
 from ademvl.reporting.headlines import find_headlines
+from ademvl.reporting.method_comparison import compare_methods
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
@@ -37,6 +38,7 @@ def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
             lines += ["", *_grid(runs, shown), *_reported_lines(reported, task, shown[-1], study)]
     told = [f"{run.label}: {note}" for run in results.runs for note in stale_notes(run)]
     told += [headline.sentence for headline in find_headlines(results)]
+    told += [text for found in compare_methods(results, reported) for text in found.sentences]
     if told:
         lines += ["", *map(_wrap, told)]
     if any(ITEMS_MARK in line for line in lines):

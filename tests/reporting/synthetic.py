@@ -168,6 +168,7 @@ class SyntheticStudy:
             **trained_with(run),
             "trainable_parameters": 123456,
             "usage": {"wall_seconds": 61.5, "peak_memory_mib": 900.0},
+            "operations": {"training": 500_000_000, "answer": 200_000_000, "tokens": 40},
             "hardware": {"cpu": "Some CPU", "gpus": []},
             "packages": {"torch": "2.6.0"},
             "code": {"version": "0.1.0", "sources_sha256": "0" * 64},

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ademvl.config.factors import one_factor_runs
+from ademvl.config.method_groups import method_groups
 from ademvl.config.study import Study
 from ademvl.reporting.tables.keys import ABLATIONS
 
@@ -35,6 +36,16 @@ FIGURES: Mapping[str, FigureText] = {
         "Accuracy of runs in every question category, with 95 % intervals; the table has the "
         "numbers.",
     ),
+    "methods": FigureText(
+        "Methods compared",
+        "Accuracy of each method, its difference to ADEM-VL, and how often it comes first; the "
+        "table has the numbers.",
+    ),
+    "pareto": FigureText(
+        "Accuracy against cost, method by method",
+        "Accuracy against trained parameters, operations and times, with the line of those that no "
+        "other method beats in both.",
+    ),
     "parameters": FigureText(
         "Trained parameters",
         "Trained parameters against accuracy, reported and measured.",
@@ -63,6 +74,7 @@ def figures_of(study: Study) -> tuple[str, ...]:
     templates = study.settings.runs.values()
     has_questions = any(template.task == "scienceqa" for template in templates)
     factors = one_factor_runs(study)
+    groups = method_groups(study)
     references = {r.table for template in templates for r in template.reported}
     ablated = {
         name
@@ -73,6 +85,8 @@ def figures_of(study: Study) -> tuple[str, ...]:
     wanted = {
         "learning_curves": True,
         "accuracy_by_category": True,
+        "methods": bool(groups),
+        "pareto": bool(groups),
         "parameters": has_questions,
         "sensitivity": any(factor.path in _SENSITIVITY for factor in factors),
         "ablations": bool(references & set(ABLATIONS)),
@@ -129,11 +143,15 @@ def _drawers() -> Mapping[str, Drawer]:
     from ademvl.reporting.figures.cost import draw_cost
     from ademvl.reporting.figures.curves import draw_learning_curves
     from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
+    from ademvl.reporting.figures.methods import draw_methods
     from ademvl.reporting.figures.parameters import draw_parameters
+    from ademvl.reporting.figures.pareto import draw_pareto
 
     return {
         "learning_curves": lambda results, _: draw_learning_curves(results),
         "accuracy_by_category": draw_accuracy,
+        "methods": draw_methods,
+        "pareto": draw_pareto,
         "parameters": draw_parameters,
         "sensitivity": lambda results, _: draw_sensitivity(results),
         "ablations": draw_ablations,

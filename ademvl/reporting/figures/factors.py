@@ -28,8 +28,8 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
-from ademvl.reporting.tables.judging import estimate_cell
-from ademvl.reporting.tables.layout import Cell, Covers
+from ademvl.reporting.tables.judging import difference_cell, estimate_cell
+from ademvl.reporting.tables.layout import Cell
 from ademvl.statistics.effect_verdict import judge_effect
 
 if TYPE_CHECKING:
@@ -173,12 +173,7 @@ def _is_seen(effect: Effect) -> bool:
 
 
 def _effect_cell(effect: Effect) -> Cell:
-    found = effect.difference
-    if found is None:
-        return Cell()
-    value, low, high = (100 * x for x in (found.value, found.ci_low, found.ci_high))
-    covers: Covers = "seeds and items" if found.covers_seeds else "items"
-    return Cell(value=value, ci_low=low, ci_high=high, covers=covers)
+    return difference_cell(effect.difference) if effect.difference else Cell()
 
 
 def _num_lines(effects: Sequence[Effect]) -> int:

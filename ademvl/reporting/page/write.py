@@ -21,6 +21,7 @@ from ademvl.reporting.figures.build import FIGURES, draw_figures
 from ademvl.reporting.figures.plotting import on_dark
 from ademvl.reporting.fusion_maps.viewer import write_fusion_maps_data
 from ademvl.reporting.headlines import find_headlines
+from ademvl.reporting.method_comparison import compare_methods
 from ademvl.reporting.page.browsing import write_browsers
 from ademvl.reporting.page.overview import (
     answers,
@@ -35,7 +36,7 @@ from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_report
 from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.tables.build import build_tables
 from ademvl.reporting.tables.html import to_html
-from ademvl.reporting.tables.keys import MEASURED_KEYS
+from ademvl.reporting.tables.keys import COST_KEYS
 from ademvl.reporting.tables.latex import to_latex
 from ademvl.reporting.tables.layout import REPORTED_PREFIX, Table, printable
 from ademvl.reporting.tables.markdown import to_markdown
@@ -103,7 +104,8 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
     results = read_results(study)
     reported = load_reported(reported_dir)
     headlines = find_headlines(results)
-    tables = build_tables(results, reported, headlines)
+    comparisons = compare_methods(results, reported)
+    tables = build_tables(results, reported, headlines, comparisons)
     thumbnails = Thumbnails(Path(study.settings.shared_dir) / "thumbnails", output_dir)
     fusion_maps = write_fusion_maps_data(results, output_dir, thumbnails)
     browsers = write_browsers(results, output_dir, thumbnails)
@@ -122,10 +124,11 @@ def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
         verdicts=verdicts,
         verdict_counts=count_verdicts(verdicts),
         answers=answers(headlines),
+        rankings=[text for found in comparisons for text in found.sentences],
         items_note=ITEMS_NOTE,
         tasks=runs_by_task(results),
-        tables=[_page_table(one, files) for one in measured if one.key not in MEASURED_KEYS],
-        cost_tables=[_page_table(one, files) for one in measured if one.key in MEASURED_KEYS],
+        tables=[_page_table(one, files) for one in measured if one.key not in COST_KEYS],
+        cost_tables=[_page_table(one, files) for one in measured if one.key in COST_KEYS],
         reported_tables=[_page_table(one, files) for one in theirs],
         figures=figures,
         fusion_maps=fusion_maps,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ademvl.config.study import Study
 from ademvl.reporting.headlines import Headline, find_headlines
+from ademvl.reporting.method_comparison import MethodComparison, compare_methods
 from ademvl.reporting.reported import (
     REPORTED_DIR,
     ReportedNumbers,
@@ -13,6 +14,7 @@ from ademvl.reporting.reported import (
     load_reported,
 )
 from ademvl.reporting.results import StudyResults, read_results
+from ademvl.reporting.tables.comparison import comparison_table
 from ademvl.reporting.tables.cost import cost_table, efficiency_table
 from ademvl.reporting.tables.html import to_html_page
 from ademvl.reporting.tables.keys import ABLATIONS, TABLE_KEYS
@@ -56,7 +58,8 @@ def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str,
     """
     check_references(results.study, reported)
     files = {}
-    for table in build_tables(results, reported, find_headlines(results)):
+    comparisons = compare_methods(results, reported)
+    for table in build_tables(results, reported, find_headlines(results), comparisons):
         files[f"{table.key}.csv"] = to_csv(table)
         files[f"{table.key}.md"] = to_markdown(table)
         files[f"{table.key}.tex"] = to_latex(table)
@@ -65,7 +68,10 @@ def render_tables(results: StudyResults, reported: ReportedNumbers) -> dict[str,
 
 
 def build_tables(
-    results: StudyResults, reported: ReportedNumbers, headlines: Sequence[Headline] = ()
+    results: StudyResults,
+    reported: ReportedNumbers,
+    headlines: Sequence[Headline] = (),
+    comparisons: Sequence[MethodComparison] = (),
 ) -> tuple[Table, ...]:
     """Build all tables: those that a run of the study has a place in, then reported ones.
 
@@ -73,6 +79,7 @@ def build_tables(
         results: of the study.
         reported: numbers of others.
         headlines: effects, which stand below the accuracies.
+        comparisons: of the study's methods.
     """
     builders = {
         "accuracy": accuracy_table,
@@ -86,6 +93,7 @@ def build_tables(
     for key in ("replication_experiments", *ABLATIONS):
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
+    tables["comparison"] = comparison_table(results, reported, comparisons)
     effects = tuple(f"{headline.sentence}." for headline in headlines)
     tables["accuracy"] = replace(tables["accuracy"], effects=effects)
     ordered = [_of_study(with_cell_notes(tables[key]), results) for key in TABLE_KEYS]

@@ -5,9 +5,10 @@ the scores are the same.
 """
 
 from collections.abc import Iterable
-from statistics import mean, median
+from statistics import mean
 
 from ademvl.config.run import RELEASED
+from ademvl.reporting.method_comparison import training_speeds
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
@@ -70,7 +71,7 @@ def cost_table(results: StudyResults) -> Table:
         short_title="Cost",
         unit="",
         blocks=(block,),
-        notes=_hardware_notes(results),
+        notes=hardware_notes(results),
     )
 
 
@@ -96,7 +97,7 @@ def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:
         sections=reported_sections(reported, "efficiency", columns),
         remark="One new token at a text length of 256; GPU hours are summed over 8 A800.",
     )
-    rows = tuple(_speed_row(run) for run in results.runs if any(_speeds(run)))
+    rows = tuple(_speed_row(run) for run in results.runs if any(training_speeds(run)))
     mine = Block(
         title=f"Measured: {results.study.scale} scale",
         scale=results.study.scale,
@@ -111,13 +112,13 @@ def efficiency_table(results: StudyResults, reported: ReportedNumbers) -> Table:
         short_title="Efficiency",
         unit="",
         blocks=(mine, theirs) if rows else (theirs,),
-        notes=_hardware_notes(results) if rows else (),
+        notes=hardware_notes(results) if rows else (),
         reported_notes=source_notes(reported, "efficiency"),
     )
 
 
 def _speed_row(run: RunResult) -> Row:
-    rates = _speeds(run)
+    rates = training_speeds(run)
     rate = mean(rates)
     batch = run.settings.optimization.effective_batch_size
     hours = [seed.cost.gpu_hours for seed in run.finished if seed.cost.gpu_hours is not None]
@@ -139,14 +140,8 @@ def _speed_row(run: RunResult) -> Row:
     )
 
 
-def _speeds(run: RunResult) -> list[float]:
-    """Return the median training speed of each finished seed, items per second."""
-    own = [seed for seed in run.finished if not seed.cost.adapter_of]
-    curves = [seed.learning_curve() for seed in own]
-    return [median(row.items_per_second for row in curve) for curve in curves if curve]
-
-
-def _hardware_notes(results: StudyResults) -> tuple[str, ...]:
+def hardware_notes(results: StudyResults) -> tuple[str, ...]:
+    """Say what a study's trainings ran on."""
     hardware = dict.fromkeys(seed.cost.hardware for run in results.runs for seed in run.seeds)
     known = " and ".join(name for name in hardware if name)
     return (f"Measured on {known}.",) if known else ()

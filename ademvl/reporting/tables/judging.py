@@ -8,7 +8,7 @@ from ademvl.reporting.results import RunResult
 from ademvl.reporting.tables.layout import Cell, Column, Judgement
 from ademvl.statistics.effect_verdict import MARGIN
 from ademvl.statistics.intervals import Estimate
-from ademvl.statistics.paired import seeds_to_see
+from ademvl.statistics.paired import Difference, seeds_to_see
 from ademvl.statistics.seed_spread import UNKNOWN, known_spread, spread_of
 from ademvl.statistics.verdict import METHOD, verdict
 
@@ -180,4 +180,17 @@ def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
         num_seeds=num_seeds,
         method=estimate.method,
         covers="seeds and items" if estimate.covers_seeds else "items",
+    )
+
+
+def difference_cell(found: Difference) -> Cell:
+    """Turn a paired difference of fractions into points."""
+    return Cell(
+        value=100 * found.value,
+        ci_low=100 * found.ci_low,
+        ci_high=100 * found.ci_high,
+        n=found.n,
+        num_seeds=min(found.num_seeds),
+        method=found.method,
+        covers="seeds and items" if found.covers_seeds else "items",
     )

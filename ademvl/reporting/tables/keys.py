@@ -9,6 +9,7 @@ ABLATIONS = (
 )
 TABLE_KEYS = (
     "accuracy",
+    "comparison",
     "captions",
     "mme",
     "replication",
@@ -19,6 +20,8 @@ TABLE_KEYS = (
     "cost",
 )
 """In the order of a page; a study's own tables come first there."""
-MEASURED_KEYS = ("cost", "efficiency")
-"""Tables whose numbers differ between repetitions of the same run."""
+COST_KEYS = ("cost", "efficiency")
+"""Tables of what runs took alone."""
+MEASURED_KEYS = (*COST_KEYS, "comparison")
+"""Tables with numbers that differ between repetitions of the same run."""
 TABLE_SUFFIXES = ("csv", "md", "tex", "html")

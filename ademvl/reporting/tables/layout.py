@@ -16,7 +16,12 @@ DASH = "–"
 MINUS = "−"
 LEAD_KEYS = ("name", "llm", "trainable", "source", "run", "seeds")
 """Text columns that may stand before the numbers, in their order; settings stand after `name`."""
-_LEAD_HEADERS = {"llm": "LLM", "query_from": "query from", "add_to": "added to"}
+_LEAD_HEADERS = {
+    "llm": "LLM",
+    "query_from": "query from",
+    "add_to": "added to",
+    "than_adem_vl": "than ADEM-VL",
+}
 
 REPORTED_PREFIX = "reported_"
 """Of a table's key where it stands for the reported part alone."""
