@@ -54,7 +54,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "results": ("summary", "tables", "figures", "report", "compare", "effects", "ranking"),
     "ask, score, check": ("predict", "score", "verify"),
     "pass on": ("bundle", "diff"),
-    "for the workflow": ("settings",),
+    "for the workflow": ("settings", "choose-rate"),
 }
 """Verbs by what people want to do; `ademvl --help` lists all of them so."""
 _EXAMPLES = """\

@@ -59,6 +59,14 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="ID",
         help="question or image to draw beside the random ones; may be repeated",
     )
+    choose = add_verb(verbs, "choose-rate", _choose_rate, "Choose a run's rate by the val split.")
+    choose.add_argument("json", help="settings of the run as JSON, as the workflow passes them")
+    choose.add_argument(
+        "--folder", type=Path, required=True, help="where the rates of the grid are trained"
+    )
+    add_output(choose, "record of the choice to write (JSON)", required=True)
+    add_threads(choose)
+    add_gpu_options(choose)
     for verb in (features, train, evaluate, maps):
         verb.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
         add_threads(verb)
@@ -90,6 +98,21 @@ def _train(options: argparse.Namespace) -> int:
             ignore_memory=options.ignore_memory,
             on_trained=_use_trained,
         )
+
+
+def _choose_rate(options: argparse.Namespace) -> int:
+    from ademvl.config.reading import read
+    from ademvl.config.run import RunSettings
+    from ademvl.evaluation.rate_choice import choose_rate_of
+    from ademvl.machine.devices import set_threads
+    from ademvl.storage.files import parse_json
+
+    remedy = "The workflow passes them as JSON."
+    raw = parse_json(options.json, place="settings", remedy=remedy)
+    run = read(RunSettings, raw, source="settings")
+    set_threads(options.threads)
+    with gpus_of(options):
+        return choose_rate_of(run, options.folder, options.output)
 
 
 def _use_trained(run: "RunSettings", run_dir: Path, model: "VisionLanguageModel") -> None:

@@ -22,6 +22,9 @@ def add_verbs(verbs: Verbs) -> None:
         verbs, "settings", _settings, "Write checked settings of a study or run as YAML."
     )
     verb.add_argument("json", help="settings as JSON, as the workflow passes them")
+    verb.add_argument(
+        "choice", nargs="?", type=Path, help="record of the choice of a run's learning rate"
+    )
     add_output(verb, "file to write", required=True)
     verb = add_verb(verbs, "schema", _schema, "Print the schema of a study file, or its page.")
     verb.add_argument("--format", choices=["yaml", "markdown"], default="yaml")
@@ -29,8 +32,9 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _settings(options: argparse.Namespace) -> int:
     from ademvl.config.settings_files import write_settings
+    from ademvl.runs.chosen_rate import resolved
 
-    write_settings(options.output, options.json)
+    write_settings(options.output, resolved(options.json, options.choice))
     return 0
 
 

@@ -1,12 +1,17 @@
 """Settings of the optimiser, its schedule and its steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from ademvl.config.setting import relation, setting, settings_class
 from ademvl.errors import SettingsError
 
 _ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
+
+
+def _check_ascending(rates: Sequence[float]) -> None:
+    if list(rates) != sorted(set(rates)):
+        raise ValueError(f"{list(rates)}, expected different rates, the smallest first")
 
 
 @settings_class
@@ -17,6 +22,9 @@ class OptimizationSettings:
         epochs: passes over the training split, may be a fraction.
         warmup_epochs: linear warm-up, may be a fraction.
         base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
+        lr_grid: rates of which `base_lr` is chosen, ascending: each is trained once, with a seed of
+            its own, and the best on the val split is taken (`rates/<run>.json` of the results);
+            empty takes `base_lr` as it is.
         min_lr: end of the half-cosine.
         effective_batch_size: items of one optimiser step over all devices.
         per_device_batch_size: items of a pass through the models, on average: a step has
@@ -42,6 +50,14 @@ class OptimizationSettings:
     epochs: float = setting(changes="training", default=20.0, gt=0, le=10_000)
     warmup_epochs: float = setting(changes="training", default=2.0, ge=0)
     base_lr: float = setting(changes="training", default=9e-3, ge=0, le=1_000_000)
+    lr_grid: tuple[float, ...] = setting(
+        changes="nothing",
+        default=(),
+        gt=0,
+        le=1_000_000,
+        check=_check_ascending,
+        omitted_at_default=True,
+    )
     min_lr: float = setting(changes="training", default=0.0, ge=0, le=1_000_000)
     effective_batch_size: int = setting(changes="training", default=32, ge=1, le=1_000_000)
     per_device_batch_size: int = setting(changes="speed", default=4, ge=1)

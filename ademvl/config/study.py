@@ -242,6 +242,8 @@ def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
             f"training has epochs: {optimization.epochs}, so that base_lr is never reached; "
             "choose at most that many"
         )
+    if optimization.lr_grid and template.task == "instruction":
+        yield f"runs.{name}.optimization.lr_grid: task instruction has no val split to choose by"
     if template.images == "withheld" and template.task == "coco_caption":
         yield f"runs.{name}.images: captions cannot be trained with images withheld"
 

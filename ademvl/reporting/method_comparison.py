@@ -19,6 +19,7 @@ from ademvl.randomness import derive_seed
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.layout import MINUS
+from ademvl.runs.chosen_rate import RateChoice, choice_file, choosing_run, read_choice
 from ademvl.statistics.intervals import Floats, Interval, percentiles
 from ademvl.statistics.paired import Difference
 from ademvl.statistics.rank_order import kendall_tau, kendall_taus
@@ -43,6 +44,7 @@ class MethodRow:
         difference: run minus base; None for a base, and where it is not known.
         rank: in its part; None where there is no ranking.
         reported: row that the run sets out to reproduce, if any.
+        choice: of its learning rate, where that was chosen from a grid.
     """
 
     run: RunResult
@@ -51,6 +53,7 @@ class MethodRow:
     difference: Difference | None = None
     rank: Rank | None = None
     reported: ReportedRow | None = None
+    choice: RateChoice | None = None
 
     @property
     def is_base(self) -> bool:
@@ -187,6 +190,7 @@ def _compare(
             difference=_difference(results, by_name[name], by_name[base], items),
             rank=ranks.get(name),
             reported=_reported_row(results, reported, name),
+            choice=_choice(results, by_name[name]),
         )
         for name, base in group.bases.items()
     )
@@ -218,6 +222,11 @@ def _difference(
         return None
     others = results.spread_beside(COLUMN, run, base)
     return accuracy_in(items[run.name], items[base.name], COLUMN, others=others)
+
+
+def _choice(results: StudyResults, run: RunResult) -> RateChoice | None:
+    owner = choosing_run(run.settings)
+    return read_choice(choice_file(results.study.results_dir, owner)) if owner else None
 
 
 def _reported_row(

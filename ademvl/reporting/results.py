@@ -21,6 +21,7 @@ from ademvl.reporting.score_entries import impossible_numbers, object_at, read_e
 from ademvl.reporting.seed_result import Cost, SeedResult
 from ademvl.runs.adapter_training import other_training
 from ademvl.runs.answer_speed import read_speed, speed_file
+from ademvl.runs.chosen_rate import with_chosen_rates
 from ademvl.runs.failures import read_failure
 from ademvl.runs.identity import study_checksum
 from ademvl.runs.run_state import REMEDY, State, read_object, state_of
@@ -148,6 +149,7 @@ def read_results(study: Study, *, refuse_doubtful: bool = True) -> StudyResults:
     Raises:
         DataError: a score, provenance or settings file is malformed, or scores are doubtful.
     """
+    study = with_chosen_rates(study)
     found = [_read_seed(study.run_dir(settings), settings) for settings in study.runs]
     checked = check_seeds(found)
     doubts = [f"{seed.scores_path}: {doubt}" for seed in checked for doubt in seed.doubts]

@@ -21,6 +21,7 @@ from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError, collect
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.runs.chosen_rate import choosing_run
 from ademvl.runs.identity import (
     evaluation_settings,
     feature_settings,
@@ -30,6 +31,7 @@ from ademvl.runs.identity import (
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.workflow.notices import notice_changes
+from ademvl.workflow.rate_plan import RatePlan
 from ademvl.workflow.sources import StudySources
 from ademvl.workflow.start_checks import (
     check_start,
@@ -53,6 +55,7 @@ class WorkflowPlan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.sources = StudySources(study)
+        self.rates = RatePlan(study, self.run)
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
         self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
@@ -144,8 +147,11 @@ class WorkflowPlan:
         return str(self.study.results_dir)
 
     def run(self, wildcards: Any) -> RunSettings:
-        """Return the run that `{run}` and `{seed}` name."""
-        return self._by_dir[f"{self.results}/runs/{wildcards.run}/seed{wildcards.seed}"]
+        """Return the run that `{run}` and `{seed}` name, or its first seed without any."""
+        seed = getattr(wildcards, "seed", None)
+        if seed is None:
+            return next(run for run in self.study.runs if run.name == wildcards.run)
+        return self._by_dir[f"{self.results}/runs/{wildcards.run}/seed{seed}"]
 
     def run_json(self, wildcards: Any) -> str:
         """Return all settings of a run."""
@@ -223,7 +229,10 @@ class WorkflowPlan:
 
     def feature_run_settings(self, wildcards: Any) -> str:
         """Settings file of the run whose features a report is about."""
-        return f"{self.study.run_dir(self._feature_run(wildcards))}/run.yaml"
+        run = self._feature_run(wildcards)
+        if choosing_run(run):  # its own file waits for the rate, whose choice reads the features
+            return self.rates.settings_file(run)
+        return f"{self.study.run_dir(run)}/run.yaml"
 
     def feature_relevant_settings(self, wildcards: Any) -> str:
         """Those settings of that run which its features depend on, as a file."""

@@ -7,6 +7,7 @@ settings/<verb>.json, with those that matter to it alone.
 
 localrules:
     study_settings,
+    rate_settings,
     run_settings,
     relevant_settings,
 
@@ -36,7 +37,31 @@ rule study_settings:
         "../scripts/study_settings.py"
 
 
+rule rate_settings:
+    """A run as its features need it, before its rate is chosen."""
+    output:
+        "<results>/rates/{run}/run.yaml",
+    log:
+        "<results>/logs/rate_settings/{run}.log",
+    benchmark:
+        "<results>/benchmarks/rate_settings/{run}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=5,
+        gpu=0,
+    params:
+        settings=plan.rates.first_json,
+        version=plan.versions["settings"],
+    shell:
+        "ademvl settings {params.settings:q} --output {output} 2> {log}"
+
+
 rule run_settings:
+    input:
+        plan.rates.choice,
     output:
         "<results>/runs/{run}/seed{seed}/run.yaml",
     log:
@@ -54,10 +79,12 @@ rule run_settings:
         settings=plan.run_json,
         version=plan.versions["settings"],
     shell:
-        "ademvl settings {params.settings:q} --output {output} 2> {log}"
+        "ademvl settings {params.settings:q} {input:q} --output {output} 2> {log}"
 
 
 rule relevant_settings:
+    input:
+        plan.rates.choice_of_verb,
     output:
         "<results>/runs/{run}/seed{seed}/settings/{verb}.json",
     log:

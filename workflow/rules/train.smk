@@ -5,6 +5,39 @@ that they are of other settings: a finished training is never thrown away.
 """
 
 
+rule choose_rate:
+    """The learning rate of a run with optimization.lr_grid: each is trained, scored on val.
+
+    Their trainings lie in rates/{run}/, undeclared: a killed job goes on there.
+    """
+    input:
+        data=plan.run_data,
+        backbones=plan.run_backbones,
+        features=ancient(plan.run_features),
+    output:
+        "<results>/rates/{run}.json",
+    log:
+        "<results>/logs/choose_rate/{run}.log",
+    benchmark:
+        "<results>/benchmarks/choose_rate/{run}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: plan.threads
+    resources:
+        mem_mb=plan.model_mem_mb,
+        runtime=1440,
+        gpu=plan.gpus,
+        gpu_limit=plan.gpu_limit,
+    params:
+        settings=plan.rates.grid_json,
+        folder=plan.rates.folder,
+        version=[plan.versions["train"], plan.versions["evaluate"]],
+    shell:
+        "exec ademvl choose-rate {params.settings:q} --folder {params.folder:q}"
+        " --output {output} --threads {threads} --gpus {resources.gpu}"
+        " --gpu-limit {resources.gpu_limit:q} 2> {log}"
+
+
 rule train_run:
     input:
         settings=ancient("<results>/runs/{run}/seed{seed}/run.yaml"),

@@ -25,6 +25,7 @@ from ademvl.reporting.tables.rows import (
     trainable_text,
 )
 from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, source_notes
+from ademvl.runs.chosen_rate import CHOICE_SEED, RateChoice
 from ademvl.statistics.ranking import METHOD
 
 _AVERAGE = replace(SCIENCEQA_COLUMNS[-1], header="accuracy", group="all questions")
@@ -44,11 +45,11 @@ _REPORTED = (
     ),
 )  # fmt: skip
 _COSTS = (
-    Column(key="step_seconds", header="training (s/step)", decimals=3, group="cost"),
-    Column(key="answer_ms", header="inference (ms/item)", decimals=2, group="cost"),
-    Column(key="peak_memory_mib", header="peak memory (MiB)", decimals=0, group="cost"),
-    Column(key="training_gflop", header="training (GFLOP/item)", decimals=2, group="cost"),
-    Column(key="answer_gflop", header="inference (GFLOP/item)", decimals=2, group="cost"),
+    Column(key="step_seconds", header="training (s/step)", decimals=3),
+    Column(key="answer_ms", header="inference (ms/item)", decimals=2),
+    Column(key="peak_memory_mib", header="peak memory (MiB)", decimals=0),
+    Column(key="training_gflop", header="training (GFLOP/item)", decimals=2),
+    Column(key="answer_gflop", header="inference (GFLOP/item)", decimals=2),
 )
 _LLAMA_7B = "LLaMA-7B"
 _NOTES = (
@@ -81,7 +82,7 @@ def comparison_table(
         short_title="Methods compared",
         unit="",
         blocks=(
-            *(_block(results, reported, found) for found in comparisons),
+            *(block for found in comparisons for block in _blocks(results, reported, found)),
             _reported_block(reported),
         ),
         effects=tuple(f"{text}." for found in comparisons for text in found.sentences),
@@ -90,29 +91,92 @@ def comparison_table(
     )
 
 
-def _block(results: StudyResults, reported: ReportedNumbers, comparison: MethodComparison) -> Block:
+def _blocks(
+    results: StudyResults, reported: ReportedNumbers, comparison: MethodComparison
+) -> Iterator[Block]:
+    """Yield scores with ranking, costs, and from what learning rates were chosen."""
     places = _reported_places(reported, comparison.rows)
-    sections = tuple(
-        Section(
-            title=title,
-            rows=tuple(_row(reported, row, places) for row in rows),
-        )
-        for title, rows in comparison.parts.items()
-    )
     scale = results.study.scale
+    title = f"Measured: {scale} scale, language model {comparison.llm}"
     other = f" {OTHER_SCALE}" if places and scale != "paper" else ""
-    return Block(
-        title=f"Measured: {scale} scale, language model {comparison.llm}",
+    parts = comparison.parts.items()
+    scores = Block(
+        title=title,
         scale=scale,
-        columns=(*_SCORES, *(_REPORTED if places else ()), *_COSTS),
-        sections=sections,
+        columns=(*_SCORES, *(_REPORTED if places else ())),
+        sections=tuple(
+            Section(title=part, rows=tuple(_row(reported, row, places) for row in rows))
+            for part, rows in parts
+        ),
         remark=f"Accuracies in percent, 95 % intervals.{other}",
+    )
+    yield scores
+    yield replace(
+        scores,
+        title=f"{title}, cost",
+        columns=_COSTS,
+        sections=tuple(
+            Section(title=part, rows=tuple(_costs_row(row) for row in rows)) for part, rows in parts
+        ),
+        remark="Means over seeds.",
+    )
+    chosen = [row for row in comparison.rows if row.choice]
+    if chosen:
+        yield _choices_block(title, results, chosen)
+
+
+def _costs_row(row: MethodRow) -> Row:
+    return Row(
+        key=row.run.name,
+        kind="measured",
+        texts={"name": row.run.label, "trainable": trainable_text(row.run)},
+        cells=_costs(row),
+        state=row.run.state,
+    )
+
+
+def _choices_block(title: str, results: StudyResults, rows: Sequence[MethodRow]) -> Block:
+    """Build what each rate of the grid scored on val, and what the choice took."""
+    choices = [(row, row.choice) for row in rows if row.choice]
+    rates = sorted({rate for _, choice in choices for rate in choice.grid})
+    columns = [
+        Column(key=f"base_lr_{rate:g}", header=f"{rate:g}", decimals=2, group="base lr")
+        for rate in rates
+    ]
+    return Block(
+        title=f"{title}, choice of learning rates",
+        scale=results.study.scale,
+        columns=(*columns, Column(key="seconds", header="training in all (s)", decimals=0)),
+        sections=(Section(title="", rows=tuple(_choice_row(*pair) for pair in choices)),),
+        remark=f"Accuracy on the val split in percent, one training of each rate with seed "
+        f"{CHOICE_SEED}; the test split has no part in it.",
+    )
+
+
+def _choice_row(row: MethodRow, choice: RateChoice) -> Row:
+    cells = {
+        f"base_lr_{found.base_lr:g}": Cell(
+            value=found.score,
+            n=found.n if found.score is not None else None,
+            split=choice.split,
+            missing="diverged",
+        )
+        for found in choice.candidates
+    }
+    edge = f"{row.run.label}: the chosen rate is at an end of the grid."
+    return Row(
+        key=row.run.name,
+        kind="measured",
+        texts={"name": row.run.label, "chosen": f"{choice.base_lr:g}"},
+        cells={**cells, "seconds": Cell(value=choice.seconds)},
+        notes=(edge,) if choice.is_at_edge else (),
+        state=row.run.state,
     )
 
 
 def _row(reported: ReportedNumbers, row: MethodRow, places: dict[str, int]) -> Row:
     run, found, ranked = row.run, row.difference, row.rank
-    cells = {"avg": measured_cell(run, SCIENCEQA_COLUMNS[-1]), **_costs(row)}
+    cells = {"avg": measured_cell(run, SCIENCEQA_COLUMNS[-1])}
     if found:
         cells["difference"] = difference_cell(found)
     if ranked:

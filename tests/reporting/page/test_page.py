@@ -206,7 +206,7 @@ def test_what_others_reported_stands_in_one_folded_part(answered: SyntheticStudy
     assert 'tr class="measured"' not in folded
     assert 'tr class="measured"' in own
     titles = re.findall(r'<h4 id="reported_(\w+)-title">', folded)
-    assert len(titles) == 12
+    assert len(titles) == 13
     navigation = own[own.index("<nav") : own.index("</nav>")]
     assert not any(f"#reported_{title}" in navigation for title in titles)
 

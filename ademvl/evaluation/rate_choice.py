@@ -1,0 +1,93 @@
+"""Chooses a run's learning rate: trains each of its grid, and scores them on the val split.
+
+Killed at any moment, the same call goes on: a training from its last state, an evaluation after its
+last whole batch; finished candidates are not made again.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from ademvl.config.run import RunSettings
+from ademvl.config.settings_files import run_to_json, write_settings
+from ademvl.errors import SettingsError
+from ademvl.evaluation.run import evaluate_run, predict_ahead
+from ademvl.runs.chosen_rate import (
+    CHOICE_SEED,
+    Candidate,
+    RateChoice,
+    choose_rate,
+    write_choice,
+)
+from ademvl.runs.run_state import read_object
+from ademvl.training.guard import NotFiniteError
+from ademvl.training.run import train_run
+
+_SCORES = {"scienceqa": ("columns", "AVG"), "coco_caption": ("metrics", "CIDEr")}
+_log = logging.getLogger(__name__)
+
+
+def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bool = True) -> int:
+    """Choose among a run's grid, and write the record of the choice.
+
+    Args:
+        run: settings, with a grid; its seed and rate have no part.
+        folder: where the candidates are trained, a directory for each.
+        output: record to write.
+        progress: show bars on a terminal.
+
+    Returns:
+        0 when it is written; else the exit code of a training that a signal has ended.
+
+    Raises:
+        SettingsError: no grid, or a task without a val split.
+        TrainingError: every training diverged.
+        AdemvlError: what is wrong with the run's inputs.
+    """
+    if not run.optimization.lr_grid or run.task not in _SCORES:
+        raise SettingsError(
+            f"run {run.name}: a rate is chosen for runs with optimization.lr_grid, of the tasks "
+            f"{' and '.join(_SCORES)}"
+        )
+    candidates = []
+    for base_lr in run.optimization.lr_grid:
+        run_dir = folder / f"base_lr_{base_lr:g}" / f"seed{CHOICE_SEED}"
+        write_settings(run_dir / "run.yaml", run_to_json(_candidate(run, base_lr)))
+        try:
+            code = train_run(run_dir, progress=progress, on_trained=predict_ahead)
+        except NotFiniteError as error:
+            _log.warning("%s: base_lr %g diverged: %s", run.name, base_lr, error)
+            failure = str(error).partition("\n")[0]
+            candidates.append(Candidate(base_lr=base_lr, failure=failure))
+            continue
+        if code:
+            return code
+        evaluate_run(run_dir, progress=progress)
+        candidates.append(_scored(run_dir, run.task, base_lr))
+        _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, candidates[-1].score)
+    chosen = choose_rate(candidates)
+    choice = RateChoice(run=run.name, base_lr=chosen, candidates=tuple(candidates))
+    write_choice(output, choice)
+    return 0
+
+
+def _candidate(run: RunSettings, base_lr: float) -> RunSettings:
+    """Return the run with one rate, its own seed, and asked the val split alone."""
+    return dataclasses.replace(
+        run,
+        seed=CHOICE_SEED,
+        optimization=dataclasses.replace(run.optimization, base_lr=base_lr, lr_grid=()),
+        evaluation=dataclasses.replace(run.evaluation, split="val"),
+    )
+
+
+def _scored(run_dir: Path, task: str, base_lr: float) -> Candidate:
+    part, name = _SCORES[task]
+    found = read_object(run_dir / "scores" / f"{task}.json")[part][name]
+    usage = read_object(run_dir / "provenance.json")["usage"]
+    return Candidate(
+        base_lr=base_lr,
+        score=float(found["percent"]),
+        n=int(found["n"]),
+        seconds=float(usage["wall_seconds"]),
+    )
