@@ -1,10 +1,12 @@
-"""Protects docs/predict.md: its examples are questions of the mini study's kinds, in forms that its
-adapters know, and a trained adapter gives the answers that stand there.
+"""Protects docs/predict.md and docs/python.md: trained adapters give the answers that stand there.
+
+The former's examples are questions of the mini study's kinds, in forms that its adapters know.
 
 The slow tests take the finished mini study of the folder that ADEMVL_MINI names, or else train the
 two adapters that the page asks, which takes minutes.
 """
 
+import doctest
 import json
 import os
 import re
@@ -187,6 +189,21 @@ def test_file_of_requests_gets_its_answers(
     assert [a["answer"] for a in answers] == [true_answer(q.text.lower(), *shown(q)) for q in asked]
     assert [a["warnings"] for a in answers] == [[]] * len(asked)
     assert [max(a["probabilities"]) > 0.5 for a in answers] == [True] * len(asked)
+
+
+@pytest.mark.slow
+def test_python_page_and_readme_do_what_they_say(
+    beside_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (PROJECT_ROOT / "docs/python.md").read_text(encoding="utf-8")
+    test = doctest.DocTestParser().get_doctest(page, {}, "python.md", None, 0)
+    result = doctest.DocTestRunner().run(test)
+    assert (result.failed, result.attempted > 10) == (0, True), capsys.readouterr().out
+    readme = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    answer, caption = capsys.readouterr().out.splitlines()
+    assert (answer.split()[0], "gray triangle" in caption) == ("red", True)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from ademvl.cli.verb import (
 from ademvl.errors import SettingsError
 
 if TYPE_CHECKING:
-    from ademvl.prediction.answering import Answer
+    from ademvl.prediction.answers import Answer
     from ademvl.prediction.requests import Request
     from ademvl.runs.trained_adapter import TrainedAdapter
 
@@ -63,10 +63,11 @@ def add_verbs(verbs: Verbs) -> None:
 def _predict(options: argparse.Namespace) -> int:
     requests = _requests(options)
     from ademvl.machine.devices import set_threads
-    from ademvl.prediction.requests import check_request_images
+    from ademvl.prediction.requests import check_request_images, refuse_withheld_images
     from ademvl.runs.trained_adapter import find_adapter
 
     trained = find_adapter(options.run)
+    refuse_withheld_images(trained, requests)
     check_request_images(requests)
     set_threads(options.threads)
     from ademvl.prediction.explaining import refuse_unexplainable
@@ -91,30 +92,24 @@ def _answer(
     """
     from tqdm import tqdm
 
-    from ademvl.prediction.answering import Predictor
-    from ademvl.prediction.explaining import Explainer
-    from ademvl.prediction.unfamiliar import tell_unfamiliar, unfamiliar_requests
+    from ademvl.prediction.adapted_model import AdaptedModel
 
-    predictor = Predictor(trained, needs_images=any(r.image is not None for r in requests))
-    explainer = Explainer(predictor, options.explain) if options.explain else None
-    warnings = unfamiliar_requests(trained, predictor.tokenizer, requests)
-    if message := tell_unfamiliar(warnings):
-        _log.warning("%s", message)
+    model = AdaptedModel(trained)
+    maps = model.map_folder(options.explain) if options.explain else None
     show = _print_json if options.jsonl else _print_text
     num_unanswered = 0
+    answers = model.ask(requests, batch_size=options.batch_size)
     disable = None if len(requests) > 1 else True
     with tqdm(total=len(requests), desc="predict", unit="request", disable=disable) as bar:
-        for start in range(0, len(requests), options.batch_size):
-            batch = requests[start : start + options.batch_size]
-            for request, answer in zip(batch, predictor.answer(batch), strict=True):
-                with bar.external_write_mode(sys.stdout):
-                    show(request, answer | {"warnings": warnings[request.request_id]})
-                num_unanswered += answer["answer"] is None
-                if explainer:
-                    explainer.add(request, answer)
-                bar.update()
-    if explainer:
-        explainer.finish()
+        for request, answer in zip(requests, answers, strict=True):
+            with bar.external_write_mode(sys.stdout):
+                show(request, answer)
+            num_unanswered += answer.answer is None
+            if maps:
+                maps.add(request, answer)
+            bar.update()
+    if maps:
+        maps.finish()
     return num_unanswered
 
 
@@ -138,18 +133,17 @@ def _requests(options: argparse.Namespace) -> "list[Request]":
 
 
 def _print_json(request: "Request", answer: "Answer") -> None:
-    print(json.dumps(answer, ensure_ascii=False), flush=True)
+    print(json.dumps(answer.to_json(), ensure_ascii=False), flush=True)
 
 
 def _print_text(request: "Request", answer: "Answer") -> None:
-    if not request.choices:
-        print(answer["answer"])
+    if answer.predicted_index is None:
+        print(answer.answer)
         return
-    index = answer["predicted_index"]
-    if answer["answer"] is None:
-        print(f"no answer: the model said {answer['text']!r}, which names no choice")
+    if answer.answer is None:
+        print(f"no answer: the model said {answer.text!r}, which names no choice")
     else:
-        print(f"({ascii_uppercase[index]}) {answer['answer']}")
-    lettered = zip(ascii_uppercase, answer["probabilities"] or (), request.choices, strict=False)
+        print(f"({ascii_uppercase[answer.predicted_index]}) {answer.answer}")
+    lettered = zip(ascii_uppercase, answer.probabilities or (), request.choices, strict=False)
     for letter, share, choice in lettered:
         print(f"{100 * share:7.2f} %  ({letter}) {choice}")

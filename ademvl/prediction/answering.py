@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +25,15 @@ from ademvl.machine.precision import DTYPES, autocast
 from ademvl.model.adapter_file import load_adapter
 from ademvl.model.build import build_model
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.prediction.answers import Answer
 from ademvl.prediction.rendering import render
 from ademvl.prediction.requests import Request
 from ademvl.runs.trained_adapter import TrainedAdapter
-from ademvl.vision.features.source import NoImages, VisualSource, online_pixels
+from ademvl.vision.features.source import VisualSource, online_pixels
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.vision.tower import VisionTower
-
-Answer = dict[str, Any]
 
 
 class Predictor:
@@ -41,38 +41,33 @@ class Predictor:
 
     Args:
         trained: adapter and settings.
-        needs_images: whether any request has an image.
 
     Attributes:
         run: settings in force.
         model: with the adapter, in evaluation mode.
         tokenizer: of the language model.
-        source: visual inputs of any image file.
 
     Raises:
         SettingsError, WeightsError: what is missing or does not fit.
     """
 
-    def __init__(self, trained: TrainedAdapter, *, needs_images: bool) -> None:
+    def __init__(self, trained: TrainedAdapter) -> None:
         self.run = trained.run
-        if needs_images and self.run.images == "withheld":
-            raise SettingsError(
-                f"{trained.folder}: a text-only control, which has never seen an image; "
-                "ask without images, or name another run"
-            )
         self.tokenizer = load_llm_tokenizer(self.run.backbones)
         self.model = build_model(self.run)
         load_adapter(trained.folder, self.model)
         self.model.eval()
-        self.source = _open_source(self.run, self.model) if needs_images else NoImages()
+
+    @cached_property
+    def source(self) -> VisualSource:
+        """Visual inputs of any image file; a frozen tower is loaded for the first one."""
+        return _open_source(self.run, self.model)
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer a batch of requests, mixed at will.
 
         Returns:
-            For each its id, `answer`, and the `text` that the model gave. A multiple-choice
-            question has `predicted_index`, and no `answer` where the text names no choice; and
-            `probabilities`, see `choice_probabilities`.
+            One for each, in their order.
         """
         kinds: dict[str, list[Request]] = {}
         for request in requests:
@@ -80,7 +75,7 @@ class Predictor:
         answers: dict[str, Answer] = {}
         for kind, members in kinds.items():
             found = self._choose(members) if kind == "choice" else self._write(members)
-            answers.update((str(answer["id"]), answer) for answer in found)
+            answers.update((answer.request_id, answer) for answer in found)
         return [answers[request.request_id] for request in requests]
 
     def row(self, request: Request) -> TokenizedExample:
@@ -100,7 +95,7 @@ class Predictor:
         by_id = {request.request_id: request for request in requests}
         num_choices = {request_id: len(r.choices) for request_id, r in by_id.items()}
         with self.computing():
-            logits = answer_logits(self.model, batch, self.source.for_batch(batch))
+            logits = answer_logits(self.model, batch, self._visual(batch))
         answer_by = self.run.evaluation.answer_by
         rows = read_answers(
             self.tokenizer, batch.item_ids, logits, num_choices, answer_by=answer_by
@@ -125,7 +120,7 @@ class Predictor:
             generated = generate(
                 self.model,
                 batch,
-                self.source.for_batch(batch),
+                self._visual(batch),
                 max_new_tokens=evaluation.max_new_tokens,
                 eos_id=self.tokenizer.eos_id,
                 decoding=evaluation.decoding,
@@ -135,8 +130,11 @@ class Predictor:
         for request, ids in zip(requests, generated, strict=True):
             text = self.tokenizer.decode(ids)
             answer = extract_caption(text) if request.wants_caption else text.strip()
-            answers.append({"id": request.request_id, "answer": answer, "text": text})
+            answers.append(Answer(request_id=request.request_id, answer=answer, text=text))
         return answers
+
+    def _visual(self, batch: "Batch") -> Tensor | None:
+        return self.source.for_batch(batch) if any(batch.images) else None
 
     def _batch(self, requests: Sequence[Request]) -> "Batch":
         return collate(self._rows(requests), trim_after_labels=False)
@@ -149,7 +147,7 @@ class Predictor:
         return tokenize_prompts(self.run, self.tokenizer, examples, max_new_tokens=max_new_tokens)
 
 
-def choice_probabilities(logits: Tensor, letters: Sequence[int]) -> list[float] | None:
+def choice_probabilities(logits: Tensor, letters: Sequence[int]) -> tuple[float, ...] | None:
     """Return how probable each choice is, if the answer is one of their letters.
 
     Args:
@@ -162,7 +160,7 @@ def choice_probabilities(logits: Tensor, letters: Sequence[int]) -> list[float] 
     if not letters:
         return None
     shares = logits[list(letters)].double().softmax(dim=0)
-    return [round(share, 6) for share in shares.tolist()]
+    return tuple(round(share, 6) for share in shares.tolist())
 
 
 def _with_choice(
@@ -172,13 +170,13 @@ def _with_choice(
     letters: Mapping[int, Sequence[int]],
 ) -> Answer:
     index = row["predicted_index"]
-    return {
-        "id": row["id"],
-        "answer": None if index == NO_ANSWER else request.choices[index],
-        "predicted_index": index,
-        "probabilities": choice_probabilities(logits, letters[len(request.choices)]),
-        "text": row["text"],
-    }
+    return Answer(
+        request_id=request.request_id,
+        answer=None if index == NO_ANSWER else request.choices[index],
+        text=row["text"],
+        predicted_index=index,
+        probabilities=choice_probabilities(logits, letters[len(request.choices)]),
+    )
 
 
 def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
@@ -187,7 +185,7 @@ def _open_source(run: RunSettings, model: VisionLanguageModel) -> VisualSource:
         preprocessing = preprocessing_for(
             run.task, model.tower.image_size, run.features.normalization
         )
-        return online_pixels(preprocessing)
+        return online_pixels(preprocessing, max_bytes=0)  # a file may change between questions
     from ademvl.vision.tower import load_tower
 
     return _FrozenFeatures(load_tower(run.backbones).eval().to(model.device), run)

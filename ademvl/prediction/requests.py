@@ -14,8 +14,9 @@ from typing import Any, Literal
 from ademvl.data.image_files import missing_image_findings, open_rgb, view_differences
 from ademvl.data.scienceqa import MAX_CHOICES
 from ademvl.data.surrogates import surrogate_findings
-from ademvl.errors import MAX_LISTED, DataError, list_findings
+from ademvl.errors import MAX_LISTED, DataError, SettingsError, list_findings
 from ademvl.prediction.sample_images import PREFIX, find_sample, unknown_sample
+from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import parse_json, read_text
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
@@ -184,6 +185,19 @@ def read_requests(path: Path) -> list[Request]:
     if not requests:
         raise DataError(f"{path}: no request in it. {_REMEDY}")
     return requests
+
+
+def refuse_withheld_images(trained: TrainedAdapter, requests: Sequence[Request]) -> None:
+    """Make sure that a text-only control is shown no image.
+
+    Raises:
+        SettingsError: it would be.
+    """
+    if trained.run.images == "withheld" and any(r.image is not None for r in requests):
+        raise SettingsError(
+            f"{trained.folder}: a text-only control, which has never seen an image; "
+            "ask without images, or name another run"
+        )
 
 
 def check_request_images(requests: Sequence[Request]) -> None:

@@ -3,6 +3,7 @@
 What it was trained on stands in its adapter.json, if it was trained here and not long ago.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from ademvl.config.run import RunSettings
@@ -15,6 +16,8 @@ from ademvl.prediction.requests import Request, RequestKind
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, REMEDY, TRAINED_FORMS
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import read_json
+
+_log = logging.getLogger(__name__)
 
 _LEARNED: Mapping[str, tuple[RequestKind, ...]] = {
     "scienceqa": ("choice", "open"),
@@ -52,10 +55,11 @@ def unfamiliar_requests(
     return found
 
 
-def tell_unfamiliar(found: Mapping[str, Sequence[str]]) -> str:
-    """Return one message about all unfamiliar requests, empty where there are none."""
+def tell_unfamiliar(found: Mapping[str, Sequence[str]]) -> None:
+    """Log one warning about all unfamiliar requests, none where there are none."""
     findings = [f"request {key}: {what}" for key, several in found.items() for what in several]
-    return list_findings(_HEADLINE, findings, _REMEDY) if findings else ""
+    if findings:
+        _log.warning("%s", list_findings(_HEADLINE, findings, _REMEDY))
 
 
 def _read_forms(trained: TrainedAdapter) -> TrainedForms:

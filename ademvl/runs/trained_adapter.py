@@ -3,6 +3,7 @@
 The adapter folder is enough; where a run's directory is given, run.yaml adds how to evaluate.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ademvl.errors import WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, check_settings, trained_settings
 from ademvl.runs.adapter_training import check_training
 
+_log = logging.getLogger(__name__)
 _REMEDY = "Name a run's directory or an adapter folder, as `ademvl train` makes them."
 
 
@@ -27,7 +29,8 @@ def find_adapter(path: Path) -> TrainedAdapter:
     """Read the settings of a trained adapter: run.yaml's where there is one, else adapter.json's.
 
     Args:
-        path: a run's directory, its run.yaml, or an adapter folder.
+        path: a run's directory, that of one of its seeds, the run.yaml there, or an adapter
+            folder. Of a run the lowest seed that is trained is taken.
 
     Raises:
         WeightsError: no adapter there, its description is malformed, says other settings than
@@ -36,6 +39,7 @@ def find_adapter(path: Path) -> TrainedAdapter:
     """
     if path.name == "run.yaml":
         path = path.parent
+    path = _lowest_seed(path) or path
     folder = path if (path / DESCRIPTION_FILE).is_file() else path / "adapter"
     if not (folder / DESCRIPTION_FILE).is_file():
         raise WeightsError(
@@ -47,3 +51,14 @@ def find_adapter(path: Path) -> TrainedAdapter:
     check_settings(folder, run)
     check_training(folder, run)
     return TrainedAdapter(folder, run)
+
+
+def _lowest_seed(path: Path) -> Path | None:
+    """Return the directory of the lowest seed of a run that has an adapter; None without any."""
+    described = path.glob(f"seed*/adapter/{DESCRIPTION_FILE}")
+    seeds = sorted(
+        (file.parent.parent for file in described), key=lambda seed: (len(seed.name), seed)
+    )
+    if seeds:
+        _log.info("%s: %s of %d trained seeds", path, seeds[0].name, len(seeds))
+    return seeds[0] if seeds else None

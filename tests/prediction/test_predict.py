@@ -16,38 +16,11 @@ from ademvl.config.settings_files import read_run
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.run import evaluate_run
 from ademvl.evaluation.scienceqa import letter_ids
-from ademvl.model.adapter_file import save_adapter
-from ademvl.model.build import build_model
 from ademvl.prediction import answering
 from ademvl.training.run import train_run
-from tests.tiny import make_run, make_scienceqa, set_weights, write_run
+from tests.tiny import make_run, set_weights, write_run
 
-NUM_TEST = 9
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    root = folder / "data" / "scienceqa"
-    make_scienceqa(root, num_test=NUM_TEST)
-    # Captions of no test image: a request has none either, so that both see the same prompt.
-    (root / "captions.json").write_text(json.dumps({"captions": {"1": "a cat"}}))
-    return folder
-
-
-@pytest.fixture
-def make(base, tmp_path):
-    """Write a run with a random adapter."""
-
-    def build(name="run", **changes):
-        run = make_run(base, evaluation=EvaluationSettings(max_new_tokens=6), **changes)
-        run_dir = write_run(tmp_path / name, run)
-        model = build_model(run)
-        model.initialize(1)
-        save_adapter(run_dir / "adapter", model, run)
-        return run_dir
-
-    return build
+NUM_TEST = 9  # as in conftest.py
 
 
 def _problems(base):
@@ -162,7 +135,7 @@ def test_likelihood_of_the_run_is_used(make, base, capsys):
 
 def test_probabilities_are_of_the_letters_offered_alone():
     logits = torch.tensor([9.0, 0.0, math.log(3.0), 5.0])
-    assert answering.choice_probabilities(logits, [1, 2]) == [0.25, 0.75]
+    assert answering.choice_probabilities(logits, [1, 2]) == (0.25, 0.75)
     assert answering.choice_probabilities(logits, []) is None
 
 

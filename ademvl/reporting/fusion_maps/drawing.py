@@ -47,7 +47,7 @@ class WordMap:
     is_kept: Mapping[int, NDArray[np.bool_]]
 
 
-def draw_fusion_map(image: Path, title: str, words: Sequence[WordMap]) -> "Figure":
+def draw_fusion_map(image: Path | Image.Image, title: str, words: Sequence[WordMap]) -> "Figure":
     """Draw a row over all layers and one for each layer; a column for each scale and word.
 
     Args:
@@ -137,7 +137,7 @@ def _plain(text: str, *, width: int, lines: int = 3) -> str:
     return "\n".join(textwrap.wrap(printable(text), width)[:lines]).replace("$", r"\$")
 
 
-def _load(path: Path) -> Image.Image:
-    picture = open_rgb(path)
+def _load(image: Path | Image.Image) -> Image.Image:
+    picture = open_rgb(image) if isinstance(image, Path) else image
     side = min(max(picture.size), _MAX_PICTURE)
     return picture.resize((side, side))

@@ -106,13 +106,16 @@ class OnlinePixels:
             return self._load(path)
 
 
-def online_pixels(preprocessing: "Preprocessing") -> OnlinePixels:
-    """Return the pixels of any image files."""
+def online_pixels(
+    preprocessing: "Preprocessing", *, max_bytes: int = MAX_PIXEL_BYTES
+) -> OnlinePixels:
+    """Return the pixels of any image files, of which `max_bytes` are kept at most."""
     from ademvl.data.images import load_levels, normalize_levels
 
     return OnlinePixels(
         lambda path: load_levels(path, preprocessing),
         lambda levels: normalize_levels(levels, preprocessing),
+        max_bytes=max_bytes,
     )
 
 
