@@ -99,7 +99,7 @@ def add_seed(verb: argparse.ArgumentParser, *, of: str) -> None:
     verb.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help=f"of {of} (%(default)s)")
 
 
-def add_output(verb: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
+def add_output(verb: argparse._ActionsContainer, what: str, *, required: bool = False) -> None:
     """Let a verb take `--output`, a file; what cannot be written is refused before any work."""
     verb.add_argument("--output", type=_output_file, required=required, help=what)
 

@@ -21,6 +21,10 @@ _log = logging.getLogger(__name__)
 
 _LIST = "hub.json"
 _REMEDY = "Delete it: the repository is then looked at anew."
+_OTHERS = (
+    "Name another repository or a folder under the study's key `backbones`, set HF_TOKEN where "
+    "access was granted to you, or try again later."
+)
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,19 @@ def fetched_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def fetch_repository(folder: Path, hub: HubRepository, *, connections: int) -> None:
+def fetch_repository(
+    folder: Path, hub: HubRepository, *, connections: int, remedy: str = _OTHERS
+) -> None:
     """Fetch a repository's wanted files into `folder` and verify them.
 
     Each is checked against what the hub says of it (SHA-256 of large files, git blob id of small
     ones) and against the checksums of the registry. HF_ENDPOINT and HF_TOKEN are honoured.
+
+    Args:
+        folder: to write.
+        hub: what is wanted.
+        connections: files at once.
+        remedy: what to do where the hub does not give it.
 
     Raises:
         DataError: the hub does not give the repository (no such one, access not granted, no
@@ -66,7 +78,7 @@ def fetch_repository(folder: Path, hub: HubRepository, *, connections: int) -> N
     with lock_file(folder / ".hub.lock"):
         if is_fetched(folder, hub):
             return
-        files, commit = _download(folder, hub, connections=connections)
+        files, commit = _download(folder, hub, connections=connections, remedy=remedy)
         _verify(folder, hub, files)
         names = sorted(file.rfilename for file in files)
         listing = _Listing(hub.repository, hub.revision, commit, names)
@@ -74,7 +86,7 @@ def fetch_repository(folder: Path, hub: HubRepository, *, connections: int) -> N
 
 
 def _download(
-    folder: Path, hub: HubRepository, *, connections: int
+    folder: Path, hub: HubRepository, *, connections: int, remedy: str
 ) -> tuple[list["RepoSibling"], str]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
@@ -104,20 +116,17 @@ def _download(
             max_workers=connections,
         )
     except (HTTPError, ValueError, RuntimeError) as error:
-        raise _hub_error(hub, error) from error
+        raise _hub_error(hub, error, remedy) from error
     except OSError as error:
         if error.errno is None:
-            raise _hub_error(hub, error) from error
+            raise _hub_error(hub, error, remedy) from error
         raise write_error(folder / _LIST, error, then="what has arrived is kept") from error
     return files, commit
 
 
-def _hub_error(hub: HubRepository, error: Exception) -> DataError:
-    return DataError(
-        f"{hub.repository}: the Hugging Face hub does not give it: {' '.join(str(error).split())}. "
-        "Name another repository or a folder under the study's key `backbones`, set HF_TOKEN "
-        "where access was granted to you, or try again later."
-    )
+def _hub_error(hub: HubRepository, error: Exception, remedy: str) -> DataError:
+    text = " ".join(str(error).split())
+    return DataError(f"{hub.repository}: the Hugging Face hub does not give it: {text}. {remedy}")
 
 
 def _verify(folder: Path, hub: HubRepository, files: list["RepoSibling"]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.columns import (
     CAPTION_COLUMNS,
     MME_COLUMNS,
@@ -101,6 +102,38 @@ def image_understanding_table(results: StudyResults, reported: ReportedNumbers) 
         unit="accuracy in percent",
         blocks=(block,),
         reported_notes=source_notes(reported, "image_understanding"),
+    )
+
+
+_BY_TASK: Mapping[str, tuple[str, tuple[Column, ...]]] = {
+    "scienceqa": ("accuracy in percent", SCIENCEQA_COLUMNS),
+    "coco_caption": ("score times 100", CAPTION_COLUMNS),
+    "instruction": ("points", MME_COLUMNS),
+}
+
+
+def seed_table(results: StudyResults, run: RunResult, seed: SeedResult) -> Table:
+    """Build the table of one training: its scores, and those of its run over all seeds.
+
+    Args:
+        results: of the study.
+        run: of the study.
+        seed: one of the run's, finished.
+    """
+    unit, columns = _BY_TASK[run.settings.task]
+    alone = replace(run, label=f"this adapter, seed {seed.settings.seed}", seeds=(seed,))
+    rows = [measured_row(alone, columns)]
+    rows += [measured_row(run, columns)] if len(run.finished) > 1 else []
+    block = Block(
+        title=f"Measured: {results.study.scale} scale",
+        scale=results.study.scale,
+        columns=tuple(_with_note(column, results.study.column_notes) for column in columns),
+        sections=(Section(title="", rows=tuple(rows)),),
+    )
+    title = f"{run.label}, {results.study_text}"
+    notes = run_notes([run])
+    return with_cell_notes(
+        Table(key="seed", title=title, short_title=title, unit=unit, blocks=(block,), notes=notes)
     )
 
 
