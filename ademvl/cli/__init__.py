@@ -52,7 +52,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "data and models": ("data", "backbones", "adapter", "cache"),
     "one step of a run": ("features", "train", "evaluate", "evaluate-mme", "fusion-maps"),
     "results": ("summary", "tables", "figures", "report", "compare", "effects", "ranking"),
-    "ask, score, check": ("predict", "score", "verify"),
+    "ask, score, check": ("predict", "demo", "score", "verify"),
     "pass on": ("bundle", "diff"),
     "for the workflow": ("settings", "choose-rate"),
 }

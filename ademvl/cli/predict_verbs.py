@@ -1,4 +1,4 @@
-"""The verb that asks a trained adapter about images of one's own."""
+"""The verbs that ask trained adapters about images of one's own: by the line, or on a web page."""
 
 import argparse
 import json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ademvl.prediction.requests import Request
     from ademvl.runs.trained_adapter import TrainedAdapter
 
+_MINI_RUNS = Path("results/mini/runs")
 _log = logging.getLogger(__name__)
 
 _SUMMARY = "Ask a trained adapter about images or questions."
@@ -58,6 +59,34 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_threads(verb)
     add_gpu_options(verb)
+    demo = add_verb(verbs, "demo", _demo, "Ask trained adapters on a web page of this machine.")
+    demo.add_argument(
+        "runs",
+        type=Path,
+        nargs="*",
+        metavar="adapter",
+        help=f"run directories, or adapter folders (default: adem and captions in {_MINI_RUNS})",
+    )
+    demo.add_argument("--port", type=whole(1, 65_535), default=7860, help="(%(default)s)")
+    add_threads(demo)
+    add_gpu_options(demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from ademvl.demo.page import HOST, default_runs, load_gradio, serve
+    from ademvl.machine.devices import set_threads
+    from ademvl.prediction.adapted_model import AdaptedModel
+    from ademvl.runs.trained_adapter import find_adapter
+
+    load_gradio()
+    set_threads(options.threads)
+    adapters = [find_adapter(path) for path in options.runs or default_runs(_MINI_RUNS)]
+    options.run = adapters[0].folder  # for which a GPU is taken
+    with gpus_of(options):
+        models = [AdaptedModel(trained) for trained in adapters]
+        print(f"http://{HOST}:{options.port}  (Ctrl+C ends it)", flush=True)
+        serve(models, port=options.port)
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:

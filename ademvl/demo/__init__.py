@@ -1,0 +1,1 @@
+"""The local web page on which trained adapters are asked: `ademvl demo`."""
