@@ -205,7 +205,8 @@ def _jobs(folder: Path, size: int) -> Steps:
     import yaml
 
     from ademvl.config.study import Study, load_study
-    from ademvl.planning.study_plan import Target, plan_study
+    from ademvl.planning.plans import Target
+    from ademvl.planning.study_plan import plan_study
     from ademvl.workflow.notices import notice_changes
     from ademvl.workflow.plan import WorkflowPlan
 

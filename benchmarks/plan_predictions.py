@@ -42,6 +42,7 @@ from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.layer_kinds import LayerKind
 from ademvl.planning.memory import training_memory
+from ademvl.planning.plans import Target
 from ademvl.planning.random_model import (
     build_random_model,
     random_batch,
@@ -50,7 +51,7 @@ from ademvl.planning.random_model import (
 )
 from ademvl.planning.shapes import LlmShape, VisionShape, known_models, llm_shape, vision_shape
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
-from ademvl.planning.study_plan import Target, plan_study
+from ademvl.planning.study_plan import plan_study
 from ademvl.planning.workload import workload_of
 from ademvl.probing.measure import TensorMemory, values_unknown
 from ademvl.probing.probe import probe_run

@@ -37,9 +37,10 @@ def _plan(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
     from ademvl.errors import SettingsError
     from ademvl.planning.devices import gpu_by_name, present_gpu
+    from ademvl.planning.plans import Target
     from ademvl.planning.render import render_plan
     from ademvl.planning.schedule import UTILIZATION
-    from ademvl.planning.study_plan import Target, plan_study, to_plain
+    from ademvl.planning.study_plan import plan_study, to_plain
     from ademvl.reporting.reported import check_reported
     from ademvl.storage.files import dump_json
 

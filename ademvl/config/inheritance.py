@@ -11,7 +11,7 @@ from ademvl.config.influence import differing, trains_anew
 from ademvl.config.method import DEFAULT_METHOD
 from ademvl.config.nested import Path
 from ademvl.config.places import Places
-from ademvl.config.run import RELEASED, TRAINED
+from ademvl.config.run import OWN_ADAPTERS, TRAINED
 from ademvl.config.study_settings import RunTemplate
 from ademvl.errors import SettingsError, list_findings
 
@@ -69,7 +69,7 @@ def merge_runs(
     if findings:
         known = ", ".join(str(name) for name, raw in runs.items() if not owner_of(raw))
         others = f", or in a run one of the runs {known}" if known else ""
-        remedy = f"Give `{TRAINED}` or `{RELEASED}`{others}."
+        remedy = f"Give {', '.join(f'`{name}`' for name in OWN_ADAPTERS)}{others}."
         marked = [places.mark(text) for text in findings]
         raise SettingsError(list_findings(f"{source}: adapters of no run", marked, remedy))
     merged = {}
@@ -105,7 +105,7 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> No
     """
     findings = []
     for name, run in runs.items():
-        if (owner := run.adapter) in (TRAINED, RELEASED):
+        if (owner := run.adapter) in OWN_ADAPTERS:
             continue
         findings += [
             f"runs.{name}.{key}: {value!r}, but {theirs!r} in run {owner}, whose adapter it takes"
@@ -126,7 +126,7 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> No
 def owner_of(raw: Mapping[str, Any]) -> str:
     """Return the run whose adapter a run takes, empty where it has its own or names no run."""
     adapter = raw.get("adapter", TRAINED)
-    is_run = isinstance(adapter, str) and adapter not in (TRAINED, RELEASED)
+    is_run = isinstance(adapter, str) and adapter not in OWN_ADAPTERS
     return str(adapter) if is_run else ""
 
 

@@ -2,6 +2,8 @@
 
 - A method is a folder with two modules: `settings.py`, without torch, whose settings class tells
   all that planning, caches and rows of text need to know, and `method.py`, what is trained.
+- A system that is no method on a frozen decoder is a folder under `ademvl/systems/`: `settings.py`
+  with a `kind` of its own, and `system.py`.
 - Methods of this package are found by their folder; those of other packages by the entry point
   group `ademvl.methods`, which names a folder's package or a settings class; that of a single file
   by `register_method`.
@@ -29,7 +31,10 @@ DEFAULT_METHOD = "adem"
 ENTRY_POINTS = "ademvl.methods"
 """Group of entry points by which other packages add methods."""
 
-_FOLDERS = Path(ademvl.__file__).parent / "methods"
+Kind = Literal["method", "pretrained", "elsewhere"]
+"""What answers: a method on frozen models, a whole system from its own checkpoint, or a file."""
+
+_PACKAGE = Path(ademvl.__file__).parent
 _registered: dict[str, "type[MethodSettings]"] = {}
 
 Settings = TypeVar("Settings", bound="type[MethodSettings]")
@@ -82,6 +87,11 @@ class MethodSettings:
     """
 
     name: str = setting(changes="results")
+
+    @property
+    def kind(self) -> Kind:
+        """What answers in a run with these settings."""
+        return "method"
 
     @property
     def tower_states(self) -> TowerStates:
@@ -168,21 +178,37 @@ def _module_of(name: str) -> str:
     """Return where a method of this name comes from, without importing it; empty for none."""
     if name in _registered:
         return _registered[name].__module__
-    if name in built_in_methods():
-        return f"ademvl.methods.{name}.settings"
+    if name in _folders():
+        return _folders()[name]
     point = _entry_points().get(name)
     return point.module if point else ""
 
 
 def known_methods() -> tuple[str, ...]:
-    """Return the names of all methods: built-in ones, then those of other packages."""
-    return tuple(dict.fromkeys((*built_in_methods(), *_entry_points(), *_registered)))
+    """Return the names of all methods and systems: built-in ones, then those of other packages."""
+    return tuple(dict.fromkeys((*_folders(), *_entry_points(), *_registered)))
 
 
 def built_in_methods() -> tuple[str, ...]:
     """Return the names of this package's methods, the default one first."""
-    found = sorted(path.parent.name for path in _FOLDERS.glob("*/settings.py"))
+    found = sorted(_modules_in("methods"))
     return tuple(sorted(found, key=lambda name: name != DEFAULT_METHOD))
+
+
+def built_in_systems() -> tuple[str, ...]:
+    """Return the names of this package's systems that are no methods on a frozen decoder."""
+    return tuple(sorted(_modules_in("systems")))
+
+
+def _folders() -> dict[str, str]:
+    """Return the module with the settings of each built-in method and system, by name."""
+    modules = _modules_in("methods") | _modules_in("systems")
+    return {name: modules[name] for name in (*built_in_methods(), *built_in_systems())}
+
+
+def _modules_in(part: str) -> dict[str, str]:
+    names = [path.parent.name for path in (_PACKAGE / part).glob("*/settings.py")]
+    return {name: f"ademvl.{part}.{name}.settings" for name in names}
 
 
 def settings_class_of(name: str) -> "type[MethodSettings]":
@@ -196,8 +222,8 @@ def settings_class_of(name: str) -> "type[MethodSettings]":
         raise SettingsError(f"{name!r} is no name of a method")
     if name in _registered:
         return _registered[name]
-    if name in built_in_methods():
-        return _class_in(f"ademvl.methods.{name}.settings", name)
+    if name in (folders := _folders()):
+        return _class_in(folders[name], name)
     if name in (others := _entry_points()):
         return _class_of_entry_point(others[name])
     known = known_methods()
@@ -223,7 +249,7 @@ class _ChosenByName:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        classes = [settings_class_of(name) for name in built_in_methods()]
+        classes = [settings_class_of(name) for name in _folders()]
         schemas: list[Any] = [cls.__pydantic_core_schema__ for cls in classes]  # type: ignore[attr-defined]
         return {"anyOf": [handler(schema) for schema in schemas]}
 

@@ -23,6 +23,14 @@ RELEASED = "released"
 """Value of a run's key `adapter`: the run evaluates an adapter that its authors released."""
 TRAINED = "trained"
 """Value of a run's key `adapter` that is no name of another run: the run trains its own."""
+PRETRAINED = "pretrained"
+"""The same for a whole system that is evaluated as its checkpoint is."""
+PREDICTIONS = "predictions"
+"""The same for a system measured elsewhere: its answers are read from a file."""
+GIVEN_ADAPTERS = (RELEASED, PRETRAINED, PREDICTIONS)
+"""Values of `adapter` with which nothing is trained here: one training, made by others."""
+OWN_ADAPTERS = (TRAINED, *GIVEN_ADAPTERS)
+"""Values of `adapter` that name no other run."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
 # L lecture, E solution), and what the answer holds (A the letter). All pairs of these exist in the
 # reference implementation; golden case G has them all.
@@ -174,9 +182,11 @@ class RunSettings:
         data_dir: folder of the task's data set in the project's layout.
         evaluation_data_dir: folder of MME, on which task instruction is evaluated; empty for tasks
             that are evaluated on a split of their own data set.
-        adapter: `trained`; `released`, for one that is only evaluated; or the run of the same study
-            whose adapter this one evaluates.
-        released_from: checkpoint of a released adapter, or the folder that holds it.
+        adapter: `trained`; `released`, for one that is only evaluated; `pretrained`, for a whole
+            system; `predictions`, for one measured elsewhere; or the run of the same study whose
+            adapter this one evaluates.
+        released_from: checkpoint of a released adapter, or the folder that holds it; or the file of
+            predictions.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method, backbones, features, prompts, optimization, evaluation: groups of settings.
     """

@@ -120,4 +120,5 @@ def _default(entry: Mapping[str, Any]) -> str:
     if "default" not in entry or entry["default"] in ("", {}):
         return ""
     default = entry["default"]
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    shown = str(default).replace("\n", "\\n")  # a row of a table is one line
+    return f"`{shown.lower() if isinstance(default, bool) else shown}`"

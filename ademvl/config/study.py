@@ -30,6 +30,7 @@ from ademvl.config.study_settings import (
     RunTemplate,
     StudySettings,
 )
+from ademvl.config.systems import backbones_read, check_systems, without_unread
 from ademvl.errors import SettingsError, list_findings
 
 
@@ -172,6 +173,7 @@ def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -
         lambda: _refuse_mini_as_paper(settings, places, source=source),
         lambda: check_shared_adapters(settings.runs, places),
         lambda: check_released(settings.runs, places),
+        lambda: check_systems(settings.runs, places),
         lambda: _check_runs(settings, places, source=source),
     )
     refused = []
@@ -191,7 +193,7 @@ def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: st
         f"runs.{name}.backbones.{part}: {getattr(run.backbones, part)}"
         for name, run in settings.runs.items()
         for part, mini in MINI_BACKBONES.items()
-        if getattr(run.backbones, part) in mini
+        if part in backbones_read(run.method) and getattr(run.backbones, part) in mini
     ]
     mini_sources = {name: d.source for name, d in settings.datasets.items() if d.is_mini}
     findings += [
@@ -227,7 +229,8 @@ def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None
 
 def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
     template = settings.runs[name]
-    yield from _dataset_findings(settings, name, "dataset", template.task)
+    if not _is_evaluated_alone(template):
+        yield from _dataset_findings(settings, name, "dataset", template.task)
     if template.task == "instruction":
         yield from _dataset_findings(settings, name, "evaluation_dataset", "mme")
     elif template.evaluation_dataset:
@@ -266,9 +269,11 @@ def _dataset_findings(settings: StudySettings, run: str, key: str, task: str) ->
 
 def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     template = settings.runs[name]
-    evaluation_data_dir = ""
+    data_dir, evaluation_data_dir = _data_dir(settings, template.dataset, template.task), ""
     if template.evaluation_dataset:
         evaluation_data_dir = _data_dir(settings, template.evaluation_dataset, "mme")
+    if _is_evaluated_alone(template):
+        data_dir = evaluation_data_dir
     kept = {
         part.name: getattr(template, part.name)
         for part in dataclasses.fields(RunTemplate)
@@ -279,14 +284,20 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     )
     kept["released_from"] = checkpoint_path(template.released_from, settings.shared_dir)
     kept["backbones"] = _local_backbones(settings, template.backbones)
-    return RunSettings(
+    run = RunSettings(
         study=settings.study,
         name=name,
         seed=seed,
-        data_dir=_data_dir(settings, template.dataset, template.task),
+        data_dir=data_dir,
         evaluation_data_dir=evaluation_data_dir,
         **kept,
     )
+    return without_unread(run)
+
+
+def _is_evaluated_alone(template: RunTemplate) -> bool:
+    """Whether a run needs no training data beside that which it is evaluated on: MME."""
+    return template.task == "instruction" and template.method.kind != "method"
 
 
 def _data_dir(settings: StudySettings, dataset: str, task: str) -> str:

@@ -12,6 +12,7 @@ from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
     LARGEST_SEED,
+    OWN_ADAPTERS,
     TRAINED,
     BackboneSettings,
     FeatureTemplate,
@@ -51,7 +52,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 def _check_adapter(adapter: str) -> None:
     if not adapter:
-        raise ValueError(f"'', expected {TRAINED}, released, or a run")
+        raise ValueError(f"'', expected {', '.join(OWN_ADAPTERS)}, or a run")
 
 
 @settings_class
@@ -67,9 +68,11 @@ class RunTemplate:
             not for other tasks.
         adapter: `trained` trains one; the name of another run evaluates that run's adapter in
             another way: such a run starts from the other's settings, and changes nothing that the
-            adapter depends on. `released` evaluates an adapter of the method's authors.
+            adapter depends on. `released` evaluates an adapter of the method's authors,
+            `pretrained` a whole system (llava, blip, blip2), `predictions` answers in a file.
         released_from: with `adapter: released`, the authors' checkpoint: a file, or the name of a
-            source of downloads such as `adem_released_scienceqa`.
+            source of downloads such as `adem_released_scienceqa`; with `adapter: predictions`, the
+            file of answers.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method: what is trained between the frozen models, and its settings; `name` chooses it.

@@ -71,6 +71,38 @@ def collate(rows: Sequence[TokenizedExample], *, trim_after_labels: bool) -> Bat
     )
 
 
+@dataclass(frozen=True)
+class LeftPadded:
+    """A batch whose rows end together.
+
+    Attributes:
+        input_ids: (B, T) int64, filler on the left.
+        mask: (B, T) int64, 1 for tokens.
+        position_ids: (B, T) int64, each row's first token at 0; 0 in the padding.
+        slot_start: (B,) int64, -1 without slots.
+    """
+
+    input_ids: Tensor
+    mask: Tensor
+    position_ids: Tensor
+    slot_start: Tensor
+
+
+def pad_left(batch: Batch) -> LeftPadded:
+    """Move the padding of a batch from the right to the left."""
+    num_rows, width = batch.input_ids.shape
+    offsets = width - batch.lengths  # (B,)
+    places = torch.arange(width).expand(num_rows, width) - offsets[:, None]  # (B, T)
+    is_token = places >= 0
+    position_ids = places.clamp(min=0)
+    return LeftPadded(
+        input_ids=batch.input_ids.gather(1, position_ids).masked_fill(~is_token, FILLER_ID),
+        mask=is_token.long(),
+        position_ids=position_ids,
+        slot_start=torch.where(batch.slot_start >= 0, batch.slot_start + offsets, -1),
+    )
+
+
 def _end_of_labels(row: TokenizedExample) -> int:
     """Return the place behind the last label, 0 without any."""
     scored = np.flatnonzero(row.labels != IGNORED_LABEL)

@@ -6,7 +6,6 @@ that what else is in a batch changes nothing but rounding. Beam search is that o
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,49 +13,19 @@ from torch import Tensor
 
 from ademvl.config.evaluation import DecodingSettings
 from ademvl.config.run import RunSettings
-from ademvl.data.collate import Batch
-from ademvl.data.tokenizer import FILLER_ID, Tokenizer
+from ademvl.data.collate import Batch, pad_left
+from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.finite import refuse_not_finite
+from ademvl.model.build import Answering
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.systems.pretrained import PretrainedSystem
 
 GREEDY = DecodingSettings()
 _LOGITS = "logits of a next token"
 
 Choose = Callable[[Tensor], Tensor]
 """Logits of the next tokens, (B, V), to one token id for each row, (B,)."""
-
-
-@dataclass(frozen=True)
-class LeftPadded:
-    """A batch whose rows end together.
-
-    Attributes:
-        input_ids: (B, T) int64, filler on the left.
-        mask: (B, T) int64, 1 for tokens.
-        position_ids: (B, T) int64, each row's first token at 0; 0 in the padding.
-        slot_start: (B,) int64, -1 without slots.
-    """
-
-    input_ids: Tensor
-    mask: Tensor
-    position_ids: Tensor
-    slot_start: Tensor
-
-
-def pad_left(batch: Batch) -> LeftPadded:
-    """Move the padding of a batch from the right to the left."""
-    num_rows, width = batch.input_ids.shape
-    offsets = width - batch.lengths  # (B,)
-    places = torch.arange(width).expand(num_rows, width) - offsets[:, None]  # (B, T)
-    is_token = places >= 0
-    position_ids = places.clamp(min=0)
-    return LeftPadded(
-        input_ids=batch.input_ids.gather(1, position_ids).masked_fill(~is_token, FILLER_ID),
-        mask=is_token.long(),
-        position_ids=position_ids,
-        slot_start=torch.where(batch.slot_start >= 0, batch.slot_start + offsets, -1),
-    )
 
 
 def choose_likeliest(logits: Tensor) -> Tensor:
@@ -136,7 +105,7 @@ def decoding_steps(
 
 @torch.inference_mode()
 def generate_texts(
-    model: VisionLanguageModel,
+    model: Answering,
     batch: Batch,
     visual: Tensor | None,
     run: RunSettings,
@@ -156,7 +125,7 @@ def generate_texts(
 
 
 def generate(
-    model: VisionLanguageModel,
+    model: Answering,
     batch: Batch,
     visual: Tensor | None,
     *,
@@ -183,6 +152,16 @@ def generate(
     Raises:
         WeightsError: logits are not finite; lists the items.
     """
+    if isinstance(model, PretrainedSystem):
+        return _let_generate(
+            model,
+            batch,
+            visual,
+            max_new_tokens=max_new_tokens,
+            eos_id=eos_id,
+            decoding=decoding,
+            seed=seed,
+        )
     if decoding.strategy == "beam":
         return _search_beams(
             model, batch, visual, max_new_tokens=max_new_tokens, eos_id=eos_id, decoding=decoding
@@ -222,33 +201,82 @@ def _search_beams(
     decoding: DecodingSettings,
 ) -> list[list[int]]:
     """Let transformers search; its beams of a row lie side by side, and all see its image."""
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    def same_of_finite(_: Tensor, scores: Tensor) -> Tensor:
-        is_finite = scores.view(len(batch.item_ids), -1).isfinite().all(dim=-1)  # (B,)
-        refuse_not_finite(batch.item_ids, is_finite, what=_LOGITS)
-        return scores
-
-    rows, num_beams = pad_left(batch), decoding.num_beams
-    config = GenerationConfig(
-        do_sample=False,
-        num_beams=num_beams,
-        length_penalty=decoding.length_penalty,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=eos_id,
-        pad_token_id=eos_id,
-    )
+    rows = pad_left(batch)
+    config = _generation_config(decoding, max_new_tokens=max_new_tokens, eos_id=eos_id)
     with (
-        model.opened(visual, batch.has_image, rows_per_item=num_beams) as opened,
+        model.opened(visual, batch.has_image, rows_per_item=decoding.num_beams) as opened,
         _only_config(model.llm, config),
     ):
         found = model.llm.generate(
             inputs_embeds=model.embed(rows.input_ids, rows.slot_start, opened.with_image),
             attention_mask=rows.mask.to(model.device),
             generation_config=config,
-            logits_processor=LogitsProcessorList([same_of_finite]),
+            logits_processor=[_same_of_finite(batch.item_ids)],
         )
     return [cut_at(row, eos_id) for row in found.tolist()]
+
+
+def _let_generate(
+    system: PretrainedSystem,
+    batch: Batch,
+    visual: Tensor | None,
+    *,
+    max_new_tokens: int,
+    eos_id: int,
+    decoding: DecodingSettings,
+    seed: int,
+) -> list[list[int]]:
+    """Let a whole system continue prompts, with the choices that all runs have."""
+    config = _generation_config(decoding, max_new_tokens=max_new_tokens, eos_id=eos_id)
+
+    def options(item_ids: Sequence[str]) -> dict[str, Any]:
+        processors = [_same_of_finite(item_ids)]
+        if decoding.strategy == "sample":
+            seeds = [derive_seed(seed, "sample", item) for item in item_ids]
+            processors.append(_only_drawn(Sampler(decoding, seeds)))
+        return {"generation_config": config, "logits_processor": processors}
+
+    with _only_config(system.generating, config):
+        found = system.generate(batch, visual, options)
+    return [cut_at(row, eos_id) for row in found]
+
+
+def _generation_config(decoding: DecodingSettings, *, max_new_tokens: int, eos_id: int) -> Any:
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=decoding.num_beams if decoding.strategy == "beam" else 1,
+        length_penalty=decoding.length_penalty,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_id,
+        pad_token_id=eos_id,
+    )
+
+
+_Processor = Callable[[Tensor, Tensor], Tensor]
+"""Ids so far and scores of next tokens, a row each beam, to scores."""
+
+
+def _same_of_finite(item_ids: Sequence[str]) -> _Processor:
+    """Refuse scores that are not finite."""
+
+    def process(_: Tensor, scores: Tensor) -> Tensor:
+        is_finite = scores.view(len(item_ids), -1).isfinite().all(dim=-1)  # (B,)
+        refuse_not_finite(item_ids, is_finite, what=_LOGITS)
+        return scores
+
+    return process
+
+
+def _only_drawn(draw: Choose) -> _Processor:
+    """Leave each row the token that was drawn for it."""
+
+    def process(_: Tensor, scores: Tensor) -> Tensor:
+        drawn = draw(scores)[:, None]  # (B, 1)
+        return torch.full_like(scores, float("-inf")).scatter(1, drawn, 0.0)
+
+    return process
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import answers_by_task, ask_mme
 from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions
+from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.model.build import Answering
 
 
 def answer_benchmark(
@@ -45,7 +45,6 @@ def answer_benchmark(
         SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
     """
     from ademvl.config.settings_files import read_run
-    from ademvl.llm.tokenizer import load_llm_tokenizer
     from ademvl.storage.locks import lock_file
 
     run = read_run(run_dir)
@@ -59,7 +58,7 @@ def answer_benchmark(
             f"{answers}: holds answers to {', '.join(stale)}, which {benchmark} does not ask. "
             "Name another folder, or remove them."
         )
-    tokenizer = load_llm_tokenizer(run.backbones)
+    tokenizer = load_run_tokenizer(run)
     with lock_file(run_dir / ".evaluate.lock"):
         task = mme_task(run, tokenizer, questions)
         kept = answers.with_name(f"{answers.name}.predictions")
@@ -80,7 +79,7 @@ def mme_task(
         DataError: an image is missing.
     """
 
-    def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
         from ademvl.evaluation.generation import generate_texts
 
         texts = generate_texts(model, batch, visual, run, tokenizer)

@@ -20,18 +20,16 @@ from ademvl.runs.answer_speed import AnswerSpeed, speed_file, write_speed
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.rows import TokenizedExample
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.model.build import Answering
 
-Predict = Callable[["VisionLanguageModel", "Batch", Any], Sequence[Row]]
+Predict = Callable[["Answering", "Batch", Any], Sequence[Row]]
 """Model, batch and its visual input to the rows of the batch, in order."""
-LoadModel = Callable[[], "VisionLanguageModel"]
+LoadModel = Callable[[], "Answering"]
 """Gives the run's model with its adapter, in evaluation mode."""
 
 
-def load_trained(
-    run: RunSettings, run_dir: Path, *, threads: int | None = None
-) -> "VisionLanguageModel":
-    """Load a run's model with its adapter, in evaluation mode.
+def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None) -> "Answering":
+    """Load a run's model with its adapter, or its whole system, in evaluation mode.
 
     Args:
         run: its settings.
@@ -44,7 +42,12 @@ def load_trained(
     from ademvl.model.build import build_model
 
     set_threads(threads)
-    model = build_model(run, device=compute_device(run.backbones))
+    device = compute_device(run.backbones)
+    if run.method.kind == "pretrained":
+        from ademvl.systems.registry import load_system
+
+        return load_system(run, device)
+    model = build_model(run, device=device)
     load_adapter(run_dir / "adapter", model)
     return model.eval()
 
@@ -114,7 +117,7 @@ def predict_rows(
 @contextmanager
 def _answering(
     run: RunSettings,
-    model: "VisionLanguageModel",
+    model: "Answering",
     tokenized: "Sequence[TokenizedExample]",
     predict_batch: Predict,
     *,
@@ -126,12 +129,10 @@ def _answering(
     from ademvl.data.collate import collate
     from ademvl.machine.cpu_kernels import fast_cpu
     from ademvl.machine.precision import autocast
-    from ademvl.vision.features.source import open_visual_source
+    from ademvl.model.build import open_images
 
     images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
-    source = open_visual_source(
-        run, images, tower=model.tower, device=model.device, progress=progress
-    )
+    source = open_images(run, images, model, progress=progress)
 
     def answer(items: Sequence[int]) -> Sequence[Row]:
         batch = collate([tokenized[item] for item in items], trim_after_labels=False)

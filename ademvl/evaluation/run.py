@@ -20,13 +20,13 @@ from ademvl.evaluation.prediction_loop import load_trained
 from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids
 from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions
-from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
+    from ademvl.model.build import Answering
     from ademvl.model.vision_language import VisionLanguageModel
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def predict_ahead(
     from ademvl.model.adapter_file import load_adapter
 
     with lock_file(run_dir / ".evaluate.lock"):
-        tokenizer = load_llm_tokenizer(run.backbones)
+        tokenizer = load_run_tokenizer(run)
         predictions = TaskPredictions(run, run_dir, _task_of(run, tokenizer), tokenizer)
         load_adapter(run_dir / "adapter", model)
         predictions.make(
@@ -80,7 +80,7 @@ def predict_ahead(
 
 
 def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress: bool) -> None:
-    tokenizer = load_llm_tokenizer(run.backbones)
+    tokenizer = load_run_tokenizer(run)
     task = _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
@@ -136,7 +136,7 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     if answer_by == "likelihood":
         letter_ids(tokenizer, max(num_choices.values(), default=0))
 
-    def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
         return answer_batch(model, tokenizer, batch, visual, num_choices, answer_by=answer_by)
 
     return EvaluationTask(
@@ -153,7 +153,7 @@ def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     images = load_caption_images(root, split)
     examples = caption_evaluation_examples(root, split, run.images, run.prompts)
 
-    def predict(model: "VisionLanguageModel", batch: "Batch", visual: Any) -> Sequence[Row]:
+    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
         from ademvl.evaluation.generation import generate_texts
 
         texts = generate_texts(model, batch, visual, run, tokenizer)

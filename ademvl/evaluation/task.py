@@ -15,6 +15,7 @@ from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
 from ademvl.evaluation.prediction_loop import LoadModel, Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from ademvl.runs.adapter_training import check_training
 from ademvl.runs.identity import evaluation_settings, weight_checksums, without_places
@@ -156,6 +157,19 @@ class TaskPredictions:
         )
 
 
+def load_run_tokenizer(run: RunSettings) -> Tokenizer:
+    """Load the tokenizer of what answers in a run.
+
+    Raises:
+        WeightsError, SettingsError: it is missing or damaged, or of another system.
+    """
+    if run.method.kind == "pretrained":
+        from ademvl.systems.registry import text_of
+
+        return text_of(run).tokenizer
+    return load_llm_tokenizer(run.backbones)
+
+
 def tokenize_prompts(
     run: RunSettings,
     tokenizer: Tokenizer,
@@ -167,13 +181,17 @@ def tokenize_prompts(
 
     Args:
         run: settings.
-        tokenizer: of the run's language model.
+        tokenizer: of the run's language model; a system has its own.
         examples: prompts.
         max_new_tokens: tokens generated for each.
 
     Raises:
         SettingsError: `prompts.max_seq_len` leaves no room for text.
     """
+    if run.method.kind == "pretrained":
+        from ademvl.systems.registry import text_of
+
+        return text_of(run).tokenize(examples, max_new_tokens=max_new_tokens)
     from ademvl.data.rows import tokenize_examples
 
     return tokenize_examples(

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.data.collate import collate
+from ademvl.data.collate import collate, pad_left
 from ademvl.data.examples import Example
 from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer, load_tokenizer
-from ademvl.evaluation.generation import cut_at, pad_left
+from ademvl.evaluation.generation import cut_at
 from ademvl.golden.checks import Check
 from ademvl.golden.decoding import GreedyCall
 from ademvl.golden.files import GoldenSet, largest_difference

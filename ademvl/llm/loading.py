@@ -54,36 +54,59 @@ def load_llm(
             are changed behind its output layer; or it cannot be quantised.
         ToolError: a package that the settings need is missing.
     """
-    source, dtype = find_llm(backbones), DTYPES[backbones.precision]
-    options = quantization_options(backbones, source)
-    llm: Any
-    with _without_progress_bars():
-        if source.is_meta:
-            llm = load_meta_llama(Path(source.name), dtype=dtype, device=device)
-        else:
-            llm = _load_pretrained(source, dtype, device, options)
+    from transformers import AutoModelForCausalLM
+
+    source = find_llm(backbones)
+    if source.is_meta:
+        quantization_options(backbones, source)  # refuses any
+        with _without_progress_bars():
+            llm: Any = load_meta_llama(
+                Path(source.name), dtype=DTYPES[backbones.precision], device=device
+            )
+        llm = llm.eval().requires_grad_(False)
+    else:
+        llm = load_frozen(AutoModelForCausalLM, backbones, device=device, attention="sdpa")
     _refuse_logit_transforms(llm)
-    keep_layout(llm)
-    frozen: PreTrainedModel = llm.eval().requires_grad_(False)
+    frozen: PreTrainedModel = llm
     return frozen
 
 
+def load_frozen(
+    model_class: Any,
+    backbones: BackboneSettings,
+    *,
+    device: torch.device | None = None,
+    attention: str | None = None,
+) -> Any:
+    """Load what `backbones.llm` names by a class of transformers, as `load_llm` does.
+
+    `attention` is the implementation in transformers; None leaves the model's own choice.
+    """
+    source, dtype = find_llm(backbones), DTYPES[backbones.precision]
+    options = {"attn_implementation": attention, **quantization_options(backbones, source)}
+    if device is not None or backbones.quantization != "none" or source.gguf_file:
+        options["device_map"] = {"": device or torch.device("cpu")}
+    with _without_progress_bars():
+        model = _load_pretrained(model_class, source, dtype, options)
+    keep_layout(model)
+    return model.eval().requires_grad_(False)
+
+
 def _load_pretrained(
-    source: LlmSource, dtype: torch.dtype, device: torch.device | None, options: Mapping[str, Any]
+    model_class: Any,
+    source: LlmSource,
+    dtype: torch.dtype,
+    options: Mapping[str, Any],
 ) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     name = f"{source.name}/{source.gguf_file}" if source.gguf_file else source.name
-    if device is not None or options:
-        options = {**options, "device_map": {"": device or torch.device("cpu")}}
     source.refuse_stand_ins()
     loaded: Any
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = model_class.from_pretrained(
             source.name,
             dtype=dtype,
-            attn_implementation="sdpa",
             output_loading_info=True,
             **source.options,
             **options,
@@ -97,8 +120,8 @@ def _load_pretrained(
         ) from error
     except (ValueError, KeyError) as error:
         raise SettingsError(
-            f"backbones.llm: {name} is no causal language model that transformers knows, or "
-            f"damaged: {error}"
+            f"backbones.llm: {name} is no model that transformers knows as {model_class.__name__}, "
+            f"or damaged: {error}"
         ) from error
     llm, report = loaded
     missing = sorted(report["missing_keys"])

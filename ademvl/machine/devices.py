@@ -22,8 +22,8 @@ def set_threads(threads: int | None) -> None:
 
 
 def wants_gpu(backbones: BackboneSettings) -> bool:
-    """Whether a run is large enough for a GPU; with the mini language model it is not."""
-    return backbones.llm not in MINI_LLMS
+    """Whether a run is large enough for a GPU; with the mini language model or none it is not."""
+    return bool(backbones.llm) and backbones.llm not in MINI_LLMS
 
 
 def usable_gpus(backbones: BackboneSettings) -> int:

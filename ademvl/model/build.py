@@ -1,4 +1,8 @@
-"""Builds a run's model: the frozen parts from its settings, and a new method attached to them."""
+"""Builds what answers in a run: frozen models with a new method attached, or a whole system."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -7,7 +11,12 @@ from ademvl.llm.loading import load_llm
 from ademvl.machine.devices import compute_device
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.systems.pretrained import PretrainedSystem
+from ademvl.vision.features.source import VisualSource, open_visual_source
 from ademvl.vision.tower import load_tower, tower_shape
+
+Answering: TypeAlias = VisionLanguageModel | PretrainedSystem
+"""What is asked in an evaluation."""
 
 
 def build_model(run: RunSettings, *, device: torch.device | None = None) -> VisionLanguageModel:
@@ -36,3 +45,18 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
     model.move_adapter(device)
     model.initialize(derive_seed(run.seed, "adapter"))
     return model
+
+
+def open_images(
+    run: RunSettings, images: Sequence[Path], model: Answering, *, progress: bool
+) -> VisualSource:
+    """Prepare what a model of a run is shown of images.
+
+    Raises:
+        DataError, CacheError: see `open_visual_source`.
+    """
+    if isinstance(model, PretrainedSystem):
+        return model.open_images()
+    return open_visual_source(
+        run, images, tower=model.tower, device=model.device, progress=progress
+    )

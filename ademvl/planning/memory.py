@@ -68,6 +68,10 @@ class Memory:
         return self.total - self.overhead - self.kept_pixels
 
 
+NO_MEMORY = Memory(**dict.fromkeys((part.name for part in fields(Memory)), 0))
+"""Of a training that does not take place."""
+
+
 def training_memory(
     sizes: ModelSizes,
     numerics: Numerics,

@@ -60,6 +60,8 @@ def print_study_counts(study_file: Path) -> None:
     study = load_study(study_file)
     refuse_impossible(study)
     for run in {run.name: run for run in study.runs}.values():
+        if run.method.kind != "method":
+            continue  # nothing of it is trained here
         parts = count_parameters(
             run.method,
             llm=DecoderShape.of(llm_config(run.backbones)),

@@ -31,6 +31,8 @@ def refuse_impossible(study: Study) -> None:
 
 
 def _findings(run: RunSettings, dataset: DatasetSettings) -> Iterator[str]:
+    if run.method.kind != "method":
+        return
     try:
         vision = vision_shape(run.backbones)
     except SettingsError:

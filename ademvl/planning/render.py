@@ -6,8 +6,8 @@ from textwrap import wrap
 
 from ademvl.planning.disk import DiskUse
 from ademvl.planning.fit import UNCERTAINTY, fit_of, gib
+from ademvl.planning.plans import RunPlan, StudyPlan
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
-from ademvl.planning.study_plan import RunPlan, StudyPlan
 
 _MIB, _WIDTH = 1 << 20, 100
 _UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))

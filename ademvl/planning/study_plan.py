@@ -3,7 +3,6 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.run import TRAINED, RunSettings
@@ -11,20 +10,18 @@ from ademvl.config.study import Study
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
 from ademvl.planning.costs import costs_of
-from ademvl.planning.devices import Gpu
 from ademvl.planning.disk import (
-    DiskUse,
     feature_disk,
     made_data_disk,
     result_disk,
     source_disk,
 )
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
-from ademvl.planning.memory import Memory, evaluation_memory
+from ademvl.planning.memory import NO_MEMORY, evaluation_memory
 from ademvl.planning.method_costs import UnmeasurableError
+from ademvl.planning.plans import RunPlan, RunSeconds, StudyPlan, Target
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.schedule import (
-    UTILIZATION,
     Rate,
     RunFlops,
     Seconds,
@@ -36,151 +33,8 @@ from ademvl.planning.schedule import (
     seconds_on,
 )
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
-from ademvl.planning.workload import Workload, workload_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a study is planned for.
-
-    Attributes:
-        gpu: kind of GPU; None where none is present or named.
-        count: GPUs that share each training.
-        utilization: part of the GPU's matrix rate that is reached.
-    """
-
-    gpu: Gpu | None = None
-    count: int = 1
-    utilization: float = UTILIZATION
-
-    def __post_init__(self) -> None:
-        if not 0 < self.utilization <= 1:
-            raise SettingsError(f"--utilization: {self.utilization}, expected 0 < part <= 1")
-        if self.count < 1:
-            raise SettingsError(f"--gpus: {self.count}, expected >= 1")
-
-
-@dataclass(frozen=True)
-class RunSeconds:
-    """Time of one run with one seed.
-
-    Attributes:
-        training: on all GPUs together.
-        evaluation: on one GPU.
-        count: GPUs that share the training.
-    """
-
-    training: Seconds
-    evaluation: Seconds
-    count: int
-
-    @property
-    def wall(self) -> Seconds:
-        """From the first step to the last answer."""
-        return self.training + self.evaluation
-
-    @property
-    def gpu_seconds(self) -> Seconds:
-        """Seconds of all GPUs added up."""
-        return self.training.times(self.count) + self.evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPlan:
-    """What one run takes, for one seed unless said otherwise.
-
-    Attributes:
-        name: of the run.
-        seeds: how many trainings or evaluations of it there are.
-        trains: false where another run's adapter is evaluated.
-        trained: parameters by part.
-        frozen: parameters of the frozen models in memory.
-        device: `cuda` or `cpu`.
-        batch: the largest that goes through the models at once.
-        memory: of one training process at its peak.
-        is_checkpointed: whether the run uses gradient checkpointing.
-        other_checkpointing: bytes of the peak with gradient checkpointing the other way round.
-        evaluation_memory: bytes of the peak of evaluation.
-        evaluation_rows: items that evaluation answers at once.
-        flops: operations.
-        seconds: of training and evaluation; None where unknown.
-        rate: from which they follow, if it was measured.
-        alternatives: settings that would fit, where the run does not fit the GPU.
-    """
-
-    name: str
-    seeds: int
-    trains: bool
-    trained: Mapping[str, int]
-    frozen: int
-    device: str
-    batch: MicroBatch
-    memory: Memory
-    is_checkpointed: bool
-    other_checkpointing: int
-    evaluation_memory: int
-    evaluation_rows: int
-    flops: RunFlops
-    seconds: RunSeconds | None
-    rate: Rate | None
-    alternatives: tuple[str, ...] = ()
-
-    @property
-    def num_trained(self) -> int:
-        """All trained parameters."""
-        return sum(self.trained.values())
-
-    @property
-    def gpu_hours(self) -> Seconds | None:
-        """Hours of GPUs for all seeds; None where the time is unknown."""
-        if self.seconds is None or self.device == "cpu":
-            return None
-        return self.seconds.gpu_seconds.times(self.seeds / 3600)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyPlan:
-    """What a study takes.
-
-    Attributes:
-        study: its name.
-        target: what it is planned for.
-        runs: by run.
-        unknown: runs that cannot be planned, with the reason.
-        feature_flops: operations of filling the feature caches.
-        disk: what it takes on disk, by part.
-        assumptions: what was not read from data.
-    """
-
-    study: str
-    target: Target
-    runs: tuple[RunPlan, ...]
-    unknown: Mapping[str, str]
-    feature_flops: int
-    disk: tuple[DiskUse, ...]
-    assumptions: tuple[str, ...]
-
-    @property
-    def flops(self) -> float:
-        """Operations of all runs and seeds, and of the feature caches."""
-        return self.feature_flops + sum(run.flops.total * run.seeds for run in self.runs)
-
-    @property
-    def gpu_hours(self) -> Seconds | None:
-        """Of all runs and seeds on the GPU; None without any."""
-        known = [run.gpu_hours for run in self.runs if run.gpu_hours is not None]
-        return sum(known[1:], known[0]) if known else None
-
-    @property
-    def wall(self) -> Seconds | None:
-        """Time of all runs and seeds one after the other; None where any is unknown."""
-        walls = [run.seconds.wall.times(run.seeds) for run in self.runs if run.seconds]
-        return sum(walls[1:], walls[0]) if walls and len(walls) == len(self.runs) else None
-
-    @property
-    def disk_bytes(self) -> int:
-        """All parts together."""
-        return sum(part.bytes for part in self.disk)
+from ademvl.planning.systems import system_flops, system_memory, system_size
+from ademvl.planning.workload import Split, Workload, workload_of
 
 
 def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = None) -> StudyPlan:
@@ -204,6 +58,16 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
     done: dict[str, tuple[RunSettings, ModelSizes, Workload]] = {}
     for name in seeds:
         run = first[name]
+        if run.method.kind == "elsewhere":
+            unknown[name] = "its answers are read from a file"
+            continue
+        if run.method.kind == "pretrained":
+            load = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
+            try:
+                plans.append(_plan_system(run, load.evaluation, target, seeds=seeds[name]))
+            except SettingsError as error:
+                unknown[name] = str(error)
+            continue
         try:
             sizes = model_sizes(run)
         except SettingsError as error:
@@ -272,7 +136,7 @@ def _plan_run(
     elif target.gpu is not None and device == "cuda":
         seconds = run_seconds(run, sizes, numerics, flops, workload, target)
     memory = predicted.predict()
-    asked = largest_evaluation_batch(run, workload)
+    asked = largest_evaluation_batch(run, workload.evaluation)
     return RunPlan(
         name=run.name,
         seeds=seeds,
@@ -299,6 +163,44 @@ def _plan_run(
     )
 
 
+def _plan_system(run: RunSettings, split: Split, target: Target, *, seeds: int) -> RunPlan:
+    """Plan the evaluation of a whole system; nothing is trained.
+
+    Raises:
+        SettingsError: its sizes are not known.
+    """
+    device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
+    size, batch = system_size(run), largest_evaluation_batch(run, split)
+    numerics = Numerics(precision=run.backbones.precision, quantization=run.backbones.quantization)
+    operations = system_flops(size, split, new_tokens=new_tokens(run))
+    seconds = None
+    if target.gpu is not None and device == "cuda":
+        nothing = Seconds(0.0, 0.0, 0.0)
+        answers = seconds_on(target.gpu, numerics, operations, utilization=target.utilization)
+        seconds = RunSeconds(nothing, answers, 1)
+    return RunPlan(
+        name=run.name,
+        seeds=seeds,
+        trains=False,
+        trained={},
+        frozen=size.parameters,
+        device=device,
+        batch=batch,
+        memory=NO_MEMORY,
+        is_checkpointed=False,
+        other_checkpointing=0,
+        evaluation_memory=system_memory(
+            size, numerics, batch, new_tokens=new_tokens(run), device=device
+        ),
+        evaluation_rows=batch.rows,
+        flops=RunFlops(
+            training_per_item=0.0, training=0.0, evaluation=operations, optimizer_steps=0, busiest=1
+        ),
+        seconds=seconds,
+        rate=None,
+    )
+
+
 def _alternatives(
     run: RunSettings, target: Target, workload: Workload, *, needed: int
 ) -> tuple[str, ...]:
@@ -311,11 +213,11 @@ def _alternatives(
     return tuple(map(str, found)) or ("none of the settings known here",)
 
 
-def largest_evaluation_batch(run: RunSettings, workload: Workload) -> MicroBatch:
+def largest_evaluation_batch(run: RunSettings, split: Split) -> MicroBatch:
     """Return the largest batch of prompts that evaluation may answer at once."""
-    size = min(run.evaluation.batch_size, workload.evaluation.items)
-    longest = max((row.width for row in workload.evaluation.longest), default=run.prompts.window)
-    images = size if any(row.has_image for row in workload.evaluation.rows) else 0
+    size = min(run.evaluation.batch_size, split.items)
+    longest = max((row.width for row in split.longest), default=run.prompts.window)
+    images = size if any(row.has_image for row in split.rows) else 0
     return MicroBatch(rows=size, image_rows=images, width=longest, scored=size)
 
 

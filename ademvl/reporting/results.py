@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.method_groups import conditions_of
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.run import GIVEN_ADAPTERS, OWN_ADAPTERS, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import DataError, list_findings
 from ademvl.reporting.checked_seeds import check_seeds
@@ -86,7 +86,7 @@ class RunResult:
         columns = {column for seed in self.finished for column in seed.scores}
         return SeedRow(
             kind=(settings.task, settings.data_dir, settings.evaluation.split),
-            adapters=self.name if settings.adapter in (TRAINED, RELEASED) else settings.adapter,
+            adapters=self.name if settings.adapter in OWN_ADAPTERS else settings.adapter,
             scores={
                 column: [estimate.value for estimate in self.seed_estimates(column)]
                 for column in columns
@@ -170,21 +170,21 @@ def read_results(study: Study, *, refuse_doubtful: bool = True) -> StudyResults:
 
 
 def _beside_others(run: RunResult, results: StudyResults) -> RunResult:
-    """Add the other rows' spread; released weights are one training and stand for no other."""
-    columns = () if run.settings.adapter == RELEASED else run.seed_row.scores
+    """Add the other rows' spread; given weights are one training and stand for no other."""
+    columns = () if run.settings.adapter in GIVEN_ADAPTERS else run.seed_row.scores
     return replace(run, others={name: results.spread_beside(name, run) for name in columns})
 
 
 def _with_own_adapters(seeds: Sequence[SeedResult]) -> list[SeedResult]:
     """Leave out seeds that were scored with the adapter of an earlier one: it counts once.
 
-    Seeds of a released adapter differ in how answers are drawn.
+    Seeds of a given adapter differ in how answers are drawn.
     """
     owners: dict[str, int] = {}
     found = []
     for seed in seeds:
         number, adapter = seed.settings.seed, seed.adapter_sha256
-        if seed.state == "finished" and adapter and seed.settings.adapter != RELEASED:
+        if seed.state == "finished" and adapter and seed.settings.adapter not in GIVEN_ADAPTERS:
             owner = owners.setdefault(adapter, number)
             if owner != number:
                 seed = seed.left_out(f"scored with the same adapter as seed {owner}")
@@ -253,8 +253,8 @@ def _number(raw: Mapping[str, Any], key: str, path: Path) -> Any:
 
 
 def _cost(provenance: Mapping[str, Any], path: Path) -> Cost:
-    # What the training of a released adapter took is not known.
-    usage = {} if "released" in provenance else provenance.get("usage") or {}
+    # What the training of weights that others gave took is not known.
+    usage = {} if provenance.keys() & {"released", "given"} else provenance.get("usage") or {}
     hardware = provenance.get("hardware") or {}
     gpus = hardware.get("gpus") or []
     num_gpus = _number(provenance, "parallel_processes", path) or 1

@@ -97,7 +97,7 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
     """
     return _identity(
         run,
-        data=data_checksums(Path(run.data_dir)),
+        data=data_checksums(Path(run.data_dir)) if run.method.kind == "method" else {},
         weights=weight_checksums(run.backbones) | _released_checksum(run),
     )
 
@@ -209,6 +209,8 @@ def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
         ("llm", backbones.llm, MINI_BACKBONES["llm"]),
         ("tower", backbones.tower, MINI_BACKBONES["tower"]),
     ):
+        if not name:
+            continue  # not read: a system has its own tower
         path = shipped.get(name, Path(name))
         if path.is_dir():
             files = checksum_files(path, (file for file in path.iterdir() if file.is_file()))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.run import OWN_ADAPTERS, RunSettings
 from ademvl.config.settings_files import read_copied_run
 from ademvl.errors import DataError
 from ademvl.runs.identity import (
@@ -56,7 +56,7 @@ def state_of(
 
 def present_adapter(run_dir: Path, settings: RunSettings) -> str:
     """Return the checksum of the adapter that a run has now, or takes; empty without any."""
-    is_taken = settings.adapter not in (TRAINED, RELEASED)
+    is_taken = settings.adapter not in OWN_ADAPTERS
     owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
     return str(read_object(owner / "adapter" / "adapter.json").get("sha256", ""))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.errors import WeightsError
+from ademvl.errors import SettingsError, WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, check_settings, trained_settings
 from ademvl.runs.adapter_training import check_training
 
@@ -35,7 +35,7 @@ def find_adapter(path: Path) -> TrainedAdapter:
     Raises:
         WeightsError: no adapter there, its description is malformed, says other settings than
             run.yaml, or is of another run's training.
-        SettingsError: wrong settings.
+        SettingsError: wrong settings, or the run is of a whole system, which has no adapter.
     """
     if path.name == "run.yaml":
         path = path.parent
@@ -45,9 +45,15 @@ def find_adapter(path: Path) -> TrainedAdapter:
         raise WeightsError(
             f"{path}: no trained adapter there (no {folder / DESCRIPTION_FILE}). {_REMEDY}"
         )
-    if not (folder.parent / "run.yaml").is_file():
-        return TrainedAdapter(folder, trained_settings(folder))
-    run = read_run(folder.parent)
+    is_of_run = (folder.parent / "run.yaml").is_file()
+    run = read_run(folder.parent) if is_of_run else trained_settings(folder)
+    if run.method.kind != "method":
+        raise SettingsError(
+            f"{path}: method {run.method.name} is no adapter on a language model; it is evaluated "
+            "by `ademvl evaluate` alone"
+        )
+    if not is_of_run:
+        return TrainedAdapter(folder, run)
     check_settings(folder, run)
     check_training(folder, run)
     return TrainedAdapter(folder, run)

@@ -23,6 +23,7 @@ from ademvl.runs.identity import training_identity
 from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import read_object
 from ademvl.storage.locks import lock_file
+from ademvl.training.given import note_given
 from ademvl.training.interruption import Interruption
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined
@@ -135,6 +136,9 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
     refuse_to_replace_other(files.adapter, run, identity, read_object(files.provenance))
     if run.adapter == RELEASED:
         import_released(run, files, identity)
+        return True
+    if run.method.kind != "method":
+        note_given(run, files, identity)
         return True
     if run.adapter != TRAINED:
         take_adapter(files.of_run(run.adapter), files, identity)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.includes import read_with_places
-from ademvl.config.mini_backbones import MINI_LLMS, MINI_TOWERS
+from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.places import places_in_files
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError, collect
+from ademvl.machine.devices import wants_gpu
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.runs.chosen_rate import choosing_run
@@ -244,11 +245,11 @@ class WorkflowPlan:
         return self._data_of(run)
 
     def run_adapter(self, wildcards: Any) -> list[str]:
-        """What a run's adapter is made from without training: another run's, or a released one."""
+        """What a run's adapter is made from without training: another run's, or a given file."""
         run = self.run(wildcards)
-        if run.adapter == RELEASED:
+        if run.adapter in (RELEASED, PREDICTIONS):
             return self.sources.of_paths(run.released_from) or [run.released_from]
-        if run.adapter == TRAINED:
+        if run.adapter in OWN_ADAPTERS:
             return []
         return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
 
@@ -321,11 +322,11 @@ class WorkflowPlan:
 
     def gpus(self, wildcards: Any) -> int:
         """GPUs that a run's job asks for: none for the mini backbones."""
-        return 0 if self.run(wildcards).backbones.llm in MINI_LLMS else 1
+        return int(wants_gpu(self.run(wildcards).backbones))
 
     def training_gpus(self, wildcards: Any) -> int:
         """GPUs that a run's training asks for: none where nothing is trained."""
-        return 0 if self.run_adapter(wildcards) else self.gpus(wildcards)
+        return self.gpus(wildcards) if self.run(wildcards).adapter == TRAINED else 0
 
     def feature_gpus(self, wildcards: Any) -> int:
         """GPUs that the job of a feature report asks for: none for the mini tower."""
@@ -346,7 +347,7 @@ class WorkflowPlan:
 
     def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory that a job with a run's models asks for: more each time it is tried."""
-        return _model_mem_mb(self.run(wildcards).backbones.llm in MINI_LLMS, attempt)
+        return _model_mem_mb(not self.gpus(wildcards), attempt)
 
     def feature_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory that the job of a feature report asks for: more each time it is tried."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.run import GIVEN_ADAPTERS, TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.data.acquisition.existing import fault_of_copy
 from ademvl.data.acquisition.fetch import refuse_unaccepted
@@ -121,6 +121,8 @@ def _model_findings(run: RunSettings, shared: Path) -> Iterator[tuple[str, str]]
         )
         if is_path and not path.is_relative_to(shared) and (fault := fault_of_copy(path)):
             yield key, fault
+    if not run.backbones.tower:
+        return  # the system has its own
     try:
         vision_shape(run.backbones)
     except AdemvlError as error:
@@ -130,7 +132,7 @@ def _model_findings(run: RunSettings, shared: Path) -> Iterator[tuple[str, str]]
 def _adapter_problems(study: Study, work: Work) -> Iterator[str]:
     trained = {(run.name, run.seed) for run in work.trainings}
     for run in work.evaluations:
-        if run.adapter == RELEASED:
+        if run.adapter in GIVEN_ADAPTERS:
             if Path(run.released_from).is_file() and (
                 what := describe_stand_in_at(Path(run.released_from))
             ):

@@ -85,7 +85,7 @@ def test_adapter_of_no_training_is_refused(adapter: str, expected: str) -> None:
 
 def test_run_alone_that_names_itself_is_given_no_other() -> None:
     raw = study() | {"runs": {"alone": {"adapter": "alone"}}}
-    assert refusal(raw).endswith("Give `trained` or `released`.")
+    assert refusal(raw).endswith("Give `trained`, `released`, `pretrained`, `predictions`.")
 
 
 @pytest.mark.parametrize("adapter", [["trained_run"], 3, None])

@@ -131,7 +131,11 @@ def test_impossible_values_are_refused(
         ("runs", {"a": {"seeds": [0, 0]}}, "runs.a.seeds: [0, 0], expected different numbers"),
         ("runs", {"a": {"seeds": [-1]}}, "runs.a.seeds: [-1], expected different numbers >= 0"),
         ("runs", {"a": {"seeds": [2**32]}}, "runs.a.seeds.0: 4294967296, expected <= 4294967295"),
-        ("runs", {"a": {"adapter": ""}}, "runs.a.adapter: '', expected trained, released, or a"),
+        (
+            "runs",
+            {"a": {"adapter": ""}},
+            "runs.a.adapter: '', expected trained, released, pretrained",
+        ),
         ("base_runs", ["q"], "base_runs.0: 'q' is not under runs (known: "),
         ("runs", {"a": {}, "b": {"seeds": []}}, "runs.b.seeds: [], expected one or more"),
         ("defaults", {"seeds": []}, "defaults.seeds: [], expected one or more"),

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.evaluation import DecodingSettings
-from ademvl.data.collate import collate
+from ademvl.data.collate import collate, pad_left
 from ademvl.data.rows import TokenizedExample
 from ademvl.errors import SettingsError
-from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate, pad_left
+from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, generate
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import TowerShape

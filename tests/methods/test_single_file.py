@@ -19,7 +19,8 @@ from ademvl.methods.sites import Pass
 from ademvl.model.adapter_file import load_adapter
 from ademvl.model.build import build_model
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
-from ademvl.planning.study_plan import Target, plan_study
+from ademvl.planning.plans import Target
+from ademvl.planning.study_plan import plan_study
 from ademvl.reporting.tables.build import write_tables
 from ademvl.runs.adapter_folder import check_settings
 from ademvl.training.run import train_run

@@ -5,7 +5,8 @@ import pytest
 from ademvl.config.study import load_study
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.fit import fit_of
-from ademvl.planning.study_plan import Target, plan_study
+from ademvl.planning.plans import Target
+from ademvl.planning.study_plan import plan_study
 from tests.conftest import PROJECT_ROOT
 
 GIB = 1 << 30

@@ -21,9 +21,10 @@ from ademvl.planning.cpu_time import training_seconds
 from ademvl.planning.devices import gpu_by_name
 from ademvl.planning.fit import RunMemory, check_fits, model_sizes, settings_that_fit, with_changes
 from ademvl.planning.out_of_memory import training_advice
+from ademvl.planning.plans import Target
 from ademvl.planning.render import render_plan
 from ademvl.planning.rows import Row
-from ademvl.planning.study_plan import Target, plan_study, to_plain
+from ademvl.planning.study_plan import plan_study, to_plain
 from ademvl.probing import probe
 from ademvl.probing.probe import probe_run
 from ademvl.storage.files import dump_json

@@ -4,7 +4,8 @@ import pytest
 
 from ademvl.config.study import load_study
 from ademvl.planning.devices import gpu_by_name
-from ademvl.planning.study_plan import Target, plan_study
+from ademvl.planning.plans import Target
+from ademvl.planning.study_plan import plan_study
 from ademvl.reporting.reported import load_reported
 from tests.conftest import PROJECT_ROOT
 

@@ -12,8 +12,9 @@ import yaml
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
 from ademvl.planning.devices import gpu_by_name
+from ademvl.planning.plans import Target
 from ademvl.planning.render import render_plan
-from ademvl.planning.study_plan import Target, plan_study, to_plain
+from ademvl.planning.study_plan import plan_study, to_plain
 from ademvl.training.order import StepPlan
 from tests.conftest import PROJECT_ROOT
 

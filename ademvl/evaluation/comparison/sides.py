@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.evaluation import Split
-from ademvl.config.run import RELEASED, RunSettings, Task
+from ademvl.config.run import GIVEN_ADAPTERS, RunSettings, Task
 from ademvl.config.settings_files import read_run
 from ademvl.data.captions import load_coco_references
 from ademvl.data.choices import NO_ANSWER
@@ -114,7 +114,7 @@ def read_seeds(
     adapters = tuple(
         _checked_adapter(*both, root, present) for both in zip(sources, headers, strict=True)
     )
-    if first.adapter != RELEASED:  # its seeds differ in how answers are drawn
+    if first.adapter not in GIVEN_ADAPTERS:  # its seeds differ in how answers are drawn
         _refuse_same_adapters(run_dirs, adapters)
     key = "caption" if first.task == "coco_caption" else "predicted_index"
     side = _side(

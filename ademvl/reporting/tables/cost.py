@@ -7,8 +7,8 @@ the scores are the same.
 from collections.abc import Iterable
 from statistics import mean
 
-from ademvl.config.run import RELEASED
 from ademvl.reporting.method_comparison import training_speeds
+from ademvl.config.run import PREDICTIONS, PRETRAINED, RELEASED
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
@@ -82,6 +82,10 @@ def _cost_notes(run: RunResult, seed: SeedResult) -> Iterable[str]:
         yield f"Evaluates the adapter of run {seed.cost.adapter_of}: training was spent once."
     elif run.settings.adapter == RELEASED:
         yield "Evaluates a released adapter: what its training took is not known."
+    elif run.settings.adapter == PRETRAINED:
+        yield "Evaluates a pretrained system: what its training took is not known."
+    elif run.settings.adapter == PREDICTIONS:
+        yield "Its answers were measured elsewhere."
     if seed.state == "finished" and (skipped := skipped_note(seed)):
         yield skipped
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ademvl.config.run import RELEASED
+from ademvl.config.run import GIVEN_ADAPTERS
 from ademvl.reporting.reported import ReportedRow, ReportedTable
 from ademvl.reporting.results import RunResult
 from ademvl.reporting.tables.layout import Cell, Column, Judgement
@@ -70,7 +70,7 @@ def judge(run: RunResult, column: Column, reported: Cell) -> Judgement | None:
             ci_low=ci_low,
             ci_high=ci_high,
         )
-    if found.outcome == "cannot tell" and run.settings.adapter != RELEASED:
+    if found.outcome == "cannot tell" and run.settings.adapter not in GIVEN_ADAPTERS:
         seeds = "one seed" if found.num_seeds == 1 else f"only {found.num_seeds} seeds"
         return Judgement(
             outcome="cannot-tell",

@@ -35,6 +35,7 @@ def test_all_that_studies_may_name_is_there() -> None:
         *("scienceqa", "coco_caption", "lavin_instruct", "mme", "clip_vit_l14"),
         *("clip_vit_b32", "smollm2"),
         *("llama_7b", "llama_13b", "llama2_7b"),
+        *("llava_1_5_7b", "llava_1_5_13b", "blip_large_captioning", "blip2_opt_2_7b_coco"),
         *(f"adem_released_{task}" for task in ("scienceqa", "caption", "instruction")),
         *("lavin_released_7b", "lavin_released_13b", "memvp_released"),
     } == set(registry.sources)

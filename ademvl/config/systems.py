@@ -1,0 +1,91 @@
+"""Runs of whole systems, or of answers from a file: what they read of a study, and what they need.
+
+They share `defaults` with runs of methods; what they do not read has no part in their settings.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from ademvl.config.method import Kind, MethodSettings
+from ademvl.config.optimization import OptimizationSettings
+from ademvl.config.places import Places
+from ademvl.config.run import (
+    PREDICTIONS,
+    PRETRAINED,
+    BackboneSettings,
+    FeatureSettings,
+    PromptSettings,
+    RunSettings,
+)
+from ademvl.config.study_settings import RunTemplate
+from ademvl.errors import SettingsError, list_findings
+
+_ADAPTER_OF_KIND: Mapping[Kind, str] = {"pretrained": PRETRAINED, "elsewhere": PREDICTIONS}
+_BACKBONES_OF_KIND: Mapping[Kind, tuple[str, ...]] = {
+    "method": ("llm", "tower"),
+    "pretrained": ("llm",),
+    "elsewhere": (),
+}
+
+
+def backbones_read(method: MethodSettings) -> tuple[str, ...]:
+    """Return which of `llm` and `tower` a run with these settings loads."""
+    return _BACKBONES_OF_KIND[method.kind]
+
+
+def without_unread(run: RunSettings) -> RunSettings:
+    """Put defaults in place of what a run of a system or of a file never reads."""
+    kind = run.method.kind
+    if kind == "method":
+        return run
+    backbones = replace(run.backbones, tower="", tower_weights="")
+    if kind == "elsewhere":
+        backbones = BackboneSettings(llm="", tower="")
+    return replace(
+        run,
+        backbones=backbones,
+        features=FeatureSettings(cache_dir=run.features.cache_dir),
+        prompts=run.prompts if kind == "pretrained" else PromptSettings(),
+        optimization=OptimizationSettings(),
+    )
+
+
+def check_systems(runs: Mapping[str, RunTemplate], places: Places) -> None:
+    """Refuse runs whose `adapter` and `method` do not belong together, or that lack something.
+
+    Args:
+        runs: complete settings by name.
+        places: file and line of the keys.
+
+    Raises:
+        SettingsError: lists all such runs.
+    """
+    findings = [places.mark(text) for name, run in runs.items() for text in _findings(name, run)]
+    if findings:
+        remedy = (
+            f"`adapter: {PRETRAINED}` evaluates a system such as llava, blip or blip2 as its "
+            f"checkpoint is; `adapter: {PREDICTIONS}` with `method: {{name: elsewhere}}` reads "
+            "answers from the file that `released_from` names."
+        )
+        raise SettingsError(list_findings("Systems that are not trained here", findings, remedy))
+
+
+def _findings(name: str, run: RunTemplate) -> Iterator[str]:
+    kind = run.method.kind
+    expected = _ADAPTER_OF_KIND.get(kind)
+    if expected is not None and run.adapter != expected:
+        yield f"runs.{name}.adapter: {run.adapter!r}, but method {run.method.name} is {expected}"
+        return
+    if expected is None and run.adapter in _ADAPTER_OF_KIND.values():
+        yield f"runs.{name}.method.name: {run.method.name!r} is no system for {run.adapter!r}"
+        return
+    if expected is None:
+        return
+    if len(run.seeds) != 1:
+        yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
+    if kind == "elsewhere" and not run.released_from:
+        yield f"runs.{name}.released_from: empty, expected a file of predictions"
+    if kind == "pretrained" and run.released_from:
+        yield f"runs.{name}.released_from: {run.released_from!r}, but backbones.llm is the system"
+    if kind == "pretrained" and run.images == "withheld":
+        yield f"runs.{name}.images: withheld, but a system is evaluated as it was trained"
