@@ -53,7 +53,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "one step of a run": ("features", "train", "evaluate", "evaluate-mme", "fusion-maps"),
     "results": ("summary", "tables", "figures", "report", "compare", "effects", "ranking"),
     "ask, score, check": ("predict", "demo", "score", "verify"),
-    "pass on": ("bundle", "diff"),
+    "pass on": ("bundle", "diff", "samples"),
     "for the workflow": ("settings", "choose-rate"),
 }
 """Verbs by what people want to do; `ademvl --help` lists all of them so."""

@@ -1,10 +1,18 @@
-"""Verbs that pass results on: a bundle, and what differs between two of them."""
+"""Verbs that pass results on: a bundle, what differs between two, and predictions for others."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from ademvl.cli.verb import Verbs, add_output, add_seed, add_verb, beside, refuse_to_replace
+from ademvl.cli.verb import (
+    Verbs,
+    add_output,
+    add_seed,
+    add_verb,
+    beside,
+    refuse_to_replace,
+    run_dir_of,
+)
 
 _DIFF_EPILOG = """\
 exit code:
@@ -24,6 +32,11 @@ def add_verbs(verbs: Verbs) -> None:
     bundle.add_argument("--with-figures", action="store_true", help="add the study's figures")
     bundle.add_argument("--with-adapters", action="store_true", help="add the trained adapters")
     bundle.add_argument("--license", default="", help="licence of the results, a URL or words")
+
+    summary = "Write a run's predictions as lmms-eval or the COCO server have them."
+    written = add_verb(verbs, "samples", _samples, summary)
+    written.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
+    add_output(written, "file: lines of samples; for captions one list", required=True)
 
     summary = "Say what differs between two bundles or results folders, and whether it matters."
     diff = add_verb(verbs, "diff", _diff, summary)
@@ -49,6 +62,16 @@ def _bundle(options: argparse.Namespace) -> int:
         f"{options.output}: {finished} of {len(made.states)} trainings, {len(made.files)} files",
         file=beside(options.output),
     )
+    return 0
+
+
+def _samples(options: argparse.Namespace) -> int:
+    from ademvl.evaluation.others_formats import write_predictions
+
+    run_dir = run_dir_of(options.run)
+    refuse_to_replace(options.output, *(run_dir / "predictions").glob("*.jsonl"))
+    count = write_predictions(run_dir, options.output)
+    print(f"{options.output}: {count} predictions", file=beside(options.output))
     return 0
 
 

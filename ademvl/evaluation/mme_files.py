@@ -94,7 +94,7 @@ def _answer(row: Mapping[str, Any], rights: Rights | None) -> tuple[str, MmeAnsw
     if not isinstance(said, str):
         return "no answer that is text (keys: text, filtered_resps, prediction)"
     gold = _text(row, ("target",)) or _text(doc, ("answer",))
-    known = (rights or {}).get((task, Path(image).stem, _key(question)), "")
+    known = (rights or {}).get(picture_and_question(task, image, question), "")
     if rights is not None and not known:
         return f"{task}/{image}: the benchmark does not ask {question[:80]!r}"
     if not gold and not known:
@@ -115,12 +115,17 @@ def _text(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     return value if isinstance(value, str) else ""
 
 
+def picture_and_question(task: str, image: str, question: str) -> tuple[str, str, str]:
+    """Return what a question is known by: task, picture without suffix, and its text alone."""
+    return task, Path(image).stem, _key(question)
+
+
 def _key(question: str) -> str:
     return "".join(_ADDED.sub("", question).split()).casefold()
 
 
 def _right_answers(benchmark: Path) -> Rights:
     return {
-        (question.task, question.image.stem, _key(question.question)): question.gold
+        picture_and_question(question.task, question.image.name, question.question): question.gold
         for question in load_benchmark(benchmark)
     }

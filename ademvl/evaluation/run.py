@@ -15,6 +15,7 @@ from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked, ask_captions, ask_scienceqa
+from ademvl.evaluation.elsewhere import file_task, rows_from_file
 from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.prediction_loop import load_trained
 from ademvl.evaluation.predictions import Row
@@ -80,21 +81,25 @@ def predict_ahead(
 
 
 def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress: bool) -> None:
-    tokenizer = load_run_tokenizer(run)
-    task = _task_of(run, tokenizer)
+    tokenizer = None if run.method.kind == "elsewhere" else load_run_tokenizer(run)
+    task = file_task(run) if tokenizer is None else _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
     rows = predictions.read_complete()
     if rows is not None and _is_current(scores_path, predictions, task.asked, rows):
         _log.info("%s: already evaluated with this adapter", run_dir)
         return
-    tokenized = predictions.tokenize()
-    rows = predictions.make(
-        tokenized,
-        progress=progress,
-        load_model=lambda: load_trained(run, run_dir, threads=threads),
-    )
-    shortened = sum(row.is_shortened for row in tokenized)
+    shortened = 0
+    if tokenizer is None:
+        rows = predictions.keep(rows_from_file(run, predictions.item_ids))
+    else:
+        tokenized = predictions.tokenize()
+        rows = predictions.make(
+            tokenized,
+            progress=progress,
+            load_model=lambda: load_trained(run, run_dir, threads=threads),
+        )
+        shortened = sum(row.is_shortened for row in tokenized)
     settings = to_plain(run.evaluation) | {"prompts": run.prompts.evaluation}
     identity = {"task": run.task, "study": run.study, "run": run.name, "seed": run.seed}
     counts = {"n": len(rows), "num_shortened_prompts": shortened}

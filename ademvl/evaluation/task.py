@@ -52,12 +52,13 @@ class TaskPredictions:
         run: settings.
         run_dir: folder with adapter/.
         task: what is asked.
-        tokenizer: of the run's language model.
+        tokenizer: of what answers; None where answers are read from a file.
         other_folder: where new predictions go instead of the run's predictions/, which are read
             only then.
 
     Attributes:
         header: what the predictions depend on.
+        item_ids: of all that is asked, in data set order.
 
     Raises:
         DataError: nothing is asked.
@@ -70,7 +71,7 @@ class TaskPredictions:
         run: RunSettings,
         run_dir: Path,
         task: EvaluationTask,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         *,
         other_folder: Path | None = None,
     ) -> None:
@@ -94,10 +95,10 @@ class TaskPredictions:
         }
         check_settings(run_dir / "adapter", run)
         check_training(run_dir / "adapter", run)
-        item_ids = [example.item_id for example in task.examples]
+        self.item_ids = [example.item_id for example in task.examples]
         folders = [run_dir / "predictions", *([other_folder] if other_folder else [])]
         self._logs = [
-            PredictionLog(folder, task.name, header=self.header, item_ids=item_ids)
+            PredictionLog(folder, task.name, header=self.header, item_ids=self.item_ids)
             for folder in folders
         ]
 
@@ -145,6 +146,11 @@ class TaskPredictions:
             ahead=ahead,
         )
 
+    def keep(self, rows: Sequence[Row]) -> list[Row]:
+        """Keep rows that another program made, one an item, as the run's own."""
+        whole = [list(range(len(rows)))]
+        return self._logs[-1].fill(lambda items: [rows[item] for item in items], batches=whole)
+
     def tokenize(self) -> "list[TokenizedExample]":
         """Return the task's prompts as rows; those that are too long are cut to fit.
 
@@ -152,6 +158,8 @@ class TaskPredictions:
             SettingsError: `prompts.max_seq_len` leaves no room for text.
         """
         task = self._task
+        if self._tokenizer is None:
+            raise ValueError("answers are read from a file: there is no tokenizer")
         return tokenize_prompts(
             self._run, self._tokenizer, task.examples, max_new_tokens=task.max_new_tokens
         )

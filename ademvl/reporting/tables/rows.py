@@ -10,6 +10,7 @@ from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.judging import estimate_cell, judge, other_items_note
 from ademvl.reporting.tables.layout import Cell, Column, Row, Section
 from ademvl.statistics.intervals import wilson_interval
+from ademvl.systems.elsewhere.settings import ElsewhereSettings
 
 DERIVED = "binomial (Wilson), derived from n"
 _SECTION_TITLES = {
@@ -67,7 +68,7 @@ def measured_row(run: RunResult, columns: Sequence[Column], target: Target | Non
         columns: of scores.
         target: reported numbers of the same scale, on which verdicts are given.
     """
-    notes = list(gap_notes(run))
+    notes = [*gap_notes(run), *origin_notes(run)]
     other_items = other_items_note(run, target.table, target.row) if target else ""
     if other_items:
         notes.append(other_items)
@@ -120,6 +121,12 @@ def gap_notes(run: RunResult) -> Iterable[str]:
     yield from (note for seed in run.finished if (note := skipped_note(seed)))
     if others := [seed for seed in run.finished if seed.trained_on_other]:
         yield f"Trained before files of the data set changed: {_numbered_seeds(others)}."
+
+
+def origin_notes(run: RunResult) -> Iterable[str]:
+    """Say where the answers of a run come from that were measured elsewhere."""
+    if isinstance(run.settings.method, ElsewhereSettings):
+        yield f"{run.label}: measured elsewhere. {run.settings.method.source}"
 
 
 def stale_notes(run: RunResult) -> Iterable[str]:
