@@ -21,6 +21,7 @@ CASES = {
     "memvp": ("A_forward_train", "B_generate"),
     "flamingo": ("A_perceiver", "B_gated_block", "C_forward"),
     "vl_adapter": ("A_vlbart", "B_adapter_with_norms"),
+    "mm_cot": ("A_t5", "B_flan_t5", "C_prompts"),
     "lavin": ("A_forward_train", "B_plain_visual_adapter", "C_generate"),
 }
 

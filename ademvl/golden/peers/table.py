@@ -48,6 +48,7 @@ PEERS = (
     Peer("memvp", tensor="param.adapter_emb1"),
     Peer("flamingo", tensor="param.latents"),
     Peer("vl_adapter", tensor="enc0_attn_adapter_in"),
+    Peer("mm_cot", tensor="param.encoder.mha_layer.in_proj_weight"),
     Peer("lavin", tensor="param.layers.0.adapter_attn.expert_weights.weight"),
 )
 
