@@ -7,8 +7,8 @@ the scores are the same.
 from collections.abc import Iterable
 from statistics import mean
 
-from ademvl.reporting.method_comparison import training_speeds
 from ademvl.config.run import PREDICTIONS, PRETRAINED, RELEASED
+from ademvl.reporting.method_comparison import training_speeds
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
