@@ -55,7 +55,7 @@ def _for_coco_server(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Writ
 def _scienceqa_samples(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Written:
     problems = load_scienceqa(Path(run.data_dir)).split(run.evaluation.split)
     by_id = _by_id(path, rows, [problem.question_id for problem in problems])
-    samples = []
+    samples: list[dict[str, object]] = []
     for problem in problems:
         index = int(str(by_id[problem.question_id]["predicted_index"]))
         answer = "" if index == NO_ANSWER else ascii_uppercase[index]
@@ -67,7 +67,7 @@ def _scienceqa_samples(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Wr
 
 def _mme_samples(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Written:
     questions = load_benchmark(Path(run.evaluation_data_dir))
-    samples = []
+    samples: list[dict[str, object]] = []
     if len(questions) != len(rows):
         raise DataError(f"{path}: {len(rows)} answers to {len(questions)} questions. {_REMEDY}")
     for question, row in zip(questions, rows, strict=True):

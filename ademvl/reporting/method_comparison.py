@@ -22,6 +22,7 @@ from ademvl.reporting.tables.layout import MINUS
 from ademvl.runs.chosen_rate import RateChoice, choice_file, choosing_run, read_choice
 from ademvl.statistics.intervals import Floats, Interval, percentiles
 from ademvl.statistics.paired import Difference
+from ademvl.statistics.paired_proportions import Correct
 from ademvl.statistics.rank_order import kendall_tau, kendall_taus
 from ademvl.statistics.ranking import METHOD, Rank, draw_scores, rank
 
@@ -197,7 +198,7 @@ def _compare(
     return MethodComparison(llm=group.llm, rows=rows, order=_order(rows, reported, names, draws))
 
 
-def _correct(items: ItemScores) -> Floats:
+def _correct(items: ItemScores) -> Correct:
     """Return whether answers are right, (seeds, n)."""
     return np.array([values[:, 0] > 0 for values in items.values.values()])
 

@@ -64,13 +64,9 @@ def build_model(settings: Mapping[str, Any]) -> FusedT5:
 
     kept = ("vocab_size", "d_model", "d_kv", "num_heads", "d_ff", "feed_forward_proj")
     tables = ("relative_attention_num_buckets", "relative_attention_max_distance")
-    config = T5Config(
-        num_layers=settings["layers"],
-        tie_word_embeddings=settings["tie_word_embeddings"],
-        decoder_start_token_id=0,
-        dropout_rate=0.0,
-        **{key: settings[key] for key in (*kept, *tables)},
-    )
+    options: dict[str, Any] = {key: settings[key] for key in (*kept, *tables)}
+    options |= {"tie_word_embeddings": settings["tie_word_embeddings"], "decoder_start_token_id": 0}
+    config = T5Config(num_layers=settings["layers"], dropout_rate=0.0, **options)
     t5 = T5ForConditionalGeneration(config)
     if not settings["tie_word_embeddings"]:  # transformers 5 ties them whatever it is told
         t5.lm_head.weight = torch.nn.Parameter(t5.lm_head.weight.detach().clone())
