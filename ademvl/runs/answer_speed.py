@@ -45,7 +45,8 @@ def read_speed(path: Path) -> AnswerSpeed | None:
     if not raw:
         return None
     items, seconds = raw.get("items"), raw.get("seconds")
-    if isinstance(items, int) and isinstance(seconds, int | float):
-        if items > 0 and math.isfinite(seconds) and seconds > 0:
-            return AnswerSpeed(items, float(seconds))
-    raise DataError(f"{path}: expected items and seconds above 0. {REMEDY}")
+    if not (isinstance(items, int) and isinstance(seconds, int | float)):
+        raise DataError(f"{path}: expected numbers of items and of seconds. {REMEDY}")
+    if not (items > 0 and math.isfinite(seconds) and seconds > 0):
+        raise DataError(f"{path}: expected items and seconds above 0. {REMEDY}")
+    return AnswerSpeed(items, float(seconds))
