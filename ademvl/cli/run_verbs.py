@@ -23,7 +23,7 @@ from ademvl.runs.failures import noted_failure
 
 if TYPE_CHECKING:
     from ademvl.config.run import RunSettings
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.systems.trained import TrainableModel
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _choose_rate(options: argparse.Namespace) -> int:
         return choose_rate_of(run, options.folder, options.output)
 
 
-def _use_trained(run: "RunSettings", run_dir: Path, model: "VisionLanguageModel") -> None:
+def _use_trained(run: "RunSettings", run_dir: Path, model: "TrainableModel") -> None:
     """Do what other verbs would load the model for again; what fails is left to them."""
     from ademvl.evaluation.run import predict_ahead
 

@@ -31,8 +31,9 @@ DEFAULT_METHOD = "adem"
 ENTRY_POINTS = "ademvl.methods"
 """Group of entry points by which other packages add methods."""
 
-Kind = Literal["method", "pretrained", "elsewhere"]
-"""What answers: a method on frozen models, a whole system from its own checkpoint, or a file."""
+Kind = Literal["method", "trained_whole", "pretrained", "elsewhere"]
+"""What answers: a method on frozen models, a system that is trained whole, one from its own
+checkpoint, or a file."""
 
 _PACKAGE = Path(ademvl.__file__).parent
 _registered: dict[str, "type[MethodSettings]"] = {}
@@ -92,6 +93,11 @@ class MethodSettings:
     def kind(self) -> Kind:
         """What answers in a run with these settings."""
         return "method"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is trained here."""
+        return self.kind in ("pretrained", "elsewhere")
 
     @property
     def tower_states(self) -> TowerStates:

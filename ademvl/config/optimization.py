@@ -25,7 +25,8 @@ class OptimizationSettings:
         lr_grid: rates of which `base_lr` is chosen, ascending: each is trained once, with a seed of
             its own, and the best on the val split is taken (`rates/<run>.json` of the results);
             empty takes `base_lr` as it is.
-        min_lr: end of the half-cosine.
+        min_lr: end of the decay.
+        lr_decay: from the peak to `min_lr`: half a cosine, as in the reference, or a straight line.
         effective_batch_size: items of one optimiser step over all devices.
         per_device_batch_size: items of a pass through the models, on average: a step has
             `effective_batch_size` / `per_device_batch_size` passes, which hold like numbers of
@@ -59,6 +60,12 @@ class OptimizationSettings:
         omitted_at_default=True,
     )
     min_lr: float = setting(changes="training", default=0.0, ge=0, le=1_000_000)
+    lr_decay: Literal["cosine", "linear"] = setting(
+        changes="training",
+        default="cosine",
+        omitted_at_default=True,
+        unwritten_at_default=True,
+    )
     effective_batch_size: int = setting(changes="training", default=32, ge=1, le=1_000_000)
     per_device_batch_size: int = setting(changes="speed", default=4, ge=1)
     gradient_checkpointing: bool = setting(changes="speed", default=False, omitted_at_default=True)

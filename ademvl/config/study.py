@@ -297,7 +297,7 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
 
 def _is_evaluated_alone(template: RunTemplate) -> bool:
     """Whether a run needs no training data beside that which it is evaluated on: MME."""
-    return template.task == "instruction" and template.method.kind != "method"
+    return template.task == "instruction" and template.method.is_given
 
 
 def _data_dir(settings: StudySettings, dataset: str, task: str) -> str:

@@ -12,6 +12,7 @@ from ademvl.config.places import Places
 from ademvl.config.run import (
     PREDICTIONS,
     PRETRAINED,
+    TRAINED,
     BackboneSettings,
     FeatureSettings,
     PromptSettings,
@@ -23,6 +24,7 @@ from ademvl.errors import SettingsError, list_findings
 _ADAPTER_OF_KIND: Mapping[Kind, str] = {"pretrained": PRETRAINED, "elsewhere": PREDICTIONS}
 _BACKBONES_OF_KIND: Mapping[Kind, tuple[str, ...]] = {
     "method": ("llm", "tower"),
+    "trained_whole": ("llm", "tower"),
     "pretrained": ("llm",),
     "elsewhere": (),
 }
@@ -36,7 +38,9 @@ def backbones_read(method: MethodSettings) -> tuple[str, ...]:
 def without_unread(run: RunSettings) -> RunSettings:
     """Put defaults in place of what a run of a system or of a file never reads."""
     kind = run.method.kind
-    if kind == "method":
+    if kind == "trained_whole":
+        return replace(run, prompts=PromptSettings())
+    if not run.method.is_given:
         return run
     backbones = replace(run.backbones, tower="", tower_weights="")
     if kind == "elsewhere":
@@ -80,6 +84,10 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         yield f"runs.{name}.method.name: {run.method.name!r} is no system for {run.adapter!r}"
         return
     if expected is None:
+        if kind == "trained_whole" and run.task != "scienceqa":
+            yield f"runs.{name}.task: {run.task}, but method {run.method.name} is for scienceqa"
+        if kind == "trained_whole" and run.adapter != TRAINED:
+            yield f"runs.{name}.adapter: {run.adapter!r}, but {run.method.name} is always trained"
         return
     if len(run.seeds) != 1:
         yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"

@@ -19,7 +19,7 @@ from ademvl.evaluation.finite import refuse_not_finite
 from ademvl.model.build import Answering
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
-from ademvl.systems.pretrained import PretrainedSystem
+from ademvl.systems.pretrained import GeneratingSystem
 
 GREEDY = DecodingSettings()
 _LOGITS = "logits of a next token"
@@ -152,7 +152,7 @@ def generate(
     Raises:
         WeightsError: logits are not finite; lists the items.
     """
-    if isinstance(model, PretrainedSystem):
+    if isinstance(model, GeneratingSystem):
         return _let_generate(
             model,
             batch,
@@ -217,7 +217,7 @@ def _search_beams(
 
 
 def _let_generate(
-    system: PretrainedSystem,
+    system: GeneratingSystem,
     batch: Batch,
     visual: Tensor | None,
     *,
@@ -228,6 +228,8 @@ def _let_generate(
 ) -> list[list[int]]:
     """Let a whole system continue prompts, with the choices that all runs have."""
     config = _generation_config(decoding, max_new_tokens=max_new_tokens, eos_id=eos_id)
+    start = "decoder_start_token_id"  # of those with an encoder
+    setattr(config, start, getattr(system.generating.config, start, None))
 
     def options(item_ids: Sequence[str]) -> dict[str, Any]:
         processors = [_same_of_finite(item_ids)]

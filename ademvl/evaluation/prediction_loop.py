@@ -39,7 +39,7 @@ def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None)
     Raises:
         SettingsError, WeightsError: what is wrong, what to do.
     """
-    from ademvl.model.build import build_model
+    from ademvl.model.build import build_trainable
 
     set_threads(threads)
     device = compute_device(run.backbones)
@@ -47,7 +47,7 @@ def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None)
         from ademvl.systems.registry import load_system
 
         return load_system(run, device)
-    model = build_model(run, device=device)
+    model = build_trainable(run, device=device)
     load_adapter(run_dir / "adapter", model)
     return model.eval()
 

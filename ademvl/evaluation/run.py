@@ -22,13 +22,14 @@ from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.scienceqa import answer_batch, letter_ids
 from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
+from ademvl.evaluation.two_stages import answer_task
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.model.build import Answering
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.systems.trained import TrainableModel
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def evaluate_run(run_dir: Path, *, threads: int | None = None, progress: bool = 
 
 
 def predict_ahead(
-    run: RunSettings, run_dir: Path, model: "VisionLanguageModel", *, progress: bool = True
+    run: RunSettings, run_dir: Path, model: "TrainableModel", *, progress: bool = True
 ) -> None:
     """Predict with a model that is in memory, for `evaluate_run` to score.
 
@@ -69,6 +70,8 @@ def predict_ahead(
     Raises:
         SettingsError, DataError, WeightsError, CacheError, ToolError: what is wrong, what to do.
     """
+    if run.method.kind == "trained_whole":
+        return  # its first stage has to write first, and is not in memory
     from ademvl.model.adapter_file import load_adapter
 
     with lock_file(run_dir / ".evaluate.lock"):
@@ -82,7 +85,12 @@ def predict_ahead(
 
 def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress: bool) -> None:
     tokenizer = None if run.method.kind == "elsewhere" else load_run_tokenizer(run)
-    task = file_task(run) if tokenizer is None else _task_of(run, tokenizer)
+    if tokenizer is None:
+        task = file_task(run)
+    elif run.method.kind == "trained_whole":
+        task = answer_task(run, run_dir, tokenizer, threads=threads, progress=progress)
+    else:
+        task = _task_of(run, tokenizer)
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
     rows = predictions.read_complete()

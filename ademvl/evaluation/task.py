@@ -200,6 +200,10 @@ def tokenize_prompts(
         from ademvl.systems.registry import text_of
 
         return text_of(run).tokenize(examples, max_new_tokens=max_new_tokens)
+    if run.method.kind == "trained_whole":
+        from ademvl.systems.mm_cot.rows import tokenize
+
+        return tokenize(run, tokenizer, examples)
     from ademvl.data.rows import tokenize_examples
 
     return tokenize_examples(

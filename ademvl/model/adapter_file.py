@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ademvl.data.prompt_forms import TrainedForms
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.systems.trained import TrainableModel
 
 
 def save_adapter(
     folder: Path,
-    model: "VisionLanguageModel",
+    model: "TrainableModel",
     run: RunSettings,
     *,
     training: AdapterTraining | None = None,
@@ -56,7 +56,7 @@ def save_adapter(
     )
 
 
-def _fingerprint_llm(model: "VisionLanguageModel") -> dict[str, str]:
+def _fingerprint_llm(model: "TrainableModel") -> dict[str, str]:
     from ademvl.llm.loading import fingerprint_llm
 
     return asdict(fingerprint_llm(model.llm, trained=model.method.parameters()))
@@ -103,7 +103,7 @@ def write_adapter(
     write_json(folder / DESCRIPTION_FILE, description)
 
 
-def load_adapter(folder: Path, model: "VisionLanguageModel") -> None:
+def load_adapter(folder: Path, model: "TrainableModel") -> None:
     """Set a model's trained parameters from an adapter folder; `check_settings` compares the rest.
 
     Raises:

@@ -1,6 +1,7 @@
 """Builds what answers in a run: frozen models with a new method attached, or a whole system."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,11 +12,13 @@ from ademvl.llm.loading import load_llm
 from ademvl.machine.devices import compute_device
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.systems.mm_cot.settings import MmCotSettings
 from ademvl.systems.pretrained import PretrainedSystem
+from ademvl.systems.trained import TrainableModel
 from ademvl.vision.features.source import VisualSource, open_visual_source
 from ademvl.vision.tower import load_tower, tower_shape
 
-Answering: TypeAlias = VisionLanguageModel | PretrainedSystem
+Answering: TypeAlias = TrainableModel | PretrainedSystem
 """What is asked in an evaluation."""
 
 
@@ -41,6 +44,33 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
         load_tower(run.backbones).to(device) if is_online else None,
         tower_shape=tower_shape(run.backbones),
         empty_picture=empty_picture,
+    )
+    model.move_adapter(device)
+    model.initialize(derive_seed(run.seed, "adapter"))
+    return model
+
+
+def build_trainable(run: RunSettings, *, device: torch.device | None = None) -> TrainableModel:
+    """Build what a run trains, newly initialised: a method on frozen models, or a whole system.
+
+    Raises:
+        SettingsError, WeightsError: see `build_model`.
+    """
+    if not isinstance(run.method, MmCotSettings):
+        return build_model(run, device=device)
+    from transformers import T5ForConditionalGeneration
+
+    from ademvl.llm.loading import load_frozen
+    from ademvl.systems.mm_cot.system import MmCotModel
+
+    device = device or compute_device(run.backbones)
+    whole = replace(run.backbones, precision="fp32", quantization="none")  # all of it is trained
+    is_online = run.features.mode == "online"
+    model = MmCotModel(
+        load_frozen(T5ForConditionalGeneration, whole),
+        run.method,
+        load_tower(run.backbones).to(device) if is_online else None,
+        shape=tower_shape(run.backbones),
     )
     model.move_adapter(device)
     model.initialize(derive_seed(run.seed, "adapter"))

@@ -6,18 +6,18 @@ vectors are cast once per forward pass to the dtype in which the language model 
 autocast where it is on).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ademvl.config.method import MethodSettings
 from ademvl.data.collate import Batch
 from ademvl.data.passes import image_tokens
 from ademvl.data.tokenizer import IGNORED_LABEL
-from ademvl.errors import SettingsError, WeightsError, list_findings
+from ademvl.errors import SettingsError
 from ademvl.llm.kv_cache import cache_name
 from ademvl.machine.cpu_kernels import present_arithmetic
 from ademvl.machine.precision import compute_dtype
@@ -25,24 +25,11 @@ from ademvl.methods.base import DecoderShape, FusionScores, rows_with_image
 from ademvl.methods.registry import build_method
 from ademvl.methods.sites import Pass, decoder_layers
 from ademvl.randomness import derive_seed
+from ademvl.systems.trained import LabelledLogits, TrainableModel
 from ademvl.vision.tower import TowerShape, VisionTower
 
 
-class LabelledLogits(NamedTuple):
-    """Predictions at the M scored positions of a batch, row by row.
-
-    Attributes:
-        logits: (M, V), at the position before each scored token.
-        targets: (M,) int64, the scored tokens.
-        rows: (M,) int64, row of the batch that each belongs to.
-    """
-
-    logits: Tensor
-    targets: Tensor
-    rows: Tensor
-
-
-class VisionLanguageModel(nn.Module):
+class VisionLanguageModel(TrainableModel):
     """A method on a frozen decoder of transformers and a frozen vision tower.
 
     The language model and the tower stay in evaluation mode; `train` and `eval` switch dropout in
@@ -260,50 +247,6 @@ class VisionLanguageModel(nn.Module):
             name = self.method.settings.name
             raise SettingsError(f"method: {name} has no scores to show with these settings")
         return scores
-
-    def named_trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the trained parameters by name, in a fixed order; names as in the adapter file."""
-        return list(self.method.named_parameters())
-
-    def move_adapter(self, device: torch.device) -> None:
-        """Bring the trained parts to the device where the frozen ones are already."""
-        self.method.to(device)
-
-    def initialize(self, seed: int) -> None:
-        """Draw all trained parameters anew; each depends on `seed` and its own name only."""
-        self.method.initialize(seed)
-
-    def adapter_state_dict(self) -> dict[str, Tensor]:
-        """Return copies of the trained parameters on the CPU, by name."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.named_trainable_parameters()
-        }
-
-    @torch.no_grad()
-    def load_adapter_state_dict(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Set all trained parameters; nothing is changed when something does not fit.
-
-        Args:
-            state: exactly one tensor for each trained parameter.
-            source: where it comes from, for the error.
-
-        Raises:
-            WeightsError: lists names that are missing or not known, and wrong shapes.
-        """
-        parameters = dict(self.named_trainable_parameters())
-        findings = [f"{name}: missing" for name in parameters if name not in state]
-        findings += [f"{name}: not part of this model" for name in state if name not in parameters]
-        findings += [
-            f"{name}: shape {tuple(state[name].shape)}, expected {tuple(parameter.shape)}"
-            for name, parameter in parameters.items()
-            if name in state and state[name].shape != parameter.shape
-        ]
-        if findings:
-            remedy = "Use the settings (method, backbones, features) that it was trained with."
-            raise WeightsError(list_findings(f"{source}: does not fit the model", findings, remedy))
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
 
     def enable_checkpointing(self) -> None:
         """Recompute each decoder layer in the backward pass instead of keeping its activations.

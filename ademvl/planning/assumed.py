@@ -30,7 +30,8 @@ _LENGTH_GROUPS = 20
 
 
 @cache
-def _length_table() -> dict[str, Any]:
+def length_table() -> dict[str, Any]:
+    """Read what is known of lengths of texts, by task."""
     table: dict[str, Any] = yaml.safe_load(LENGTHS_FILE.read_text(encoding="utf-8"))
     return table
 
@@ -41,7 +42,7 @@ def text_lengths(
     """Return what `text_lengths.yaml` says about what a run trains on, or is evaluated on."""
     prefix = f"{dataset.source}_" if dataset.is_mini else ""
     name = run.task if is_training else run.evaluation_task
-    lengths: dict[str, Any] = _length_table()[prefix + name]
+    lengths: dict[str, Any] = length_table()[prefix + name]
     return lengths
 
 

@@ -31,7 +31,7 @@ def refuse_impossible(study: Study) -> None:
 
 
 def _findings(run: RunSettings, dataset: DatasetSettings) -> Iterator[str]:
-    if run.method.kind != "method":
+    if run.method.is_given:
         return
     try:
         vision = vision_shape(run.backbones)

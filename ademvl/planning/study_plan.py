@@ -34,6 +34,12 @@ from ademvl.planning.schedule import (
 )
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 from ademvl.planning.systems import system_flops, system_memory, system_size
+from ademvl.planning.whole_training import (
+    largest_pass,
+    whole_flops,
+    whole_memory,
+    whole_size,
+)
 from ademvl.planning.workload import Split, Workload, workload_of
 
 
@@ -61,12 +67,15 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
         if run.method.kind == "elsewhere":
             unknown[name] = "its answers are read from a file"
             continue
-        if run.method.kind == "pretrained":
+        if run.method.kind in ("pretrained", "trained_whole"):
             load = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
             try:
-                plans.append(_plan_system(run, load.evaluation, target, seeds=seeds[name]))
+                planned = _plan_system(run, load, target, seeds=seeds[name])
             except SettingsError as error:
                 unknown[name] = str(error)
+                continue
+            plans.append(planned)
+            assumptions += load.assumptions
             continue
         try:
             sizes = model_sizes(run)
@@ -163,12 +172,15 @@ def _plan_run(
     )
 
 
-def _plan_system(run: RunSettings, split: Split, target: Target, *, seeds: int) -> RunPlan:
-    """Plan the evaluation of a whole system; nothing is trained.
+def _plan_system(run: RunSettings, load: Workload, target: Target, *, seeds: int) -> RunPlan:
+    """Plan a run of a whole system.
 
     Raises:
         SettingsError: its sizes are not known.
     """
+    if run.method.kind == "trained_whole":
+        return _plan_whole_training(run, load, target, seeds=seeds)
+    split = load.evaluation
     device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     size, batch = system_size(run), largest_evaluation_batch(run, split)
     numerics = Numerics(precision=run.backbones.precision, quantization=run.backbones.quantization)
@@ -196,6 +208,42 @@ def _plan_system(run: RunSettings, split: Split, target: Target, *, seeds: int) 
         flops=RunFlops(
             training_per_item=0.0, training=0.0, evaluation=operations, optimizer_steps=0, busiest=1
         ),
+        seconds=seconds,
+        rate=None,
+    )
+
+
+def _plan_whole_training(
+    run: RunSettings, load: Workload, target: Target, *, seeds: int
+) -> RunPlan:
+    """Plan both trainings of a system that is trained whole, and its evaluation."""
+    device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
+    size, numerics = whole_size(run), dataclasses.replace(numerics_of(run), quantization="none")
+    flops = whole_flops(run, size, load, trains=True)
+    batch, asked = largest_pass(run, load.training), largest_evaluation_batch(run, load.evaluation)
+    memory = whole_memory(size, numerics, batch, device=device)
+    other = dataclasses.replace(numerics, checkpointing=not numerics.checkpointing)
+    seconds = None
+    if target.gpu is not None and device == "cuda":
+        training, evaluation = (
+            seconds_on(target.gpu, numerics, work, utilization=target.utilization)
+            for work in (flops.training, flops.evaluation)
+        )
+        seconds = RunSeconds(training.times(1 / target.count), evaluation, target.count)
+    return RunPlan(
+        name=run.name,
+        seeds=seeds,
+        trains=True,
+        trained={f"{part}, each stage": count for part, count in size.trained.items()},
+        frozen=0,
+        device=device,
+        batch=batch,
+        memory=memory,
+        is_checkpointed=numerics.checkpointing,
+        other_checkpointing=whole_memory(size, other, batch, device=device).total,
+        evaluation_memory=memory.adapter + memory.overhead + memory.logits,
+        evaluation_rows=asked.rows,
+        flops=flops,
         seconds=seconds,
         rate=None,
     )

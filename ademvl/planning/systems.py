@@ -55,23 +55,31 @@ def system_size(run: RunSettings) -> SystemSize:
     """Count what a run's system has, from its configuration.
 
     Raises:
+        SettingsError: see `config_of`.
+    """
+    return size_of(config_of(run))
+
+
+def config_of(run: RunSettings) -> Any:
+    """Return the configuration of a run's system, as transformers has it; nothing is fetched.
+
+    Raises:
         SettingsError: its checkpoint is not there, and no table knows its sizes.
     """
     from ademvl.llm.source import llm_config
 
-    name = Path(run.backbones.llm).name
-    known = _known()
-    if not (Path(run.backbones.llm) / "config.json").is_file() and name in known:
-        from transformers import AutoConfig
-
-        raw = dict(known[name])
-        return size_of(AutoConfig.for_model(raw.pop("model_type"), **raw))
-    if not (Path(run.backbones.llm) / "config.json").is_file():
+    path, known = Path(run.backbones.llm), _known()
+    if (path / "config.json").is_file():
+        return llm_config(run.backbones)
+    if path.name not in known:
         raise SettingsError(
             f"backbones.llm: {run.backbones.llm} is not downloaded (no config.json there), and its "
             f"sizes are not known. Download it first, or use one of {', '.join(sorted(known))}"
         )
-    return size_of(llm_config(run.backbones))
+    from transformers import AutoConfig
+
+    raw = dict(known[path.name])
+    return AutoConfig.for_model(raw.pop("model_type"), **raw)
 
 
 @cache

@@ -32,6 +32,7 @@ _UNUSED_IN_EVALUATION = {
     "scienceqa": ("decoding",),
     "coco_caption": ("answer_by",),
     "mme": ("answer_by", "split"),
+    "rationale": ("answer_by",),
 }
 _SHOWN_DIGITS = 12
 
@@ -97,7 +98,7 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
     """
     return _identity(
         run,
-        data=data_checksums(Path(run.data_dir)) if run.method.kind == "method" else {},
+        data={} if run.method.is_given else data_checksums(Path(run.data_dir)),
         weights=weight_checksums(run.backbones) | _released_checksum(run),
     )
 

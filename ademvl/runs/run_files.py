@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.run import RunSettings
 from ademvl.errors import DataError, WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
 from ademvl.runs.adapter_training import other_training
 from ademvl.runs.identity import identity_sha256
+
+RATIONALE = "rationale"
+"""Folder, in a run's directory, of MM-CoT's first stage."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,15 @@ class RunFiles:
     def lock(self) -> Path:
         """Held by the process that trains."""
         return self.run_dir / ".train.lock"
+
+    def stages(self, run: RunSettings) -> "dict[str, RunFiles]":
+        """Files of each training of a run by its name, in order; the last are the run's own.
+
+        MM-CoT alone has two: its rationales are learned first, in a folder of their own.
+        """
+        if run.method.kind == "trained_whole":
+            return {RATIONALE: RunFiles(self.run_dir / RATIONALE), "answer": self}
+        return {"": self}
 
     def of_run(self, name: str) -> "RunFiles":
         """Files of another run of the same study, with the same seed."""

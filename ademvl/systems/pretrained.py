@@ -92,7 +92,28 @@ class SystemText(ABC):
         )
 
 
-class PretrainedSystem(ABC):
+class GeneratingSystem(ABC):
+    """A system that continues or answers prompts by `generate` of transformers."""
+
+    @abstractmethod
+    def generate(
+        self, batch: Batch, visual: Tensor | None, options: GenerateOptions
+    ) -> list[list[int]]:
+        """Return the new ids of each row.
+
+        Args:
+            batch: prompts, padded on the right.
+            visual: of the rows with an image, in row order.
+            options: of `generate`, by the items that are generated for.
+        """
+
+    @property
+    @abstractmethod
+    def generating(self) -> Any:
+        """The part whose generation settings count."""
+
+
+class PretrainedSystem(GeneratingSystem):
     """A loaded system in evaluation mode.
 
     Args:

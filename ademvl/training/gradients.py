@@ -20,10 +20,19 @@ class GradientSum:
     Args:
         parameters: the trained ones, on one device.
         processes: among which the passes are divided.
+        dtype: of the sum; fp32 is for systems that train all their weights, whose trajectories then
+            differ by the rounding of a sum.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        processes: Processes,
+        *,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         self._parameters = list(parameters)
+        self._dtype = dtype
         self._processes = processes
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self._sum: Tensor | None = None  # all gradients end to end, then one mark for each
@@ -57,7 +66,7 @@ class GradientSum:
         Raises:
             PeerLostError: another process is gone.
         """
-        extra = torch.stack([number.double().to(self._device) for number in numbers])
+        extra = torch.stack([number.to(self._device, self._dtype) for number in numbers])
         total = torch.cat((self._allocated(), extra))
         self._processes.add_up(total)
         *sums, marks, extra = total.split([*self._sizes, len(self._sizes), len(numbers)])
@@ -74,5 +83,5 @@ class GradientSum:
     def _allocated(self) -> Tensor:
         if self._sum is None:
             size = sum(self._sizes) + len(self._sizes)
-            self._sum = torch.zeros(size, dtype=torch.float64, device=self._device)
+            self._sum = torch.zeros(size, dtype=self._dtype, device=self._device)
         return self._sum

@@ -14,8 +14,8 @@ from ademvl.data.passes import divide_rows, shared_passes
 from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import autocast
-from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
+from ademvl.systems.trained import TrainableModel
 from ademvl.training.ahead import one_ahead
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome
@@ -75,7 +75,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: TrainableModel,
         parameters: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         *,
@@ -102,7 +102,10 @@ class Trainer:
         self.scaler.scale(torch.zeros((), device=self._device))  # type: ignore[no-untyped-call]
         passes = self.optimization.accumulation_steps(processes.world_size)
         needs_sum = passes > 1 or not processes.is_alone
-        self._gradients = GradientSum(parameters.values(), processes) if needs_sum else None
+        sums = model.gradient_sum_dtype
+        self._gradients = (
+            GradientSum(parameters.values(), processes, dtype=sums) if needs_sum else None
+        )
         self._ahead: Generator[_Ready] | None = None
         self._next_step = 0
 

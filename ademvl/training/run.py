@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     import torch
 
     from ademvl.data.rows import TokenizedExample
-    from ademvl.model.vision_language import VisionLanguageModel
+    from ademvl.systems.trained import TrainableModel
     from ademvl.training.loop import Trainer
     from ademvl.training.order import StepPlan
 
 _log = logging.getLogger(__name__)
 
-OnTrained = Callable[[RunSettings, Path, "VisionLanguageModel"], None]
+OnTrained = Callable[[RunSettings, Path, "TrainableModel"], None]
 """Uses a model that has just been trained, of a run in a directory, before its process ends."""
 
 
@@ -95,19 +95,25 @@ def train_run(
             identity = training_identity(run) if is_first else {}
             if processes.from_first(is_first and _is_done(run, files, identity)):
                 return 0
-            rows = training_rows(run)
-            if not ignore_memory:
-                free = free_memory(device, local_processes=place.local_processes if place else 1)
-                images = len({row.image for row in rows} - {None})
-                check_fits(run, free, memory_rows(rows), num_images=images)
-            with explained_out_of_memory(lambda: training_advice(run, device)):
-                trainer = build_trainer(
-                    run, rows=rows, processes=processes, device=device, progress=progress
-                )
-                if is_first:  # not before all that is read was found to be right
-                    files.mark_incomplete()
-                session = Session(run, files, identity, trainer)
-                exit_code = session.train(interruption, meter, progress=progress)
+            exit_code = 0
+            for stage, of_stage in files.stages(run).items():
+                is_before = is_first and of_stage != files and of_stage.is_complete(identity)
+                if exit_code or processes.from_first(is_before):
+                    continue
+                rows = training_rows(run, stage)
+                if not ignore_memory:
+                    local = place.local_processes if place else 1
+                    free = free_memory(device, local_processes=local)
+                    images = len({row.image for row in rows} - {None})
+                    check_fits(run, free, memory_rows(rows), num_images=images)
+                with explained_out_of_memory(lambda: training_advice(run, device)):
+                    trainer = build_trainer(
+                        run, rows=rows, processes=processes, device=device, progress=progress
+                    )
+                    if is_first:  # not before all that is read was found to be right
+                        of_stage.mark_incomplete()
+                    session = Session(run, of_stage, identity, trainer)
+                    exit_code = session.train(interruption, meter, progress=progress)
         if on_trained and not exit_code and processes.is_alone and device.type == "cpu":
             on_trained(run, run_dir, trainer.model)
         return exit_code
@@ -137,7 +143,7 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
     if run.adapter == RELEASED:
         import_released(run, files, identity)
         return True
-    if run.method.kind != "method":
+    if run.method.is_given:
         note_given(run, files, identity)
         return True
     if run.adapter != TRAINED:
@@ -170,7 +176,7 @@ def build_trainer(
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
     """
-    from ademvl.model.build import build_model
+    from ademvl.model.build import build_trainable
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
     from ademvl.training.order import StepPlan
@@ -179,7 +185,7 @@ def build_trainer(
     rows = training_rows(run) if rows is None else rows
     plan = StepPlan(len(rows), run.seed, run.optimization)
     _refuse_idle(plan)
-    model = build_model(run, device=device).train()
+    model = build_trainable(run, device=device).train()
     if run.optimization.gradient_checkpointing:
         model.enable_checkpointing()
     images = list(dict.fromkeys(row.image for row in rows if row.image is not None))
@@ -215,8 +221,8 @@ def _refuse_idle(plan: "StepPlan") -> None:
         )
 
 
-def training_rows(run: RunSettings) -> "list[TokenizedExample]":
-    """Read and tokenize a run's training split.
+def training_rows(run: RunSettings, stage: str = "") -> "list[TokenizedExample]":
+    """Read and tokenize a run's training split, for one of its trainings (`RunFiles.stages`).
 
     Raises:
         DataError: the data set is missing or malformed, or an example keeps nothing to learn.
@@ -226,6 +232,10 @@ def training_rows(run: RunSettings) -> "list[TokenizedExample]":
     from ademvl.data.rows import tokenize_examples
     from ademvl.llm.tokenizer import load_llm_tokenizer
 
+    if run.method.kind == "trained_whole":
+        from ademvl.systems.mm_cot.rows import training_rows as rows_of_stage
+
+        return rows_of_stage(run, load_llm_tokenizer(run.backbones), stage)
     return tokenize_examples(
         load_llm_tokenizer(run.backbones),
         training_examples(run),

@@ -45,3 +45,18 @@ def test_a_run_that_is_all_warmup_never_divides_by_zero() -> None:
 def test_lr_scales_with_the_effective_batch() -> None:
     optimization = OptimizationSettings(warmup_epochs=0, base_lr=9e-3, effective_batch_size=32)
     assert lr_at(0.0, optimization) == pytest.approx(9e-3 * 32 / 256)
+
+
+def test_a_linear_decay_is_a_straight_line_to_the_end() -> None:
+    optimization = OptimizationSettings(
+        epochs=4.0,
+        warmup_epochs=0,
+        base_lr=0.1,
+        min_lr=0.02,
+        lr_decay="linear",
+        effective_batch_size=PEAK_BATCH,
+        per_device_batch_size=PEAK_BATCH,
+    )
+    assert [lr_at(epoch, optimization) for epoch in (0, 1, 3, 4)] == pytest.approx(
+        [0.1, 0.08, 0.04, 0.02]
+    )

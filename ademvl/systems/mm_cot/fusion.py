@@ -106,6 +106,8 @@ class FusedT5(nn.Module):
         from transformers.modeling_outputs import BaseModelOutput
 
         found: Tensor = self.t5.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=fused), attention_mask=mask, **options
+            encoder_outputs=BaseModelOutput(last_hidden_state=fused),
+            attention_mask=mask,
+            **options,
         )
         return found

@@ -36,6 +36,7 @@ def test_all_that_studies_may_name_is_there() -> None:
         *("clip_vit_b32", "smollm2"),
         *("llama_7b", "llama_13b", "llama2_7b"),
         *("llava_1_5_7b", "llava_1_5_13b", "blip_large_captioning", "blip2_opt_2_7b_coco"),
+        *("unifiedqa_t5_base", "unifiedqa_t5_large"),
         *(f"adem_released_{task}" for task in ("scienceqa", "caption", "instruction")),
         *("lavin_released_7b", "lavin_released_13b", "memvp_released"),
     } == set(registry.sources)
