@@ -1,11 +1,13 @@
 """Settings of the optimiser, its schedule and its steps."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ademvl.config.setting import relation, setting, settings_class
 from ademvl.errors import SettingsError
 
+LiveLog: TypeAlias = Literal["tensorboard", "wandb"]
+"""Packages of the logs that people watch, and the extras that bring them."""
 _ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
 
 
@@ -46,6 +48,8 @@ class OptimizationSettings:
             counted, that end the training.
         state_interval_seconds: time between two resumable states.
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
+        log_to: where these rows go as well: `tensorboard` to `tensorboard/` in the run's directory,
+            `wandb` to Weights & Biases; each needs the extra of its name.
     """
 
     epochs: float = setting(changes="training", default=20.0, gt=0, le=10_000)
@@ -83,6 +87,7 @@ class OptimizationSettings:
     max_nonfinite_steps: int = setting(changes="nothing", default=10, ge=1, omitted_at_default=True)
     state_interval_seconds: float = setting(changes="speed", default=60.0, ge=0)
     log_interval_steps: int = setting(changes="nothing", default=10, ge=1)
+    log_to: tuple[LiveLog, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
 
     @relation("per_device_batch_size", "effective_batch_size")
     def _batches_divide(self) -> Iterator[str]:

@@ -43,6 +43,8 @@ def study_to_json(study: Study) -> str:
     for name, template in study.settings.runs.items():
         if template.adapter != TRAINED:  # read again, it inherits what is not written
             plain["runs"][name] = all_plain(template)
+            if not template.optimization.log_to:  # younger than present files; it trains nothing
+                del plain["runs"][name]["optimization"]["log_to"]
     for run in plain["runs"].values():
         if not run["reported"]:
             del run["reported"]

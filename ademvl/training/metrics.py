@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -48,13 +48,20 @@ class MetricsLog:
         path: of metrics.csv.
         interval_steps: steps of one row; the last row of a run may have fewer.
         record: what `to_record` gave at the state to go on from; None starts anew.
+        also: takes each new row.
     """
 
     def __init__(
-        self, path: Path, *, interval_steps: int, record: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        *,
+        interval_steps: int,
+        record: Mapping[str, Any] | None = None,
+        also: Callable[[MetricsRow], None] | None = None,
     ) -> None:
         self._path = path
         self._interval_steps = interval_steps
+        self._also = also
         self._rows = [MetricsRow(*values) for values in record["rows"]] if record else []
         self._sums = _Sums(**record["sums"]) if record else _Sums()
         self._num_items = self._num_tokens = 0
@@ -105,6 +112,8 @@ class MetricsLog:
         self._rows.append(row)
         # One write, so that readers see whole lines only.
         os.write(self._descriptor, row.to_line().encode())
+        if self._also:
+            self._also(row)
 
 
 @dataclass

@@ -25,6 +25,7 @@ from ademvl.runs.run_state import read_object
 from ademvl.storage.locks import lock_file
 from ademvl.training.given import note_given
 from ademvl.training.interruption import Interruption
+from ademvl.training.live_logs import refuse_missing_logs
 from ademvl.training.place import Place
 from ademvl.training.processes import ALONE, Processes, joined
 from ademvl.training.released_adapter import import_released
@@ -86,6 +87,7 @@ def train_run(
     is_first = place is None or place.rank == 0
     with interruption.handled(), UsageMeter(with_energy=is_first) as meter:
         run, files = read_run(run_dir), RunFiles(run_dir)
+        refuse_missing_logs(run)
         device = _device(run, place)
         with (
             joined(place, device) if place else nullcontext(ALONE) as processes,

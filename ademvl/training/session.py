@@ -6,7 +6,7 @@ All processes take the same steps; process 0 alone reads and writes files.
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from math import isclose, isnan
 from typing import Any
@@ -26,6 +26,7 @@ from ademvl.runs.provenance import write_provenance
 from ademvl.runs.run_files import RunFiles
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
 from ademvl.training.interruption import Interruption
+from ademvl.training.live_logs import LiveLogs
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import MetricsLog, StepResult
 from ademvl.training.progress import TrainingProgress
@@ -70,11 +71,14 @@ class Session:
             )
             _log.info("going on after step %d", state.step)
         self._metrics: MetricsLog | None = None
+        self._live: LiveLogs | None = None
         if self._processes.is_first:
+            self._live = LiveLogs(run, files.run_dir, first_step=self._steps_done + 1)
             self._metrics = MetricsLog(
                 files.metrics,
                 interval_steps=run.optimization.log_interval_steps,
                 record=record.get("metrics"),
+                also=self._live.add,
             )
         self._saved_at = time.monotonic()
 
@@ -87,7 +91,8 @@ class Session:
             shown=progress and self._processes.is_first,
         )
         device = self._trainer.model.device
-        with closing(self._trainer), fast_cpu(device), interruption.deferred(), bar:
+        live = closing(self._live) if self._live else nullcontext()
+        with closing(self._trainer), fast_cpu(device), interruption.deferred(), live, bar:
             while self._steps_done < plan.total_steps:
                 result = self._step(meter)
                 bar.advance(result.step, loss=result.loss, num_items=result.num_items)

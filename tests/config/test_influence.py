@@ -47,6 +47,7 @@ OTHER_VALUES: Mapping[str, Any] = {
     "train_format": "QCM-A",
     "seeds": (0, 1),
     "reported": (),
+    "log_to": ("tensorboard",),
 }
 """Of settings for which a value is not simply made."""
 
