@@ -112,6 +112,7 @@ class _Wandb:
             name=f"{run.name}-seed{run.seed}",
             config=run_to_plain(run),
             dir=run_dir,
+            settings=wandb.Settings(console="off", silent=True),
         )
         self._run.define_metric("*", step_metric="optimiser_step")
 

@@ -1,6 +1,7 @@
 """Protects the logs beside metrics.csv: the same rows, no part in results, no training ended."""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 
@@ -113,14 +114,27 @@ def test_wandb_keeps_the_rows_offline(train: Train, monkeypatch: pytest.MonkeyPa
 
 def _history(file: Path) -> list[list[tuple[str, str]]]:
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
-    store, found = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    found = []
+    for content in _log_records(file.read_bytes()):
         record = Record()
-        record.ParseFromString(data)
+        record.ParseFromString(content)
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             found.append([(i.key or "/".join(i.nested_key), i.value_json) for i in items])
     return found
+
+
+def _log_records(data: bytes) -> Iterator[bytes]:
+    """Yield the records of a log in LevelDB's format, in blocks of 32 KiB, behind 7 bytes."""
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        if (room := 32768 - place % 32768) < 7:
+            place += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
