@@ -10,7 +10,7 @@ DEVELOPS := $(VENV)/.develops
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help mini test test-slow lint format lock report clean
+.PHONY: help mini test test-slow lint format site lock report clean
 
 help:  ## list targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -47,6 +47,9 @@ format: $(DEVELOPS)  ## format Python and Snakemake files
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile workflow
+
+site: $(DEVELOPS)  ## build the docs as a site, site/index.html
+	zensical build --strict
 
 report: $(READY)  ## Snakemake's own report of the mini study, results/mini/snakemake-report.zip
 	snakemake --report results/mini/snakemake-report.zip
