@@ -111,7 +111,7 @@ def _choose_rate(options: argparse.Namespace) -> int:
     raw = parse_json(options.json, place="settings", remedy=remedy)
     run = read(RunSettings, raw, source="settings")
     set_threads(options.threads)
-    with gpus_of(options):
+    with gpus_of(options, job=options.folder):
         return choose_rate_of(run, options.folder, options.output)
 
 

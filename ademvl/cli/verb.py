@@ -148,13 +148,20 @@ def add_gpu_options(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def gpus_of(options: argparse.Namespace) -> AbstractContextManager[tuple[str, ...]]:
-    """Return a context in which this process has the GPUs that its options ask for."""
+def gpus_of(
+    options: argparse.Namespace, *, job: Path | None = None
+) -> AbstractContextManager[tuple[str, ...]]:
+    """Return a context in which this process has the GPUs that its options ask for.
+
+    Args:
+        options: with `gpus` and `gpu_limit`.
+        job: folder that says who has them; the directory of the options' run if not given.
+    """
     from ademvl.config.gpu_limit import parse_gpu_limit
     from ademvl.machine.gpus import reserved_gpus
 
     limit = parse_gpu_limit(options.gpu_limit)
-    return reserved_gpus(options.gpus, limit=limit, job=run_dir_of(options.run))
+    return reserved_gpus(options.gpus, limit=limit, job=job or run_dir_of(options.run))
 
 
 def add_allow_unread(verb: argparse.ArgumentParser) -> None:

@@ -61,7 +61,7 @@ class OptimizationSettings:
         gt=0,
         le=1_000_000,
         check=_check_ascending,
-        omitted_at_default=True,
+        unwritten_at_default=True,
     )
     min_lr: float = setting(changes="training", default=0.0, ge=0, le=1_000_000)
     lr_decay: Literal["cosine", "linear"] = setting(
