@@ -1,11 +1,13 @@
 """What this machine lacks for the work on a study: room on its disks, memory, GPUs, time."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
+from ademvl.config.method import default_method
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import AdemvlError, collect
@@ -106,7 +108,12 @@ def _memory_problems(study: Study, runs: list[RunSettings], there: FreeMemory) -
 
 
 def _too_large(study: Study, run: RunSettings) -> str:
-    """Say why a run cannot be trained on the processor; empty where it can, or is not known."""
+    """Say why a run cannot be trained on the processor; empty where it can, or is not known.
+
+    The frozen models decide it, so that the default method, whose costs are a formula, stands for
+    those that would have to be measured.
+    """
+    run = dataclasses.replace(run, method=default_method())
     load = _workload(study, run)
     if load is None:
         return ""
