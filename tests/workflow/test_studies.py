@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ademvl.config.method_groups import method_groups
 from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study
@@ -224,3 +225,46 @@ def test_catalogue_lists_every_study_with_its_trainings_and_reported_hours() -> 
         assert int(trainings) == sum(run.adapter == TRAINED for run in load_study(path).runs)
         if re.fullmatch(r"\d+\.\d", hours):
             assert float(hours) == pytest.approx(gpu_hours(path.stem), abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["peers-7b", "peers-13b"])
+def test_every_row_of_a_compared_method_has_one_run(name: str) -> None:
+    study = load_study(FOLDER / f"{name}.yaml")
+    sizes = {"peers-7b": ("LLaMA-7B", "LLaMA2-7B"), "peers-13b": ("LLaMA-13B",)}[name]
+    named = reported_rows(study, "scienceqa_test")
+    groups = ("peft_llama", "peft_llama2")
+    rows = [row for row in REPORTED.tables["scienceqa_test"].rows if row.group in groups]
+    elsewhere = ("ADEM-VL, LLaMA2-7B",)  # paper-llama2-7b.yaml
+    for row in rows:
+        expected = row.llm in sizes and row.name not in elsewhere
+        assert len(named[row.name]) == int(expected), row.name
+
+
+@pytest.mark.parametrize("name", ["peers-7b", "peers-13b"])
+def test_compared_methods_have_the_printed_numbers_of_parameters(name: str) -> None:
+    for run_name, run in load_study(FOLDER / f"{name}.yaml").settings.runs.items():
+        if run.method.name in ("llava_lora", "adem"):
+            continue  # assumed sizes; and above
+        counts = count_parameters(
+            run.method,
+            llm=SIZES[run.backbones.llm],
+            tower=VIT_L,
+            online=run.features.mode == "online",
+        )
+        for reference in run.reported:
+            printed = row_named(reference.table, reference.row).trainable
+            assert abs(sum(counts.values()) / 1e6 - float(printed.rstrip("M"))) < 0.06, run_name
+
+
+@pytest.mark.parametrize("name", ["peers-mini", "peers-7b", "peers-13b"])
+def test_compared_runs_differ_in_nothing_but_method_and_tower(name: str) -> None:
+    study = load_study(FOLDER / f"{name}.yaml")
+    (group, *_) = method_groups(study)
+    runs = {run.name: run for run in study.runs if run.seed == 0}
+    for run in (runs[name] for name in group.bases if not name.endswith("_published")):
+        base = runs[group.bases[run.name]]
+        assert run.prompts.image_prefix == "always"
+        assert run.prompts == base.prompts
+        assert run.optimization == base.optimization
+        assert run.features == base.features
+        assert run.backbones == base.backbones

@@ -1,12 +1,15 @@
 """Protects the studies at the paper's scale from end to end: each of their runs trains and is
 evaluated with its own method and prompts, on tiny backbones and data in place of the real ones.
 
-Only sizes are changed: the grid of the tower is 16 x 16, as the paper's, and the window 512 tokens.
+Only sizes are changed, of methods too, where the tiny backbones have fewer blocks or layers: the grid
+of the tower is 16 x 16, as the paper's, and the window 512 tokens.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +18,18 @@ from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.config.study import Study, load_study
 from ademvl.evaluation.run import evaluate_run
+from ademvl.methods.gated_xattn.settings import PerceiverSettings
 from ademvl.training.run import train_run
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
 
 TOWER = "tiny-vit-16x16"
-SMALL = {"epochs": 1.0, "warmup_epochs": 0.5, "effective_batch_size": 4, "per_device_batch_size": 4}
+SMALL: Any = {
+    "epochs": 1.0,
+    "warmup_epochs": 0.5,
+    "effective_batch_size": 4,
+    "per_device_batch_size": 4,
+}
 
 
 def make_tower(folder: Path) -> Path:
@@ -52,8 +61,8 @@ def make_captions(root: Path) -> None:
             path.write_text(json.dumps(content), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+@pytest.fixture(scope="module", params=["all-paper", "peers-7b", "peers-13b"])
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("studies")
     data = folder / "shared" / "data"
     scienceqa = tiny.make_scienceqa(data / "scienceqa" / "scienceqa")
@@ -70,7 +79,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return load_study(
         {
             "study": "tiny",
-            "include": [str(PROJECT_ROOT / "workflow" / "studies" / "all-paper.yaml")],
+            "include": [str(PROJECT_ROOT / "workflow" / "studies" / f"{request.param}.yaml")],
             "results_dir": str(folder / "results"),
             "shared_dir": str(folder / "shared"),
             "backbones": weights,
@@ -83,10 +92,23 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
+SMALL_METHODS: Mapping[str, Mapping[str, Any]] = {
+    "lavin": {"cls_blocks": (0, 1, 2)},
+    "llama_adapter": {"cls_blocks": (0, 1, 2), "first_layer": 1},
+    "llama_adapter_v2": {"visual_width": 16, "visual_blocks": 1, "visual_heads": 2},
+    "gated_xattn": {"every": 1, "perceiver": PerceiverSettings(num_latents=4, layers=1)},
+}
+"""What of a method has to fit the tiny backbones, or would take long."""
+
+
 def in_small(run: RunSettings) -> RunSettings:
-    """Return a run that takes a few steps, all else unchanged."""
-    optimization: OptimizationSettings = dataclasses.replace(run.optimization, **SMALL)
-    return dataclasses.replace(run, optimization=optimization)
+    """Return a run that takes a few steps, all else unchanged but sizes."""
+    group_size = min(run.optimization.loss_group_size, SMALL["effective_batch_size"])
+    optimization: OptimizationSettings = dataclasses.replace(
+        run.optimization, **SMALL, loss_group_size=group_size
+    )
+    method = dataclasses.replace(run.method, **SMALL_METHODS.get(run.method.name, {}))
+    return dataclasses.replace(run, optimization=optimization, method=method)
 
 
 @pytest.mark.slow

@@ -1,0 +1,52 @@
+"""Protects the comparison of methods from nothing to its table: rates chosen on val, once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ademvl.runs.chosen_rate import CHOICE_SEED, read_choice
+from tests.conftest import PROJECT_ROOT
+from tests.workflow.killing import run_to_end
+
+GRID = [0.01, 0.1]
+SIZES = {
+    "train_questions": 96,
+    "val_questions": 20,
+    "test_questions": 20,
+    "caption_train_images": 4,
+    "caption_val_images": 2,
+    "caption_test_images": 2,
+}
+
+
+@pytest.mark.slow
+def test_rates_are_chosen_before_all_seeds_are_trained_with_them(tmp_path: Path) -> None:
+    study = {
+        "study": "peers",
+        "include": [str(PROJECT_ROOT / "workflow/studies/peers-mini.yaml")],
+        "only": ["adem", "llava_lora", "adem_online"],
+        "datasets": {"many_shapes": SIZES},
+        "defaults": {"seeds": [0, 1], "optimization": {"lr_grid": GRID}},
+        "report": {"fusion_map_items": 0},
+    }
+    configfile = tmp_path / "peers.yaml"
+    configfile.write_text(yaml.safe_dump(study))
+    run_to_end(tmp_path, configfile=configfile)
+    results = tmp_path / "results/peers"
+    for name in ("adem", "llava_lora", "adem_online"):
+        choice = read_choice(results / f"rates/{name}.json")
+        assert choice is not None
+        assert choice.grid == tuple(GRID)
+        assert len(list((results / f"rates/{name}").glob(f"*/seed{CHOICE_SEED}/scores"))) == 2
+        for seed in (0, 1):
+            run = yaml.safe_load((results / f"runs/{name}/seed{seed}/run.yaml").read_text())
+            assert run["optimization"]["base_lr"] == choice.base_lr
+            assert run["evaluation"]["split"] == "test"
+    table = (results / "tables/comparison.md").read_text()
+    assert "choice of learning rates" in table
+    assert "first of 2 comes" in table
+    assert "Nothing to be done" in run_to_end(tmp_path, configfile=configfile)
+    speed = json.loads((results / "runs/adem/seed0/predictions/scienceqa.speed.json").read_text())
+    assert speed["items"] == 20
