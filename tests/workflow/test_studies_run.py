@@ -1,8 +1,8 @@
 """Protects the studies at the paper's scale from end to end: each of their runs trains and is
 evaluated with its own method and prompts, on tiny backbones and data in place of the real ones.
 
-Only sizes are changed, of methods too, where the tiny backbones have fewer blocks or layers: the grid
-of the tower is 16 x 16, as the paper's, and the window 512 tokens.
+Only sizes are changed, of methods too, where the tiny backbones have fewer blocks or layers: the
+grid of the tower is 16 x 16, as the paper's, and the window 512 tokens.
 """
 
 import dataclasses
