@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ademvl.config.reading import read
-from ademvl.config.run import RELEASED, TRAINED, RunSettings
+from ademvl.config.run import OWN_ADAPTERS, TRAINED, RunSettings
 from ademvl.config.setting import record_class
 from ademvl.config.settings_files import run_to_json
 from ademvl.config.study import Study
@@ -128,9 +128,11 @@ def choosing_run(run: RunSettings) -> str:
 
     Empty where nothing is chosen.
     """
-    if not run.optimization.lr_grid or run.adapter == RELEASED:
+    if not run.optimization.lr_grid:
         return ""
-    return run.name if run.adapter == TRAINED else run.adapter
+    if run.adapter == TRAINED:
+        return run.name
+    return "" if run.adapter in OWN_ADAPTERS else run.adapter
 
 
 def with_rate(run: RunSettings, choice: RateChoice) -> RunSettings:

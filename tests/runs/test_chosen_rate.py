@@ -69,6 +69,7 @@ def study(tmp_path: Path) -> Study:
         "runs": {
             "adem": {},
             "again": {"adapter": "adem", "evaluation": {"answer_by": "letter"}},
+            "released": {"adapter": "released", "released_from": "adapter.pth", "seeds": [0]},
             "fixed": {"optimization": {"lr_grid": [], "base_lr": 0.5}},
         },
     }
@@ -85,7 +86,7 @@ def _choose(study: Study, *scores: float | None) -> RateChoice:
 def test_runs_get_the_rate_that_was_chosen_for_them(study: Study) -> None:
     _choose(study, 50.0, 60.0, 55.0)
     rates = {run.name: run.optimization.base_lr for run in with_chosen_rates(study).runs}
-    assert rates == {"adem": 0.1, "again": 0.1, "fixed": 0.5}
+    assert rates == {"adem": 0.1, "again": 0.1, "released": 9e-3, "fixed": 0.5}
 
 
 def test_a_choice_of_another_grid_counts_for_nothing(study: Study) -> None:

@@ -31,7 +31,7 @@ from tests.reporting.synthetic import SyntheticStudy, header_of, write_evaluatio
 from tests.tiny import make_scienceqa
 
 OF_ONE_METHOD = tuple(name for name in FIGURES if name not in ("methods", "pareto"))
-"""The others are in test_method_comparison.py."""
+"""The others are in tests/reporting/test_method_comparison.py."""
 ALWAYS = ("learning_curves", "accuracy_by_category", "parameters", "cost")
 
 
