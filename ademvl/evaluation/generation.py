@@ -162,6 +162,7 @@ def generate(
             decoding=decoding,
             seed=seed,
         )
+    assert isinstance(model, VisionLanguageModel)
     if decoding.strategy == "beam":
         return _search_beams(
             model, batch, visual, max_new_tokens=max_new_tokens, eos_id=eos_id, decoding=decoding

@@ -149,7 +149,7 @@ def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
     if answer_by == "likelihood":
         letter_ids(tokenizer, max(num_choices.values(), default=0))
 
-    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
+    def predict(model: Any, batch: "Batch", visual: Any) -> Sequence[Row]:
         return answer_batch(model, tokenizer, batch, visual, num_choices, answer_by=answer_by)
 
     return EvaluationTask(

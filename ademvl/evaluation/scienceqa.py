@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.scienceqa import Problem
     from ademvl.data.tokenizer import Tokenizer
-    from ademvl.model.build import Answering
+    from ademvl.model.build import Scoring
 
 
 def _grade(problem: "Problem") -> int:
@@ -82,7 +82,7 @@ def letter_ids(tokenizer: "Tokenizer", num_choices: int) -> list[int]:
 
 
 def answer_batch(
-    model: "Answering",
+    model: "Scoring",
     tokenizer: "Tokenizer",
     batch: "Batch",
     visual: "Tensor | None",
@@ -113,7 +113,7 @@ def answer_batch(
     return read_answers(tokenizer, batch.item_ids, logits, num_choices, answer_by=answer_by)
 
 
-def answer_logits(model: "Answering", batch: "Batch", visual: "Tensor | None") -> "Tensor":
+def answer_logits(model: "Scoring", batch: "Batch", visual: "Tensor | None") -> "Tensor":
     """Return the logits of the token that answers, (B, V). See `answer_batch`.
 
     Raises:

@@ -20,6 +20,8 @@ from ademvl.vision.tower import load_tower, tower_shape
 
 Answering: TypeAlias = TrainableModel | PretrainedSystem
 """What is asked in an evaluation."""
+Scoring: TypeAlias = VisionLanguageModel | PretrainedSystem
+"""Those of it that give the logits of a next token; MM-CoT writes its answers."""
 
 
 def build_model(run: RunSettings, *, device: torch.device | None = None) -> VisionLanguageModel:
