@@ -137,6 +137,10 @@ COMMANDS = (
     Command(("status", STUDY), _REPORTED),
     Command(("effects", "effects.yaml"), ("effects.yaml", *_REPORTED[1:])),
     Command(("bundle", "results/smoke", "--output", "out/b.zip"), _REPORTED),
+    Command(
+        ("samples", RUN, "--output", "out/samples.jsonl"),
+        (f"{RUN}/run.yaml", f"{RUN}/predictions/scienceqa.jsonl", *_PROBLEMS),
+    ),
     Command(("diff", "bundle.zip", "results/smoke"), ("bundle.zip", *_REPORTED), checks=True),
     Command(
         ("adapter", "export", RUN, "--output", "out/adapter.pth"),

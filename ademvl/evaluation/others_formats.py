@@ -35,12 +35,33 @@ def write_predictions(run_dir: Path, output: Path) -> int:
     """
     run = read_run(run_dir)
     path = run_dir / "predictions" / f"{run.evaluation_task}.jsonl"
-    rows = read_json_or_lines(path, remedy=_REMEDY)
-    rows = rows if isinstance(rows, list) else [rows]
+    rows = _read_rows(path, *_NEEDED[run.task])
     written, is_list = _WRITE[run.task](run, path, rows)
     text = json.dumps(written) if is_list else "\n".join(map(json.dumps, written))
     write_text(output, f"{text}\n")
     return len(written)
+
+
+def _read_rows(path: Path, key: str, expected: type) -> list[Row]:
+    """Read predictions that have an id and the key that is written.
+
+    Raises:
+        DataError: missing or malformed file; lists rows without either.
+    """
+    rows = read_json_or_lines(path, remedy=_REMEDY)
+    rows = rows if isinstance(rows, list) else [rows]
+    findings = [
+        f"row {number}: expected an object with id and {key}"
+        for number, row in enumerate(rows, start=1)
+        if not (
+            isinstance(row, dict)
+            and isinstance(row.get("id"), str)
+            and type(row.get(key)) is expected
+        )
+    ]
+    if findings:
+        raise DataError(list_findings(f"{path}: predictions cannot be read", findings, _REMEDY))
+    return rows
 
 
 _Written = tuple[list[dict[str, object]], bool]
@@ -49,6 +70,10 @@ _Write = Callable[[RunSettings, Path, Sequence[Row]], _Written]
 
 
 def _for_coco_server(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Written:
+    ids = {str(row["id"]) for row in rows}
+    if other := sorted(item for item in ids if not (item.isascii() and item.isdecimal())):
+        findings = [f"item {item!r:.80}: is no image id" for item in other]
+        raise DataError(list_findings(f"{path}: predictions cannot be read", findings, _REMEDY))
     return [{"image_id": int(str(row["id"])), "caption": row["caption"]} for row in rows], True
 
 
@@ -58,6 +83,9 @@ def _scienceqa_samples(run: RunSettings, path: Path, rows: Sequence[Row]) -> _Wr
     samples: list[dict[str, object]] = []
     for problem in problems:
         index = int(str(by_id[problem.question_id]["predicted_index"]))
+        if not NO_ANSWER <= index < len(problem.choices):
+            what = f"question {problem.question_id}: choice {index}, of {len(problem.choices)}"
+            raise DataError(f"{path}: {what}. {_REMEDY}")
         answer = "" if index == NO_ANSWER else ascii_uppercase[index]
         doc = {"question": problem.question, "choices": list(problem.choices)}
         target = ascii_uppercase[problem.answer_index]
@@ -99,6 +127,12 @@ def _by_id(path: Path, rows: Sequence[Row], item_ids: Sequence[str]) -> dict[str
     return found
 
 
+_NEEDED: Mapping[Task, tuple[str, type]] = {
+    "scienceqa": ("predicted_index", int),
+    "coco_caption": ("caption", str),
+    "instruction": ("text", str),
+}
+"""Key of a row that is written, and its type."""
 _WRITE: Mapping[Task, _Write] = {
     "scienceqa": _scienceqa_samples,
     "coco_caption": _for_coco_server,

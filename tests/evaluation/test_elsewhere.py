@@ -178,6 +178,34 @@ def test_files_that_do_not_answer_everything_are_refused(
     assert "answers.json: other items (1 found)" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"id": "15"}', "row 1: expected an object with id and predicted_index"),
+        ("[1]", "row 1: expected an object with id and predicted_index"),
+        (
+            "\n".join(json.dumps({"id": str(n), "predicted_index": 9}) for n in range(15, 19)),
+            "question 15: choice 9, of 2",
+        ),
+        ('{"id": "99", "predicted_index": 0}', "question 15: no prediction"),
+    ],
+)
+def test_predictions_that_cannot_be_written_are_refused(
+    questions: RunSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    row: str,
+    message: str,
+) -> None:
+    run_dir = write_run(tmp_path / "seed0", questions)
+    (run_dir / "predictions").mkdir()
+    (run_dir / "predictions/scienceqa.jsonl").write_text(f"{row}\n", encoding="utf-8")
+
+    assert main(["samples", str(run_dir), "--output", str(tmp_path / "out.jsonl")]) == 2
+
+    assert message in capsys.readouterr().err
+
+
 def test_samples_need_predictions(
     questions: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
