@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from ademvl.data.scienceqa import load_scienceqa
+from tests.systems.tiny_mm_cot import SMALL as SHORT_TEXTS
+from tests.systems.tiny_mm_cot import make_t5_folder
 from tests.systems.tiny_systems import make_system
 from tests.workflow.killing import run_to_end
 
@@ -67,4 +69,36 @@ def test_systems_that_are_not_trained_go_through_the_whole_workflow(tmp_path: Pa
     cost = (results / "tables/cost.md").read_text("utf-8")
     assert "Evaluates a pretrained system" in cost
     assert "LLaVA, tiny" in (results / "report/index.html").read_text("utf-8")
+    assert "Nothing to be done" in run_to_end(tmp_path, configfile=configfile)
+
+
+@pytest.mark.slow
+def test_mm_cot_goes_through_the_whole_workflow(tmp_path: Path) -> None:
+    study = {
+        "study": "mm_cot",
+        "datasets": {"few": {"source": "easy_vqa", **QUESTIONS, **IMAGES}},
+        "defaults": {"dataset": "few", "features": {"mode": "cached"}},
+        "runs": {
+            "mm_cot": {
+                "label": "MM-CoT, tiny",
+                "method": {"name": "mm_cot", **SHORT_TEXTS},
+                "backbones": {"llm": str(make_t5_folder(tmp_path / "t5"))},
+                "optimization": {
+                    "epochs": 1.0,
+                    "warmup_epochs": 0.0,
+                    "effective_batch_size": 4,
+                    "per_device_batch_size": 4,
+                },
+            }
+        },
+    }
+    configfile = tmp_path / "study.yaml"
+    configfile.write_text(yaml.safe_dump(study), encoding="utf-8")
+
+    run_to_end(tmp_path, configfile=configfile)
+
+    results = tmp_path / "results/mm_cot"
+    scores = json.loads((results / "runs/mm_cot/seed0/scores/scienceqa.json").read_text("utf-8"))
+    assert scores["n"] == 12
+    assert "MM-CoT, tiny" in (results / "tables/accuracy.md").read_text("utf-8")
     assert "Nothing to be done" in run_to_end(tmp_path, configfile=configfile)
