@@ -135,6 +135,7 @@ def _draw_panel(axis: "Axes", lines: Sequence[_Line], column: Column) -> None:
             markerfacecolor="white" if line.is_reported else color,
             markersize=5,
             zorder=3,
+            clip_on=False,  # a mark of 100 % stands on the panel's edge
         )
         draw_interval(axis, place, cell, color=color, is_across=True)
     axis.grid(visible=False, axis="y")

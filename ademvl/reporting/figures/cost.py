@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from ademvl.reporting.figures.parameters import main_runs
 from ademvl.reporting.figures.plotting import (
+    MARK_SIZE,
     Drawing,
     draw_points,
     interval_text,
     items_only_text,
     legend_below,
+    mark_sizes,
     new_figure,
     plain,
     say,
@@ -19,6 +21,7 @@ from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import Cost
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
+from ademvl.reporting.tables.layout import EMPTY, Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,15 +51,18 @@ def draw_cost(results: StudyResults) -> Drawing:
     chosen = main_runs(results, runs)
     rest = [run for run in runs if run not in chosen]
     for axis, (title, price) in zip(axes, panels, strict=False):
-        for index, run in enumerate(chosen):
-            _draw(axis, run, price, index, label=plain(run.label))
+        sizes = mark_sizes(
+            [(_price(r, price) or 0.0, _average_cell(r).value or 0.0) for r in chosen]
+        )
+        for index, (run, size) in enumerate(zip(chosen, sizes, strict=True)):
+            _draw(axis, run, price, index, label=plain(run.label), size=size)
         for place, run in enumerate(rest):
             _draw(axis, run, price, label=None if place else "other runs")
         axis.set_xlabel(title)
         axis.margins(0.08)
         axis.set_xlim(left=0)
         axis.locator_params(axis="x", nbins=5)
-    cells = [estimate_cell(found) for run in runs if (found := run.estimate(_average()))]
+    cells = [_average_cell(run) for run in runs]
     if panels:
         axes[0].set_ylabel(f"accuracy (%), {interval_text(cells)}")
     else:
@@ -81,6 +87,11 @@ def _average() -> str:
     return SCIENCEQA_COLUMNS[-1].header
 
 
+def _average_cell(run: RunResult) -> Cell:
+    estimate = run.estimate(_average())
+    return estimate_cell(estimate) if estimate else EMPTY
+
+
 def _names(titles: Sequence[str]) -> str:
     return ", ".join(title.partition(" (")[0] for title in titles)
 
@@ -98,7 +109,8 @@ def _draw(
     index: int | None = None,
     *,
     label: str | None = None,
+    size: float = MARK_SIZE,
 ) -> None:
-    estimate, paid = run.estimate(_average()), _price(run, price)
-    if estimate is not None and paid is not None:
-        draw_points(axis, [(paid, estimate_cell(estimate))], index, label=label)
+    paid = _price(run, price)
+    if paid is not None:
+        draw_points(axis, [(paid, _average_cell(run))], index, label=label, size=size)

@@ -47,7 +47,7 @@ def draw_learning_curves(results: StudyResults) -> Drawing:
         axis.set_xlabel("optimiser step")
         axis.set_ylabel("loss (log scale)")
         if any(has_curve):
-            _scale(axis)
+            scale_losses(axis)
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, fontsize=8)
         else:
             say(axis, "not run")
@@ -104,12 +104,15 @@ def _draw_run(axis: "Axes", run: RunResult, index: int) -> bool:
     return True
 
 
-def _scale(axis: "Axes") -> None:
-    from matplotlib.ticker import NullFormatter
+def scale_losses(axis: "Axes") -> None:
+    """Make an axis logarithmic, with as many labelled ticks as tell its scale."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
     low, high = axis.get_ylim()
+    if 10 * low <= high < 100 * low:  # tens alone would be one tick or two
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
     axis.set_xlim(left=0)
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ademvl.reporting.figures.plotting import (
+    MARK_SIZE,
     MAX_SERIES,
     Drawing,
     draw_points,
     interval_text,
     items_only_text,
+    mark_sizes,
     new_figure,
     plain,
     say,
@@ -80,8 +82,9 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing
             _draw_point(left, run, label=None if place else "measured here")
     left.set_ylabel("accuracy (%), interval derived from n")
     right.set_title(f"Measured, {study.scale} scale")
-    for index, run in enumerate(chosen):
-        _draw_point(right, run, index=index, label=plain(run.label))
+    sizes = mark_sizes([(_parameters(r) or 0.0, _average_cell(r).value or 0.0) for r in chosen])
+    for index, (run, size) in enumerate(zip(chosen, sizes, strict=True)):
+        _draw_point(right, run, index=index, label=plain(run.label), size=size)
     rest = [run for run in runs if run not in chosen]
     for place, run in enumerate(rest):
         _draw_point(right, run, label=None if place else "other runs")
@@ -121,11 +124,16 @@ def _average_cell(run: RunResult) -> Cell:
 
 
 def _draw_point(
-    axis: "Axes", run: RunResult, *, index: int | None = None, label: str | None = None
+    axis: "Axes",
+    run: RunResult,
+    *,
+    index: int | None = None,
+    label: str | None = None,
+    size: float = MARK_SIZE,
 ) -> None:
     count = _parameters(run)
     if count:
-        draw_points(axis, [(count / 1e6, _average_cell(run))], index, label=label)
+        draw_points(axis, [(count / 1e6, _average_cell(run))], index, label=label, size=size)
 
 
 def _draw_reported_parameters(axis: "Axes", reported: ReportedNumbers) -> None:

@@ -30,6 +30,10 @@ MAX_LINES = len(COLORS)
 """Curves that one panel can tell apart."""
 MAX_SERIES = 2 * len(COLORS)
 """Marks that one panel can tell apart: each colour comes again with another shape."""
+MARK_SIZE = 5.0
+_LARGER = 3.0
+_SAME_PLACE = 0.015
+"""Of an axis' length: marks nearer than this cover each other."""
 _SHIFT = 3
 """Places in MARKERS between the two shapes of a colour."""
 _DPI = 160
@@ -171,6 +175,20 @@ def mark_of(index: int | None) -> tuple[str, str]:
     return COLORS[place], MARKERS[(place + _SHIFT * again) % len(MARKERS)]
 
 
+def mark_sizes(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the size of each mark, larger where later ones would hide it."""
+    spans = [max(along) - min(along) or 1.0 for along in zip(*places, strict=True)]
+
+    def is_near(one: tuple[float, float], other: tuple[float, float]) -> bool:
+        pairs = zip(one, other, spans, strict=True)
+        return all(abs(a - b) < _SAME_PLACE * span for a, b, span in pairs)
+
+    return [
+        MARK_SIZE + _LARGER * sum(is_near(place, later) for later in places[number + 1 :])
+        for number, place in enumerate(places)
+    ]
+
+
 def draw_points(
     axis: "Axes",
     points: Sequence[tuple[float, Cell]],
@@ -180,6 +198,7 @@ def draw_points(
     is_hollow: bool = False,
     is_joined: bool = False,
     color: str | None = None,
+    size: float = MARK_SIZE,
 ) -> bool:
     """Draw numbers with their intervals; those that are missing are left out.
 
@@ -191,6 +210,7 @@ def draw_points(
         is_hollow: the mark is not filled.
         is_joined: a line joins the marks.
         color: instead of the series' colour.
+        size: of the marks, in points.
 
     Returns:
         Whether anything was drawn.
@@ -208,7 +228,7 @@ def draw_points(
         linestyle=LINES[(index or 0) % len(LINES)] if is_joined else "none",
         color=shade,
         markerfacecolor="white" if is_hollow else shade,
-        markersize=5,
+        markersize=size,
         label=label,
         zorder=zorder + 0.1,
     )

@@ -96,8 +96,25 @@ def build_tables(
     tables["comparison"] = comparison_table(results, reported, comparisons)
     effects = tuple(f"{headline.sentence}." for headline in headlines)
     tables["accuracy"] = replace(tables["accuracy"], effects=effects)
-    ordered = [_of_study(with_cell_notes(tables[key]), results) for key in TABLE_KEYS]
+    ordered = [
+        _of_study(_without_empty_columns(with_cell_notes(tables[key])), results)
+        for key in TABLE_KEYS
+    ]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """Leave out columns in which no row has a number, or says why it has none."""
+    blocks = []
+    for block in table.blocks:
+        cells = {column: [row.cell(column) for row in block.rows] for column in block.columns}
+        filled = [
+            column
+            for column, each in cells.items()
+            if any(cell.value is not None or cell.missing for cell in each)
+        ]
+        blocks.append(replace(block, columns=tuple(filled)) if filled else block)
+    return replace(table, blocks=tuple(blocks))
 
 
 def _of_study(table: Table, results: StudyResults) -> Table:

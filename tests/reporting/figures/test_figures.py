@@ -14,14 +14,17 @@ from ademvl.reporting.figures.ablations import draw_ablations
 from ademvl.reporting.figures.build import FIGURES, draw_figures, figures_of, write_figures
 from ademvl.reporting.figures.categories import draw_accuracy
 from ademvl.reporting.figures.cost import draw_cost
-from ademvl.reporting.figures.curves import draw_learning_curves
+from ademvl.reporting.figures.curves import draw_learning_curves, scale_losses
 from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
 from ademvl.reporting.figures.parameters import draw_parameters, main_runs
 from ademvl.reporting.figures.plotting import (
     INK,
+    MARK_SIZE,
     MAX_LINES,
     MAX_SERIES,
     mark_of,
+    mark_sizes,
+    new_figure,
     on_dark,
     plotting,
 )
@@ -336,3 +339,33 @@ def test_runs_whose_data_is_gone_are_not_compared(varied: SyntheticStudy) -> Non
     data = Path(varied.raw["shared_dir"]) / "data" / "shapes" / "scienceqa"
     shutil.rmtree(data)
     assert _quirk_effects(read_results(varied.study))[0].state == "cannot be compared, see the log"
+
+
+def test_marks_in_one_place_are_seen_one_inside_the_other() -> None:
+    places = [(1.0, 99.0), (2.0, 50.0), (1.0, 99.1)]
+    assert mark_sizes(places) == [MARK_SIZE + 3, MARK_SIZE, MARK_SIZE]
+    assert mark_sizes([]) == []
+
+
+@pytest.mark.parametrize("ends", [(0.2, 0.6), (0.09, 0.95), (0.05, 0.9), (0.5, 30.0), (1e-4, 1.0)])
+def test_an_axis_of_losses_has_several_labelled_ticks(ends: tuple[float, float]) -> None:
+    with plotting():
+        figure = new_figure(4, 3)
+        axis = figure.subplots()
+        axis.plot([0, 10], ends)
+        scale_losses(axis)
+        figure.draw_without_rendering()
+    low, high = axis.get_ylim()
+    ticks = [*axis.yaxis.get_major_ticks(), *axis.yaxis.get_minor_ticks()]
+    shown = [
+        tick for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text().strip()
+    ]
+    assert 3 <= len(shown) <= 14
+
+
+def test_marks_at_the_edge_are_whole(finished: SyntheticStudy, reported: ReportedNumbers) -> None:
+    with plotting():
+        figure = draw_accuracy(read_results(finished.study), reported).figure
+    marks = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", "|")]
+    assert marks
+    assert not any(line.get_clip_on() for line in marks)

@@ -365,6 +365,21 @@ def test_another_scale_has_columns_of_its_own_and_no_verdict(
     assert judged == {"", "cannot-tell"}
 
 
+def test_columns_in_which_nothing_stands_are_left_out(
+    tmp_path: Path, numbers: ReportedNumbers
+) -> None:
+    study = SyntheticStudy(tmp_path, scale="mini", runs={"one": {}})
+
+    def columns() -> list[str]:
+        tables = build_tables(read_results(study.study), numbers)
+        (table,) = (each for each in tables if each.key == "accuracy")
+        return [column.key for column in table.measured_part.blocks[0].columns]
+
+    assert {"no", "avg"} < {*columns()}  # not run yet, which is said in each
+    study.finish_scienceqa("one", {"NAT": (3, 5), "IMG": (6, 10), "AVG": (9, 15)})
+    assert columns() == ["nat", "img", "avg"]
+
+
 def test_nothing_run_gives_all_tables(tmp_path: Path, numbers: ReportedNumbers) -> None:
     study = SyntheticStudy(tmp_path, scale="paper", runs=_runs()).study
     tables = build_tables(read_results(study), numbers)
