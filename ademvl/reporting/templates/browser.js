@@ -13,13 +13,20 @@
       this.list = section.querySelector(".items");
       this.count = section.querySelector(".count");
       this.page = 0;
-      for (const item of data.items) item.search = this.kind.searched(item).join("\n").toLowerCase();
       this.buildPager(section.querySelector(".pager"));
       this.form.addEventListener("input", () => this.filter());
       this.form.addEventListener("submit", (event) => event.preventDefault());
       this.form.addEventListener("reset", () => setTimeout(() => this.filter()));
       this.fromAddress();
       address.watch(this.key, () => this.fromAddress());
+      const prepare = () => data.items.forEach((item) => this.searchedText(item));
+      requestAnimationFrame(() => setTimeout(prepare)); // the first items are painted by then
+    }
+
+    /* The text that words are looked for in, made once. */
+    searchedText(item) {
+      item.search ??= this.kind.searched(item).join("\n").toLowerCase();
+      return item.search;
     }
 
     /* Set filters, page and item to what the address says of this section. */
@@ -82,7 +89,7 @@
       const words = values.text.toLowerCase().split(/\s+/).filter(Boolean);
       const wanted = this.kind.test(values, this.data);
       this.found = this.data.items.filter(
-        (item) => wanted(item) && words.every((word) => item.search.includes(word)),
+        (item) => wanted(item) && words.every((word) => this.searchedText(item).includes(word)),
       );
       this.kind.sort(this.found, values);
       this.words = words;
@@ -149,6 +156,21 @@
     return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   }
 
+  /* Join seeds of a run that gave the same: [label of run and seeds, place of one of them], in order. */
+  function together(runs, given) {
+    const found = new Map();
+    runs.forEach(({ name, seed }, place) => {
+      const key = JSON.stringify([name, given(place)]);
+      if (!found.has(key)) found.set(key, { name, seeds: [], place });
+      if (seed !== null) found.get(key).seeds.push(seed);
+    });
+    return [...found.values()].map(({ name, seeds, place }) => {
+      if (seeds.length < 2) return [runs[place].label, place];
+      const isAll = runs.filter((run) => run.name === name).length === seeds.length;
+      return [`${name}, ${isAll ? `${seeds.length} seeds` : `seeds ${seeds.join(", ")}`}`, place];
+    });
+  }
+
   function raw(text, words) {
     return element("span", { className: "raw" }, marked(text, words));
   }
@@ -205,11 +227,11 @@
         element("span", {}, marked(text, words)),
         index === item.answer ? badge(true, "answer") : null,
       ));
-      const answers = data.runs.map((run, place) => {
+      const answers = together(data.runs, (place) => [item.chosen[place], item.texts[place]]).map(([label, place]) => {
         const chosen = item.chosen[place];
         const isRight = chosen === item.answer;
         const given = chosen < 0 ? "no choice" : letter(chosen);
-        return [run.label, badge(isRight, `${given}, ${isRight ? "right" : "wrong"}`), raw(item.texts[place], words)];
+        return [label, badge(isRight, `${given}, ${isRight ? "right" : "wrong"}`), raw(item.texts[place], words)];
       });
       const prompts = item.prompts.map(([text, runs]) => {
         const who = item.prompts.length > 1 ? `: ${runs.map((run) => data.runs[run].label).join("; ")}` : "";
@@ -255,8 +277,9 @@
     },
 
     render(item, data, words, link) {
-      const captions = data.runs.map((run, place) => [
-        run.label, element("span", {}, marked(item.captions[place], words)), raw(item.texts[place], words),
+      const given = (place) => [item.captions[place], item.texts[place]];
+      const captions = together(data.runs, given).map(([label, place]) => [
+        label, element("span", {}, marked(item.captions[place], words)), raw(item.texts[place], words),
       ]);
       const references = item.references.map((text) => element("li", {}, marked(text, words)));
       return card(

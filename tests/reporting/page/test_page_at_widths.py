@@ -131,6 +131,20 @@ def test_links_lead_to_the_top_of_their_section(
     assert all(0 <= place <= 100 for place in places.values()), places
 
 
+def test_figures_on_a_phone_are_large_enough_to_read_and_scroll(
+    browser: "Browser", page_file: Path
+) -> None:
+    phone = browser.new_page(viewport={"width": 360, "height": 640})
+    phone.goto(page_file.as_uri())
+    widths = phone.eval_on_selector_all(
+        ".drawing", "all => all.map((one) => [one.scrollWidth, one.clientWidth])"
+    )
+    assert len(widths) == 4
+    assert all(drawn > 600 and seen < 360 for drawn, seen in widths)
+    assert phone.evaluate("document.documentElement.scrollWidth") == 360
+    phone.close()
+
+
 def test_figures_follow_the_theme(browser: "Browser", page_file: Path) -> None:
     for dark in (False, True):
         found = visit(browser, page_file, dark=dark)

@@ -141,6 +141,25 @@ def test_questions_are_filtered_by_outcome_category_and_text(page: "Page") -> No
     assert marks == ["square"]
 
 
+def test_seeds_that_gave_the_same_share_a_row(page: "Page") -> None:
+    rows = f"{QUESTIONS} .item:first-child tbody"
+    names = page.eval_on_selector_all(f"{rows} th", "all => all.map((cell) => cell.textContent)")
+    assert len(names) == 2
+    assert names[0].endswith(", 2 seeds")
+    right = page.eval_on_selector_all(
+        f"{QUESTIONS} .item tbody .badge", "all => all.map((one) => one.textContent)"
+    )
+    assert {text.split(", ")[1] for text in right} == {"right", "wrong"}
+
+
+def test_every_filter_has_a_name_of_its_own(page: "Page") -> None:
+    names = page.eval_on_selector_all(
+        f"{QUESTIONS} .field > span", "all => all.map((name) => name.textContent)"
+    )
+    assert "Kind" in names
+    assert len(set(names)) == len(names)
+
+
 def test_pages_turn_and_keyboard_reaches_the_first_item(page: "Page") -> None:
     first = page.text_content(f"{QUESTIONS} .item .about")
     page.click(f"{QUESTIONS} .pager >> text=Next")
