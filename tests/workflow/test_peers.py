@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from ademvl.config.study import load_study
 from ademvl.runs.chosen_rate import CHOICE_SEED, read_choice
+from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end
 
@@ -19,6 +22,31 @@ SIZES = {
     "caption_val_images": 2,
     "caption_test_images": 2,
 }
+
+
+def test_features_wait_for_no_rate_and_all_seeds_for_one(tmp_path: Path) -> None:
+    raw = {
+        "study": "grid",
+        "include": [str(PROJECT_ROOT / "workflow/studies/peers-mini.yaml")],
+        "only": ["adem", "memvp"],
+        "results_dir": str(tmp_path),
+    }
+    plan = WorkflowPlan(load_study(raw))
+    record = f"{tmp_path}/grid/rates/adem.json"
+    for seed in range(5):
+        run = SimpleNamespace(run="adem", seed=str(seed))
+        assert plan.rates.choice(run) == [record]
+        for verb, waits in (("features", []), ("train", [record]), ("evaluate", [record])):
+            named = SimpleNamespace(run="adem", seed=str(seed), verb=verb)
+            assert plan.rates.choice_of_verb(named) == waits
+    (report,) = plan.features()
+    features = SimpleNamespace(features=Path(report).stem)
+    assert plan.feature_run_settings(features) == f"{tmp_path}/grid/rates/adem/run.yaml"
+    first = json.loads(plan.rates.first_json(SimpleNamespace(run="adem")))["optimization"]
+    assert first["base_lr"] == 0.01
+    assert "lr_grid" not in first
+    asked = json.loads(plan.rates.grid_json(SimpleNamespace(run="memvp")))
+    assert (asked["seed"], asked["optimization"]["lr_grid"][0]) == (CHOICE_SEED, 0.01)
 
 
 @pytest.mark.slow
