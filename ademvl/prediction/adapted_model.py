@@ -156,7 +156,7 @@ def _checked(
         parsed: dict[str, Request] = {}
         findings: list[str] = []
         for number, raw in enumerate(requests, 1):
-            image = _file_of(raw.get("image"), Path(folder) / f"{number}.tiff")
+            image = image_file(raw.get("image"), Path(folder) / f"{number}.tiff")
             request, wrong = parse_request(
                 {**raw, "image": image}, request_id=str(number), folder=Path()
             )
@@ -172,7 +172,7 @@ def _checked(
         yield asked
 
 
-def _file_of(image: object, file: Path) -> object:
+def image_file(image: object, file: Path) -> object:
     """Return the path of an image as text; one of Pillow is written to `file`, a TIFF.
 
     Raises:

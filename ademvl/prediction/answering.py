@@ -95,7 +95,7 @@ class Predictor:
         by_id = {request.request_id: request for request in requests}
         num_choices = {request_id: len(r.choices) for request_id, r in by_id.items()}
         with self.computing():
-            logits = answer_logits(self.model, batch, self._visual(batch))
+            logits = answer_logits(self.model, batch, self.visual(batch))
         answer_by = self.run.evaluation.answer_by
         rows = read_answers(
             self.tokenizer, batch.item_ids, logits, num_choices, answer_by=answer_by
@@ -120,7 +120,7 @@ class Predictor:
             generated = generate(
                 self.model,
                 batch,
-                self._visual(batch),
+                self.visual(batch),
                 max_new_tokens=evaluation.max_new_tokens,
                 eos_id=self.tokenizer.eos_id,
                 decoding=evaluation.decoding,
@@ -133,7 +133,8 @@ class Predictor:
             answers.append(Answer(request_id=request.request_id, answer=answer, text=text))
         return answers
 
-    def _visual(self, batch: "Batch") -> Tensor | None:
+    def visual(self, batch: "Batch") -> Tensor | None:
+        """Return the visual input of a batch; None without any image."""
         return self.source.for_batch(batch) if any(batch.images) else None
 
     def _batch(self, requests: Sequence[Request]) -> "Batch":
