@@ -50,6 +50,7 @@ PEER_TENSORS: Mapping[str, tuple[str, ...]] = {
     "llama_adapter/A_v1_text": ("step[12].*", "layer_out_2"),
     "memvp/A_forward_train": ("step[12].*", "layer_out_[12]"),
     "memvp/B_generate": ("longer.*", "single0.*"),
+    "mm_cot/A_t5": (),
     "vl_adapter/A_vlbart": ("logits",),
     "vl_adapter/B_adapter_with_norms": (),
 }

@@ -34,6 +34,7 @@ NUMBERS = {
     ("--threads",): [["train", "run"], ["predict", "run", "--caption"], ["data", "verify", "x"]],
     ("--gpus",): [["evaluate", "run"], ["plan", "study.yaml"]],
     ("--processes",): [["train", "run"]],
+    ("--port",): [["demo", "run"]],
     ("--batch-size",): [["predict", "run", "--caption"]],
     ("--items", "--seed"): [["fusion-maps", "run"]],
     ("--quick",): [["data", "verify", "x"]],

@@ -59,7 +59,11 @@ def _train(run_dir):
 
 def _results(run_dir):
     names = [*run_dir.glob("predictions/*"), *run_dir.glob("scores/*")]
-    return {path.relative_to(run_dir): path.read_bytes() for path in names}
+    return {
+        path.relative_to(run_dir): path.read_bytes()
+        for path in names
+        if not path.name.endswith(".speed.json")  # measured
+    }
 
 
 def _evaluate_alone(run_dir):

@@ -20,8 +20,9 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.evaluation.two_stages import stated_index
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.model.build import build_trainable
-from ademvl.systems.mm_cot.rows import divide, stage_examples, tokenize
+from ademvl.systems.mm_cot.rows import stage_examples, tokenize
 from ademvl.systems.mm_cot.settings import MmCotSettings
+from ademvl.systems.mm_cot.system import divide
 from ademvl.systems.trained import TrainableModel
 from ademvl.training.loop import Trainer
 from ademvl.training.run import train_run, training_rows

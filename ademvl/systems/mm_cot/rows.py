@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ademvl.config.run import RunSettings
-from ademvl.data.collate import Batch
 from ademvl.data.examples import Example
 from ademvl.data.rows import TokenizedExample
 from ademvl.data.scienceqa import load_scienceqa
@@ -130,18 +127,3 @@ def training_rows(run: RunSettings, tokenizer: Tokenizer, stage: str) -> list[To
 def _cut(ids: list[int], max_tokens: int) -> list[int]:
     """Cut ids at their end, the end token kept."""
     return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
-
-
-def divide(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Divide a batch into sources (B, S), their mask, and targets (B, T), -100 as padding."""
-    num_rows, width = batch.input_ids.shape
-    is_target = batch.labels != IGNORED_LABEL  # (B, W)
-    num_target = is_target.sum(dim=1)
-    num_source = torch.where(num_target > 0, is_target.long().argmax(dim=1), batch.lengths)
-    places = torch.arange(width).expand(num_rows, width)
-    mask = (places < num_source[:, None])[:, : int(num_source.max())]
-    sources = batch.input_ids[:, : mask.shape[1]].masked_fill(~mask, PAD_ID)
-    behind = (places[:, : max(1, int(num_target.max()))] + num_source[:, None]).clamp(max=width - 1)
-    is_inside = places[:, : behind.shape[1]] < num_target[:, None]
-    targets = batch.labels.gather(1, behind).masked_fill(~is_inside, IGNORED_LABEL)
-    return sources, mask.long(), targets

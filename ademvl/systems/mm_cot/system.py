@@ -17,7 +17,7 @@ from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import compute_dtype
 from ademvl.randomness import derive_seed
 from ademvl.systems.mm_cot.fusion import FusedT5
-from ademvl.systems.mm_cot.rows import divide
+from ademvl.systems.mm_cot.rows import PAD_ID
 from ademvl.systems.mm_cot.settings import MmCotSettings
 from ademvl.systems.pretrained import GenerateOptions, GeneratingSystem
 from ademvl.systems.trained import LabelledLogits, TrainableModel
@@ -154,3 +154,18 @@ class MmCotModel(TrainableModel, GeneratingSystem):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derive_seed(self.dropout_seed, *item_ids))
             yield
+
+
+def divide(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Divide a batch into sources (B, S), their mask, and targets (B, T), -100 as padding."""
+    num_rows, width = batch.input_ids.shape
+    is_target = batch.labels != IGNORED_LABEL  # (B, W)
+    num_target = is_target.sum(dim=1)
+    num_source = torch.where(num_target > 0, is_target.long().argmax(dim=1), batch.lengths)
+    places = torch.arange(width).expand(num_rows, width)
+    mask = (places < num_source[:, None])[:, : int(num_source.max())]
+    sources = batch.input_ids[:, : mask.shape[1]].masked_fill(~mask, PAD_ID)
+    behind = (places[:, : max(1, int(num_target.max()))] + num_source[:, None]).clamp(max=width - 1)
+    is_inside = places[:, : behind.shape[1]] < num_target[:, None]
+    targets = batch.labels.gather(1, behind).masked_fill(~is_inside, IGNORED_LABEL)
+    return sources, mask.long(), targets

@@ -11,6 +11,7 @@ NAMES = {
     "verify_dataset": "check data set",
     "feature_cache": "features",
     "convert_backbone": "convert language model",
+    "choose_rate": "choose rate of",
     TRAINING: "train",
     "evaluate_run": "evaluate",
     "write_tables": "tables",
@@ -18,7 +19,7 @@ NAMES = {
     "write_page": "page",
     "write_bundle": "bundle",
 }
-_MOMENTS = ("study_settings", "run_settings", "relevant_settings")  # many of them
+_MOMENTS = ("study_settings", "run_settings", "rate_settings", "relevant_settings")  # many of them
 _TARGETS = ("all", "data", "features", "train", "evaluate", "figures", "report", "bundle")
 UNTOLD = frozenset((*_MOMENTS, *_TARGETS))
 
