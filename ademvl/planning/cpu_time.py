@@ -7,6 +7,7 @@ It is good for "minutes or weeks": `ademvl plan --probe` measures real steps.
 import json
 import logging
 import time
+from functools import cache
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
@@ -73,8 +74,9 @@ def _training_flops(run: RunSettings, dataset: DatasetSettings) -> float:
     return run_flops(run, model_sizes(run), numerics_of(run), load, trains=True).training
 
 
+@cache
 def processor_flops_per_second() -> float:
-    """Measure products of matrices in fp32 on torch's threads."""
+    """Measure products of matrices in fp32 on torch's threads, once in a process."""
     import torch
 
     left, right = torch.rand(_SIZE, _SIZE), torch.rand(_SIZE, _SIZE)
