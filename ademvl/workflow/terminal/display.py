@@ -21,7 +21,7 @@ from ademvl.workflow.terminal.job_logs import (
 )
 from ademvl.workflow.terminal.jobs import TRAINING, UNTOLD, Durations, Job, duration, job_name
 
-SILENT_SECONDS = 60.0
+SILENT_SECONDS = 180.0
 _SILENT_PART = 0.05
 """Of the time that has passed: a study of days needs no line a minute."""
 _MAX_MESSAGE_LINES = 12
