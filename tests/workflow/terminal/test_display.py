@@ -129,7 +129,7 @@ def test_without_a_terminal_running_jobs_are_told_after_a_silence(stage: Stage) 
     stage.display.tell_running()
     told = "train adem, seed 0: step 20 of 80, loss 0.5123, 12 items/s, 1 min 00 s left"
     assert told in stage.lines[1]
-    assert stage.lines[1].endswith("; 1 min 00 s; about 1 min 00 s left")
+    assert stage.lines[1].endswith("; 3 min 00 s; about 1 min 00 s left")
     stage.display.tell_running()
     assert len(stage.lines) == 2
 
