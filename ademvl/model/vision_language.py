@@ -285,12 +285,6 @@ class VisionLanguageModel(TrainableModel):
         return self
 
     @property
-    def device(self) -> torch.device:
-        """Where the language model's embeddings are."""
-        device: torch.device = self.llm.get_input_embeddings().weight.device
-        return device
-
-    @property
     def image_tokens(self) -> int:
         """Tokens of text that take as long as an image of a batch; 0 where features are given."""
         if self.tower is None:

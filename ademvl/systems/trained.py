@@ -63,9 +63,10 @@ class TrainableModel(nn.Module, ABC):
         """Recompute layers in the backward pass instead of keeping their activations."""
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Where the language model's embeddings are."""
+        device: torch.device = self.llm.get_input_embeddings().weight.device
+        return device
 
     @property
     @abstractmethod
