@@ -129,7 +129,7 @@ def test_short_form_a_cancelled_job_comes_again_and_goes_on(
     cluster.run("scancel", *cluster.jobs("train_run"))
     printed = finish(process)
     assert "SLURM status is: 'CANCELLED'" in printed
-    assert "Trying to restart job" in printed
+    assert "it is tried again" in printed
     assert "going on after step" in log_of(tmp_path, "cancelled")
     check_same_as_local(tmp_path, study, tmp_path)
 
@@ -189,7 +189,7 @@ def test_preempted_training_waits_for_its_turn_and_goes_on(
     urgent = ("--partition=urgent", "--exclusive", f"--output={tmp_path}/urgent.log")
     cluster.run("sbatch", "--wait", *urgent, "--wrap", "sleep 5")
     printed = finish(process)
-    assert "Trying to restart job" not in printed
+    assert "it is tried again" not in printed
     assert "Restarts=1 " in cluster.run("scontrol", "show", "job", jobs[0])
     assert "going on after step" in log_of(tmp_path, "preempted")
     check_same_as_local(tmp_path, study, tmp_path)
@@ -279,5 +279,5 @@ def test_generic_profile_submits_to_slurm(cluster: SlurmCluster, tmp_path: Path)
     wait_until(has_state(tmp_path, "run"), process)
     jobs = cluster.run("squeue", "-h", "-o", "%i %j").splitlines()
     cluster.run("scancel", *(job.split()[0] for job in jobs if "train_run" in job))
-    assert "Trying to restart job" in finish(process)
+    assert "it is tried again" in finish(process)
     check_same_as_local(tmp_path, study, tmp_path)

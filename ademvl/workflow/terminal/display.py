@@ -7,6 +7,7 @@ they are told when nothing else was for a minute.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -94,12 +95,20 @@ class Display:
             for warning in read_warnings(job.logs):
                 self.warn(warning, of=job.name)
 
-    def fail(self, number: int, rule: str, logs: list[str]) -> None:
-        """Say that a job has failed, with its message; `rule` and `logs` where it never started."""
+    def fail(self, number: int, rule: str, logs: Sequence[str], reason: str = "") -> None:
+        """Say that a job has failed, with its message.
+
+        Args:
+            number: of the job.
+            rule: names a job that never started.
+            logs: its own log first, then those of a cluster.
+            reason: what the executor says, told of a job that said nothing itself.
+        """
         with self._lock:
             now = self._clock()
-            job = self._running.pop(number, None) or Job(rule, job_name(rule, {}), tuple(logs), now)
-            message = read_message(job.logs)
+            job = self._running.pop(number, None) or Job(rule, job_name(rule, {}), (), now)
+            job = replace(job, logs=tuple(dict.fromkeys((*job.logs, *logs))))
+            message = read_message(job.logs) or reason
             seconds = duration(now - job.started)
             if self._is_interrupted or was_interrupted(message):
                 self._say_line(f"{job.name}: stopped after {seconds}")

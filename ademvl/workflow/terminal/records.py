@@ -3,6 +3,7 @@
 import logging
 import re
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -26,6 +27,7 @@ _CHATTER = re.compile(
 )
 _RESTART = re.compile(r"^Trying to restart job (\d+)")
 _INTERRUPT = "Terminating processes on user request"
+_FOLLOWED_BY_LOGS = "For further error details see"
 _LOG_HINT = "Complete log(s): "
 _OF_A_JOB = (
     "CalledProcessError",
@@ -74,10 +76,10 @@ def show_record(record: logging.LogRecord, display: Display) -> None:
     elif event == LogEvent.JOB_FINISHED:
         display.finish(vars(record)["job_id"])
     elif event == LogEvent.JOB_ERROR:
-        display.fail(record.jobid, record.rule_name, list(record.log))  # type: ignore[attr-defined]
+        _show_failure(vars(record), display)
     elif event == LogEvent.GROUP_ERROR:
         for of in vars(record)["job_error_info"]:
-            display.fail(of["jobid"], of["rule_name"], list(of["log"]))
+            _show_failure(of, display)
     elif event in (None, LogEvent.ERROR):
         _show_text(record.levelno, record.getMessage().strip(), display)
 
@@ -93,6 +95,11 @@ def end_drawing(workflow: Any) -> None:
         ended = threading.Event()
         logging.getLogger("snakemake.logging").info(None, extra={ENDING: ended})
         ended.wait(_LONGEST_DRAWING_SECONDS)
+
+
+def _show_failure(of: Mapping[str, Any], display: Display) -> None:
+    reason = (of["rule_msg"] or "").partition(_FOLLOWED_BY_LOGS)[0].strip()
+    display.fail(of["jobid"], of["rule_name"], list(of["log"]), reason)
 
 
 def _show_text(level: int, text: str, display: Display) -> None:

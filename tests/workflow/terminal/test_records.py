@@ -70,6 +70,19 @@ def test_a_job_from_start_to_end(shown: Shown) -> None:
     assert printed == "1 jobs, 1 of them trainings\n[1/1] train a, seed 0: done in 0 s\n"
 
 
+def test_a_job_that_a_cluster_ended_is_told_with_the_cluster_s_reason(shown: Shown) -> None:
+    """What the Slurm executor says stands in the record, as the job's own log says nothing."""
+    reason = "SLURM-job '2' failed, SLURM status is: 'CANCELLED'. "
+    hint = "For further error details see the cluster/cloud log and the log files"
+    about = {"rule_name": "train_run", "jobid": 1, "log": ["none.log", "slurm/2.log"]}
+    shown.show("", logging.ERROR, event=LogEvent.JOB_ERROR, rule_msg=reason + hint, **about)
+    shown.display.close()
+    printed = shown.stream.getvalue()
+    assert f"FAILED after 0 s: {reason.strip()}\n" in printed
+    assert hint not in printed
+    assert "  log: slurm/2.log\n" in printed
+
+
 def test_ctrl_c_is_understood(shown: Shown) -> None:
     shown.show("Terminating processes on user request, this might take some time.")
     shown.display.close()
