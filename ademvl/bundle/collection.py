@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from ademvl.config.nested import with_leaves
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import study_to_json
 from ademvl.config.study import Study, load_study
@@ -34,9 +35,9 @@ STUDY_FILE = "study.yaml"
 _ABSOLUTE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 _REMEDY = "Run the same command again that made the file."
 _PLACES = ("results_dir", "shared_dir")
-_PATH_FIELDS = ("existing", "coco", "file", "data_dir", "evaluation_data_dir", "cache_dir",
+_PATH_FIELDS = {"existing", "coco", "file", "data_dir", "evaluation_data_dir", "cache_dir",
                 "released_from", "llm", "tower", "tower_weights", "weights", "checksums",
-                "args")  # fmt: skip
+                "args"}  # fmt: skip
 """Keys whose values, or values below them, may be paths; `args` are those of a released adapter."""
 
 
@@ -217,23 +218,17 @@ def right_answers(run: RunSettings) -> dict[str, Any]:
 
 
 def _yaml(value: Any) -> bytes:
-    text = yaml.safe_dump(_without_places(value), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(with_leaves(value, _without_place), sort_keys=False, allow_unicode=True)
     return text.encode()
 
 
 def _json(value: Any) -> bytes:
-    return dump_json(_without_places(value)).encode()
+    return dump_json(with_leaves(value, _without_place)).encode()
 
 
-def _without_places(value: Any, *, may_be_path: bool = False) -> Any:
+def _without_place(path: Sequence[str], value: Any) -> Any:
     """Keep the last name of absolute paths only: where files lay says nothing about results."""
-    if isinstance(value, Mapping):
-        return {
-            key: _without_places(item, may_be_path=may_be_path or key in _PATH_FIELDS)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_without_places(item, may_be_path=may_be_path) for item in value]
+    may_be_path = not _PATH_FIELDS.isdisjoint(path)
     if may_be_path and isinstance(value, str) and _ABSOLUTE.match(value):
         return f"<path>/{_last_name(value)}"
     return value

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import ValidationError
 
 from ademvl.config.method import DEFAULT_METHOD, MethodSettings, settings_class_of
-from ademvl.config.nested import Path
+from ademvl.config.nested import Path, find
 from ademvl.config.setting import REFUSED, RELATION, setting_of
 from ademvl.config.strict_types import without_none
 from ademvl.errors import SettingsError, list_findings
@@ -144,7 +144,7 @@ def _around(root: type, path: Path, raw: Any) -> _Around:
     for key in path:
         if hint is MethodSettings:
             hint = settings_class_of(_name_in(raw))
-        raw = _inside(raw, key)
+        raw = find(raw, (key,))
         if not dataclasses.is_dataclass(hint):
             hint = _element(hint)
             around = dataclasses.replace(around, key=key, values=_values(hint))
@@ -179,10 +179,3 @@ def _values(hint: Any) -> tuple[str, ...]:
 
 def _name_in(raw: Any) -> str:
     return str(raw.get("name", DEFAULT_METHOD)) if isinstance(raw, Mapping) else DEFAULT_METHOD
-
-
-def _inside(raw: Any, key: str) -> Any:
-    if isinstance(raw, Mapping):
-        return next((value for own, value in raw.items() if str(own) == key), None)
-    is_index = isinstance(raw, list | tuple) and key.isdecimal() and int(key) < len(raw)
-    return raw[int(key)] if is_index else None

@@ -1,6 +1,6 @@
-"""Nested mappings of plain values: compared, cut, and laid flat by path."""
+"""Nested mappings of plain values: compared, cut, changed, and laid flat by path."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Path = tuple[str, ...]
@@ -41,6 +41,26 @@ def value_at(nested: Any, path: Path) -> Any:
     return value_at(nested[_key(nested, path[0])], path[1:]) if path else nested
 
 
+def find(nested: Any, path: Path) -> Any:
+    """Return the value at a path of keys and indices of lists, None where there is none."""
+    return value_at(nested, path) if holds(nested, path) else None
+
+
+def with_leaves(nested: Any, change: Callable[[Path, Any], Any], path: Path = ()) -> Any:
+    """Return a copy in which `change` made each value that is neither mapping nor list.
+
+    Args:
+        nested: mappings and lists within each other, or a single value.
+        change: given the keys above a value, lists left out, and the value.
+        path: of `nested` itself.
+    """
+    if isinstance(nested, Mapping):
+        return {key: with_leaves(value, change, (*path, str(key))) for key, value in nested.items()}
+    if isinstance(nested, list):
+        return [with_leaves(value, change, path) for value in nested]
+    return change(path, nested)
+
+
 def without(nested: Any, path: Path) -> Any:
     """Return a copy without the key at a path, or without the list that the path leads into.
 
@@ -58,7 +78,7 @@ def without(nested: Any, path: Path) -> Any:
 def _has(nested: Any, key: str) -> bool:
     if isinstance(nested, Mapping):
         return any(str(own) == key for own in nested)
-    return isinstance(nested, list) and key.isdecimal() and int(key) < len(nested)
+    return isinstance(nested, list | tuple) and key.isdecimal() and int(key) < len(nested)
 
 
 def _key(nested: Any, key: str) -> Any:

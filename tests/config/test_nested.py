@@ -1,6 +1,6 @@
 """Protects how nested mappings are compared, cut and laid flat."""
 
-from ademvl.config.nested import differences, flat, holds, without
+from ademvl.config.nested import differences, find, flat, holds, with_leaves, without
 
 NESTED = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": 3, "empty": {}}
 
@@ -24,3 +24,15 @@ def test_paths_lead_through_lists() -> None:
     assert holds(NESTED, ("a", "c", "d", "1"))
     assert not holds(NESTED, ("a", "c", "d", "2"))
     assert not holds(NESTED, ("a", "b", "x"))
+
+
+def test_values_are_found_by_their_path() -> None:
+    assert find(NESTED, ("a", "c", "d", "1")) == 2
+    assert find({1: ("x", "y")}, ("1", "0")) == "x"
+    assert find(NESTED, ("a", "b", "x")) is None
+
+
+def test_leaves_are_changed_by_the_keys_above_them() -> None:
+    found = with_leaves(NESTED, lambda path, value: f"{'.'.join(path)}={value}")
+    c = {"d": ["a.c.d=1", "a.c.d=2"]}
+    assert found == {"a": {"b": "a.b=1", "c": c}, "e": "e=3", "empty": {}}

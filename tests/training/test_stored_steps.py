@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from ademvl.config.inheritance import merge_settings
 from ademvl.training.run import train_run
 from tests import tiny
 
@@ -109,20 +110,13 @@ def processor_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some keys changed, at any depth."""
-    result = dict(settings)
-    for key, value in changes.items():
-        is_section = isinstance(value, Mapping)
-        result[key] = merged(result.get(key, {}), value) if is_section else value
-    return result
-
-
 def train_steps(world: Path, run_dir: Path, kind: str, *, threads: int) -> dict[str, list[float]]:
     """Train four steps of a kind; losses and gradient norms."""
     tiny.write_run(run_dir, tiny.make_run(world))
     path = run_dir / "run.yaml"
-    run = merged(merged(yaml.safe_load(path.read_text(encoding="utf-8")), BASE), KINDS[kind])
+    run = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for changes in (BASE, KINDS[kind]):
+        run = merge_settings(run, changes)
     run["data_dir"] = str(world / run["data_dir"])
     path.write_text(yaml.safe_dump(run), encoding="utf-8")
     torch.set_num_threads(threads)
