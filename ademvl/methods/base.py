@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ademvl.config.method import MethodSettings
 from ademvl.errors import SettingsError
+from ademvl.llm.sizes import decoder_sizes
 from ademvl.methods.attending import attach_attention
 from ademvl.methods.begin_places import attach_begin_places
 from ademvl.methods.sites import Attachment, Pass, Position, attach_sites, decoder_layers
@@ -40,16 +41,7 @@ class DecoderShape:
     @classmethod
     def of(cls, config: Any) -> "DecoderShape":
         """Read the sizes off a configuration of transformers."""
-        config = config.get_text_config()
-        width, heads = config.hidden_size, config.num_attention_heads
-        return cls(
-            width=width,
-            layers=config.num_hidden_layers,
-            heads=heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or width // heads,
-            ffn_width=getattr(config, "intermediate_size", 0),
-        )
+        return cls(**decoder_sizes(config.get_text_config()))
 
 
 class FusionScores(NamedTuple):

@@ -3,13 +3,11 @@
 What is computed from them is in `flops.py` and `memory.py`.
 """
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -19,10 +17,11 @@ from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError
 from ademvl.llm.meta_params import read_meta_params
+from ademvl.llm.sizes import decoder_sizes
 from ademvl.llm.source import find_llm
 from ademvl.storage.files import read_json
+from ademvl.vision.tower_config import tower_config
 
-PACKAGE = Path(__file__).parents[1]
 MODELS_FILE = Path(__file__).with_name("models.yaml")
 _REMEDY = "Get the model again."
 _LLAMA_1_AND_2_VOCABULARY = 32_000  # Meta's params.json says -1
@@ -207,25 +206,20 @@ def _from_config(path: Path) -> LlmShape:
 
 
 def _of_config(config: Mapping[str, Any], *, source: str) -> LlmShape:
-    config = config.get("text_config", config)
+    text = SimpleNamespace(**config.get("text_config", config))
     try:
-        width, heads = config["hidden_size"], config["num_attention_heads"]
+        sizes = {"ffn_width": text.intermediate_size}  # required here, see `decoder_sizes`
         return LlmShape(
-            width=width,
-            ffn_width=config["intermediate_size"],
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or width // heads,
-            vocabulary=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings", False)),
-            attention_bias=bool(config.get("attention_bias"))
-            or config.get("model_type") in _BIASED_FAMILIES,
+            **sizes | decoder_sizes(text),
+            vocabulary=text.vocab_size,
+            tied=bool(getattr(text, "tie_word_embeddings", False)),
+            attention_bias=bool(getattr(text, "attention_bias", False))
+            or getattr(text, "model_type", None) in _BIASED_FAMILIES,
             source=source,
         )
-    except KeyError as error:
+    except AttributeError as error:
         raise SettingsError(
-            f"{source}: no key {error.args[0]}; a plan needs a decoder with gated MLPs, such as "
+            f"{source}: no key {error.name}; a plan needs a decoder with gated MLPs, such as "
             "Llama, Mistral or Qwen"
         ) from error
 
@@ -258,10 +252,8 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
     Raises:
         SettingsError: open_clip knows no such tower, or it is no plain vision transformer.
     """
-    config, is_mini = _tower_config(backbones.tower), backbones.tower in MINI_TOWERS
+    config, is_mini = tower_config(backbones.tower), backbones.tower in MINI_TOWERS
     vision = config["vision_cfg"]
-    if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
-        raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
     return VisionShape(
         width=vision["width"],
         blocks=vision["layers"],
@@ -273,25 +265,3 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
         output_width=config["embed_dim"],
         source=backbones.tower if is_mini else f"open_clip's {backbones.tower}",
     )
-
-
-def _tower_config(name: str) -> dict[str, Any]:
-    """Read a tower's file inside open_clip without importing it, which takes seconds."""
-    if name in MINI_TOWERS:
-        return dict(read_json(MINI_TOWERS[name] / "config.json", remedy=_REMEDY))
-    imported = sys.modules.get("open_clip")
-    if imported is not None and imported.get_model_config(name) is not None:
-        return dict(imported.get_model_config(name))
-    spec = importlib.util.find_spec("open_clip")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    found = [Path(place) / "model_configs" / f"{name}.json" for place in places]
-    path = next((path for path in found if path.is_file()), None)
-    if path is None:
-        known = [file.stem for place in places for file in Path(place).glob("model_configs/*.json")]
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise SettingsError(
-            f"backbones.tower: open_clip knows no model {name!r}; {hint}"
-            "open_clip.list_models() has all"
-        )
-    return dict(read_json(path, remedy=_REMEDY))

@@ -14,10 +14,10 @@ from ademvl.config.method import TowerStates
 from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, WeightsError
-from ademvl.storage.files import read_json
 from ademvl.storage.weight_files import read_weights
 from ademvl.vision.attention import with_linear_projections
-from ademvl.vision.tower_weights import load_clip, model_config
+from ademvl.vision.tower_config import tower_config
+from ademvl.vision.tower_weights import load_clip
 
 PENULTIMATE = TowerStates()
 FEATURES = "all blocks but the last, then ln_post; class token first"
@@ -208,14 +208,8 @@ def tower_shape(backbones: BackboneSettings) -> TowerShape:
     Raises:
         SettingsError: an unknown name, or a tower that is no plain vision transformer.
     """
-    if backbones.tower in MINI_TOWERS:
-        remedy = "Reinstall the package, or run the rule mini_backbones."
-        config = read_json(MINI_TOWERS[backbones.tower] / "config.json", remedy=remedy)
-    else:
-        config = model_config(backbones.tower)
+    config = tower_config(backbones.tower)
     vision = config["vision_cfg"]
-    if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
-        raise SettingsError(f"backbones.tower: {backbones.tower} is no plain vision transformer")
     return TowerShape(
         width=vision["width"],
         num_blocks=vision["layers"],

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ademvl.errors import SettingsError, WeightsError, list_findings
 from ademvl.storage.files import read_json
 from ademvl.storage.weight_files import SAFETENSORS_SUFFIX, read_weights
+from ademvl.vision.tower_config import tower_config
 
 _REMEDY = "Get the file again, or name other weights under backbones.tower_weights."
 _OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
@@ -95,22 +96,6 @@ def load_clip(name: str, weights: str) -> nn.Module:
         return open_clip.create_model(name, pretrained=weights)
     except _UNLOADABLE as error:
         raise _cannot_be_loaded(name, weights, error) from error
-
-
-def model_config(name: str) -> dict[str, Any]:
-    """Return open_clip's configuration of an architecture.
-
-    Raises:
-        SettingsError: open_clip knows no such model.
-    """
-    import open_clip
-
-    config: dict[str, Any] | None = open_clip.get_model_config(name)
-    if config is None:
-        raise SettingsError(
-            f"backbones.tower: open_clip knows no model {name!r}; see open_clip.list_models()"
-        )
-    return config
 
 
 def _load_state(
@@ -223,7 +208,7 @@ def _check_activation(name: str, weights: str, *, is_quick: bool | None) -> None
     Known are the tags of open_clip, that OpenAI's own files are of QuickGELU, and what config.json
     says beside weights of transformers.
     """
-    built = bool(model_config(name).get("quick_gelu", False))
+    built = bool(tower_config(name).get("quick_gelu", False))
     if is_quick is not None and is_quick != built:
         other = f"{name}-quickgelu" if is_quick else name.removesuffix("-quickgelu")
         raise SettingsError(
