@@ -110,8 +110,12 @@ class OptimizationSettings:
         """Peak learning rate in force."""
         return self.base_lr * self.effective_batch_size / 256
 
+    def steps_per_epoch(self, num_items: int) -> int:
+        """Return the full effective batches of an epoch; items left over are in none of them."""
+        return num_items // self.effective_batch_size
+
     def total_steps(self, num_items: int) -> int:
-        """Return the steps of a training; items left over at an epoch's end are in none of them.
+        """Return the steps of a training; a fraction of an epoch is rounded down to whole steps.
 
         Args:
             num_items: of the training data.
@@ -126,7 +130,7 @@ class OptimizationSettings:
                 f"{num_items} items; choose a batch of at most that many"
             )
         whole, part = divmod(self.epochs, 1)
-        steps_per_epoch = num_items // batch
+        steps_per_epoch = self.steps_per_epoch(num_items)
         part_steps = int(part * num_items / batch + _ROUNDING)
         total_steps = int(whole) * steps_per_epoch + min(part_steps, steps_per_epoch)
         if total_steps < 1:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cached_property
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -261,9 +262,9 @@ def _build_trainer(
     class InOrder(StepPlan):
         """Gives the items of each pass as they come."""
 
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            object.__setattr__(self, "total_steps", len(passes))
+        @cached_property
+        def total_steps(self) -> int:
+            return len(passes)
 
         def items_of(self, step: int) -> tuple[int, ...]:
             return tuple(range(ends[step] - len(passes[step]), ends[step]))

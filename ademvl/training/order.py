@@ -1,8 +1,8 @@
 """Which items each optimiser step sees: a function of the seed, the epoch and nothing else."""
 
 import random
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.randomness import derive_seed
@@ -30,8 +30,7 @@ class StepPlan:
     Attributes:
         num_items: items of the training split.
         seed: of the run.
-        optimization: gives `effective_batch_size` and `epochs`; a fraction of an epoch is
-            rounded down to whole steps.
+        optimization: gives `effective_batch_size` and `epochs`.
 
     Raises:
         SettingsError: not a single full effective batch, or not a single step.
@@ -40,14 +39,19 @@ class StepPlan:
     num_items: int
     seed: int
     optimization: OptimizationSettings
-    steps_per_epoch: int = field(init=False)
-    total_steps: int = field(init=False)
 
     def __post_init__(self) -> None:
-        total_steps = self.optimization.total_steps(self.num_items)
-        steps_per_epoch = self.num_items // self.optimization.effective_batch_size
-        object.__setattr__(self, "steps_per_epoch", steps_per_epoch)
-        object.__setattr__(self, "total_steps", total_steps)
+        self.optimization.total_steps(self.num_items)  # refuses too few items
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Full effective batches of the items."""
+        return self.optimization.steps_per_epoch(self.num_items)
+
+    @cached_property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.optimization.total_steps(self.num_items)
 
     def epoch_at(self, step: int) -> float:
         """Return the fractional epoch at which step number `step` (from 0) starts."""
