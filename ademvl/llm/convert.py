@@ -17,6 +17,7 @@ from ademvl.data.tokenizer import TOKENIZER_FILE, SentencePieceTokenizer
 from ademvl.errors import DataError, WeightsError, list_findings
 from ademvl.llm.meta_params import REMEDY
 from ademvl.llm.source import LlmSource, is_meta_folder
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
 from ademvl.storage.locks import lock_file
 from ademvl.storage.stand_ins import describe_stand_in_at
@@ -174,7 +175,7 @@ def _check_room(checkpoint: "MetaCheckpoint", output: Path) -> None:
     free = shutil.disk_usage(output).free
     if needed > free:
         raise DataError(
-            f"{output}: {needed / 1e9:.1f} GB are to be written, {free / 1e9:.1f} GB are free. "
+            f"{output}: {format_bytes(needed)} are to be written, {format_bytes(free)} are free. "
             "Free some space, or name a folder on a larger disk."
         )
 

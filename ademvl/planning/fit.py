@@ -23,6 +23,7 @@ from ademvl.planning.passes import as_batch, simulated_steps
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
+from ademvl.storage.byte_sizes import gib
 
 if TYPE_CHECKING:
     from ademvl.data.rows import TokenizedExample
@@ -319,11 +320,6 @@ def _refusal(
         f"{free.name} has {gib(free.bytes)} free. {describe_alternatives(alternatives)}\n"
         "--ignore-memory starts all the same"
     )
-
-
-def gib(num_bytes: float) -> str:
-    """Render bytes in GiB, or MiB below one."""
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f} MiB"
 
 
 def _plain(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.config.run import RunSettings
 from ademvl.errors import SettingsError, TrainingError
+from ademvl.storage.byte_sizes import gib
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,7 @@ def _in_use(device: "torch.device") -> str:
         import torch
 
         peak, total = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
-        return f"{peak / 2**30:.1f} of {total / 2**30:.1f} GiB in use"
+        return f"{gib(peak)} of {gib(total)} in use"
     from ademvl.machine.usage import peak_memory_mib
 
-    return f"{peak_memory_mib() / 1024:.1f} GiB in use"
+    return f"{gib(peak_memory_mib() * 2**20)} in use"

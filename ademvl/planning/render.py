@@ -5,9 +5,10 @@ from dataclasses import fields
 from textwrap import wrap
 
 from ademvl.planning.disk import DiskUse
-from ademvl.planning.fit import UNCERTAINTY, fit_of, gib
+from ademvl.planning.fit import UNCERTAINTY, fit_of
 from ademvl.planning.plans import RunPlan, StudyPlan
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
+from ademvl.storage.byte_sizes import format_bytes, gib
 
 _MIB, _WIDTH = 1 << 20, 100
 _UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
@@ -118,7 +119,7 @@ def _fits(needed: int, there: int) -> str:
 def _disk_lines(plan: StudyPlan) -> Iterator[str]:
     unknown = sum(not part.is_known for part in plan.disk)
     more = f", and {unknown} of unknown size" if unknown else ""
-    yield f"disk: {_gb(plan.disk_bytes)}{more}"
+    yield f"disk: {format_bytes(plan.disk_bytes)}{more}"
     width = max((len(part.what) for part in plan.disk), default=0)
     for part in plan.disk:
         about, size = _about(part)
@@ -127,8 +128,8 @@ def _disk_lines(plan: StudyPlan) -> Iterator[str]:
 
 def _about(part: DiskUse) -> tuple[str, str]:
     if not part.is_known:
-        return ("over", _gb(part.bytes)) if part.bytes else ("", "unknown")
-    return "" if part.is_exact else "about", _gb(part.bytes)
+        return ("over", format_bytes(part.bytes)) if part.bytes else ("", "unknown")
+    return "" if part.is_exact else "about", format_bytes(part.bytes)
 
 
 def _bullets(texts: Iterator[str]) -> Iterator[str]:
@@ -178,7 +179,3 @@ def _short(number: float) -> str:
 
 def _count(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.2f} M"
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ademvl.errors import DataError, DiskFullError
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.outputs import is_stream, place_of_file, write_to_stream
 from ademvl.storage.stand_ins import describe_stand_in
 
@@ -88,7 +89,7 @@ def disk_full_text(path: Path) -> str:
     """Say that there is no room for a file, and what to do."""
     free = shutil.disk_usage(_existing_parent(path)).free
     return (
-        f"{path}: the disk is full ({free / 1e6:.1f} MB free); this file was not written, the "
+        f"{path}: the disk is full ({format_bytes(free)} free); this file was not written, the "
         "others stay. Free some space and run the same command again: it goes on from there."
     )
 

@@ -17,7 +17,7 @@ from typing import Literal
 from ademvl.errors import AdemvlError
 from ademvl.machine.free_memory import free_host_memory
 from ademvl.machine.hardware import gpu_names
-from ademvl.planning.fit import gib
+from ademvl.storage.byte_sizes import gib
 
 _HUB = "https://huggingface.co"
 _NETWORK_SECONDS = 5.0

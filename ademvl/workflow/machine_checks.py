@@ -15,10 +15,11 @@ from ademvl.machine.free_memory import FreeMemory, free_host_memory
 from ademvl.planning.cpu_time import expected_days
 from ademvl.planning.devices import present_gpu
 from ademvl.planning.disk import DiskUse, feature_disk, result_disk
-from ademvl.planning.fit import RunMemory, check_fits, fit_of, gib, model_sizes
+from ademvl.planning.fit import RunMemory, check_fits, fit_of, model_sizes
 from ademvl.planning.memory import CUDA_CONTEXT_BYTES
 from ademvl.planning.sizes import ModelSizes
 from ademvl.planning.workload import Workload, workload_of
+from ademvl.storage.byte_sizes import format_bytes, gib
 from ademvl.workflow.work import Work
 
 LONGEST_CPU_DAYS = 14.0
@@ -36,10 +37,11 @@ def disk_problems(study: Study, work: Work, free: Callable[[Path], int]) -> Iter
     for mount, uses in needed.items():
         total, there = sum(size for _, size in uses), free(mount)
         if total > there:
-            parts = ", ".join(f"{what} {_gb(size)}" for what, size in uses if size)
+            parts = ", ".join(f"{what} {format_bytes(size)}" for what, size in uses if size)
             yield (
-                f"disk at {mount}: about {_gb(total)} are needed ({parts}), {_gb(there)} are free. "
-                "Free some space, or set shared_dir or results_dir to a larger disk"
+                f"disk at {mount}: about {format_bytes(total)} are needed ({parts}), "
+                f"{format_bytes(there)} are free. Free some space, or set shared_dir or "
+                "results_dir to a larger disk"
             )
 
 
@@ -148,7 +150,3 @@ def _mount(folder: Path) -> Path:
     device = folder.stat().st_dev
     same = [path for path in (folder, *folder.parents) if path.stat().st_dev == device]
     return same[-1]
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB"

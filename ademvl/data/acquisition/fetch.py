@@ -16,12 +16,13 @@ from ademvl.data.acquisition.plan import (
     plan_source,
     plan_sources,
 )
-from ademvl.data.acquisition.progress import ByteProgress, format_bytes
+from ademvl.data.acquisition.progress import ByteProgress
 from ademvl.data.acquisition.records import Records, marker_content
 from ademvl.data.acquisition.registry import Registry, load_registry
 from ademvl.data.acquisition.transfer import Stopped, Transfers
 from ademvl.data.acquisition.unpack import unpack_archives
 from ademvl.errors import AdemvlError, DataError, SettingsError, list_findings
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.files import write_json
 
 _POLL_SECONDS = 0.2

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ademvl.data.acquisition.progress import format_bytes
 from ademvl.errors import DataError
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.files import DISK_FULL, write_json
 
 _CHUNK_BYTES = 1 << 20

@@ -16,11 +16,11 @@ from ademvl.config.study import Study
 from ademvl.data.acquisition.download import FileTarget
 from ademvl.data.acquisition.existing import missing_copies
 from ademvl.data.acquisition.hub import fetched_bytes, is_fetched
-from ademvl.data.acquisition.progress import format_bytes
 from ademvl.data.acquisition.records import Records
 from ademvl.data.acquisition.registry import License, Registry, Source, SourceFile, load_registry
 from ademvl.data.acquisition.unpack import MARKER, is_unpacked
 from ademvl.errors import SettingsError, list_findings
+from ademvl.storage.byte_sizes import format_bytes
 
 State = Literal["there", "to be verified", "in part", "missing", "unpacked"]
 DOWNLOAD_MARKER = "complete.json"

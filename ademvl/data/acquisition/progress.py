@@ -7,19 +7,11 @@ import time
 from types import TracebackType
 from typing import Self
 
+from ademvl.storage.byte_sizes import format_bytes
+
 _log = logging.getLogger(__name__)
 
 LINE_INTERVAL_SECONDS = 10.0
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def format_bytes(number: float) -> str:
-    """Render a number of bytes with three digits, in decimal units as disks are sold."""
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
-        number /= 1000
-    raise AssertionError("unreachable")
 
 
 class ByteProgress:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ademvl import __version__
 from ademvl.data.acquisition.part_file import PartFile, PartOrigin
-from ademvl.data.acquisition.progress import format_bytes
+from ademvl.storage.byte_sizes import format_bytes
 
 if TYPE_CHECKING:
     import requests

@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ademvl.data.acquisition.part_file import write_error
-from ademvl.data.acquisition.progress import format_bytes
 from ademvl.data.acquisition.records import read_marker
 from ademvl.data.acquisition.zip_entries import ZipArchive, ZipEntry
 from ademvl.errors import DataError
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.files import write_json
 from ademvl.storage.locks import lock_file
 

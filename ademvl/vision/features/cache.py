@@ -22,6 +22,7 @@ from zlib import crc32
 
 from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DataError, list_findings
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.vision.features.image_digests import THREADS, digest_images
 from ademvl.vision.features.image_progress import image_progress
 from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
@@ -217,8 +218,6 @@ class FeatureCache:
 
     def _check_room(self, wanted: Sequence[str], image_bytes: int) -> None:
         """Say what encoding will take, and refuse to start what cannot end."""
-        from ademvl.data.acquisition.progress import format_bytes
-
         missing = sum(image not in self._namespace.index for image in wanted)
         if not missing or not image_bytes:
             return

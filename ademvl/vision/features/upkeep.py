@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ademvl.errors import CacheError, DataError
+from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file, try_lock_file
 from ademvl.vision.features.namespace import (
@@ -153,7 +154,8 @@ def print_namespaces(root: Path) -> int:
     for info in infos:
         state = "in use" if info.is_used else f"last opened {info.unused_days:.1f} days ago"
         print(f"{info.folder.name}  ({state})")
-        print(f"  {info.num_images} images in {info.num_shards} shards, {_mib(info.size_bytes)}")
+        size = format_bytes(info.size_bytes)
+        print(f"  {info.num_images} images in {info.num_shards} shards, {size}")
         print(f"  tower          {info.key.tower}")
         print(f"  preprocessing  {info.key.preprocessing}")
         print(f"  features       {info.key.features}, {info.key.precision}")
@@ -182,12 +184,8 @@ def print_garbage(root: Path, *, unused_days: float | None = None, dry_run: bool
     for folder in report.in_use:
         print(f"{folder}: left alone, a running job uses it")
     verb = "would free" if dry_run else "freed"
-    print(f"{root}: {len(report.removed)} removed, {verb} {_mib(report.freed_bytes)}")
+    print(f"{root}: {len(report.removed)} removed, {verb} {format_bytes(report.freed_bytes)}")
     return 0
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:.1f} MiB"
 
 
 def _examine(folder: Path) -> list[tuple[Finding, Signature]]:
