@@ -15,7 +15,7 @@ import numpy as np
 from ademvl.data.mme import COGNITION, PERCEPTION, TASKS, MmeAnswer, load_answers
 from ademvl.errors import DataError, list_findings
 from ademvl.evaluation.mme_files import read_mme_answers
-from ademvl.evaluation.score_table import describe_file, format_table
+from ademvl.evaluation.score_table import describe_file
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import (
     BOOTSTRAP,
@@ -27,6 +27,7 @@ from ademvl.statistics.intervals import (
     resampled_interval,
     wilson_interval,
 )
+from ademvl.text_table import aligned
 
 GROUPS: Mapping[str, Mapping[str, int]] = {"perception": PERCEPTION, "cognition": COGNITION}
 INTERVAL = f"percentile bootstrap over images within tasks, {NUM_RESAMPLES:,} resamples"
@@ -128,7 +129,7 @@ def mme_table(scores: Mapping[str, Any]) -> str:
         cells = [f"{total['score']:.2f}", _interval(total)] if total else ["-", "incomplete"]
         count = sum(scores["tasks"][task]["n"] for task in members if task in scores["tasks"])
         rows.append([group.upper(), str(count), "", "", *cells])
-    table = format_table(["task", "n", "accuracy", "accuracy+", "score", "95 %"], rows)
+    table = "\n".join(aligned([["task", "n", "accuracy", "accuracy+", "score", "95 %"], *rows]))
     if scores["num_without_answer"]:
         table += f"\n{scores['num_without_answer']} answers say neither yes nor no: wrong"
     return table

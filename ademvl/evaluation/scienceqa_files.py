@@ -21,7 +21,8 @@ from ademvl.evaluation.free_text import read_choice
 from ademvl.evaluation.row_files import read_rows_or_json
 from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.evaluation.scienceqa_shapes import Entries, find_shape
-from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
+from ademvl.evaluation.score_table import describe_file, interval_cell
+from ademvl.text_table import aligned
 
 TextRule = Literal["free-text", "first-capital"]
 
@@ -102,7 +103,7 @@ def scienceqa_table(scores: Mapping[str, Any]) -> str:
         else:
             interval = interval_cell(column, decimals=2)
             rows.append([name, str(column["n"]), f"{column['percent']:.2f}", interval])
-    table = format_table(["column", "n", "accuracy %", "95 % (Wilson)"], rows)
+    table = "\n".join(aligned([["column", "n", "accuracy %", "95 % (Wilson)"], *rows]))
     read_by = ", ".join(f"{rule} {count}" for rule, count in scores["read_by"].items())
     return f"{table}\nread by: {read_by}"
 

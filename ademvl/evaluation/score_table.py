@@ -1,6 +1,6 @@
 """Plain tables and file descriptions of scores, as the scoring verbs print and write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ademvl.storage.files import sha256_file
@@ -19,18 +19,6 @@ def unread_warning(path: Path, *, num_unread: int, n: int) -> str | None:
         "Look at them (docs/scoring.md says how answers are read), or accept them with "
         "--allow-unread."
     )
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align columns by blanks: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, *rows):
-        first, *others = row
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def interval_cell(score: Mapping[str, object], *, decimals: int) -> str:

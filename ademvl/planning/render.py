@@ -9,6 +9,7 @@ from ademvl.planning.fit import UNCERTAINTY, fit_of
 from ademvl.planning.plans import RunPlan, StudyPlan
 from ademvl.planning.schedule import UTILIZATION_RANGE, Seconds
 from ademvl.storage.byte_sizes import format_bytes, gib
+from ademvl.text_table import aligned
 
 _MIB, _WIDTH = 1 << 20, 100
 _UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
@@ -20,7 +21,7 @@ _HEADERS = (
 
 def render_plan(plan: StudyPlan) -> str:
     """Return the plan as tables and notes."""
-    lines = [_headline(plan), "", *_table(_rows(plan)), ""]
+    lines = [_headline(plan), "", *aligned(list(_rows(plan))), ""]
     for names, text in _memory_of_runs(plan).items():
         lines += [f"memory of {names}:", *(f"  {line}" for line in text)]
     lines += ["", *_disk_lines(plan)]
@@ -64,18 +65,6 @@ def _rows(plan: StudyPlan) -> Iterator[Sequence[str]]:
     total = f"{plan.flops / 1e15:,.4g}"
     hours = _hours(plan.gpu_hours)
     yield ("all seeds", "", "", "", "", "", "", total, _time(plan.wall), hours)
-
-
-def _table(rows: Iterator[Sequence[str]]) -> list[str]:
-    cells = list(rows)
-    widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADERS))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def _memory_of_runs(plan: StudyPlan) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
 from ademvl.reporting.tables.rows import ONE_REFERENCE, scored_split, stale_notes, trainable_text
 from ademvl.statistics.intervals import ITEMS_MARK, ITEMS_NOTE, Estimate
+from ademvl.text_table import aligned
 
 MAX_WIDTH = 100
 _MIN_NAME = 16
@@ -84,11 +85,7 @@ def _grid(runs: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     room = MAX_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(room, _MIN_NAME))
-    lines = []
-    for name, *texts in grid:
-        fitted = _shortened(name, widths[0])
-        parts = [text.rjust(width) for text, width in zip(texts, widths[1:], strict=True)]
-        lines.append("  ".join([fitted.ljust(widths[0]), *parts]).rstrip())
+    lines = aligned([[_shortened(name, widths[0]), *texts] for name, *texts in grid])
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 

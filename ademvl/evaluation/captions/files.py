@@ -27,7 +27,8 @@ from ademvl.evaluation.captions.scores import (
     score_captions,
 )
 from ademvl.evaluation.row_files import read_rows_or_json, single_value
-from ademvl.evaluation.score_table import describe_file, format_table, interval_cell
+from ademvl.evaluation.score_table import describe_file, interval_cell
+from ademvl.text_table import aligned
 
 LONG_CAPTION = 1000
 
@@ -141,7 +142,7 @@ def caption_table(scores: Mapping[str, Any]) -> str:
     split = scores["split"] or "not known, name it with --split"
     lines = [f"split: {split}; {scores['n']} images, {scores['num_references']} references"]
     if rows:
-        lines.append(format_table(["metric", "x 100", "95 %"], rows))
+        lines.append("\n".join(aligned([["metric", "x 100", "95 %"], *rows])))
         methods = dict.fromkeys(metric["method"] for metric in scores["metrics"].values())
         lines.append("95 %: " + "; CIDEr: ".join(methods))
     if scores.get("num_empty"):

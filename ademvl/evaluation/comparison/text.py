@@ -3,6 +3,7 @@
 from ademvl.evaluation.comparison.compare import Comparison, interval_method, needed_numbers
 from ademvl.statistics.intervals import CONFIDENCE, ITEMS_NOTE, Estimate, bracketed
 from ademvl.statistics.paired import MCNEMAR, POWER
+from ademvl.text_table import aligned
 
 
 def render(comparison: Comparison) -> str:
@@ -32,11 +33,7 @@ def _table(comparison: Comparison) -> str:
         rows.append(
             (name, str(found.n), _score(first), _score(second), f"{100 * found.value:+.2f} {ends}")
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(aligned(rows, num_left=len(header)))
 
 
 def _score(estimate: Estimate) -> str:
