@@ -4,6 +4,7 @@
 them from there.
 """
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal
 
@@ -14,6 +15,7 @@ from ademvl.config.setting import group, setting, settings_class
 
 Task = Literal["scienceqa", "coco_caption", "instruction"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PRECISION_BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 Normalization = Literal["by_task", "clip", "imagenet"]
 LabelMask = Literal["reference", "exact"]
 REFERENCE_WINDOW = 512

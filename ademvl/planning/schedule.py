@@ -4,12 +4,12 @@ import random
 from dataclasses import dataclass
 from itertools import islice
 
-from ademvl.config.run import RunSettings
+from ademvl.config.run import PRECISION_BYTES, RunSettings
 from ademvl.planning.devices import Gpu
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.frozen_costs import feature_shape, llm_weight_bytes, tower_forward_flops
 from ademvl.planning.passes import as_batch, simulated_steps
-from ademvl.planning.sizes import BYTES, ModelSizes, Numerics
+from ademvl.planning.sizes import ModelSizes, Numerics
 from ademvl.planning.workload import Workload
 
 UTILIZATION = 0.3
@@ -177,7 +177,7 @@ def feature_flops(sizes: ModelSizes, num_images: int) -> int:
 def feature_cache_bytes(run: RunSettings, sizes: ModelSizes, num_images: int) -> int:
     """Return what the features of images take on disk, images that occur twice counted twice."""
     tokens, width = feature_shape(sizes.vision, sizes.method.tower_states)
-    return num_images * tokens * width * BYTES[run.features.precision]
+    return num_images * tokens * width * PRECISION_BYTES[run.features.precision]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
 """What predictions are made from: the models, how numbers are held, and the batch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ademvl.config.method import MethodSettings
-from ademvl.config.run import Precision, Quantization
+from ademvl.config.run import PRECISION_BYTES, Precision, Quantization
 from ademvl.data.passes import image_tokens
 from ademvl.planning.shapes import LlmShape, VisionShape
-
-BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class Numerics:
     @property
     def bytes(self) -> int:
         """Bytes of an activation."""
-        return BYTES[self.precision]
+        return PRECISION_BYTES[self.precision]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ from ademvl.vision.features.shards import (
     check_bytes,
     map_features,
     signature,
-    torch_dtype,
     write_shard,
 )
 
@@ -344,6 +343,8 @@ class _EncodeJob:
         """
         import torch
 
+        from ademvl.machine.precision import DTYPES
+
         paths = [self.sources[image] for image in images]
         if self.announce:
             self.announce(paths)
@@ -353,7 +354,7 @@ class _EncodeJob:
             encoded = self.encode(batch)
             if encoded.ndim != 3 or len(encoded) != len(batch):
                 raise ValueError(f"encode gave {tuple(encoded.shape)} for {len(batch)} images")
-            part = encoded.detach().to(device="cpu", dtype=torch_dtype(precision))
+            part = encoded.detach().to(device="cpu", dtype=DTYPES[precision])
             finite = part.isfinite().flatten(1).all(dim=1).tolist()
             if not all(finite):
                 findings = [str(path) for path, good in zip(batch, finite, strict=True) if not good]

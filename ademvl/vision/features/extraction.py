@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.config.method import TowerStates
-from ademvl.config.run import Precision, RunSettings
+from ademvl.config.run import PRECISION_BYTES, Precision, RunSettings
 from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
 from ademvl.errors import DataError
@@ -22,7 +22,6 @@ from ademvl.vision.features.known_keys import remember_key
 from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
-from ademvl.vision.features.shards import torch_dtype
 from ademvl.vision.tower import PENULTIMATE
 
 BATCH_SIZE = 32
@@ -173,7 +172,7 @@ def _parts(
     key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, tower.describe(states))
     remember_key(run, key)
     num_tokens, width = tower.features_shape(states)
-    image_bytes = num_tokens * width * torch_dtype(precision).itemsize
+    image_bytes = num_tokens * width * PRECISION_BYTES[precision]
     if cache is None or cache.key != key:
         cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
     return _Parts(cache, tower, states, preprocessing, image_bytes)

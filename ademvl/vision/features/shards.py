@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.config.run import Precision
+from ademvl.config.run import PRECISION_BYTES, Precision
 from ademvl.storage.files import sha256_file, write_bytes
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 SUFFIX = ".safetensors"
 _STORED_DTYPES: dict[Precision, str] = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
-_ITEM_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 Signature = tuple[int, int, int]
 
@@ -42,13 +40,6 @@ class ShardHeader:
     images: tuple[str, ...]
     shape: tuple[int, ...]
     image_bytes: int
-
-
-def torch_dtype(precision: Precision) -> "torch.dtype":
-    """Return the dtype in which features of a precision are held."""
-    import torch
-
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 def write_shard(folder: Path, namespace: str, images: Sequence[str], features: "Tensor") -> Path:
@@ -95,7 +86,7 @@ def read_header(path: Path, namespace: str, precision: Precision) -> ShardHeader
     images = tuple(metadata.get("images", "").split())
     if len(shape) != 3 or dtype != _STORED_DTYPES[precision] or shape[0] != len(images):
         raise DamagedShardError(f"holds {dtype} {shape} for {len(images)} images")
-    return ShardHeader(images, shape, shape[1] * shape[2] * _ITEM_BYTES[precision])
+    return ShardHeader(images, shape, shape[1] * shape[2] * PRECISION_BYTES[precision])
 
 
 def check_bytes(path: Path) -> None:

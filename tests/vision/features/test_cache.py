@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ademvl.errors import CacheError, DataError
+from ademvl.machine.precision import DTYPES
 from ademvl.storage.files import read_json
 from ademvl.vision.features.cache import FeatureCache
 from ademvl.vision.features.namespace import FeatureKey
@@ -31,7 +32,6 @@ KEY = FeatureKey(
     precision="fp16",
     features="penultimate",
 )
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @pytest.fixture
