@@ -24,7 +24,7 @@ from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DataError, list_findings
 from ademvl.storage.byte_sizes import format_bytes
 from ademvl.vision.features.image_digests import THREADS, digest_images
-from ademvl.vision.features.image_progress import image_progress
+from ademvl.vision.features.image_progress import ImageProgress
 from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
 from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
@@ -278,12 +278,12 @@ class FeatureCache:
         encoded: Counter[str] = Counter()
         pause = _POLL_SECONDS[0]
         num_missing = self._namespace.want(wanted)
-        with image_progress(num_missing, "encode", shown=progress) as advance:
+        with ImageProgress(num_missing, "encode", shown=progress) as shown:
             while num_missing:
                 with as_cache_errors(self.folder):
                     claim, num_missing = self._namespace.claim(limit=self._shard_images)
                 if claim:
-                    self._encode(claim, job, encoded, advance)
+                    self._encode(claim, job, encoded, shown.advance)
                     pause = _POLL_SECONDS[0]
                 elif num_missing:
                     if pause == _POLL_SECONDS[0]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ademvl.data.acquisition.zip_images import image_stamp, read_image_bytes
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.known_checksums import KnownChecksums, Stamp
-from ademvl.vision.features.image_progress import image_progress
+from ademvl.vision.features.image_progress import ImageProgress
 from ademvl.vision.features.peers import Peers
 
 _CHUNK = 64
@@ -60,13 +60,13 @@ def _digest(paths: Sequence[Path], *, progress: bool) -> tuple[dict[Path, str], 
     digests: dict[Path, str] = {}
     findings: list[str] = []
     with (
-        image_progress(len(paths), "check images", shown=progress) as advance,
+        ImageProgress(len(paths), "check images", shown=progress) as shown,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         for found, problems in pool.map(_digest_chunk, chunks):
             digests.update(found)
             findings += problems
-            advance(len(found) + len(problems))
+            shown.advance(len(found) + len(problems))
     return digests, findings
 
 

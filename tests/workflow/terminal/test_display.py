@@ -11,7 +11,7 @@ from ademvl.workflow.terminal.display import SILENT_SECONDS, Display
 from ademvl.workflow.terminal.jobs import NAMES, UNTOLD, duration, job_name
 from tests.conftest import PROJECT_ROOT
 
-STEP = "INFO ademvl.training.progress: step 20 of 80, loss 0.5123, 12 items/s, 60 s left\n"
+STEP = "INFO ademvl.machine.progress: step 20 of 80, loss 0.5123, 12 items/s, 60 s left\n"
 
 
 class Stage:

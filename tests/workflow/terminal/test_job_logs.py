@@ -26,7 +26,7 @@ def test_progress_is_read_from_the_line_that_a_training_writes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        caplog.at_level(logging.INFO, logger="ademvl.training.progress"),
+        caplog.at_level(logging.INFO, logger="ademvl.machine.progress"),
         TrainingProgress(total_steps=80, first_step=0, shown=True) as progress,
     ):
         progress.advance(80, loss=0.43211, num_items=16)
