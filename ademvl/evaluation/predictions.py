@@ -8,7 +8,6 @@ changed by hand is predicted again. Lines that are made ahead, by the process th
 the partial file, under a seal of their own.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -20,6 +19,7 @@ from typing import BinaryIO
 
 from ademvl.errors import DataError, ToolError
 from ademvl.storage.files import dump_json, read_json, sha256_file, write_bytes, write_json
+from ademvl.storage.locks import try_lock_file
 
 Row = dict[str, object]
 SEAL = "seal"
@@ -154,14 +154,13 @@ class PredictionLog:
 
         Nothing is left of it where the block ends with an error before the first rows.
         """
-        with self._partial.open("ab") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ToolError(
-                    f"{self._partial}: another process is writing these predictions. "
-                    "Wait for it, or end it."
-                ) from error
+        lock = try_lock_file(self._partial)
+        if lock is None:
+            raise ToolError(
+                f"{self._partial}: another process is writing these predictions. "
+                "Wait for it, or end it."
+            )
+        with lock, self._partial.open("ab") as stream:
             try:
                 yield stream
             finally:

@@ -1,6 +1,5 @@
 """Whole folders that appear complete or not at all."""
 
-import fcntl
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ademvl.errors import DataError
+from ademvl.storage.locks import lock_file, try_lock_file
 from ademvl.storage.outputs import followed
 
 _SUFFIX = ".unfinished"
@@ -38,8 +38,7 @@ def folder_built_aside(folder: Path, *, entries: Collection[str]) -> Iterator[Pa
     aside.mkdir()
     lock = aside / _LOCK
     try:
-        with lock.open("wb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with lock_file(lock):
             yield aside
             lock.unlink()
             _replace(folder, aside)
@@ -68,12 +67,13 @@ def _sibling(folder: Path) -> Path:
 def _remove_abandoned(folder: Path) -> None:
     for leftover in folder.parent.glob(f".{folder.name}.*{_SUFFIX}"):
         try:
-            with (leftover / _LOCK).open("rb+") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = try_lock_file(leftover / _LOCK, create=False)
         except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            continue  # its process lives
+            pass  # killed before it took the lock
+        else:
+            if lock is None:
+                continue  # its process lives
+            lock.release()
         shutil.rmtree(leftover, ignore_errors=True)
 
 
