@@ -169,16 +169,19 @@ def score_scienceqa(
             the question does not have.
     """
     _check(problems, predicted_index)
-    correct = {
-        problem.question_id: predicted_index[problem.question_id] == problem.answer_index
-        for problem in problems
-    }
+    correct = right_answers(problems, predicted_index)
     scores = {}
     for column, belongs in COLUMNS.items():
-        members = [correct[problem.question_id] for problem in problems if belongs(problem)]
+        asked = zip(problems, correct, strict=True)
+        members = [is_right for problem, is_right in asked if belongs(problem)]
         accuracy = wilson_interval(sum(members), len(members)) if members else None
         scores[column] = ColumnScore(n=len(members), correct=sum(members), accuracy=accuracy)
     return scores
+
+
+def right_answers(problems: Sequence["Problem"], predicted_index: Mapping[str, int]) -> list[bool]:
+    """Return whether each question is answered right."""
+    return [predicted_index[problem.question_id] == problem.answer_index for problem in problems]
 
 
 def _check(problems: Sequence["Problem"], predicted_index: Mapping[str, int]) -> None:

@@ -22,7 +22,6 @@ from ademvl.reporting.tables.layout import MINUS
 from ademvl.runs.chosen_rate import RateChoice, choice_file, choosing_run, read_choice
 from ademvl.statistics.intervals import Floats, Interval, percentiles
 from ademvl.statistics.paired import Difference
-from ademvl.statistics.paired_proportions import Correct
 from ademvl.statistics.rank_order import kendall_tau, kendall_taus
 from ademvl.statistics.ranking import METHOD, Rank, draw_scores, rank
 
@@ -173,7 +172,7 @@ def _compare(
     by_name = {run.name: run for run in results.runs}
     items = _read_items([by_name[name] for name in group.bases])
     names = list(items)
-    correct = [_correct(items[name]) for name in names]
+    correct = [items[name].right_answers() for name in names]
     draws = draw_scores(correct, seed=derive_seed(0, "ranking")) if len(names) > 1 else None
     scores = {name: float(found.mean()) for name, found in zip(names, correct, strict=True)}
     ranks: dict[str, Rank] = {}
@@ -196,11 +195,6 @@ def _compare(
         for name, base in group.bases.items()
     )
     return MethodComparison(llm=group.llm, rows=rows, order=_order(rows, reported, names, draws))
-
-
-def _correct(items: ItemScores) -> Correct:
-    """Return whether answers are right, (seeds, n)."""
-    return np.array([values[:, 0] > 0 for values in items.values.values()])
 
 
 def _read_items(runs: Sequence[RunResult]) -> dict[str, ItemScores]:

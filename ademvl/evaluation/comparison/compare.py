@@ -26,7 +26,7 @@ from ademvl.evaluation.comparison.sides import (
     read_side,
     refuse_other_items,
 )
-from ademvl.evaluation.scienceqa import COLUMNS, score_scienceqa
+from ademvl.evaluation.scienceqa import COLUMNS, right_answers, score_scienceqa
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import (
     CONFIDENCE,
@@ -131,10 +131,7 @@ def _measure_answers(sides: Sequence[Side]) -> _Measured:
     problems = sides[0].problems
     by_seed = [[score_scienceqa(problems, found) for found in s.predictions] for s in sides]
     correct = [
-        np.array(
-            [[found[p.question_id] == p.answer_index for p in problems] for found in s.predictions]
-        )
-        for s in sides
+        np.array([right_answers(problems, found) for found in s.predictions]) for s in sides
     ]  # (seeds, n) each
     scores, differences = {}, {}
     same_adapters = have_same_adapters(*sides)

@@ -18,10 +18,10 @@ from ademvl.evaluation.comparison.sides import (
     read_seeds,
     refuse_other_items,
 )
-from ademvl.evaluation.scienceqa import COLUMNS
+from ademvl.evaluation.scienceqa import COLUMNS, right_answers
 from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, paired_differences
-from ademvl.statistics.paired_proportions import accuracy_difference
+from ademvl.statistics.paired_proportions import Correct, accuracy_difference
 from ademvl.statistics.seed_spread import UNKNOWN, Spread
 
 
@@ -53,6 +53,10 @@ class ItemScores:
         )
         return replace(self, side=chosen, values={seed: self.values[seed] for seed in seeds})
 
+    def right_answers(self) -> Correct:
+        """Return whether questions are answered right, (seeds, n)."""
+        return np.array([values[:, 0] > 0 for values in self.values.values()])
+
     def score(self, seed: str) -> float:
         """Return the main score of one seed."""
         return float(self.statistic(self.values[seed].sum(axis=0, keepdims=True))[0, self.place])
@@ -79,7 +83,7 @@ def read_item_scores(run_dirs: Sequence[Path]) -> ItemScores:
         place = METRICS.index("CIDEr")
     else:
         values = [
-            np.array([[float(found[p.question_id] == p.answer_index)] for p in side.problems])
+            np.array(right_answers(side.problems, found), dtype=np.float64)[:, None]
             for found in side.predictions
         ]
         statistic, place = partial(_mean, n=len(side.problems)), 0
@@ -151,9 +155,6 @@ def accuracy_in(
     members = [COLUMNS[column](problem) for problem in run.side.problems]
     if not any(members):
         raise DataError(f"{run.side.label} was asked nothing that belongs to {column}")
-    first, second = (
-        np.array([values[members, 0] > 0 for values in side.values.values()])
-        for side in (run, base)
-    )
+    first, second = (side.right_answers()[:, members] for side in (run, base))
     same_adapters = have_same_adapters(run.side, base.side)
     return accuracy_difference(first, second, same_adapters=same_adapters, others=others)
