@@ -28,25 +28,20 @@ _RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "gray": (
 
 def make_llm(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
     """Write a random two-layer Llama, `width` wide, with its SentencePiece tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tests.random_decoders import random_decoder
 
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size = make_tokenizer(folder / "tokenizer.model")
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+    llm = random_decoder(
+        vocabulary=vocab_size,
+        width=width,
+        kv_heads=2,
+        seed=seed,
         max_position_embeddings=256,
         bos_token_id=1,
         eos_token_id=2,
-        initializer_range=0.2,  # so that a random model answers to its input
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(folder)
+    llm.save_pretrained(folder)
     return folder
 
 

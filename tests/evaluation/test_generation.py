@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from ademvl.config.evaluation import DecodingSettings
 from ademvl.data.collate import collate, pad_left
@@ -19,6 +19,7 @@ from ademvl.evaluation.generation import Sampler, cut_at, decoding_steps, genera
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import TowerShape
+from tests.random_decoders import random_decoder
 
 VOCABULARY, WIDTH, TOWER_WIDTH, NUM_GRID_TOKENS = 50, 16, 8, 16
 TOWER_SHAPE = TowerShape(
@@ -38,16 +39,7 @@ FP32_TOLERANCE = 2e-5  # other order of sums, after three layers
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        llm = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=WIDTH,
-                intermediate_size=32,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                initializer_range=0.3,
-            )
-        )
+        llm = random_decoder(vocabulary=VOCABULARY, width=WIDTH, layers=3, initializer_range=0.3)
         settings = AdemSettings(scales=(16, 4), projection_width=4, alpha=1.0, beta=1.0)
         built = VisionLanguageModel(llm, settings, tower_shape=TOWER_SHAPE)
         built.load_adapter_state_dict(

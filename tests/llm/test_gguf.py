@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from packaging.version import Version
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from ademvl.config.run import BackboneSettings
 from ademvl.errors import SettingsError, ToolError, WeightsError
@@ -12,6 +12,7 @@ from ademvl.llm.loading import load_llm
 from ademvl.llm.source import llm_config
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from tests.llm.gguf_files import train_byte_level_tokenizer, write_gguf
+from tests.random_decoders import random_decoder
 
 pytestmark = pytest.mark.skipif(
     Version(transformers.__version__) < Version("5.23"),
@@ -25,20 +26,14 @@ def folder(tmp_path_factory):
     """A folder of transformers and, in a folder of its own, model.gguf of the same weights."""
     folder = tmp_path_factory.mktemp("byte_level")
     tokenizer = train_byte_level_tokenizer(TEXTS, vocab_size=300)
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+    llm = random_decoder(
+        vocabulary=tokenizer.get_vocab_size(),
+        width=32,
+        heads=4,
+        kv_heads=2,
         bos_token_id=1,
         eos_token_id=2,
-        initializer_range=0.2,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        llm = LlamaForCausalLM(config)
     llm.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>"

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from ademvl.methods.attending import attach_attention
 from ademvl.methods.sites import Attachment, Pass
 from tests.methods.tiny_models import VOCABULARY, WIDTH, make_llm
+from tests.random_decoders import random_decoder
 
 TOKEN_IDS = torch.tensor([[1, 5, 9, 3], [1, 8, 2, 7]])
 FP32_TOLERANCE = 1e-6
@@ -95,18 +96,7 @@ def test_two_models_do_not_share_what_is_added_and_detach_without_a_trace(llm):
 
 @torch.no_grad()
 def test_other_decoders_have_it_too():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = Qwen2Config(
-            vocab_size=VOCABULARY,
-            hidden_size=WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
-        )
-        llm = Qwen2ForCausalLM(config).eval()
+    llm = random_decoder(Qwen2ForCausalLM, vocabulary=VOCABULARY, width=WIDTH, heads=4, kv_heads=2)
     plain, attachment = llm(TOKEN_IDS).logits, Attachment()
     attach_attention(llm, attachment, range(2))
     with attachment.active(_Adding(0.5)):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from transformers import Phi3Config, Phi3ForCausalLM
+from transformers import Phi3ForCausalLM
 
 from ademvl.errors import SettingsError
 from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
@@ -13,6 +13,7 @@ from ademvl.methods.prompting import PromptedMethod, PromptPass
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import load_tower
 from tests.methods.tiny_models import WIDTH, make_backbones, make_model
+from tests.random_decoders import random_decoder
 
 FP32_TOLERANCE = 1e-6
 HEADS, KV_HEADS, HEAD_DIM, LENGTH = 4, 2, 4, 3  # of the tiny Llama, and prompts of a layer
@@ -100,16 +101,8 @@ def test_layers_that_a_model_lacks_are_refused(backbones):
 
 
 def test_attention_without_keys_and_values_of_their_own_is_refused(backbones):
-    config = Phi3Config(
-        vocab_size=40,
-        hidden_size=WIDTH,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        pad_token_id=0,
-    )
-    llm, tower = Phi3ForCausalLM(config), load_tower(backbones)
+    llm = random_decoder(Phi3ForCausalLM, width=WIDTH, heads=4, kv_heads=2, pad_token_id=0)
+    tower = load_tower(backbones)
     with pytest.raises(SettingsError, match=r"Phi3ForCausalLM has no k_proj and v_proj in layer 1"):
         VisionLanguageModel(llm, TEXT, tower)
 

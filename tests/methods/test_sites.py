@@ -7,34 +7,22 @@ import torch
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
     MistralForCausalLM,
-    Qwen2Config,
     Qwen2ForCausalLM,
 )
 
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.settings import POSITIONS
 from ademvl.methods.sites import Attachment, Pass, attach_sites
+from tests.random_decoders import random_decoder
 
 PLACES = list(combinations_with_replacement(POSITIONS, 2))  # all with add_to not before query_from
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
 FP32_TOLERANCE = 1e-5
 
 
-def _llm(model_class=LlamaForCausalLM, config_class=LlamaConfig):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return model_class(config_class(**SIZES, initializer_range=0.3)).eval()
+def _llm(model_class=LlamaForCausalLM):
+    return random_decoder(model_class, heads=2, kv_heads=1, initializer_range=0.3)
 
 
 @pytest.fixture
@@ -163,14 +151,11 @@ def test_only_the_layers_asked_for_are_visited(llm, token_ids):
     assert seen == [("mlp_out", 0, (2, 4, 16)), ("layer_in", 1, (2, 4, 16))]
 
 
-@pytest.mark.parametrize(
-    ("model_class", "config_class"),
-    [(Qwen2ForCausalLM, Qwen2Config), (MistralForCausalLM, MistralConfig)],
-)
+@pytest.mark.parametrize("model_class", [Qwen2ForCausalLM, MistralForCausalLM])
 @pytest.mark.parametrize(("query_from", "add_to"), [("mlp_in", "mlp_out"), ("mhsa_in", "mhsa_out")])
 @torch.no_grad()
-def test_other_decoders_work(model_class, config_class, query_from, add_to, token_ids):
-    llm = _llm(model_class, config_class)
+def test_other_decoders_work(model_class, query_from, add_to, token_ids):
+    llm = _llm(model_class)
     logits = llm(token_ids).logits
     attachment = _attach(llm, query_from, add_to)
     with attachment.active(_Fusing(query_from, add_to)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.run import BackboneSettings
@@ -16,6 +16,7 @@ from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
 from ademvl.vision.tower import load_tower
 from tests import tiny
+from tests.random_decoders import random_decoder
 
 VOCABULARY, WIDTH = 40, 16
 LENGTHS = (7, 12, 5, 9, 12, 6, 8, 10)
@@ -25,18 +26,7 @@ ALL = tuple(range(8))
 
 def make_llm() -> LlamaForCausalLM:
     """Return a random Llama of two layers with grouped heads, the same at every call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.2,
-        )
-        return LlamaForCausalLM(config).eval()
+    return random_decoder(vocabulary=VOCABULARY, width=WIDTH, heads=4, kv_heads=2)
 
 
 def make_backbones(folder: Path) -> BackboneSettings:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.config.run import BackboneSettings
@@ -19,6 +18,7 @@ from ademvl.model.build import build_model
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.vision.tower import TowerShape, load_tower
 from tests import tiny
+from tests.random_decoders import random_decoder
 
 VOCABULARY, WIDTH, TOWER_WIDTH, GRID = 40, 16, 16, 16
 TOWER_SHAPE = TowerShape(width=16, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8)
@@ -37,18 +37,7 @@ BF16_TOLERANCE = 0.15  # 8 bits; logits are of order 1
 
 
 def _llm():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=WIDTH,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                initializer_range=0.2,
-            )
-        )
+    return random_decoder(vocabulary=VOCABULARY, width=WIDTH)
 
 
 def _fill(model: VisionLanguageModel) -> VisionLanguageModel:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Phi3Config, Phi3ForCausalLM
+from transformers import Phi3ForCausalLM
 
 from ademvl.errors import SettingsError
 from ademvl.methods.llama_adapter_v2.settings import LlamaAdapterV2Settings
@@ -24,6 +24,7 @@ from tests.methods.tiny_models import (
     make_model,
     make_pixels,
 )
+from tests.random_decoders import random_decoder
 
 FP32_TOLERANCE = 2e-5  # other order of sums, after two layers
 SETTINGS = LlamaAdapterV2Settings(prompt_length=3, visual_width=8, visual_blocks=2, visual_heads=2)
@@ -181,15 +182,8 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 
 
 def test_other_layouts_are_refused_and_left_as_they_were(backbones):
-    config = Phi3Config(
-        vocab_size=40,
-        hidden_size=WIDTH,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        pad_token_id=0,
-    )
-    llm, tower = Phi3ForCausalLM(config), load_tower(backbones)
+    llm = random_decoder(Phi3ForCausalLM, width=WIDTH, heads=4, pad_token_id=0)
+    tower = load_tower(backbones)
     for _ in range(2):  # no method stays attached
         with pytest.raises(SettingsError, match=r"no model\.layers\.0\.mlp\.gate_proj"):
             VisionLanguageModel(llm, FINETUNE, tower)
