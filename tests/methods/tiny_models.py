@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,12 +13,14 @@ from ademvl.config.method import MethodSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.collate import Batch, collate
 from ademvl.data.rows import TokenizedExample
+from ademvl.methods.base import DecoderShape, Method
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.randomness import derive_seed
-from ademvl.vision.tower import load_tower
+from ademvl.vision.tower import TowerShape, load_tower
 from tests import tiny
 from tests.random_decoders import random_decoder
 
+AnyMethod = TypeVar("AnyMethod", bound=Method)
 VOCABULARY, WIDTH = 40, 16
 LENGTHS = (7, 12, 5, 9, 12, 6, 8, 10)
 HAS_IMAGE = (True, False, True, True, False, True, False, True)
@@ -27,6 +30,45 @@ ALL = tuple(range(8))
 def make_llm() -> LlamaForCausalLM:
     """Return a random Llama of two layers with grouped heads, the same at every call."""
     return random_decoder(vocabulary=VOCABULARY, width=WIDTH, heads=4, kv_heads=2)
+
+
+def make_method(
+    method_class: type[AnyMethod],
+    settings: MethodSettings,
+    *,
+    width: int = 12,
+    tower_width: int,
+    layers: int = 2,
+    blocks: int = 3,
+    grid: int = 16,
+    trains_tower: bool = False,
+) -> AnyMethod:
+    """Build a method alone, for models of these sizes."""
+    return method_class(
+        settings,
+        llm=DecoderShape(
+            width=width, layers=layers, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
+        ),
+        tower=TowerShape(
+            width=tower_width,
+            num_blocks=blocks,
+            image_size=8,
+            num_grid_tokens=grid,
+            output_width=8,
+        ),
+        trains_tower=trains_tower,
+    )
+
+
+def filled(method: AnyMethod, *, size: float = 1.0) -> AnyMethod:
+    """Give every tensor of a method values that matter, each from the length of its name."""
+    state = {
+        name: size
+        * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+        for name, parameter in method.named_parameters()
+    }
+    method.load_state_dict(state)
+    return method
 
 
 def make_backbones(folder: Path) -> BackboneSettings:

@@ -6,24 +6,14 @@ import torch
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.method import KEY_TABLE_STD, AdemMethod
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.methods.base import DecoderShape
 from ademvl.methods.multiscale import pool_grid
-from ademvl.vision.tower import TowerShape
+from tests.methods.tiny_models import make_method
 
 WIDTH, TOWER_WIDTH, GRID = 12, 6, 16
 
 
 def _build(settings: AdemSettings, *, width: int, tower_width: int, grid: int) -> AdemMethod:
-    return AdemMethod(
-        settings,
-        llm=DecoderShape(
-            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=width
-        ),
-        tower=TowerShape(
-            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=grid, output_width=8
-        ),
-        trains_tower=False,
-    )
+    return make_method(AdemMethod, settings, width=width, tower_width=tower_width, grid=grid)
 
 
 def _adapter(seed: int = 0, *, grid: int = GRID, **changes) -> AdemMethod:

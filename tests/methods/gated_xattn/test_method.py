@@ -6,11 +6,17 @@ import torch.nn.functional as F
 
 from ademvl.config.method import TextPlaces, TowerStates
 from ademvl.errors import SettingsError
-from ademvl.methods.base import DecoderShape
 from ademvl.methods.gated_xattn.method import GatedPass, GatedXattnMethod
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
-from ademvl.vision.tower import TowerShape
-from tests.methods.tiny_models import make_backbones, make_batch, make_llm, make_model, make_pixels
+from tests.methods.tiny_models import (
+    filled,
+    make_backbones,
+    make_batch,
+    make_llm,
+    make_method,
+    make_model,
+    make_pixels,
+)
 
 FP32_TOLERANCE = 1e-5  # other order of sums
 WIDTH, TOWER_WIDTH, GRID, HEADS, HEAD = 12, 10, 16, 2, 3
@@ -23,27 +29,19 @@ def _random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def _build(*, layers: int = 8, width: int = WIDTH, tower_width: int = TOWER_WIDTH, **changes):
     options = {"perceiver": PERCEIVER, "heads": HEADS, "head_width": HEAD, "ratio": 2, **changes}
-    return GatedXattnMethod(
+    return make_method(
+        GatedXattnMethod,
         GatedXattnSettings(**options),
-        llm=DecoderShape(
-            width=width, layers=layers, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
-        ),
-        tower=TowerShape(
-            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
-        ),
-        trains_tower=False,
+        width=width,
+        tower_width=tower_width,
+        layers=layers,
+        grid=GRID,
     )
 
 
 def _method(**changes) -> GatedXattnMethod:
     """Return a method all of whose tensors matter."""
-    method = _build(**changes)
-    state = {
-        name: 0.3 * _random(*parameter.shape, seed=len(name))
-        for name, parameter in method.named_parameters()
-    }
-    method.load_state_dict(state)
-    return method.requires_grad_(False)
+    return filled(_build(**changes), size=0.3).requires_grad_(False)
 
 
 def _open(method: GatedXattnMethod, features, has_image: list[bool]) -> GatedPass:

@@ -9,12 +9,16 @@ import torch.nn.functional as F
 
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import decoding_steps
-from ademvl.methods.base import DecoderShape
 from ademvl.methods.lavin.adapters import PlainAdapter, RoutedAdapter
 from ademvl.methods.lavin.method import LavinMethod
 from ademvl.methods.lavin.settings import LavinSettings
-from ademvl.vision.tower import TowerShape
-from tests.methods.tiny_models import make_backbones, make_batch, make_model, make_pixels
+from tests.methods.tiny_models import (
+    make_backbones,
+    make_batch,
+    make_method,
+    make_model,
+    make_pixels,
+)
 
 FP32_TOLERANCE = 1e-5  # other order of sums
 WIDTH, TOWER_WIDTH, BLOCKS = 12, 6, 5
@@ -36,14 +40,12 @@ def _filled(module):
 def _build(
     *, width: int = WIDTH, tower_width: int = TOWER_WIDTH, trains_tower: bool = True, **changes
 ) -> LavinMethod:
-    return LavinMethod(
+    return make_method(
+        LavinMethod,
         replace(SETTINGS, **changes),
-        llm=DecoderShape(
-            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
-        ),
-        tower=TowerShape(
-            width=tower_width, num_blocks=BLOCKS, image_size=8, num_grid_tokens=16, output_width=8
-        ),
+        width=width,
+        tower_width=tower_width,
+        blocks=BLOCKS,
         trains_tower=trains_tower,
     )
 

@@ -11,7 +11,7 @@ from ademvl.methods.base import DecoderShape
 from ademvl.methods.llama_adapter.method import LlamaAdapterMethod
 from ademvl.methods.llama_adapter.settings import LlamaAdapterSettings
 from ademvl.vision.tower import TowerShape
-from tests.methods.tiny_models import make_backbones, make_batch, make_model, make_pixels
+from tests.methods.tiny_models import filled, make_backbones, make_batch, make_model, make_pixels
 
 WIDTH, OUTPUT_WIDTH = 12, 5
 SETTINGS = LlamaAdapterSettings(
@@ -33,12 +33,7 @@ def _build(**changes) -> LlamaAdapterMethod:
         ),
         trains_tower=False,
     )
-    state = {
-        name: _random(*parameter.shape, seed=len(name))
-        for name, parameter in method.named_parameters()
-    }
-    method.load_state_dict(state)
-    return method
+    return filled(method)
 
 
 def _open(method: LlamaAdapterMethod, features, has_image: list[bool]):

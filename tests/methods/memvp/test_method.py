@@ -9,11 +9,16 @@ import torch.nn.functional as F
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.settings import AdemSettings
-from ademvl.methods.base import DecoderShape
 from ademvl.methods.memvp.method import MEMVP_DROPOUT, MemvpMethod, fuse_memvp
 from ademvl.methods.memvp.settings import MemvpSettings
-from ademvl.vision.tower import TowerShape
-from tests.methods.tiny_models import make_backbones, make_batch, make_model, make_pixels
+from tests.methods.tiny_models import (
+    filled,
+    make_backbones,
+    make_batch,
+    make_method,
+    make_model,
+    make_pixels,
+)
 
 FP32_TOLERANCE = 1e-5  # other order of sums
 WIDTH, TOWER_WIDTH, GRID, ROWS = 12, 6, 16, 20
@@ -27,27 +32,19 @@ def _build(
     *, width: int = WIDTH, tower_width: int = TOWER_WIDTH, trains_tower: bool = False, **changes
 ) -> MemvpMethod:
     options = {"table_rows": ROWS, "projection_width": 5, "beta": 0.5, **changes}
-    return MemvpMethod(
+    return make_method(
+        MemvpMethod,
         MemvpSettings(**options),
-        llm=DecoderShape(
-            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=width
-        ),
-        tower=TowerShape(
-            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
-        ),
+        width=width,
+        tower_width=tower_width,
+        grid=GRID,
         trains_tower=trains_tower,
     )
 
 
 def _method(**changes) -> MemvpMethod:
     """Return a method all of whose tensors matter."""
-    method = _build(**changes)
-    state = {
-        name: _random(*parameter.shape, seed=len(name))
-        for name, parameter in method.named_parameters()
-    }
-    method.load_state_dict(state)
-    return method
+    return filled(_build(**changes))
 
 
 def _open(method: MemvpMethod, features, has_image: list[bool]):

@@ -6,11 +6,16 @@ import torch.nn.functional as F
 
 from ademvl.config.method import TextPlaces, TowerStates
 from ademvl.errors import SettingsError
-from ademvl.methods.base import DecoderShape
 from ademvl.methods.vl_adapter.method import Adapter, VlAdapterMethod
 from ademvl.methods.vl_adapter.settings import VlAdapterSettings
-from ademvl.vision.tower import TowerShape
-from tests.methods.tiny_models import make_backbones, make_batch, make_llm, make_model, make_pixels
+from tests.methods.tiny_models import (
+    make_backbones,
+    make_batch,
+    make_llm,
+    make_method,
+    make_model,
+    make_pixels,
+)
 
 FP32_TOLERANCE = 2e-5  # other order of sums, after two layers
 WIDTH, TOWER_WIDTH, GRID = 12, 10, 16
@@ -22,15 +27,12 @@ def _random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def _build(*, width: int = WIDTH, tower_width: int = TOWER_WIDTH, **changes) -> VlAdapterMethod:
     options = {"visual_tokens": 4, "reduction_factor": 5, **changes}
-    return VlAdapterMethod(
+    return make_method(
+        VlAdapterMethod,
         VlAdapterSettings(**options),
-        llm=DecoderShape(
-            width=width, layers=2, heads=1, kv_heads=1, head_dim=width, ffn_width=2 * width
-        ),
-        tower=TowerShape(
-            width=tower_width, num_blocks=3, image_size=8, num_grid_tokens=GRID, output_width=8
-        ),
-        trains_tower=False,
+        width=width,
+        tower_width=tower_width,
+        grid=GRID,
     )
 
 
