@@ -13,10 +13,8 @@ seconds, medians over the turns; a ratio above 1 says how many times faster the 
 import argparse
 import math
 import shlex
-import statistics
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ from before_after_cases import answering, make_evaluation, make_trainer, sizes_o
 from plain.methods import PlainAdem
 from plain.models import Llama
 from plain_steps import METHODS, Figures, PlainStep, Work, padded_in_front
+from taking_turns import take_turns
 
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.released import reference_names
@@ -113,13 +112,8 @@ def measure(case: str, *, turns: int) -> bool:
     """Let both sides take turns, print a line, and return whether they agree."""
     sides = CASES[case]()
     firsts = [work() for work in sides]  # warms up, too
-    taken: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        for work, seconds in zip(sides, taken, strict=True):
-            started = time.process_time()
-            work()
-            seconds.append(time.process_time() - started)
-    ours, plain = map(statistics.median, taken)
+    seconds = take_turns(dict(zip(("ours", "plain"), sides, strict=True)), turns=turns)
+    ours, plain = seconds["ours"], seconds["plain"]
     same = all(
         math.isclose(one, other, rel_tol=SAME, abs_tol=SAME)
         for one, other in zip(*firsts, strict=True)

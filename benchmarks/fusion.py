@@ -9,13 +9,13 @@ it reads, with a full sort for the threshold; `kthvalue` selects by torch.
 
 import argparse
 import shlex
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from taking_turns import take_turns
 from torch import Tensor
 
 from ademvl.methods.adem.rule import fuse_adem
@@ -68,19 +68,21 @@ def _measure(
 ) -> dict[str, tuple[float, float]]:
     """Return the median processor seconds of each way, taking turns."""
     grad = torch.ones_like(tensors["target"])
-    samples: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-    for _ in range(REPETITIONS):
-        for way, run in ways.items():
-            started = time.process_time()
-            with torch.no_grad():
-                run()
-            middle = time.process_time()
-            torch.autograd.grad(run(), list(tensors.values()), grad)
-            samples[way].append((middle - started, time.process_time() - middle))
-    return {
-        way: (statistics.median(f for f, _ in s), statistics.median(b for _, b in s))
-        for way, s in samples.items()
+
+    def forward(run: Callable[[], Tensor]) -> None:
+        with torch.no_grad():
+            run()
+
+    def backward(run: Callable[[], Tensor]) -> None:
+        torch.autograd.grad(run(), list(tensors.values()), grad)
+
+    works = {
+        f"{way} {name}": partial(work, run)
+        for way, run in ways.items()
+        for name, work in (("forward", forward), ("backward", backward))
     }
+    seconds = take_turns(works, turns=REPETITIONS)
+    return {way: (seconds[f"{way} forward"], seconds[f"{way} backward"]) for way in ways}
 
 
 def _plain(tensors: dict[str, Tensor], threshold: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -17,7 +17,6 @@ import random
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from before_after_cases import make_trainer, sizes_of, stepping
 from plain.methods import PlainAdem
 from plain.models import Llama, Tower
 from plain_steps import METHODS, PlainStep, padded_in_front
+from taking_turns import now
 from torch import Tensor
 
 from ademvl.config.run import BackboneSettings, Precision
@@ -198,22 +198,15 @@ def _measure(
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
-            started = _now(device)
+            started = now(device)
             work()
-            seconds[side].append(_now(device) - started)
+            seconds[side].append(now(device) - started)
             if device.type == "cuda":
                 peaks[f"{side}_peak_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
     medians = {side: statistics.median(taken) for side, taken in seconds.items()}
     ratio = medians["plain"] / medians["ours"]
     print(f"{case:28} {medians['plain']:9.4f} {medians['ours']:9.4f} {ratio:6.2f}", flush=True)
     return {f"{side}_seconds": taken for side, taken in medians.items()} | {"ratio": ratio} | peaks
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ import argparse
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from before_after_cases import sizes_of
+from taking_turns import now
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.optimization import OptimizationSettings
@@ -130,9 +130,9 @@ class Bench:
             found = {}
             for work in WORKS:
                 works[work]()
-                started = self._now()
+                started = now(self._device)
                 works[work]()
-                found[work] = self._now() - started
+                found[work] = now(self._device) - started
             return found
         finally:
             model.detach()
@@ -161,12 +161,6 @@ class Bench:
                 return model.next_token_logits(batch, images)
 
         return dict(zip(WORKS, (forward, training, inference), strict=True))
-
-    def _now(self) -> float:
-        if self._device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 def report(seconds: Seconds, names: list[str]) -> list[str]:

@@ -19,7 +19,6 @@ Both loops and passes must name the same choices, or the benchmark ends with an 
 import argparse
 import logging
 import shlex
-import statistics
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from taking_turns import take_turns
 from torch import Tensor
 
 from ademvl.config.dataset import DatasetSettings
@@ -157,17 +157,11 @@ def _loop(setup: Setup, batch: Batch) -> Tensor:
 
 def _measure(ways: dict[str, Callable[[], list[int]]]) -> dict[str, float]:
     """Return the median wall-clock seconds of each way, taking turns; check equal answers."""
-    samples: dict[str, list[float]] = {way: [] for way in ways}
     tokens = {way: run() for way, run in ways.items()}  # also warms up
     for mode in ("cached", "online"):
         if tokens[f"one pass, {mode}"] != tokens[f"loop, {mode}"]:
             sys.exit(f"{mode}: one pass and loop do not give the same answers")
-    for _ in range(REPETITIONS):
-        for way, run in ways.items():
-            started = time.perf_counter()
-            run()
-            samples[way].append(time.perf_counter() - started)
-    return {way: statistics.median(taken) for way, taken in samples.items()}
+    return take_turns(ways, turns=REPETITIONS, clock=time.perf_counter)
 
 
 if __name__ == "__main__":

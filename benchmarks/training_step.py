@@ -26,12 +26,12 @@ import shlex
 import statistics
 import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from taking_turns import now
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import BackboneSettings
@@ -284,17 +284,10 @@ def _time_steps(trainer: Trainer, case: Case, device: torch.device) -> list[floa
     for step in range(WARM_UP + case.steps):
         if step == WARM_UP and device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        started = _now(device)
+        started = now(device)
         trainer.step(step)
-        seconds.append(_now(device) - started)
+        seconds.append(now(device) - started)
     return seconds[WARM_UP:]
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _peak_mib(device: torch.device) -> float:
@@ -310,9 +303,9 @@ def _gemm_tflops(precision: str, device: torch.device) -> float:
     best = float("inf")
     with fast_cpu(device):
         for _ in range(GEMM_TRIES):
-            started = _now(device)
+            started = now(device)
             torch.nn.functional.linear(left, right)
-            best = min(best, _now(device) - started)
+            best = min(best, now(device) - started)
     return 2 * side**3 / best / 1e12
 
 

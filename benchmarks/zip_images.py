@@ -13,17 +13,18 @@ import argparse
 import os
 import random
 import shlex
-import statistics
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from taking_turns import take_turns
 
 from ademvl.data.acquisition.zip_images import read_image_bytes
 from ademvl.data.image_files import open_rgb
@@ -45,18 +46,24 @@ def main() -> None:
         megabytes = sum(path.stat().st_size for path in unpacked) / 1e6
         print(f"{len(unpacked)} images, {megabytes:.1f} MB, {options.threads} threads")
         print(f"{'step':8} {'unpacked s':>11} {'zip s':>8} {'zip/unpacked':>13}")
+        forget = partial(_forget, [*unpacked, packed[0].parent.with_suffix(".zip")])
         for step, work in (("read", read_image_bytes), ("decode", open_rgb)):
-            seconds: dict[str, list[float]] = {"unpacked": [], "zip": []}
-            for _ in range(PASSES):
-                for way, paths in (("unpacked", unpacked), ("zip", packed)):
-                    if options.cold:
-                        _forget([*unpacked, packed[0].parent.with_suffix(".zip")])
-                    started = time.perf_counter()
-                    with ThreadPoolExecutor(options.threads) as pool:
-                        list(pool.map(work, paths))
-                    seconds[way].append(time.perf_counter() - started)
-            one, other = (statistics.median(seconds[way]) for way in ("unpacked", "zip"))
+            seconds = take_turns(
+                {
+                    way: partial(_read_all, work, paths, threads=options.threads)
+                    for way, paths in (("unpacked", unpacked), ("zip", packed))
+                },
+                turns=PASSES,
+                clock=time.perf_counter,
+                before=forget if options.cold else lambda: None,
+            )
+            one, other = seconds["unpacked"], seconds["zip"]
             print(f"{step:8} {one:11.3f} {other:8.3f} {other / one:13.2f}")
+
+
+def _read_all(work: Callable[[Path], object], paths: Sequence[Path], *, threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, paths))
 
 
 def _prepare(options: argparse.Namespace, folder: Path) -> tuple[list[Path], list[Path]]:
