@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PROJECT_ROOT
+from tests.loopback import serving
 from tests.reporting.page.browser import PATIENCE, chromium
 
 pytest.importorskip("zensical", reason="the extra `docs` is missing")
@@ -86,17 +86,14 @@ def test_first_page_has_three_ways_in_and_settings_are_searched(
 @pytest.mark.slow
 def test_search_finds_a_page(site: Path) -> None:
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium() as browser:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(handler) as address, chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        address = f"http://127.0.0.1:{server.server_address[1]}"
         page.goto(f"{address}/index.html")
         page.get_by_role("button", name="Search").first.click()
         page.keyboard.type("golden answers")
         page.get_by_text("Pass an adapter on").last.click()
         page.wait_for_url(f"{address}/sharing.html*")
         assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-        server.shutdown()

@@ -4,12 +4,11 @@ import hashlib
 import os
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 from tests import tiny
+from tests.loopback import QuietHandler, serving
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,7 @@ def hub(tmp_path):
     """Serve a tiny model as org/tiny; yields the folder, the address and what was asked for."""
     folder, asked = tiny.make_llm(tmp_path / "model"), []
 
-    class Hub(BaseHTTPRequestHandler):
+    class Hub(QuietHandler):
         def do_GET(self):
             asked.append(self.path)
             path = self.path.partition("?")[0]
@@ -63,13 +62,8 @@ def hub(tmp_path):
             if self.command == "GET":
                 self.wfile.write(content)
 
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
+    with serving(Hub) as url:
+        yield folder, url, asked
 
 
 def load(hub, cache, repository):

@@ -6,14 +6,14 @@ Large files go by the LFS protocol, whose server checks their SHA-256; others st
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import yaml
+
+from tests.loopback import QuietHandler, serving
 
 TOKEN = "hf_loopback"
 
@@ -39,26 +39,10 @@ class LoopbackHub:
         self.repositories: dict[str, Repository] = {}
         self.stored: dict[str, bytes] = {}
         self.flipped = ""
-        hub = self
-
-        class Handler(_Handler):
-            state = hub
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.url = ""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     state: LoopbackHub
 
@@ -175,9 +159,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
 
 def _validated(card: str) -> tuple[dict[str, Any], int]:
     """Read a card's front matter as strictly as the hub does: YAML with texts and a licence."""
@@ -214,7 +195,9 @@ def _rows(repository: Repository, name_key: str, id_key: str) -> list[dict[str, 
 @contextmanager
 def running_hub() -> Iterator[LoopbackHub]:
     hub = LoopbackHub()
-    try:
+
+    class Handler(_Handler):
+        state = hub
+
+    with serving(Handler) as hub.url:
         yield hub
-    finally:
-        hub.close()

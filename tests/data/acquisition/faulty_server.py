@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import QuietHandler, serving
 
 QUOTA_PAGE = (
     b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head>"
@@ -67,32 +69,7 @@ class FaultyServer:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.released = threading.Event()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                outer.answer(self)
-
-            do_HEAD = do_GET
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.url = ""
 
     def serve(self, name: str, content: bytes, faults: Sequence[Fault] = (), **how: object) -> str:
         """Serve a file; return its URL."""
@@ -172,7 +149,17 @@ class FaultyServer:
 @contextlib.contextmanager
 def running_server() -> Iterator[FaultyServer]:
     server = FaultyServer()
-    try:
-        yield server
-    finally:
-        server.close()
+
+    class Handler(QuietHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            server.answer(self)
+
+        do_HEAD = do_GET
+
+    with serving(Handler) as server.url:
+        try:
+            yield server
+        finally:
+            server.released.set()

@@ -5,11 +5,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
+
+from tests.loopback import QuietHandler, serving
 
 COMMIT = "c" * 40
 WEIGHTS = bytes(range(256)) * 4000
@@ -30,7 +30,7 @@ assert is_fetched(Path(sys.argv[1]), hub)
 """
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """The few answers of a hub that a snapshot needs."""
 
     served = FILES
@@ -83,25 +83,16 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Hub.served, Hub.asked = FILES, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("HF_ENDPOINT", url)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    yield url
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield url
 
 
 def fetch(folder: Path, repository: str = "org/model") -> subprocess.CompletedProcess[str]:
