@@ -13,7 +13,6 @@ from ademvl.config.nested import Path
 from ademvl.config.places import Places
 from ademvl.config.run import OWN_ADAPTERS, TRAINED
 from ademvl.config.study_settings import RunTemplate
-from ademvl.errors import SettingsError, list_findings
 
 _OWN = ("label", "reported")
 """Keys that a run never takes over from the run whose adapter it evaluates."""
@@ -70,8 +69,7 @@ def merge_runs(
         known = ", ".join(str(name) for name, raw in runs.items() if not owner_of(raw))
         others = f", or in a run one of the runs {known}" if known else ""
         remedy = f"Give {', '.join(f'`{name}`' for name in OWN_ADAPTERS)}{others}."
-        marked = [places.mark(text) for text in findings]
-        raise SettingsError(list_findings(f"{source}: adapters of no run", marked, remedy))
+        places.refuse(findings, headline=f"{source}: adapters of no run", remedy=remedy)
     merged = {}
     for name, raw in runs.items():
         base = dict(defaults)
@@ -114,13 +112,12 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> No
         ]
         if missing := [seed for seed in run.seeds if seed not in runs[owner].seeds]:
             findings.append(f"runs.{name}.seeds: {missing} are no seeds of run {owner}")
-    if findings:
-        remedy = (
-            "Such a run may change what its adapter does not depend on, such as evaluation "
-            f"(docs/settings.md says of each key); `adapter: {TRAINED}` trains it on its own."
-        )
-        marked = [places.mark(text) for text in findings]
-        raise SettingsError(list_findings("Runs that do not fit their adapter", marked, remedy))
+    places.refuse(
+        findings,
+        headline="Runs that do not fit their adapter",
+        remedy="Such a run may change what its adapter does not depend on, such as evaluation "
+        f"(docs/settings.md says of each key); `adapter: {TRAINED}` trains it on its own.",
+    )
 
 
 def owner_of(raw: Mapping[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """Where the keys of settings stand: file and line, for messages."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ademvl.config.nested import Path, holds, value_at
+from ademvl.errors import SettingsError, list_findings
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Places:
         """Put the place in front of a finding that begins with the path of a key."""
         place = self.find(tuple(finding.partition(":")[0].split(".")))
         return f"{place}: {finding}" if place else finding
+
+    def refuse(self, findings: Iterable[str], *, headline: str, remedy: str) -> None:
+        """Raise a SettingsError that lists findings with their places, if there are any."""
+        if marked := [self.mark(text) for text in findings]:
+            raise SettingsError(list_findings(headline, marked, remedy))
 
     def _inherited(self, path: Path) -> list[Path]:
         return [

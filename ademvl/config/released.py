@@ -7,7 +7,7 @@ from pathlib import Path
 from ademvl.config.places import Places
 from ademvl.config.run import RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate
-from ademvl.errors import SettingsError, WeightsError, list_findings
+from ademvl.errors import WeightsError
 
 RELEASED_METHODS = ("adem", "memvp", "lavin")
 """Methods whose authors' adapters can be read: those in `ademvl/released/forms.py`."""
@@ -36,14 +36,19 @@ def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
     Raises:
         SettingsError: lists all such runs.
     """
-    findings = [places.mark(text) for name, run in runs.items() for text in _findings(name, run)]
-    if findings:
-        remedy = (
-            f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a file, "
-            "or a source such as adem_released_scienceqa. Adapters of these methods' authors can "
-            f"be read: {', '.join(RELEASED_METHODS)}."
-        )
-        raise SettingsError(list_findings("Released adapters", findings, remedy))
+    places.refuse(
+        (text for name, run in runs.items() for text in _findings(name, run)),
+        headline="Released adapters",
+        remedy=f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a "
+        "file, or a source such as adem_released_scienceqa. Adapters of these methods' authors "
+        f"can be read: {', '.join(RELEASED_METHODS)}.",
+    )
+
+
+def seed_findings(name: str, run: RunTemplate) -> Iterator[str]:
+    """Find fault with any but one seed of a run that trains nothing."""
+    if len(run.seeds) != 1:
+        yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
 
 
 def _findings(name: str, run: RunTemplate) -> Iterator[str]:
@@ -55,8 +60,7 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         yield f"runs.{name}.released_from: empty, expected a file or a source"
     if run.method.name not in RELEASED_METHODS:
         yield f"runs.{name}.method.name: {run.method.name!r}, of which no released adapter is read"
-    if len(run.seeds) != 1:
-        yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
+    yield from seed_findings(name, run)
 
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")

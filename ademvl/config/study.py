@@ -31,7 +31,7 @@ from ademvl.config.study_settings import (
     StudySettings,
 )
 from ademvl.config.systems import backbones_read, check_systems, without_unread
-from ademvl.errors import SettingsError, list_findings
+from ademvl.errors import SettingsError, collect, list_findings
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,7 @@ def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -
         lambda: check_systems(settings.runs, places),
         lambda: _check_runs(settings, places, source=source),
     )
-    refused = []
-    for check in checks:
-        try:
-            check()
-        except SettingsError as error:
-            refused.append(str(error))
+    refused = collect(*checks)
     if refused:
         raise SettingsError("\n".join(refused))
 
@@ -201,10 +196,8 @@ def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: st
         for name, run in settings.runs.items()
         if run.dataset in mini_sources
     ]
-    if findings:
-        headline = f"{source}: scale is paper, which these are not of"
-        marked = [places.mark(text) for text in findings]
-        raise SettingsError(list_findings(headline, marked, "Write `scale: mini`."))
+    headline = f"{source}: scale is paper, which these are not of"
+    places.refuse(findings, headline=headline, remedy="Write `scale: mini`.")
 
 
 def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None:

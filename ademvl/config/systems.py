@@ -9,6 +9,7 @@ from dataclasses import replace
 from ademvl.config.method import Kind, MethodSettings
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.places import Places
+from ademvl.config.released import seed_findings
 from ademvl.config.run import (
     PREDICTIONS,
     PRETRAINED,
@@ -19,7 +20,6 @@ from ademvl.config.run import (
     RunSettings,
 )
 from ademvl.config.study_settings import RunTemplate
-from ademvl.errors import SettingsError, list_findings
 
 _ADAPTER_OF_KIND: Mapping[Kind, str] = {"pretrained": PRETRAINED, "elsewhere": PREDICTIONS}
 _BACKBONES_OF_KIND: Mapping[Kind, tuple[str, ...]] = {
@@ -64,14 +64,13 @@ def check_systems(runs: Mapping[str, RunTemplate], places: Places) -> None:
     Raises:
         SettingsError: lists all such runs.
     """
-    findings = [places.mark(text) for name, run in runs.items() for text in _findings(name, run)]
-    if findings:
-        remedy = (
-            f"`adapter: {PRETRAINED}` evaluates a system such as llava, blip or blip2 as its "
-            f"checkpoint is; `adapter: {PREDICTIONS}` with `method: {{name: elsewhere}}` reads "
-            "answers from the file that `released_from` names."
-        )
-        raise SettingsError(list_findings("Systems that are not trained here", findings, remedy))
+    places.refuse(
+        (text for name, run in runs.items() for text in _findings(name, run)),
+        headline="Systems that are not trained here",
+        remedy=f"`adapter: {PRETRAINED}` evaluates a system such as llava, blip or blip2 as its "
+        f"checkpoint is; `adapter: {PREDICTIONS}` with `method: {{name: elsewhere}}` reads "
+        "answers from the file that `released_from` names.",
+    )
 
 
 def _findings(name: str, run: RunTemplate) -> Iterator[str]:
@@ -89,8 +88,7 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         if kind == "trained_whole" and run.adapter != TRAINED:
             yield f"runs.{name}.adapter: {run.adapter!r}, but {run.method.name} is always trained"
         return
-    if len(run.seeds) != 1:
-        yield f"runs.{name}.seeds: {list(run.seeds)}, but nothing is trained; give one"
+    yield from seed_findings(name, run)
     if kind == "elsewhere" and not run.released_from:
         yield f"runs.{name}.released_from: empty, expected a file of predictions"
     if kind == "pretrained" and run.released_from:

@@ -110,13 +110,18 @@ def generate_texts(
     visual: Tensor | None,
     run: RunSettings,
     tokenizer: Tokenizer,
+    *,
+    max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Continue each prompt as a run's evaluation settings say; return the texts, row by row."""
+    """Continue each prompt as a run's evaluation settings say; return the texts, row by row.
+
+    `max_new_tokens` stands in place of that of the settings.
+    """
     generated = generate(
         model,
         batch,
         visual,
-        max_new_tokens=run.evaluation.max_new_tokens,
+        max_new_tokens=max_new_tokens or run.evaluation.max_new_tokens,
         eos_id=tokenizer.eos_id,
         decoding=run.evaluation.decoding,
         seed=run.seed,

@@ -120,18 +120,10 @@ def _texts(
     tokenizer: Tokenizer,
     max_new_tokens: int,
 ) -> list[str]:
-    from ademvl.evaluation.generation import generate
+    from ademvl.evaluation.generation import generate_texts
 
-    ids = generate(
-        model,
-        batch,
-        visual,
-        max_new_tokens=max_new_tokens,
-        eos_id=tokenizer.eos_id,
-        decoding=run.evaluation.decoding,
-        seed=run.seed,
-    )
-    return [tokenizer.decode(row).strip() for row in ids]
+    texts = generate_texts(model, batch, visual, run, tokenizer, max_new_tokens=max_new_tokens)
+    return [text.strip() for text in texts]
 
 
 def stated_index(run: RunSettings, question_id: str, text: str, *, num_choices: int) -> int:
