@@ -19,6 +19,7 @@ from pathlib import Path
 from ademvl.config.gpu_limit import GpuLimit, is_device
 from ademvl.errors import SettingsError, ToolError
 from ademvl.machine.ticket_queue import TicketQueue
+from ademvl.machine.tools import answer_of
 
 _log = logging.getLogger(__name__)
 
@@ -69,18 +70,12 @@ def _machine_gpus() -> list[tuple[str, str]]:
     if program is None:
         return []
     try:
-        finished = subprocess.run(
-            [program, "--query-gpu=index,uuid", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=_TOOL_TIMEOUT_SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-            check=True,
-        )
+        command = [program, "--query-gpu=index,uuid", "--format=csv,noheader"]
+        found = answer_of(command, timeout_seconds=_TOOL_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("nvidia-smi does not answer, so this machine counts as one without: %s", error)
         return []
-    rows = [line.partition(",") for line in finished.stdout.splitlines() if "," in line]
+    rows = [line.partition(",") for line in found.splitlines() if "," in line]
     return [(index.strip(), uuid.strip()) for index, _, uuid in rows]
 
 

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ademvl.machine.tools import answer_of
+
 _TOOL_TIMEOUT_SECONDS = 10.0
 
 
@@ -47,14 +49,7 @@ def query_gpus(field: str) -> list[str]:
     if visible:
         command.append(f"--id={visible}")
     try:
-        finished = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TOOL_TIMEOUT_SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-            check=True,
-        )
+        found = answer_of(command, timeout_seconds=_TOOL_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in finished.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in found.splitlines() if line.strip()]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ademvl.errors import SettingsError, ToolError
+from ademvl.machine.tools import answer_of
 
 _SCONTROL_TIMEOUT_SECONDS = 30
 _FIRST_PORT, _NUM_PORTS = 20_000, 10_000
@@ -135,16 +136,11 @@ def _first_host(nodes: str) -> str:
     if "[" not in nodes:
         return nodes.partition(",")[0]
     try:
-        listed = subprocess.run(
-            ["scontrol", "show", "hostnames", nodes],
-            capture_output=True,
-            text=True,
-            timeout=_SCONTROL_TIMEOUT_SECONDS,
-            check=True,
-        )
+        command = ["scontrol", "show", "hostnames", nodes]
+        listed = answer_of(command, timeout_seconds=_SCONTROL_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         raise ToolError(
             f"scontrol does not tell the machines of {nodes} ({error}); set MASTER_ADDR to the "
             "first of them"
         ) from error
-    return listed.stdout.split()[0]
+    return listed.split()[0]

@@ -3,7 +3,6 @@
 Slurm is asked by `sinfo` and `scontrol`; nothing is submitted or changed.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ademvl.errors import ToolError
+from ademvl.machine.tools import answer_of
 from ademvl.workflow.profile import Profile
 
 STATUS_COMMAND = "slurm-status-command"
@@ -72,19 +72,11 @@ def ask_slurm() -> Cluster:
 
 def _answer(*command: str) -> str:
     try:
-        finished = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-            check=True,
-        )
+        return answer_of(command, timeout_seconds=_TIMEOUT_SECONDS)
     except subprocess.CalledProcessError as error:
         raise ToolError(f"{' '.join(command)}: {error.stderr.strip()}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{' '.join(command)}: no answer ({error})") from error
-    return finished.stdout
 
 
 def slurm_problems(profile: Profile, cluster: Cluster) -> Iterator[str]:
