@@ -114,7 +114,7 @@ def _real_steps(
             sizes = sizes_with(method, llm=llm, vision=vision, online=mode == "online")
             numerics = Numerics(precision=precision, checkpointing=checkpointing)
             batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
-            peak, flops = measure_step(sizes, numerics, batch, device="cpu")
+            peak, flops, _ = measure_step(sizes, numerics, batch, device="cpu")
             label = f"{name}, {mode}, {precision}" + (", checkpointing" if checkpointing else "")
             yield _compared(sizes, numerics, batch, label, peak=peak, flops=flops, unit=2**20)
 
@@ -226,7 +226,7 @@ def full() -> Iterator[str]:
             )
             numerics = Numerics(precision=precision, checkpointing=checkpointing)
             batch = MicroBatch(rows=4, image_rows=2, width=256, scored=4 * SCORED)
-            peak, flops = measure_step(sizes, numerics, batch, device="meta")
+            peak, flops, _ = measure_step(sizes, numerics, batch, device="meta")
             label = f"{name}, {mode}, {precision}" + (", checkpointing" if checkpointing else "")
             yield _compared(sizes, numerics, batch, label, peak=peak, flops=flops, unit=2**30)
 
@@ -277,8 +277,8 @@ def _kept_of_all_layers(sizes: ModelSizes, batch: MicroBatch) -> float:
 
 def measure_step(
     sizes: ModelSizes, numerics: Numerics, batch: MicroBatch, *, device: str
-) -> tuple[int, int]:
-    """Return the peak of tensors in bytes and the operations of a step after the first."""
+) -> tuple[int, int, int]:
+    """Return peak bytes of tensors, operations of a step after the first, trained parameters."""
     model = build_random_model(sizes, numerics, device=device)
     parameters = [parameter for _, parameter in model.named_trainable_parameters()]
     optimizer = torch.optim.AdamW(parameters)
@@ -308,7 +308,8 @@ def measure_step(
         optimizer.zero_grad()
         with FlopCounterMode(display=False) as counter:
             step()
-    return memory.peak_bytes, counter.get_total_flops()
+    trained = sum(parameter.numel() for parameter in parameters)
+    return memory.peak_bytes, counter.get_total_flops(), trained
 
 
 def seconds() -> Iterator[str]:

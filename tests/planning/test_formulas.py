@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,9 +16,8 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import LlmShape, VisionShape, known_models
 from ademvl.planning.sizes import MicroBatch, Numerics
-from ademvl.probing.measure import TensorMemory
-from ademvl.training.loss import token_losses
 from ademvl.vision.features.source import MAX_PIXEL_BYTES, online_pixels
+from benchmarks.plan_predictions import measure_step
 
 LLM = LlmShape(width=96, ffn_width=256, layers=3, heads=6, kv_heads=6, head_dim=16, vocabulary=300)
 VISION = VisionShape(width=64, blocks=4, image_size=32, patch_size=8, head_width=16)
@@ -30,13 +28,6 @@ MEMORY_TOLERANCE, FLOPS_TOLERANCE = 0.15, 0.05  # what the documentation promise
 
 def _sizes(*, online, method=METHOD, llm=LLM):
     return sizes_with(method, llm=llm, vision=VISION, online=online)
-
-
-def _step(model, batch, images, numerics):
-    is_half = numerics.precision != "fp32"
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
-        logits, targets, _ = model.labelled_logits(batch, images)
-    token_losses(logits, targets).mean().backward()
 
 
 CASES = [
@@ -59,27 +50,12 @@ def test_a_step_takes_what_is_predicted(online, precision, checkpointing, rows, 
     sizes = _sizes(online=online)
     numerics = Numerics(precision=precision, checkpointing=checkpointing)
     micro_batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
-    model = build_random_model(sizes, numerics)
-    parameters = [p for _, p in model.named_trainable_parameters()]
-    assert sum(p.numel() for p in parameters) == sizes.trained
-    batch = random_batch(sizes, lengths=[width] * rows, scored=SCORED, image_rows=image_rows)
-    images = random_images(sizes, image_rows)
-    optimizer = torch.optim.AdamW(parameters)
-    with TensorMemory() as memory:
-        memory.add([*model.parameters(), *([] if images is None else [images])])
-        _step(model, batch, images, numerics)
-        optimizer.step()
-        optimizer.zero_grad()
-        memory.reset_peak()
-        _step(model, batch, images, numerics)
-    optimizer.zero_grad()
-    with FlopCounterMode(display=False) as counter:
-        _step(model, batch, images, numerics)
-
+    peak_bytes, operations, trained = measure_step(sizes, numerics, micro_batch, device="cpu")
+    assert trained == sizes.trained
     predicted = training_memory(sizes, numerics, micro_batch, device="cpu")
     flops = training_flops(sizes, numerics, micro_batch)
-    assert predicted.tensors == pytest.approx(memory.peak_bytes, rel=MEMORY_TOLERANCE)
-    assert flops.total == pytest.approx(counter.get_total_flops(), rel=FLOPS_TOLERANCE)
+    assert predicted.tensors == pytest.approx(peak_bytes, rel=MEMORY_TOLERANCE)
+    assert flops.total == pytest.approx(operations, rel=FLOPS_TOLERANCE)
 
 
 @pytest.mark.parametrize("new_tokens", [1, 4])

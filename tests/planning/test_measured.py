@@ -33,8 +33,8 @@ from ademvl.planning.memory import training_memory
 from ademvl.planning.random_model import build_random_model, random_batch, random_images
 from ademvl.planning.shapes import LlmShape, VisionShape, known_models, vision_shape
 from ademvl.planning.sizes import MicroBatch, Numerics
-from ademvl.probing.measure import TensorMemory
 from ademvl.training.loss import token_losses
+from benchmarks.plan_predictions import measure_step
 from tests.planning.methods_of_tests import Attending, Fourth
 
 LLM = LlmShape(width=96, ffn_width=256, layers=7, heads=6, kv_heads=2, head_dim=16, vocabulary=300)
@@ -242,33 +242,13 @@ def test_a_real_step_takes_what_is_predicted(settings, name):
     sizes = sizes_with(settings, llm=LLM, vision=VISION, online=online)
     numerics = Numerics(precision=precision, checkpointing=checkpointing)
     micro_batch = MicroBatch(rows=rows, image_rows=image_rows, width=width, scored=rows * SCORED)
-    model = build_random_model(sizes, numerics)
-    parameters = [p for _, p in model.named_trainable_parameters()]
-    assert sum(p.numel() for p in parameters) == sizes.trained
-    batch = random_batch(sizes, lengths=[width] * rows, scored=SCORED, image_rows=image_rows)
-    images = random_images(sizes, image_rows)
-    optimizer = torch.optim.AdamW(parameters)
-
-    def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision != "fp32"):
-            logits, targets, _ = model.labelled_logits(batch, images)
-        token_losses(logits, targets).mean().backward()
-
-    with TensorMemory() as memory:
-        memory.add([*model.parameters(), *([] if images is None else [images])])
-        step()
-        optimizer.step()
-        optimizer.zero_grad()
-        memory.reset_peak()
-        step()
-    optimizer.zero_grad()
-    with FlopCounterMode(display=False) as counter:
-        step()
+    peak_bytes, operations, trained = measure_step(sizes, numerics, micro_batch, device="cpu")
+    assert trained == sizes.trained
     predicted = training_memory(sizes, numerics, micro_batch, device="cpu")
     flops = training_flops(sizes, numerics, micro_batch)
     tolerance = CHECKPOINTING_TOLERANCE if checkpointing else FUSED_TOLERANCE if online else 0.0
-    assert predicted.tensors == pytest.approx(memory.peak_bytes, rel=MEMORY_TOLERANCE)
-    assert flops.total == pytest.approx(counter.get_total_flops(), rel=tolerance)
+    assert predicted.tensors == pytest.approx(peak_bytes, rel=MEMORY_TOLERANCE)
+    assert flops.total == pytest.approx(operations, rel=tolerance)
 
 
 @pytest.mark.parametrize("settings", MEASURED, ids=lambda s: s.name)
