@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.machine.usage import Usage
 from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.runs.identity import identity_sha256
-from ademvl.runs.provenance import write_provenance
+from ademvl.training.untrained import write_untrained
 
 if TYPE_CHECKING:
     from ademvl.runs.run_files import RunFiles
@@ -31,8 +30,6 @@ def note_given(run: RunSettings, files: "RunFiles", identity: Mapping[str, Any])
 
     from ademvl.model.adapter_file import write_adapter
     from ademvl.systems.elsewhere.settings import ElsewhereSettings
-    from ademvl.training.metrics import MetricsLog
-    from ademvl.training.session import checksums_of
 
     if files.is_complete(identity):
         _log.info("%s: noted already", files.run_dir)
@@ -43,14 +40,7 @@ def note_given(run: RunSettings, files: "RunFiles", identity: Mapping[str, Any])
     if isinstance(run.method, ElsewhereSettings):
         origin["source"] = run.method.source
     fingerprint = identity_sha256({"weights": identity["weights"]})
-    MetricsLog(files.metrics, interval_steps=1).close()
-    write_provenance(
-        files.provenance,
-        usage=Usage(),
-        started=started,
-        checksums=checksums_of(identity),
-        details={"identity_sha256": identity_sha256(identity), "given": origin},
-    )
+    write_untrained(files, identity, started=started, details={"given": origin})
     write_adapter(
         files.adapter,
         {"sha256": torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8)},

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.machine.usage import Usage
 from ademvl.runs.adapter_training import AdapterTraining
-from ademvl.runs.identity import identity_sha256
-from ademvl.runs.provenance import write_provenance
+from ademvl.training.untrained import write_untrained
 
 if TYPE_CHECKING:
     from ademvl.runs.run_files import RunFiles
@@ -29,8 +27,7 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
     """
     from ademvl.model.adapter_file import write_adapter
     from ademvl.released.adapter import read_for_run
-    from ademvl.training.metrics import MetricsLog
-    from ademvl.training.session import checksums_of, count_by_part
+    from ademvl.training.session import count_by_part
 
     if files.is_complete(identity):
         _log.info("%s: imported already", files.run_dir)
@@ -39,14 +36,11 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
     started = datetime.now(UTC)
     state, origin = read_for_run(Path(run.released_from), run)
     counts = {name: tensor.numel() for name, tensor in state.items()}
-    MetricsLog(files.metrics, interval_steps=1).close()
-    write_provenance(
-        files.provenance,
-        usage=Usage(),
+    write_untrained(
+        files,
+        identity,
         started=started,
-        checksums=checksums_of(identity),
         details={
-            "identity_sha256": identity_sha256(identity),
             "released": origin,
             "trainable_parameters": sum(counts.values()),
             "trainable_parameters_by_part": count_by_part(counts),
