@@ -39,7 +39,7 @@ class Projection(nn.Module):
     """
 
     def __init__(
-        self, *, tower_width: int, hidden_width: int, llm_width: int, is_linear: bool
+        self, *, tower_width: int, hidden_width: int, llm_width: int, is_linear: bool = False
     ) -> None:
         super().__init__()
         self._is_linear = is_linear

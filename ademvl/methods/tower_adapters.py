@@ -1,6 +1,6 @@
 """Trained bottleneck adapters inside a vision tower's blocks, beside each block's MLP."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -56,7 +56,28 @@ class ClipAdapter(nn.Module):
         return self.settings.scale * branch
 
 
-class TowerAdapters(nn.ModuleDict):
+class SeededAdapters(nn.ModuleDict):
+    """Adapters in blocks of a tower, by block number, whose dropout each image decides.
+
+    Args:
+        adapters: by block number.
+    """
+
+    def __init__(self, adapters: Mapping[str, nn.Module]) -> None:
+        super().__init__(adapters)
+        self._seeds: Sequence[int] | None = None
+
+    @contextmanager
+    def seeded(self, seeds: Sequence[int] | None) -> Iterator[None]:
+        """Open a block in which these seeds, one for each image, decide dropout; None for none."""
+        self._seeds = seeds
+        try:
+            yield
+        finally:
+            self._seeds = None
+
+
+class TowerAdapters(SeededAdapters):
     """A bottleneck adapter beside each block's MLP, by block number; uninitialised.
 
     Paper: arXiv 2410.17779; reference implementation: the adapters of all blocks exist, though that
@@ -73,7 +94,6 @@ class TowerAdapters(nn.ModuleDict):
             {str(i): ClipAdapter(settings, tower_width=tower.width) for i in range(num_adapters)}
         )
         self._num_blocks = tower.num_blocks
-        self._seeds: Sequence[int] | None = None
 
     def initialize(self, seed: int) -> None:
         """Draw the adapters anew; each depends on `seed` and its block only."""
@@ -93,15 +113,6 @@ class TowerAdapters(nn.ModuleDict):
             return output + branch
 
         return add_branch
-
-    @contextmanager
-    def seeded(self, seeds: Sequence[int] | None) -> Iterator[None]:
-        """Open a block in which these seeds, one for each image, decide dropout; None for none."""
-        self._seeds = seeds
-        try:
-            yield
-        finally:
-            self._seeds = None
 
     def unused(self) -> Iterator[str]:
         """Yield the names of the last block's parameters, where it has any: it never runs."""

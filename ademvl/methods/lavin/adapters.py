@@ -6,7 +6,6 @@ either weight, and the weights themselves for the biases, by the stacked matrice
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -18,6 +17,7 @@ from ademvl.methods.dropout import drop_rows
 from ademvl.methods.lavin.settings import LavinSettings
 from ademvl.methods.projection import uninitialized_linear
 from ademvl.methods.sites import Attachment
+from ademvl.methods.tower_adapters import SeededAdapters
 from ademvl.vision.tower import TowerShape, VisionTower
 
 EXPERTS = 2
@@ -134,7 +134,7 @@ def _linear(states: Tensor, layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     return F.linear(states.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))
 
 
-class TowerAdapters(nn.ModuleDict):
+class TowerAdapters(SeededAdapters):
     """An adapter between norm and attention in each block of a tower, by block number.
 
     Args:
@@ -148,7 +148,6 @@ class TowerAdapters(nn.ModuleDict):
             {str(block): kind(settings, width=tower.width) for block in range(tower.num_blocks)}
         )
         self._settings = settings
-        self._seeds: Sequence[int] | None = None
 
     def unused(self) -> Iterator[str]:
         """Yield the names of parameters in blocks behind the last one that is read."""
@@ -179,12 +178,3 @@ class TowerAdapters(nn.ModuleDict):
         stacked = adapter.stacked(mixture.dtype)
         routed: Tensor = adapter(states, mixture, stacked, seeds=self._seeds, purpose=purpose)
         return routed
-
-    @contextmanager
-    def seeded(self, seeds: Sequence[int] | None) -> Iterator[None]:
-        """Open a block in which these seeds, one for each image, decide dropout; None for none."""
-        self._seeds = seeds
-        try:
-            yield
-        finally:
-            self._seeds = None

@@ -52,10 +52,7 @@ class LavinMethod(Method):
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
         self.modality_table = nn.Parameter(torch.empty(MODALITIES, llm.width))
         self.cls_projection = Projection(
-            tower_width=tower.width,
-            hidden_width=settings.projection_width,
-            llm_width=llm.width,
-            is_linear=False,
+            tower_width=tower.width, hidden_width=settings.projection_width, llm_width=llm.width
         )
         self.layers = nn.ModuleList(
             RoutedAdapter(settings, width=llm.width) for _ in range(llm.layers)

@@ -53,7 +53,6 @@ class LlamaAdapterMethod(PromptedMethod):
                 tower_width=len(settings.cls_blocks) * width,
                 hidden_width=settings.projection_width,
                 llm_width=llm.width,
-                is_linear=False,
             )
 
     def open(

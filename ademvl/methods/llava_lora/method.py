@@ -38,10 +38,7 @@ class LlavaLoraMethod(LoraMethod):
     ) -> None:
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
         self.projection = Projection(
-            tower_width=tower.width,
-            hidden_width=settings.projection_width,
-            llm_width=llm.width,
-            is_linear=False,
+            tower_width=tower.width, hidden_width=settings.projection_width, llm_width=llm.width
         )
 
     @torch.no_grad()

@@ -55,10 +55,7 @@ class MemvpMethod(TowerAdaptedMethod):
         self.value_table = nn.Parameter(torch.empty(shape))
         self.modality_table = nn.Parameter(torch.empty(MODALITIES, llm.width))
         self.grid_projection = Projection(
-            tower_width=tower.width,
-            hidden_width=settings.projection_width,
-            llm_width=llm.width,
-            is_linear=False,
+            tower_width=tower.width, hidden_width=settings.projection_width, llm_width=llm.width
         )
         self.add_tower_adapters(settings.clip_adapter)
 
