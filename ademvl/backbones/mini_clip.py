@@ -103,12 +103,7 @@ def _train(
         pixels = normalize(move_shapes(train.pixels[items], boxes[items], generator), name)
         ids = torch.stack([_draw(texts[item], generator) for item in items.tolist()])
         loss = contrastive_loss(model, pixels, ids, train.classes[items])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        update(model, optimizer, loss)
         if step % 100 == 0:
             _log.info("mini CLIP: step %d of %d, loss %.4f", step, steps, loss.item())
         bar.set_postfix(loss=f"{loss.item():.3f}")
@@ -147,6 +142,16 @@ def tower_optimizer(model: nn.Module, settings: MiniClipSettings) -> torch.optim
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def update(model: open_clip.CLIP, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take a step of AdamW against a loss, gradients and temperature clipped as CLIP's are."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
 
 def rate_at(done: float, warmup: float) -> float:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.functional import normalize as unit_length
 
-from ademvl.backbones.mini_clip import MAX_LOGIT_SCALE, rate_at, tower_optimizer
+from ademvl.backbones.mini_clip import rate_at, tower_optimizer, update
 from ademvl.backbones.mini_clip_data import NORMALIZATIONS, WordTokenizer, normalize
 from ademvl.backbones.mini_clip_model import (
     MiniClipSettings,
@@ -84,12 +84,7 @@ def _train(model: open_clip.CLIP, settings: MiniClipSettings, num_scenes: int) -
             group["lr"] = settings.lr * rate_at(step / steps, settings.warmup_share)
         scenes = [draw_scene(generator) for _ in range(settings.batch_size)]
         loss = scenes_loss(model, scenes, tokenizer, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        update(model, optimizer, loss)
         if step % 100 == 0:
             _log.info("mini CLIP of shapes: step %d of %d, loss %.4f", step, steps, loss.item())
     model.eval()
