@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,6 @@ def make_llm(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
 
 def make_tokenizer(path: Path) -> int:
     """Train a SentencePiece model on a few sentences; return its number of pieces."""
-    from sentencepiece import SentencePieceTrainer
-
     sentences = [
         f"Context: {hint}\nQuestion: What color is it?\nOptions: (A) {a} (B) {b}\nResponse:The "
         f"answer is {letter}. a picture of a {a} square Image: N/A"
@@ -57,22 +55,27 @@ def make_tokenizer(path: Path) -> int:
         for b in _COLORS
         for letter in "AB"
     ]
+    letters = ["\u2581A", "\u2581B"]  # one token each, as in LLaMA
+    return train_tokenizer(path, sentences, vocab_size=100, user_defined_symbols=letters)
+
+
+def train_tokenizer(path: Path, sentences: Sequence[str], **options: Any) -> int:
+    """Train a SentencePiece model that keeps every character; return its number of pieces."""
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
     model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=model,
-        vocab_size=100,
-        user_defined_symbols=["\u2581A", "\u2581B"],  # letters are one token, as in LLaMA
         hard_vocab_limit=False,
         character_coverage=1.0,
         num_threads=1,
         minloglevel=2,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
+        **options,
     )
     path.write_bytes(model.getvalue())
-    from sentencepiece import SentencePieceProcessor
-
     return int(SentencePieceProcessor(model_file=str(path)).vocab_size())
 
 

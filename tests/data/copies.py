@@ -10,7 +10,7 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.data.captions import load_caption_images, load_caption_train
 from ademvl.data.layout import make_dataset
 
-FIELDS = {
+OTHER_FIELDS = {
     "hint": "",
     "task": "closed choice",
     "grade": "grade3",
@@ -45,7 +45,7 @@ def scienceqa_problems() -> dict[str, dict[str, Any]]:
     splits = [split for split, size in SIZES.items() for _ in range(size)]
     return {
         str(10 + number): {
-            **FIELDS,
+            **OTHER_FIELDS,
             "question": f"Which is {number}?",
             "choices": ["a", "b"],
             "answer": number % 2,

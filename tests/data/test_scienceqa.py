@@ -8,21 +8,14 @@ import pytest
 from ademvl.data.scienceqa import SPLITS, check_images, load_problems, load_scienceqa
 from ademvl.errors import MAX_LISTED, DataError
 from tests import tiny
+from tests.data.copies import OTHER_FIELDS
 
 FIELDS = {
+    **OTHER_FIELDS,
     "question": "Which?",
     "choices": ["a", "b"],
     "answer": 1,
-    "hint": "",
     "image": None,
-    "task": "closed choice",
-    "grade": "grade3",
-    "subject": "natural science",
-    "topic": "t",
-    "category": "c",
-    "skill": "s",
-    "lecture": "",
-    "solution": "",
     "split": "train",
 }
 

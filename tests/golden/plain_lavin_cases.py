@@ -1,14 +1,14 @@
 """Writes cases A, B and C of LaVIN, computed by the plain program, in the format of the golden."""
 
-import io
 import json
 import math
 from pathlib import Path
 
 import torch
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor
 from torch import Tensor, nn
 
+from tests import tiny
 from tests.golden.plain_lavin import (
     EVERY,
     HIDDEN,
@@ -73,24 +73,12 @@ def write_text(program: PlainProgram, models: Path) -> SentencePieceProcessor:
     }
     models.mkdir(parents=True, exist_ok=True)
     (models.parent / "G_prompts.json").write_text(json.dumps({"problems": problems}))
-    model = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(
-            [render_prompt(p) + render_answer(p) + " Image: N/A" for p in problems.values()]
-        ),
-        model_writer=model,
-        vocab_size=VOCABULARY - 5,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        num_threads=1,
-        minloglevel=2,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-    )
     weights = models / "weights"
     weights.mkdir(exist_ok=True)
-    (weights / "tokenizer.model").write_bytes(model.getvalue())
-    tokenizer = SentencePieceProcessor(model_proto=model.getvalue())
+    path = weights / "tokenizer.model"
+    texts = [render_prompt(p) + render_answer(p) + " Image: N/A" for p in problems.values()]
+    tiny.train_tokenizer(path, texts, vocab_size=VOCABULARY - 5)
+    tokenizer = SentencePieceProcessor(model_file=str(path))
     program.llm["output.weight"][tokenizer.vocab_size() :] = 0
     return tokenizer
 

@@ -5,14 +5,11 @@ import sys
 
 import pytest
 
-from ademvl.data.examples import training_examples
-from ademvl.data.rows import tokenize_examples
 from ademvl.errors import SettingsError
-from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine import free_memory as free_memory_module
 from ademvl.machine.free_memory import FreeMemory
 from ademvl.planning.fit import memory_rows
-from ademvl.training.run import train_run
+from ademvl.training.run import train_run, training_rows
 from tests.conftest import PROJECT_ROOT
 from tests.tiny import make_run, write_run
 
@@ -41,13 +38,7 @@ def test_refusal_can_be_overridden(tmp_path, small_machine):
 
 def test_rows_of_the_training_data_decide_the_longest_twice(tmp_path):
     run = make_run(tmp_path)
-    rows = tokenize_examples(
-        load_llm_tokenizer(run.backbones),
-        training_examples(run),
-        max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=run.has_image_prefix,
-    )
+    rows = training_rows(run)
     found = memory_rows(rows)
     assert {row.width for row in found} == {len(row.ids) for row in rows}
     assert sum(row.has_image for row in found) == 2 * sum(row.image is not None for row in rows)

@@ -6,10 +6,9 @@ import pytest
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import BackboneSettings, PromptSettings, RunSettings
-from ademvl.data.examples import evaluation_examples, training_examples
-from ademvl.data.rows import tokenize_examples
-from ademvl.llm.tokenizer import load_llm_tokenizer
+from ademvl.data.examples import evaluation_examples
 from ademvl.planning.workload import workload_of
+from ademvl.training.run import training_rows
 from tests.tiny import make_run
 
 
@@ -28,13 +27,7 @@ def _paper_run(task, **changes):
 def test_rows_of_data_that_is_there_are_those_of_training(tmp_path):
     run = make_run(tmp_path)
     workload = workload_of(run, DatasetSettings(source="scienceqa"))
-    rows = tokenize_examples(
-        load_llm_tokenizer(run.backbones),
-        training_examples(run),
-        max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=run.has_image_prefix,
-    )
+    rows = training_rows(run)
     assert workload.assumptions == ()
     assert workload.training.items == len(rows)
     assert workload.training.images == sum(row.image is not None for row in rows)

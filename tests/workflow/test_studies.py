@@ -4,6 +4,7 @@ of the paper have the settings that paper, report and their sources print."""
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ SIZES = {
     "llama_13b": LLAMAS["LLaMA-13B"],
 }
 REPORTED = load_reported(REPORTED_DIR)
+
+
+def trained_parameters(run: RunTemplate) -> Mapping[str, int]:
+    return count_parameters(
+        run.method,
+        llm=SIZES[run.backbones.llm],
+        tower=VIT_L,
+        online=run.features.mode == "online",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +171,11 @@ def test_released_rows_are_those_of_released_adapters_first(everything: Study) -
 
 def test_trained_parameters_are_those_printed(everything: Study) -> None:
     for name, run in trained(everything).items():
-        counts = count_parameters(
-            run.method,
-            llm=SIZES[run.backbones.llm],
-            tower=VIT_L,
-            online=run.features.mode == "online",
-        )
+        total = sum(trained_parameters(run).values())
         for reference in run.reported:
             printed = row_named(reference.table, reference.row).trainable
             if printed:  # 13B: 5,449,984, printed as 5.5M
-                assert abs(sum(counts.values()) / 1e6 - float(printed.rstrip("M"))) < 0.06, name
+                assert abs(total / 1e6 - float(printed.rstrip("M"))) < 0.06, name
 
 
 def test_schedules_are_the_published_ones(everything: Study, golden_dir: Path) -> None:
@@ -245,15 +250,10 @@ def test_compared_methods_have_the_printed_numbers_of_parameters(name: str) -> N
     for run_name, run in load_study(FOLDER / f"{name}.yaml").settings.runs.items():
         if run.method.name in ("llava_lora", "adem"):
             continue  # assumed sizes; and above
-        counts = count_parameters(
-            run.method,
-            llm=SIZES[run.backbones.llm],
-            tower=VIT_L,
-            online=run.features.mode == "online",
-        )
+        total = sum(trained_parameters(run).values())
         for reference in run.reported:
             printed = row_named(reference.table, reference.row).trainable
-            assert abs(sum(counts.values()) / 1e6 - float(printed.rstrip("M"))) < 0.06, run_name
+            assert abs(total / 1e6 - float(printed.rstrip("M"))) < 0.06, run_name
 
 
 @pytest.mark.parametrize("name", ["peers-mini", "peers-7b", "peers-13b"])

@@ -22,6 +22,7 @@ from ademvl.reporting.figures.plotting import (
     MARK_SIZE,
     MAX_LINES,
     MAX_SERIES,
+    Drawing,
     mark_of,
     mark_sizes,
     new_figure,
@@ -93,17 +94,21 @@ def test_same_data_gives_the_same_bytes(varied: SyntheticStudy, tmp_path: Path) 
     assert first == _written(varied, tmp_path / "second")
 
 
+def _of_any_study(results: StudyResults, reported: ReportedNumbers) -> list[Drawing]:
+    return [
+        draw_learning_curves(results),
+        draw_accuracy(results, reported),
+        draw_parameters(results, reported),
+        draw_cost(results),
+    ]
+
+
 def test_study_without_runs_has_figures_that_say_so(
     synthetic: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
     results = read_results(synthetic.study)
     with plotting():
-        figures = [
-            draw_learning_curves(results),
-            draw_accuracy(results, reported),
-            draw_parameters(results, reported),
-            draw_cost(results),
-        ]
+        figures = _of_any_study(results, reported)
     for drawing in figures:
         assert "not run" in _texts(drawing.figure)
 
@@ -180,10 +185,7 @@ def test_every_figure_says_its_scale(varied: SyntheticStudy, reported: ReportedN
     results = read_results(varied.study)
     with plotting():
         drawings = [
-            draw_learning_curves(results),
-            draw_accuracy(results, reported),
-            draw_parameters(results, reported),
-            draw_cost(results),
+            *_of_any_study(results, reported),
             draw_sensitivity(results),
             draw_ablations(results, reported),
             draw_quirks(results),
