@@ -6,7 +6,8 @@ from typing import Any
 
 from ademvl.bundle.difference import MATTERS, Change, ResultsDifference, RunDifference
 from ademvl.reporting.tables.layout import printable
-from ademvl.statistics.intervals import ITEMS_NOTE, bracketed
+from ademvl.statistics.intervals import ITEMS_NOTE
+from ademvl.statistics.percent import in_percent, printed
 
 _SHOWN = 10
 _MAIN_SCORES = ("AVG", "IMG", "BLEU-4", "CIDEr", "perception", "cognition")
@@ -55,10 +56,9 @@ def _run_lines(run: RunDifference) -> Iterator[str]:
             yield f"  {name}: {values}"
     if run.paired:
         difference = run.paired.difference
-        low, high = (f"{100 * end:+.2f}" for end in (difference.ci_low, difference.ci_high))
-        interval = bracketed(low, high, covers_seeds=difference.covers_seeds)
+        points, interval = printed(difference)
         yield (
-            f"  {run.paired.score}: {100 * difference.value:+.2f} points {interval}, "
+            f"  {run.paired.score}: {points} points {interval}, "
             f"n = {difference.n}, {difference.num_seeds[0]} and {difference.num_seeds[1]} seeds"
         )
         if run.paired.tests:
@@ -118,11 +118,12 @@ def _run(run: RunDifference) -> dict[str, Any]:
     }
     if run.paired:
         difference = run.paired.difference
+        points, low, high = in_percent(difference)
         rendered["paired"] = {
             "score": run.paired.score,
-            "points": 100 * difference.value,
-            "ci_low": 100 * difference.ci_low,
-            "ci_high": 100 * difference.ci_high,
+            "points": points,
+            "ci_low": low,
+            "ci_high": high,
             "n": difference.n,
             "method": difference.method,
             "mcnemar": [asdict(test) for test in run.paired.tests],

@@ -22,8 +22,8 @@ from ademvl.randomness import derive_seed
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.keys import ABLATIONS
 from ademvl.statistics.effect_verdict import MARGIN, judge_effect
-from ademvl.statistics.intervals import bracketed
 from ademvl.statistics.paired import Difference, seeds_needed
+from ademvl.statistics.percent import printed
 from ademvl.statistics.seed_spread import Spread
 
 SENSITIVITY_PATHS = ("method.alpha", "method.beta", "method.gamma")
@@ -154,13 +154,11 @@ def _cells(effect: Effect) -> list[str]:
     cells = [f"`{path}`: {values}", factor.base]
     if found is None:
         return [*cells, *["–"] * 8]
-    low, high = (f"{100 * end:+.2f}" for end in (found.ci_low, found.ci_high))
-    interval = bracketed(low, high, covers_seeds=found.covers_seeds)
     return [
         *cells,
         f"{100 * effect.value:.2f}",
         f"{100 * effect.base_value:.2f}",
-        f"{100 * found.value:+.2f} {interval}",
+        " ".join(printed(found)),
         direction(found),
         _seeds_needed(found),
         f"{100 * effect.same_fraction:.1f} %",

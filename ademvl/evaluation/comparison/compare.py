@@ -44,6 +44,7 @@ from ademvl.statistics.paired import (
     seeds_needed,
 )
 from ademvl.statistics.paired_proportions import accuracy_difference
+from ademvl.statistics.percent import in_percent
 from ademvl.statistics.seed_spread import UNKNOWN, spread_of
 from ademvl.storage.files import write_json
 
@@ -245,10 +246,11 @@ def _side_to_json(side: Side) -> dict[str, Any]:
 def _difference_to_json(comparison: Comparison, name: str) -> dict[str, Any]:
     found = comparison.differences[name]
     needed = needed_numbers(comparison, name)
+    points, low, high = in_percent(found)
     return {
-        "points": 100 * found.value,
-        "ci_low": 100 * found.ci_low,
-        "ci_high": 100 * found.ci_high,
+        "points": points,
+        "ci_low": low,
+        "ci_high": high,
         "n": found.n,
         "method": interval_method(comparison, name),
         "seed_spread_points": [s if s is None else 100 * s for s in found.seed_spreads],

@@ -1,8 +1,9 @@
 """What `ademvl compare` prints: scores, differences, the test, and what would be needed."""
 
 from ademvl.evaluation.comparison.compare import Comparison, interval_method, needed_numbers
-from ademvl.statistics.intervals import CONFIDENCE, ITEMS_NOTE, Estimate, bracketed
+from ademvl.statistics.intervals import CONFIDENCE, ITEMS_NOTE
 from ademvl.statistics.paired import MCNEMAR, POWER
+from ademvl.statistics.percent import printed
 from ademvl.text_table import aligned
 
 
@@ -28,17 +29,9 @@ def _table(comparison: Comparison) -> str:
     rows = [header]
     for name, (first, second) in comparison.scores.items():
         found = comparison.differences[name]
-        low, high = (f"{100 * end:+.2f}" for end in (found.ci_low, found.ci_high))
-        ends = bracketed(low, high, covers_seeds=found.covers_seeds)
-        rows.append(
-            (name, str(found.n), _score(first), _score(second), f"{100 * found.value:+.2f} {ends}")
-        )
+        cells = (" ".join(printed(number)) for number in (first, second, found))
+        rows.append((name, str(found.n), *cells))
     return "\n".join(aligned(rows, num_left=len(header)))
-
-
-def _score(estimate: Estimate) -> str:
-    low, high = (f"{100 * end:.2f}" for end in (estimate.ci_low, estimate.ci_high))
-    return f"{100 * estimate.value:.2f} {bracketed(low, high, covers_seeds=estimate.covers_seeds)}"
 
 
 def _tests(comparison: Comparison) -> str:

@@ -20,8 +20,7 @@ from ademvl.reporting.results import StudyResults
 from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS, meaning_of
 from ademvl.reporting.tables.judging import estimate_cell, other_items_note
 from ademvl.reporting.tables.layout import EMPTY, Cell, Column
-from ademvl.reporting.tables.rows import Target, runs_by_row
-from ademvl.statistics.intervals import wilson_interval
+from ademvl.reporting.tables.rows import Target, derived_cell, runs_by_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +95,7 @@ def _lines(results: StudyResults, reported: ReportedNumbers) -> list[_Line]:
         found.append(_Line(plain(run.label), cells, index))
         for target in rows_of.get(run.name, ()):
             theirs = {
-                key: _derived(target.cell(key).value, n) for key, n in _numbers_of_items(cells)
+                key: derived_cell(target.cell(key).value, n) for key, n in _numbers_of_items(cells)
             }
             label = f"reported: {plain(target.row.name)}"
             found.append(_Line(label, theirs, index, is_reported=True))
@@ -105,17 +104,6 @@ def _lines(results: StudyResults, reported: ReportedNumbers) -> list[_Line]:
 
 def _numbers_of_items(cells: Mapping[str, Cell]) -> list[tuple[str, int]]:
     return [(key, cell.n) for key, cell in cells.items() if cell.n]
-
-
-def _derived(value: float | None, n: int) -> Cell:
-    """Give a reported number the binomial interval of the run's number of questions."""
-    if value is None:
-        return Cell()
-    interval = wilson_interval(round(value * n / 100), n)
-    return Cell(
-        value=value, ci_low=100 * interval.ci_low, ci_high=100 * interval.ci_high, n=n,
-        covers="items",
-    )  # fmt: skip
 
 
 def _draw_panel(axis: "Axes", lines: Sequence[_Line], column: Column) -> None:

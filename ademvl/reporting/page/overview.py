@@ -16,7 +16,8 @@ from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENC
 from ademvl.reporting.tables.judging import other_items_note
 from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
 from ademvl.reporting.tables.rows import Target, measured_cell, skipped_note
-from ademvl.statistics.intervals import Estimate, bracketed
+from ademvl.statistics.intervals import Estimate
+from ademvl.statistics.percent import printed
 
 _HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
 _COLUMNS = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
@@ -166,11 +167,7 @@ def _run_line(run: RunResult) -> RunLine:
 def _score(estimate: Estimate | None, name: str, decimals: int) -> Score:
     if estimate is None:
         return Score(name, DASH, "")
-    value, low, high = (
-        f"{100 * number:.{decimals}f}"
-        for number in (estimate.value, estimate.ci_low, estimate.ci_high)
-    )
-    return Score(name, value, bracketed(low, high, covers_seeds=estimate.covers_seeds))
+    return Score(name, *printed(estimate, decimals=decimals))
 
 
 def seed_detail(seed: SeedResult) -> str:

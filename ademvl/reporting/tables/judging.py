@@ -9,6 +9,7 @@ from ademvl.reporting.tables.layout import Cell, Column, Judgement
 from ademvl.statistics.effect_verdict import MARGIN
 from ademvl.statistics.intervals import Estimate
 from ademvl.statistics.paired import Difference, seeds_to_see
+from ademvl.statistics.percent import in_percent
 from ademvl.statistics.seed_spread import UNKNOWN, known_spread, spread_of
 from ademvl.statistics.verdict import METHOD, verdict
 
@@ -172,10 +173,11 @@ def _may_be_none(change_cell: Cell) -> bool:
 
 def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
     """Turn fractions into percent, or scores times 100."""
+    value, low, high = in_percent(estimate)
     return Cell(
-        value=100 * estimate.value,
-        ci_low=100 * estimate.ci_low,
-        ci_high=100 * estimate.ci_high,
+        value=value,
+        ci_low=low,
+        ci_high=high,
         n=estimate.n,
         num_seeds=num_seeds,
         method=estimate.method,
@@ -185,10 +187,11 @@ def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
 
 def difference_cell(found: Difference) -> Cell:
     """Turn a paired difference of fractions into points."""
+    value, low, high = in_percent(found)
     return Cell(
-        value=100 * found.value,
-        ci_low=100 * found.ci_low,
-        ci_high=100 * found.ci_high,
+        value=value,
+        ci_low=low,
+        ci_high=high,
         n=found.n,
         num_seeds=min(found.num_seeds),
         method=found.method,

@@ -272,17 +272,15 @@ def reported_cell(table: ReportedTable, row: ReportedRow, column: str) -> Cell:
     decimals, split = table.decimals_of(row, column), row.split or table.split
     if n is None or column != "avg":
         return Cell(value=value, decimals=decimals, split=split)
+    return replace(derived_cell(value, n), decimals=decimals, split=split)
+
+
+def derived_cell(value: float | None, n: int) -> Cell:
+    """Give a reported accuracy, in percent, the binomial interval of so many questions."""
+    if value is None:
+        return Cell()
     interval = wilson_interval(round(value * n / 100), n)
-    return Cell(
-        value=value,
-        decimals=decimals,
-        ci_low=100 * interval.ci_low,
-        ci_high=100 * interval.ci_high,
-        n=n,
-        split=split,
-        method=DERIVED,
-        covers="items",
-    )
+    return replace(estimate_cell(interval), value=value, method=DERIVED)
 
 
 def reported_notes(reported: ReportedNumbers, key: str, row: ReportedRow) -> tuple[str, ...]:
