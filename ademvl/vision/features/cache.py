@@ -13,16 +13,16 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ademvl.config.run import Precision
-from ademvl.errors import CacheError, DataError, list_findings
+from ademvl.errors import CacheError, list_findings
 from ademvl.storage.byte_sizes import format_bytes
+from ademvl.vision.features.encoding import EncodeJob
 from ademvl.vision.features.image_digests import THREADS, digest_images
 from ademvl.vision.features.image_progress import ImageProgress
 from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
@@ -134,7 +134,7 @@ class FeatureCache:
         digests = self._digest(images, progress=progress)
         sources = {digest: path for path, digest in reversed(digests.items())}
         wanted = list(dict.fromkeys(digests.values()))
-        job = _EncodeJob(sources, encode, announce, batch_size)
+        job = EncodeJob(sources, encode, announce, batch_size)
         with as_cache_errors(self.folder):
             use = self._namespace.hold(create=True)
         with use:
@@ -273,7 +273,7 @@ class FeatureCache:
             return name, "removed by another job", seen
         return name, None, seen
 
-    def _fill(self, wanted: Sequence[str], job: "_EncodeJob", *, progress: bool) -> int:
+    def _fill(self, wanted: Sequence[str], job: EncodeJob, *, progress: bool) -> int:
         """Encode what is missing claim by claim, until nothing is; return how many images."""
         encoded: Counter[str] = Counter()
         pause = _POLL_SECONDS[0]
@@ -295,7 +295,7 @@ class FeatureCache:
     def _encode(
         self,
         claim: Claim,
-        job: "_EncodeJob",
+        job: EncodeJob,
         encoded: Counter[str],
         advance: Callable[[int], object],
     ) -> None:
@@ -320,59 +320,3 @@ class FeatureCache:
         finally:
             with as_cache_errors(self.folder):
                 self._namespace.release(claim, shard)
-
-
-@dataclass(frozen=True)
-class _EncodeJob:
-    """How to get features of images that are known by their digest."""
-
-    sources: Mapping[str, Path]
-    encode: Callable[[Sequence[Path]], "Tensor"]
-    announce: Callable[[Sequence[Path]], None] | None
-    batch_size: int
-
-    def run(
-        self, images: Sequence[str], precision: Precision, advance: Callable[[int], object]
-    ) -> "Tensor":
-        """Return features (n, 1+G, C) in `precision`.
-
-        Raises:
-            CacheError: features are not finite in this precision; names the images.
-            DataError: image files have changed since they were hashed.
-            ValueError: `encode` gives another shape.
-        """
-        import torch
-
-        from ademvl.machine.precision import DTYPES
-
-        paths = [self.sources[image] for image in images]
-        if self.announce:
-            self.announce(paths)
-        parts = []
-        for start in range(0, len(paths), self.batch_size):
-            batch = paths[start : start + self.batch_size]
-            encoded = self.encode(batch)
-            if encoded.ndim != 3 or len(encoded) != len(batch):
-                raise ValueError(f"encode gave {tuple(encoded.shape)} for {len(batch)} images")
-            part = encoded.detach().to(device="cpu", dtype=DTYPES[precision])
-            finite = part.isfinite().flatten(1).all(dim=1).tolist()
-            if not all(finite):
-                findings = [str(path) for path, good in zip(batch, finite, strict=True) if not good]
-                remedy = "Use features.precision bf16 or fp32, and check the tower's weights."
-                raise CacheError(
-                    list_findings(f"features are not finite in {precision}", findings, remedy)
-                )
-            parts.append(part)
-            advance(len(batch))
-        self._refuse_changed(paths, images)
-        return torch.cat(parts)
-
-    def _refuse_changed(self, paths: Sequence[Path], images: Sequence[str]) -> None:
-        """Features must be those of the bytes that were hashed, or they would be stale at once."""
-        digests = digest_images(paths, progress=False)
-        changed = [
-            str(path) for path, image in zip(paths, images, strict=True) if digests[path] != image
-        ]
-        if changed:
-            remedy = "Let the data set be written completely, then run the same command again."
-            raise DataError(list_findings("images changed while encoded", changed, remedy))
