@@ -41,7 +41,7 @@ def _plan(options: argparse.Namespace) -> int:
     from ademvl.planning.render import render_plan
     from ademvl.planning.schedule import UTILIZATION
     from ademvl.planning.study_plan import plan_study, to_plain
-    from ademvl.reporting.reported import check_reported
+    from ademvl.reporting.references import check_reported
     from ademvl.storage.files import dump_json
 
     if options.probe and options.gpu:

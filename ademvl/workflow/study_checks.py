@@ -19,7 +19,7 @@ from ademvl.data.places import find_captions, find_instructions, find_mme, find_
 from ademvl.errors import AdemvlError, SettingsError, collect, list_findings
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.shapes import vision_shape
-from ademvl.reporting.reported import check_reported
+from ademvl.reporting.references import check_reported
 from ademvl.runs.adapter_folder import adapter_checksum
 from ademvl.storage.stand_ins import describe_stand_in_at
 from ademvl.workflow.machine_checks import device_problems, disk_problems

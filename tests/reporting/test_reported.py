@@ -10,7 +10,8 @@ import yaml
 from ademvl.config.study import Study, load_study
 from ademvl.config.study_settings import ReportedReference
 from ademvl.errors import DataError, SettingsError
-from ademvl.reporting.reported import ReportedNumbers, check_references, load_reported
+from ademvl.reporting.references import check_references
+from ademvl.reporting.reported import ReportedNumbers, load_reported
 from tests.conftest import PROJECT_ROOT
 
 REPORTED_DIR = Path(__file__).resolve().parents[2] / "workflow" / "reported"

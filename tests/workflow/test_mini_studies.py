@@ -6,7 +6,8 @@ import pytest
 
 from ademvl.config.factors import one_factor_runs
 from ademvl.config.study import Study, load_study
-from ademvl.reporting.reported import check_references, load_reported
+from ademvl.reporting.references import check_references
+from ademvl.reporting.reported import load_reported
 from tests.conftest import PROJECT_ROOT
 
 STUDIES = PROJECT_ROOT / "workflow" / "studies"

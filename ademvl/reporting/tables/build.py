@@ -7,10 +7,10 @@ from pathlib import Path
 from ademvl.config.study import Study
 from ademvl.reporting.headlines import Headline, find_headlines
 from ademvl.reporting.method_comparison import MethodComparison, compare_methods
+from ademvl.reporting.references import check_references
 from ademvl.reporting.reported import (
     REPORTED_DIR,
     ReportedNumbers,
-    check_references,
     load_reported,
 )
 from ademvl.reporting.results import StudyResults, read_results
