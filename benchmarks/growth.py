@@ -227,11 +227,12 @@ def _jobs(folder: Path, size: int) -> Steps:
 
 def _ask_for_all_jobs(plan: Any) -> None:
     """Ask what Snakemake asks for the jobs of every run, and for those of the study once."""
+    asked = plan.resources
     for run in plan.study.runs:
         job = SimpleNamespace(run=run.name, seed=run.seed)
         for ask in (plan.run_json, plan.run_data, plan.run_backbones, plan.run_features):
             ask(job)
-        for ask in (plan.run_adapter, plan.training_gpus, plan.training_threads):
+        for ask in (plan.run_adapter, asked.training_gpus, asked.training_threads):
             ask(job)
         for verb in ("features", "train", "evaluate"):
             plan.relevant_json(SimpleNamespace(run=run.name, seed=run.seed, verb=verb))

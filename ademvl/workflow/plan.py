@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.includes import read_with_places
-from ademvl.config.mini_backbones import MINI_TOWERS
 from ademvl.config.places import places_in_files
-from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
+from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError, collect
-from ademvl.machine.devices import wants_gpu
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.runs.chosen_rate import choosing_run
@@ -33,6 +31,7 @@ from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.workflow.notices import notice_changes
 from ademvl.workflow.rate_plan import RatePlan
+from ademvl.workflow.resources import JobResources
 from ademvl.workflow.sources import StudySources
 from ademvl.workflow.start_checks import (
     check_start,
@@ -57,6 +56,7 @@ class WorkflowPlan:
         self.study = study
         self.sources = StudySources(study)
         self.rates = RatePlan(study, self.run)
+        self.resources = JobResources(study, self.run, self._feature_run)
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
         self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
@@ -320,61 +320,12 @@ class WorkflowPlan:
         """The results as one file, to be passed on."""
         return [f"{self.results}/bundle.zip"]
 
-    def gpus(self, wildcards: Any) -> int:
-        """GPUs that a run's job asks for: none for the mini backbones."""
-        return int(wants_gpu(self.run(wildcards).backbones))
-
-    def training_gpus(self, wildcards: Any) -> int:
-        """GPUs that a run's training asks for: none where nothing is trained."""
-        return self.gpus(wildcards) if self.run(wildcards).adapter == TRAINED else 0
-
-    def feature_gpus(self, wildcards: Any) -> int:
-        """GPUs that the job of a feature report asks for: none for the mini tower."""
-        run = self._feature_run(wildcards)
-        return 0 if run.backbones.tower in MINI_TOWERS else 1
-
-    def threads(self, wildcards: Any) -> int:
-        """CPU cores that a job with a run's models asks for; images are read in them."""
-        return _threads(self.gpus(wildcards))
-
-    def training_threads(self, wildcards: Any) -> int:
-        """CPU cores that a run's training asks for."""
-        return _threads(self.training_gpus(wildcards))
-
-    def feature_threads(self, wildcards: Any) -> int:
-        """CPU cores that the job of a feature report asks for."""
-        return _threads(self.feature_gpus(wildcards))
-
-    def model_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory that a job with a run's models asks for: more each time it is tried."""
-        return _model_mem_mb(not self.gpus(wildcards), attempt)
-
-    def feature_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory that the job of a feature report asks for: more each time it is tried."""
-        return _model_mem_mb(not self.feature_gpus(wildcards), attempt)
-
-    @property
-    def gpu_limit(self) -> str:
-        """Which GPUs of the machine jobs may take; no param of a rule, so that nothing reruns."""
-        limit = self.study.settings.gpus
-        return str(list(limit)) if isinstance(limit, tuple) else str(limit)
-
 
 def _shown(path: str | Path) -> str:
     """Return a path as it is most easily found: from the working directory where it is in there."""
     absolute = Path(path).absolute()
     is_inside = absolute.is_relative_to(Path.cwd())
     return str(absolute.relative_to(Path.cwd()) if is_inside else path)
-
-
-def _threads(gpus: int) -> int:
-    """Eight decode images as fast as a GPU takes them; Snakemake gives at most `--cores`."""
-    return 8 if gpus else 1
-
-
-def _model_mem_mb(is_mini: bool, attempt: int) -> int:
-    """Mini models need 1.1 GB with torch; weights of 7B in 16 bits pass through memory whole."""
-    return attempt * (1500 if is_mini else 32_000)
 
 
 def _reads_features(run: RunSettings) -> bool:

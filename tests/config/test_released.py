@@ -52,7 +52,7 @@ def test_the_source_is_fetched_and_imported_instead_of_trained(raw):
     folder = "results/shared/downloads/adem_released_scienceqa"
     assert plan.run(theirs()).released_from == folder
     assert plan.run_adapter(theirs()) == [f"{folder}/complete.json"]
-    assert (plan.training_gpus(theirs()), plan.gpus(theirs())) == (0, 1)
+    assert (plan.resources.training_gpus(theirs()), plan.resources.gpus(theirs())) == (0, 1)
 
 
 def test_a_local_file_is_an_input_and_fetches_nothing(raw, tmp_path):

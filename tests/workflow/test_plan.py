@@ -58,10 +58,10 @@ def test_bundle_lies_with_the_results(plan: WorkflowPlan) -> None:
 
 
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
-    assert plan.gpus(wildcards("adem")) == 0
+    asked, run = plan.resources, wildcards("adem")
+    assert asked.gpus(run) == 0
     features = SimpleNamespace(features=Path(plan.features()[0]).stem)
-    assert plan.threads(wildcards("adem")) == plan.training_threads(wildcards("adem")) == 1
-    assert plan.feature_threads(features) == 1
+    assert asked.threads(run) == asked.training_threads(run) == asked.feature_threads(features) == 1
 
 
 def test_real_data_is_verified_before_it_is_used() -> None:
@@ -127,16 +127,16 @@ def test_run_that_takes_an_adapter_waits_for_it_and_asks_for_no_gpu() -> None:
     adapter = "results/paper_7b/runs/scienceqa_7b/seed2/adapter/adapter.json"
     assert plan.run_adapter(taken) == [adapter]
     assert plan.run_adapter(own) == []
-    assert (plan.training_gpus(own), plan.gpus(taken)) == (1, 1)
-    assert plan.training_gpus(taken) == 0
-    assert (plan.training_threads(own), plan.threads(taken)) == (8, 8)
-    assert plan.training_threads(taken) == 1
+    assert (plan.resources.training_gpus(own), plan.resources.gpus(taken)) == (1, 1)
+    assert plan.resources.training_gpus(taken) == 0
+    assert (plan.resources.training_threads(own), plan.resources.threads(taken)) == (8, 8)
+    assert plan.resources.training_threads(taken) == 1
 
 
 def test_gpus_of_the_machine_change_nothing_that_jobs_depend_on(plan: WorkflowPlan) -> None:
     raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
     limited = WorkflowPlan(load_study(raw | {"gpus": [0, 3]}))
-    assert (plan.gpu_limit, limited.gpu_limit) == ("all", "[0, 3]")
+    assert (plan.resources.gpu_limit, limited.resources.gpu_limit) == ("all", "[0, 3]")
     assert limited.study_json(None) == plan.study_json(None)
     assert limited.run_json(wildcards("adem")) == plan.run_json(wildcards("adem"))
 

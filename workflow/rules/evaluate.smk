@@ -22,12 +22,12 @@ rule evaluate_run:
         "<results>/benchmarks/evaluate_run/{run}_seed{seed}_{task}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: plan.threads
+    threads: plan.resources.threads
     resources:
-        mem_mb=plan.model_mem_mb,
+        mem_mb=plan.resources.model_mem_mb,
         runtime=480,
-        gpu=plan.gpus,
-        gpu_limit=plan.gpu_limit,
+        gpu=plan.resources.gpus,
+        gpu_limit=plan.resources.gpu_limit,
     params:
         version=plan.versions["evaluate"],
     shell:

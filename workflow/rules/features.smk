@@ -19,12 +19,12 @@ rule feature_cache:
         "<results>/benchmarks/feature_cache/{features}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: plan.feature_threads
+    threads: plan.resources.feature_threads
     resources:
-        mem_mb=plan.feature_mem_mb,
+        mem_mb=plan.resources.feature_mem_mb,
         runtime=240,
-        gpu=plan.feature_gpus,
-        gpu_limit=plan.gpu_limit,
+        gpu=plan.resources.feature_gpus,
+        gpu_limit=plan.resources.gpu_limit,
     params:
         version=plan.versions["features"],
     shell:

@@ -98,10 +98,10 @@ rule fusion_maps:
         "../../envs/ademvl.yaml"
     threads: 1
     resources:
-        mem_mb=plan.model_mem_mb,
+        mem_mb=plan.resources.model_mem_mb,
         runtime=30,
-        gpu=plan.gpus,
-        gpu_limit=plan.gpu_limit,
+        gpu=plan.resources.gpus,
+        gpu_limit=plan.resources.gpu_limit,
     params:
         version=plan.versions["fusion_maps"],
         chosen=plan.fusion_map_options,

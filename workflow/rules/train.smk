@@ -22,12 +22,12 @@ rule choose_rate:
         "<results>/benchmarks/choose_rate/{run}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: plan.threads
+    threads: plan.resources.threads
     resources:
-        mem_mb=plan.model_mem_mb,
+        mem_mb=plan.resources.model_mem_mb,
         runtime=1440,
-        gpu=plan.gpus,
-        gpu_limit=plan.gpu_limit,
+        gpu=plan.resources.gpus,
+        gpu_limit=plan.resources.gpu_limit,
     params:
         settings=plan.rates.grid_json,
         folder=plan.rates.folder,
@@ -57,12 +57,12 @@ rule train_run:
         "<results>/benchmarks/train_run/{run}_seed{seed}.tsv"
     conda:
         "../../envs/ademvl.yaml"
-    threads: plan.training_threads
+    threads: plan.resources.training_threads
     resources:
-        mem_mb=plan.model_mem_mb,
+        mem_mb=plan.resources.model_mem_mb,
         runtime=1440,
-        gpu=plan.training_gpus,
-        gpu_limit=plan.gpu_limit,
+        gpu=plan.resources.training_gpus,
+        gpu_limit=plan.resources.gpu_limit,
         launcher="",
     params:
         version=plan.versions["train"],
