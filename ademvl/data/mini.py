@@ -74,18 +74,11 @@ _NEGATED = _LABELS["yes_no"]._replace(
 )
 
 
-def caption_references(
-    color: str, shape: str, generator: random.Random, *, count: int = REFERENCES_PER_IMAGE
-) -> tuple[str, ...]:
-    """Draw `count` different captions of an image."""
-    templates = generator.sample(CAPTION_TEMPLATES, count)
-    return tuple(template.format(color=color, shape=shape) for template in templates)
-
-
 def image_references(image: SourceImage, *, seed: int) -> tuple[str, ...]:
     """Return the reference captions of an image, the same wherever the image is used."""
     generator = random.Random(derive_seed(seed, "captions", image.split, image.number))
-    return caption_references(image.color, image.shape, generator)
+    templates = generator.sample(CAPTION_TEMPLATES, REFERENCES_PER_IMAGE)
+    return tuple(text.format(color=image.color, shape=image.shape) for text in templates)
 
 
 def convert_easy_vqa(

@@ -101,12 +101,10 @@ def draw_caption(scene: Scene, generator: random.Random) -> str:
     return tell_places(generator.sample(scene.objects, generator.randint(1, 2)), generator)
 
 
-def draw_references(
-    scene: Scene, generator: random.Random, *, count: int = REFERENCES_PER_IMAGE
-) -> tuple[str, ...]:
-    """Draw `count` different captions of a scene."""
+def draw_references(scene: Scene, generator: random.Random) -> tuple[str, ...]:
+    """Draw different captions of a scene, `REFERENCES_PER_IMAGE` of them."""
     found: dict[str, None] = {}
-    while len(found) < count:
+    while len(found) < REFERENCES_PER_IMAGE:
         found[draw_caption(scene, generator)] = None
     return tuple(found)
 

@@ -74,7 +74,7 @@ class _FewLayers(NamedTuple):
     weight: float
 
 
-def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict[str, Rate]:
+def probe_study(study: Study) -> dict[str, Rate]:
     """Measure how fast the runs of a study train here, by name of the run.
 
     Runs of one shape are measured once. Runs that do not fit here are left out, which is logged.
@@ -98,7 +98,7 @@ def probe_study(study: Study, *, budget_seconds: float = BUDGET_SECONDS) -> dict
             dataset = study.settings.datasets[Path(runs[0].data_dir).parent.name]
             rows = workload_of(runs[0], dataset).training.rows
             try:
-                rate = probe_run(runs[0], rows, budget_seconds=budget_seconds / len(groups))
+                rate = probe_run(runs[0], rows, budget_seconds=BUDGET_SECONDS / len(groups))
             except UnmeasurableError as error:
                 _log.warning("%s: not probed: %s", runs[0].name, error)
                 continue

@@ -8,17 +8,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ademvl.errors import DataError, DiskFullError
 from ademvl.storage.byte_sizes import format_bytes
 from ademvl.storage.outputs import is_stream, place_of_file, write_to_stream
 from ademvl.storage.stand_ins import describe_stand_in
 
-_CHUNK_BYTES = 1 << 20
 _START_CHARACTERS = 512
 _DEEPEST = 100
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -274,17 +273,7 @@ def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def sha256_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Return the hex SHA-256 of a file, read in chunks; `on_bytes` is told each chunk's size."""
-    digest = hashlib.sha256()
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
     with path.open("rb") as stream:
-        for chunk in _chunks(stream):
-            digest.update(chunk)
-            if on_bytes:
-                on_bytes(len(chunk))
-    return digest.hexdigest()
-
-
-def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK_BYTES):
-        yield chunk
+        return hashlib.file_digest(stream, "sha256").hexdigest()

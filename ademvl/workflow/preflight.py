@@ -17,19 +17,18 @@ from ademvl.workflow.slurm import ask_slurm, slurm_problems
 
 _BUILT_IN = ("local", "dryrun", "touch")
 _EXTRAS = {"slurm": "cluster", "cluster-generic": "cluster"}
+_RULES = Path("workflow/rules")
 _DEPLOYMENT_PROGRAMS = {"conda": ("conda",), "apptainer": ("apptainer", "singularity")}
 
 
-def find_problems(profile: Profile, *, rules_folder: Path = Path("workflow/rules")) -> list[str]:
+def find_problems(profile: Profile) -> list[str]:
     """Say what is wrong with a profile on this machine, each finding with its remedy.
 
     Args:
         profile: what is about to be used.
-        rules_folder: where the workflow's rules are; their names are not checked where it is
-            missing.
     """
     problems = [*_plugin_problems(profile), *_deployment_problems(profile)]
-    problems += _rule_problems(profile, rules_folder)
+    problems += _rule_problems(profile, _RULES)
     if profile.executor == "slurm":
         try:
             problems += slurm_problems(profile, ask_slurm())

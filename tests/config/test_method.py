@@ -22,7 +22,7 @@ from ademvl.config.method import (
 from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.setting import settings_class
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.settings import AdemSettings, as_adem
+from ademvl.methods.adem.settings import AdemSettings
 from tests.config.methods_of_tests import Blind
 from tests.conftest import PROJECT_ROOT
 
@@ -138,12 +138,6 @@ def test_unknown_method_names_the_known_ones_and_the_nearest() -> None:
         settings_class_of("adam")
     assert "'adam' is no method (known: adem" in str(caught.value)
     assert "did you mean adem?" in str(caught.value)
-
-
-def test_what_is_for_adem_only_refuses_others() -> None:
-    assert as_adem(AdemSettings()) == AdemSettings()
-    with pytest.raises(SettingsError, match=r"method\.name: 'blind', but only adem"):
-        as_adem(Blind())
 
 
 def test_class_that_is_not_checked_is_refused() -> None:

@@ -10,7 +10,6 @@ from ademvl.config.method import (
     check_square,
 )
 from ademvl.config.setting import group, relation, setting, settings_class
-from ademvl.errors import SettingsError
 
 FusionPosition = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
 POSITIONS: tuple[FusionPosition, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
@@ -121,14 +120,3 @@ class AdemSettings(MethodSettings):
     def draws_scores(self) -> bool:
         """Only the adaptive fusion has scores."""
         return self.fusion == "adem"
-
-
-def as_adem(settings: MethodSettings) -> AdemSettings:
-    """Return the settings of a method that must be ADEM-VL.
-
-    Raises:
-        SettingsError: they are another method's.
-    """
-    if not isinstance(settings, AdemSettings):
-        raise SettingsError(f"method.name: {settings.name!r}, but only adem can be used here")
-    return settings

@@ -197,7 +197,6 @@ def draw_points(
     label: str | None = None,
     is_hollow: bool = False,
     is_joined: bool = False,
-    color: str | None = None,
     size: float = MARK_SIZE,
 ) -> bool:
     """Draw numbers with their intervals; those that are missing are left out.
@@ -209,7 +208,6 @@ def draw_points(
         label: in the legend; None for no entry.
         is_hollow: the mark is not filled.
         is_joined: a line joins the marks.
-        color: instead of the series' colour.
         size: of the marks, in points.
 
     Returns:
@@ -218,8 +216,7 @@ def draw_points(
     known = [(place, cell, cell.value) for place, cell in points if cell.value is not None]
     if not known:
         return False
-    own, marker = mark_of(index)
-    shade = color or own
+    shade, marker = mark_of(index)
     zorder = 1 if index is None else 2
     axis.plot(
         [place for place, _, _ in known],

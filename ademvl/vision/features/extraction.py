@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.config.method import TowerStates
-from ademvl.config.run import PRECISION_BYTES, Precision, RunSettings
+from ademvl.config.run import PRECISION_BYTES, RunSettings
 from ademvl.data.image_files import check_decodable
 from ademvl.data.images import Preprocessing, load_pixels, preprocessing_for
 from ademvl.errors import DataError
@@ -22,7 +22,6 @@ from ademvl.vision.features.known_keys import remember_key
 from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.features.peers import Peers
 from ademvl.vision.features.reader import FeatureReader
-from ademvl.vision.tower import PENULTIMATE
 
 BATCH_SIZE = 32
 
@@ -48,41 +47,6 @@ class FeatureTower(Protocol):
 
     def eval(self) -> nn.Module:
         """Set evaluation mode."""
-
-
-def extract_features(
-    tower: FeatureTower,
-    images: Sequence[Path],
-    cache_dir: Path,
-    precision: Precision,
-    preprocessing: Preprocessing,
-    *,
-    states: TowerStates = PENULTIMATE,
-    batch_size: int = BATCH_SIZE,
-    progress: bool,
-) -> EnsureReport:
-    """Bring the features of `images` into the cache.
-
-    Batches are filled up to `batch_size`, so that the tower always sees one shape: which images
-    come together, and so what others have encoded before, cannot change the rounding of features.
-
-    Args:
-        tower: frozen, without adapters; runs on the device and in the dtype of its weights.
-        images: image files, duplicates allowed.
-        cache_dir: folder of the cache.
-        precision: dtype in which features are stored.
-        preprocessing: from file to pixels.
-        states: of the tower that are kept.
-        batch_size: images that go through the tower at once.
-        progress: show progress bars on a terminal, else a line in the log now and then.
-
-    Raises:
-        DataError: images are missing or do not decode, all listed at once.
-        CacheError: the cache cannot be written.
-    """
-    key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, tower.describe(states))
-    parts = _Parts(FeatureCache(cache_dir, key), tower, states, preprocessing)
-    return parts.fill(images, batch_size=batch_size, progress=progress)
 
 
 def extract_run_features(
@@ -125,11 +89,14 @@ def ensure_features(
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What encodes a run's images, and where to.
+class Extraction:
+    """What encodes images, and where to.
 
     Attributes:
-        cache, tower, states, preprocessing: of the run.
+        cache: of the key that tower and preprocessing have.
+        tower: frozen, without adapters; runs on the device and in the dtype of its weights.
+        states: of the tower that are kept.
+        preprocessing: from file to pixels.
         image_bytes: size of an image's features; 0 where it is not known.
     """
 
@@ -142,7 +109,20 @@ class _Parts:
     def fill(
         self, images: Sequence[Path], *, batch_size: int = BATCH_SIZE, progress: bool
     ) -> EnsureReport:
-        """Encode the images that the cache lacks."""
+        """Encode the images that the cache lacks.
+
+        Batches are filled up to `batch_size`, so that the tower always sees one shape: which images
+        come together, and so what others have encoded before, cannot change features' rounding.
+
+        Args:
+            images: image files, duplicates allowed.
+            batch_size: images that go through the tower at once.
+            progress: show progress bars on a terminal, else a line in the log now and then.
+
+        Raises:
+            DataError: images are missing or do not decode, all listed at once.
+            CacheError: the cache cannot be written.
+        """
         with _evaluation_mode(self.tower), ThreadPoolExecutor(THREADS) as pool:
             encoder = _Encoder(self, images, pool, batch_size)
             try:
@@ -163,7 +143,7 @@ def _parts(
     device: torch.device | None,
     peers: Peers | None,
     cache: FeatureCache | None,
-) -> _Parts:
+) -> Extraction:
     from ademvl.vision.tower import load_tower
 
     tower = load_tower(run.backbones).to(device or compute_device(run.backbones))
@@ -175,7 +155,7 @@ def _parts(
     image_bytes = num_tokens * width * PRECISION_BYTES[precision]
     if cache is None or cache.key != key:
         cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
-    return _Parts(cache, tower, states, preprocessing, image_bytes)
+    return Extraction(cache, tower, states, preprocessing, image_bytes)
 
 
 class _Encoder:
@@ -183,7 +163,7 @@ class _Encoder:
 
     def __init__(
         self,
-        parts: _Parts,
+        parts: Extraction,
         images: Sequence[Path],
         pool: ThreadPoolExecutor,
         batch_size: int,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ademvl.config.method import TowerStates
 from ademvl.data.images import Preprocessing, load_pixels
 from ademvl.errors import DataError
-from ademvl.vision.features.cache import FeatureCache
-from ademvl.vision.features.extraction import extract_features
+from ademvl.vision.features.cache import EnsureReport, FeatureCache
+from ademvl.vision.features.extraction import Extraction
 from ademvl.vision.features.namespace import FeatureKey
 from ademvl.vision.tower import PENULTIMATE
 
@@ -60,9 +60,19 @@ def read(tmp_path: Path, images: list[Path], precision: str = "fp32") -> Tensor:
         return reader.read(images)
 
 
-def extract(tower: nn.Module, tmp_path: Path, images: list[Path], **changes):
-    settings = {"precision": "fp32", "preprocessing": PREPROCESSING, "batch_size": 4} | changes
-    return extract_features(tower, images, tmp_path / "cache", progress=False, **settings)
+def extract(
+    tower: nn.Module,
+    tmp_path: Path,
+    images: list[Path],
+    *,
+    precision: str = "fp32",
+    preprocessing: Preprocessing = PREPROCESSING,
+) -> EnsureReport:
+    words = tower.describe(PENULTIMATE)
+    key = FeatureKey(preprocessing.identity(), tower.fingerprint, precision, words)
+    cache = FeatureCache(tmp_path / "cache", key)
+    extraction = Extraction(cache, tower, PENULTIMATE, preprocessing)
+    return extraction.fill(images, batch_size=4, progress=False)
 
 
 def encode_one_by_one(tower: TinyTower, images: list[Path]) -> Tensor:
