@@ -46,7 +46,7 @@ class Collection:
     """What a bundle holds.
 
     Attributes:
-        study: name of the study.
+        study: name that the study has in its settings, and its folder.
         files: content by name in the bundle.
         states: of each `<run>/seed<k>`: `finished`, or what keeps it out.
         ended: when the last training ended, ISO 8601; empty without any.
@@ -63,8 +63,8 @@ class Extras:
     """What is collected beside scores, predictions, provenance, settings and tables.
 
     Attributes:
-        figures: pictures of the study.
-        adapters: trained adapters.
+        figures: whether figures are drawn anew, from what is collected.
+        adapters: whether the weights come too, which are most of the size.
     """
 
     figures: bool = False

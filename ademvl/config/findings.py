@@ -66,9 +66,9 @@ def findings_of(
     """Put pydantic's errors in words.
 
     Args:
-        error: of reading `root`.
-        root: settings class.
-        raw: what was read.
+        error: what pydantic raised when it read `raw` as `root`.
+        root: settings class, which tells the allowed keys and values.
+        raw: what was read, which says whose settings a method's keys are.
         removed: keys that were taken away as they were wrong, and so are not missing.
     """
     found: list[Finding] = []
@@ -124,8 +124,8 @@ class _Around:
     """What is known of the place of an error.
 
     Attributes:
-        key: last of the path.
-        keys: allowed beside it.
+        key: where the path ends.
+        keys: allowed in the group that it stands in.
         method: whose settings the key stands among; empty outside of them and in their groups.
         values: allowed for the key, where they are listed.
         range: allowed for the key, where it is a number with one.

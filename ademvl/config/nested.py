@@ -52,7 +52,7 @@ def with_leaves(nested: Any, change: Callable[[Path, Any], Any], path: Path = ()
     Args:
         nested: mappings and lists within each other, or a single value.
         change: given the keys above a value, lists left out, and the value.
-        path: of `nested` itself.
+        path: keys above `nested`, where it is a part of something.
     """
     if isinstance(nested, Mapping):
         return {key: with_leaves(value, change, (*path, str(key))) for key, value in nested.items()}

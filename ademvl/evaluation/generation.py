@@ -34,12 +34,7 @@ def choose_likeliest(logits: Tensor) -> Tensor:
 
 
 class Sampler:
-    """Draws each row's tokens with a generator of its own, so that other rows change nothing.
-
-    Args:
-        settings: temperature and top_p.
-        seeds: one for each row of the batch.
-    """
+    """Draws each row's tokens with a generator of its own, so that other rows change nothing."""
 
     def __init__(self, settings: DecodingSettings, seeds: Sequence[int]) -> None:
         self._settings = settings

@@ -18,9 +18,9 @@ class Progress:
         task: what is done, in a word or two; stands beside the bar.
         total: expected in all, 0 where unknown.
         done: there already, from an earlier attempt.
-        unit: of what is counted.
+        unit: word for one of what is counted, beside the bar's rate.
         line_every_seconds: time between two lines where there is no terminal.
-        shown: False shows nothing.
+        shown: False shows nothing, neither bar nor lines.
         scaled: the bar tells numbers by k, M and G.
     """
 

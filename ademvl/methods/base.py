@@ -75,7 +75,7 @@ class Method(nn.Module):
     `meta` device costs nothing. Parameter names are those of the adapter file.
 
     Args:
-        settings: of the method.
+        settings: of the run; whether they fit the tower is checked here.
         llm: sizes of the language model.
         tower: sizes of the vision tower.
         trains_tower: whether the run encodes pixels in every step, so that modules inside the tower
@@ -153,7 +153,7 @@ class Method(nn.Module):
 
         Args:
             tower: that the method is attached to.
-            pixels: (B_img, 3, H, W).
+            pixels: (B_img, 3, H, W), as `load_pixels` normalises them.
             dropout_seeds: one for each image in training, for modules inside the tower.
             has_image: (B,) bool, which rows of the batch these are the images of; None for all.
         """
@@ -209,7 +209,7 @@ class Method(nn.Module):
         """Return what fusion maps draw of a batch; None where there is nothing to draw.
 
         Args:
-            opened: the batch's pass.
+            opened: the batch's pass, as `open` gave it.
             run: sends the batch through the language model with a pass in place of that one.
         """
         return None
@@ -232,9 +232,9 @@ def spread_rows(values: Tensor, rows: Tensor, *, batch_size: int) -> Tensor:
     """Return what belongs to rows with an image at their places, and zeros for the others.
 
     Args:
-        values: (B_img, ...).
+        values: (B_img, ...), one for each row with an image, in row order.
         rows: their numbers, (B_img,), as `rows_with_image` gives them.
-        batch_size: B.
+        batch_size: B; where it is B_img, `values` themselves are returned.
 
     Returns:
         (B, ...).

@@ -20,9 +20,9 @@ def draw_linear(layer: nn.Linear, seed: int, name: str) -> None:
     """Draw weight and bias as torch's Linear does, uniformly within 1 / sqrt(inputs) of 0.
 
     Args:
-        layer: to be set.
+        layer: whose weight and bias, if it has one, are overwritten.
         seed: of the method; together with `name` it decides all values.
-        name: of the layer.
+        name: tells layers of one method apart, which would else be drawn alike.
     """
     bound = layer.in_features**-0.5
     for part, parameter in layer.named_parameters():

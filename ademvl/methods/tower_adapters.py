@@ -23,8 +23,8 @@ class ClipAdapter(nn.Module):
     The reference sets dropout's masks by the global generator; here each image brings a seed.
 
     Args:
-        settings: width, scale and dropout.
-        tower_width: C.
+        settings: `dim` is the bottleneck r; `scale` and `dropout` are those of the formula.
+        tower_width: C, of what goes in and comes out.
     """
 
     def __init__(self, settings: ClipAdapterSettings, *, tower_width: int) -> None:
@@ -60,7 +60,7 @@ class SeededAdapters(nn.ModuleDict):
     """Adapters in blocks of a tower, by block number, whose dropout each image decides.
 
     Args:
-        adapters: by block number.
+        adapters: by block number as text, which is part of the parameters' names.
     """
 
     def __init__(self, adapters: Mapping[str, nn.Module]) -> None:
@@ -84,8 +84,8 @@ class TowerAdapters(SeededAdapters):
     of the last one never runs (`last_block` leaves it out).
 
     Args:
-        settings: of each.
-        tower: sizes of the tower.
+        settings: the same for all of them.
+        tower: its number of blocks and width decide theirs.
     """
 
     def __init__(self, settings: ClipAdapterSettings, tower: TowerShape) -> None:

@@ -45,7 +45,7 @@ class Alternative:
     """Settings that differ from a run's, and what it would take with them.
 
     Attributes:
-        changes: value by dotted key.
+        changes: new value of each setting, by dotted key as a study writes it.
         bytes: predicted peak of one process.
         note: what the change means for results; empty where they stay the same.
     """
@@ -65,8 +65,8 @@ class RunMemory:
     """Predicts what a run takes on one device, with its settings or with others.
 
     Attributes:
-        run: its settings.
-        device: where it trains.
+        run: settings in force, from which models, precision and batch are taken.
+        device: kind of device: on a GPU the context and the kernels' workspaces count, too.
         rows: of its training data, drawn at random and the longest, if known; else all are as long
             as `prompts.max_seq_len`.
         num_images: different images of its training data.
@@ -183,10 +183,10 @@ def settings_that_fit(
     """Return settings with which a run fits, those first that leave its results as they are.
 
     Args:
-        run: as it is set.
+        run: the run that does not fit, whose settings are varied.
         available_bytes: free on the device before the run's process takes anything.
-        device: where it trains.
-        rows: of the training data, if known.
+        device: kind of device, see `RunMemory`.
+        rows: of the training data; without them all are taken to be as long as the limit.
 
     Raises:
         SettingsError: the sizes of the frozen models are not known.
@@ -282,10 +282,10 @@ def check_fits(
     Nothing is refused where the sizes of the models are not known.
 
     Args:
-        run: settings.
+        run: whose training is about to start.
         free: what the device has left; a GPU's context counts as taken already.
-        rows: of the training data.
-        num_images: different images in it.
+        rows: of the training data, see `memory_rows`; without them all count as longest.
+        num_images: different images of the training data, which online runs keep as pixels.
 
     Raises:
         SettingsError: the prediction exceeds what is free by more than it may be off; names the

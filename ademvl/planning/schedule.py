@@ -29,9 +29,9 @@ class RunFlops:
 
     Attributes:
         training_per_item: forward and backward pass of an item, padding included.
-        training: of all epochs.
+        training: of all steps; items that an epoch leaves over are in none.
         evaluation: of all items that are answered.
-        optimizer_steps: of the training.
+        optimizer_steps: of the whole training; 0 where nothing is trained.
         busiest: operations of the device that has most to do in a step, as a part of the step's, on
             average; 1 on one device.
     """
@@ -60,12 +60,12 @@ def run_flops(
     """Count the operations of a run.
 
     Args:
-        run: settings.
-        sizes: of its models.
-        numerics: how numbers are held.
-        workload: items and lengths.
+        run: decides batch, epochs and what is generated in evaluation.
+        sizes: of its models; with `online` the tower's passes count.
+        numerics: checkpointing counts forward passes again; precision changes no count.
+        workload: items, and rows to draw batches from.
         trains: whether the run trains an adapter of its own.
-        devices: that share each training.
+        devices: that share each step; they decide how busy the busiest is, not the sum.
 
     Raises:
         SettingsError: the data does not fill a single step.
@@ -186,9 +186,9 @@ class Rate:
 
     Attributes:
         flops_per_second: operations of training, as `flops.py` counts them, in a second.
-        device: on which.
+        device: name of the device that was measured, as it is printed.
         layers: how many layers each measured model had; one number where all were there.
-        passes: micro-batches that were timed.
+        passes: micro-batches that were timed, the same with each of the models.
     """
 
     flops_per_second: float

@@ -13,8 +13,8 @@ class MicroBatch:
     """The largest batch that goes through the models at once.
 
     Attributes:
-        rows: B.
-        image_rows: rows with an image.
+        rows: B, with and without an image.
+        image_rows: of them, those with an image; their features or pixels count.
         width: T, tokens of the longest row.
         scored: M, positions that go through the output layer.
     """
@@ -52,9 +52,9 @@ class ModelSizes:
     """The models that are in memory.
 
     Attributes:
-        llm, vision: sizes.
-        method: settings of the method.
-        trained: number of trained parameters.
+        llm, vision: of the frozen models, the tower's also where only its features are read.
+        method: decides what is added, trained and kept for the backward pass.
+        trained: number of trained parameters, those inside the tower included.
         online: the tower is in memory and part of every step.
     """
 

@@ -65,7 +65,7 @@ class _FewLayers(NamedTuple):
     """Which layers are there when a step is timed.
 
     Attributes:
-        numbers: of the layers.
+        numbers: which of the decoder's layers, from 0 and ascending.
         weight: of what its steps take more than those with the fewest layers, in the time with all
             layers.
     """

@@ -37,7 +37,7 @@ class Effect:
 
     Attributes:
         factor: the setting, and both runs' names.
-        run, base: what is compared.
+        run, base: the run with the setting, and the one without, both of the study.
         difference: run minus base, on the same items; None where it is not known yet.
         state: why not, such as `not run`.
         value, base_value: of the main score, mean over common seeds.
@@ -81,9 +81,9 @@ def measure_effects(
     A pair that cannot be compared, for example because its data is gone, says so in `state`.
 
     Args:
-        results: of the study.
+        results: of the study; predictions are read from its runs' folders.
         factors: of the study, see `one_factor_runs`.
-        seed: of the resamples.
+        seed: decides the bootstrap's resamples, of captions alone.
     """
     by_name = {run.name: run for run in results.runs}
     known: dict[str, ItemScores] = {}

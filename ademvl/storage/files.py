@@ -35,7 +35,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     replaced; where it is a device or a pipe, the finished bytes are written to it.
 
     Args:
-        path: final name.
+        path: where the finished file is to stand.
         durable: False does not wait for the disk: for files that can be made again, and whose
             readers bear one that a crash of the machine cut short.
 
@@ -133,7 +133,7 @@ def read_json(path: Path, *, remedy: str, half_characters: bool = False) -> Any:
     """Read a JSON file, refusing duplicate keys.
 
     Args:
-        path: the file.
+        path: read whole, as UTF-8.
         remedy: what to do about a malformed one.
         half_characters: whether texts may hold halves of characters; the caller then says whose.
 
@@ -208,7 +208,7 @@ def parse_json(text: str, *, place: str, remedy: str, half_characters: bool = Fa
     """Parse JSON, refusing duplicate keys, endless nesting and, unless allowed, half characters.
 
     Args:
-        text: to parse.
+        text: a whole document.
         place: where it comes from, for messages.
         remedy: what to do about malformed text.
         half_characters: see `read_json`.

@@ -29,7 +29,7 @@ class StepPlan:
 
     Attributes:
         num_items: items of the training split.
-        seed: of the run.
+        seed: of the run; another one gives another order in every epoch.
         optimization: gives `effective_batch_size` and `epochs`.
 
     Raises:

@@ -16,9 +16,9 @@ def write_untrained(
     """Write metrics of no step, and provenance of no usage.
 
     Args:
-        files: of the run.
+        files: of the run, marked incomplete before.
         identity: what the adapter depends on.
-        started: when the job began.
+        started: when the job began, in UTC.
         details: what its provenance says of where the adapter comes from.
     """
     from ademvl.training.metrics import MetricsLog

@@ -61,8 +61,8 @@ def load_clip(name: str, weights: str) -> nn.Module:
     """Build a CLIP of open_clip and load its weights; of transformers' layout the vision part only.
 
     Args:
-        name: architecture of open_clip.
-        weights: pretrained tag or file.
+        name: architecture as open_clip calls it; `-quickgelu` at its end is another one.
+        weights: a tag that open_clip downloads, or a file in one of the known layouts.
 
     Raises:
         SettingsError: no weights are named, or they were trained with another activation.

@@ -34,8 +34,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        what: it is.
-        text: what was found.
+        what: name of the thing, such as `memory`.
+        text: what was found, in one line.
         level: `note` where only some studies need it, `wrong` where nothing works without.
         remedy: empty where nothing has to be done.
     """

@@ -13,7 +13,7 @@ class JobResources:
     """Resources of the jobs of one study.
 
     Args:
-        study: its settings.
+        study: whose backbones and key `gpus` decide.
         run_of: gives the run that wildcards name.
         feature_run_of: gives the run whose features a report is about.
     """

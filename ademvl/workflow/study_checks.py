@@ -72,7 +72,7 @@ def study_problems(
     """Say what would stop this work.
 
     Args:
-        study: settings in force.
+        study: with all runs; which of them have work to do, `work` says.
         work: what is about to be done.
         free: returns the bytes that are free where a folder is, or will be.
     """

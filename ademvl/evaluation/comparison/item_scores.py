@@ -30,7 +30,7 @@ class ItemScores:
     """A run's predictions as numbers, by seed.
 
     Attributes:
-        side: as it was read.
+        side: predictions, questions and adapters as they were read.
         values: by name of the seed's folder, what each item contributes, (n, k).
         statistic: of sums over items, as `paired_differences` takes it.
         place: of the main score among those that `statistic` gives.

@@ -24,12 +24,7 @@ EXPERTS = 2
 
 
 class GroupedLinear(nn.Module):
-    """Linear map in two groups: either half of the outputs depends on one half of the inputs.
-
-    Args:
-        num_inputs: r, even.
-        num_outputs: c, even.
-    """
+    """Linear map of r inputs to c outputs, both even: either half depends on one half."""
 
     def __init__(self, num_inputs: int, num_outputs: int) -> None:
         super().__init__()
@@ -49,8 +44,8 @@ class RoutedAdapter(nn.Module):
     no non-linearity, ups in two groups, identity inside.
 
     Args:
-        settings: of the method.
-        width: c, of the states.
+        settings: its `dim` is the bottleneck r, `scale` s and `temperature` that of the mixture w.
+        width: c, of the states that it adapts: the language model's d, or the tower's C.
     """
 
     def __init__(self, settings: LavinSettings, *, width: int) -> None:
@@ -89,7 +84,7 @@ class RoutedAdapter(nn.Module):
         """Map normalised states n, (B, T, c), to what attention gets; same shape and dtype.
 
         Args:
-            states: n.
+            states: n, behind the layer's norm; also what the adapter's change is added to.
             mixture: (B or 1, T or 1, 2), as `mixture` gives it.
             stacked: as `stacked` gives it, which decides the dtype of all products.
             seeds: of the dropout, one for each of the B rows; None switches it off.
@@ -110,8 +105,8 @@ class PlainAdapter(nn.Module):
     """up(dropout(down(n))) without identity, the released code's `normal`; see `RoutedAdapter`.
 
     Args:
-        settings: of the method.
-        width: c, of the states.
+        settings: its `dim` is the bottleneck r; scale and temperature play no part.
+        width: c, of the states that it adapts.
     """
 
     def __init__(self, settings: LavinSettings, *, width: int) -> None:
@@ -138,8 +133,8 @@ class TowerAdapters(SeededAdapters):
     """An adapter between norm and attention in each block of a tower, by block number.
 
     Args:
-        settings: of the method.
-        tower: sizes of the tower.
+        settings: `tower_adapters` says of which kind they are, `tower_routing` what mixes them.
+        tower: its number of blocks is that of the adapters, though later ones may never be read.
     """
 
     def __init__(self, settings: LavinSettings, tower: TowerShape) -> None:

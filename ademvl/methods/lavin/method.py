@@ -130,7 +130,7 @@ class LavinMethod(Method):
         """Turn the [cls] states of a batch's images into vectors in the text; see `Method.open`.
 
         Args:
-            features: (B_img, S, C).
+            features: (B_img, S, C), the [cls] of S blocks of the tower.
             has_image: (B,) bool; decides the modality token of each row.
             dtype: of all products in the language model.
             dropout_seeds: one for each row, in training.
@@ -148,8 +148,8 @@ class LavinPass(Pass):
     """Adapts what every attention gets, by mixtures that the modality token decides once.
 
     Args:
-        method: with the adapters.
-        dtype: of their products.
+        method: whose adapters are applied.
+        dtype: of the adapters' products; states keep their own.
         dropout_seeds: one for each row, in training.
     """
 

@@ -66,8 +66,8 @@ class LlamaAdapterMethod(PromptedMethod):
         """Turn the [cls] of a batch's images into what they add to the prompts; see `Method.open`.
 
         Args:
-            features: (B_img, blocks, C).
-            has_image: (B,) bool.
+            features: (B_img, blocks, C), the [cls] of each chosen block.
+            has_image: (B,) bool; rows without an image have the prompts alone.
             dtype: not needed: prompts take that of the text's queries.
             dropout_seeds: not needed: nothing is dropped.
         """

@@ -100,7 +100,7 @@ class MemvpMethod(TowerAdaptedMethod):
         Args:
             features: (B_img, 1 + G, C); [cls] is not used.
             has_image: (B,) bool; rows without an image have V = 0 and pass through the memory too.
-            dtype: of keys and values.
+            dtype: of keys and values, which are made in fp32 and then rounded.
             dropout_seeds: one for each row, in training.
         """
         rows = rows_with_image(features, has_image)
@@ -155,14 +155,14 @@ def fuse_memvp(
     """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(queries keys^T)) values.
 
     Args:
-        hidden_states: queries, (B, T, d).
+        hidden_states: the queries, (B, T, d); brought to the dtype of `keys`.
         keys: not mapped, (B, N, d).
         values: (B, N, d), dtype of `keys`.
         target: what the fused states are added to, (B, T, d).
         alpha: factor of the fused states.
         dropout_seeds: one for each row; None in evaluation.
         purpose: name of this place, for the dropout.
-        dropout: on the scores.
+        dropout: probability that a score is dropped in training; 0 draws nothing.
 
     Returns:
         (B, T, d), dtype of `target`.

@@ -209,11 +209,6 @@ def verdict_lines(
 
     A number that stands in several tables, such as the paper's result in each of its ablations, is
     judged once for each run.
-
-    Args:
-        results: of the study.
-        reported: numbers of others.
-        tables: of the page.
     """
     return [*_on_numbers(results, reported, tables), *_on_directions(tables)]
 

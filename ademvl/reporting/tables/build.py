@@ -76,8 +76,8 @@ def build_tables(
     """Build all tables: those that a run of the study has a place in, then reported ones.
 
     Args:
-        results: of the study.
-        reported: numbers of others.
+        results: what has been run so far; gaps become dashes with a note.
+        reported: where rows to stand beside are looked up.
         headlines: effects, which stand below the accuracies.
         comparisons: of the study's methods.
     """

@@ -51,7 +51,7 @@ def judge(run: RunResult, column: Column, reported: Cell) -> Judgement | None:
 
     Args:
         run: scored on the items that the number was reported for.
-        column: of the score.
+        column: says which score of the run, and how many decimals count.
         reported: in the table's unit, with its decimals as printed.
     """
     estimates = run.seed_estimates(column.header)
@@ -122,10 +122,10 @@ def needed_seeds(run: RunResult, base: RunResult, column: Column, moved: Cell) -
     as smaller ones do not matter. None where the spread between seeds is not known.
 
     Args:
-        run: first of the change.
-        base: second of the change.
-        column: of the scores.
-        moved: the change, in percent.
+        run: its score minus the base's is the change.
+        base: asked the same questions as the run.
+        column: says which score moved.
+        moved: the change as the table prints it, in points.
     """
     if moved.value is None:
         return None
@@ -146,8 +146,8 @@ def judge_direction(
     """Tell whether a change goes the way of the reported one; None where either is missing.
 
     Args:
-        measured: change here.
-        reported: change of others.
+        measured: change here, with its interval, in points.
+        reported: change that others printed, with an interval where one follows from n.
         needed_seeds: that would show the measured change.
     """
     if measured.value is None or reported.value is None:

@@ -64,8 +64,8 @@ def measured_row(run: RunResult, columns: Sequence[Column], target: Target | Non
     """Build the row of a run: mean over its finished seeds, or what keeps it from having one.
 
     Args:
-        run: of the study.
-        columns: of scores.
+        run: with or without finished seeds; without, the row says what is missing.
+        columns: of scores; the run may lack some, whose cells stay empty.
         target: reported numbers of the same scale, on which verdicts are given.
     """
     notes = [*gap_notes(run), *origin_notes(run)]
@@ -206,9 +206,9 @@ def reported_sections(
     """Build the rows of a reported table, in its printed groups, for the columns it has.
 
     Args:
-        reported: numbers of others.
-        key: of the table.
-        columns: of numbers.
+        reported: all reported tables, as footnotes may refer to other ones.
+        key: of the reported table whose rows are built.
+        columns: that the table here prints; reported ones beside them are left out.
         measured: runs of the same scale by the row that they reproduce, which stand below it.
     """
     table = reported.tables[key]

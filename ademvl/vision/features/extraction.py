@@ -72,7 +72,7 @@ def ensure_features(
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
     Args:
-        run: its settings.
+        run: whose method says which states of the tower are kept.
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         cache: that was looked into before and knows what images hold; None opens one.
@@ -96,7 +96,7 @@ class Extraction:
         cache: of the key that tower and preprocessing have.
         tower: frozen, without adapters; runs on the device and in the dtype of its weights.
         states: of the tower that are kept.
-        preprocessing: from file to pixels.
+        preprocessing: from file to pixels; part of the cache's key.
         image_bytes: size of an image's features; 0 where it is not known.
     """
 

@@ -7,7 +7,7 @@ class ImageProgress(Progress):
     """Counts images.
 
     Args:
-        num_images: images in all.
+        num_images: images that there are to do, in all.
         task: what is done with them, in a word or two.
         shown: False shows nothing.
     """

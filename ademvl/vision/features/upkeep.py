@@ -42,7 +42,7 @@ class NamespaceInfo:
     """One namespace as `ademvl cache ls` shows it.
 
     Attributes:
-        folder: where it lies.
+        folder: of the namespace, named by a checksum of `key`.
         key: what its features depend on.
         num_images, num_shards, size_bytes: what it holds.
         unused_days: days since a job last opened it.
@@ -122,7 +122,7 @@ def gc(root: Path, *, older_than_days: float | None = None, dry_run: bool = Fals
     A namespace that a running job reads or writes is left alone as a whole.
 
     Args:
-        root: folder of the cache.
+        root: folder of the whole cache; one that is not there is clean.
         older_than_days: also remove namespaces that no job has opened for so long; None keeps all.
         dry_run: only say what would be removed.
 
