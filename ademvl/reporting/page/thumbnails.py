@@ -2,8 +2,9 @@
 
 A thumbnail is at most SIDE pixels wide and high and never larger than its image. It shows what
 models see: stored pixels, without transparency and EXIF orientation. It is made once
-for an image file (path, size and time of change) in `<shared_dir>/thumbnails/`, and linked or
-copied from there, so that the page's folder can be moved or sent as it is.
+for an image (its path; size and time of change of its file, or of the archive that holds it) in
+`<shared_dir>/thumbnails/`, and linked or copied from there, so that the page's folder can be moved
+or sent as it is.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ademvl.data.acquisition.zip_images import image_stamp
 from ademvl.errors import DataError
 from ademvl.storage.files import atomic_path
 
@@ -97,8 +99,8 @@ class Thumbnails:
         """Return a thumbnail's place in the cache, its size, and its bytes unless it is there."""
         from PIL import Image
 
-        status = image.stat()
-        identity = f"{image}|{status.st_size}|{status.st_mtime_ns}|{SIDE}|{QUALITY}|as models see"
+        size, modified_ns, *_ = image_stamp(image)
+        identity = f"{image}|{size}|{modified_ns}|{SIDE}|{QUALITY}|as models see"
         digest = hashlib.sha256(identity.encode()).hexdigest()
         path = self._cache_dir / digest[:2] / f"{digest[2:34]}.webp"
         try:

@@ -256,6 +256,11 @@ class Block:
         counted = tuple((group, len(list(members))) for group, members in groups)
         return counted if any(group for group, _ in counted) else ()
 
+    def full_header(self, column: Column) -> str:
+        """Return a column's header, behind its group's where another column has the same."""
+        is_alone = [other.header for other in self.columns].count(column.header) == 1
+        return column.header if is_alone or not column.group else f"{column.group}: {column.header}"
+
     def common_n(self, column: Column) -> int | None:
         """Return the number of items when all of the column's numbers share it."""
         if self.has_items_by_row:

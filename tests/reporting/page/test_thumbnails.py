@@ -1,11 +1,12 @@
 """Protects the thumbnails: made once, never larger than asked, and never a reason to fail."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ademvl.reporting.page.thumbnails import SIDE, Thumbnails
+from ademvl.reporting.page.thumbnails import SIDE, Thumbnail, Thumbnails
 
 
 @pytest.fixture
@@ -65,6 +66,26 @@ def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, image: Pat
     found = thumbnails.add(image, group="g", name="1")
     assert (tmp_path / "page" / found.href).stat().st_size > 0
     assert thumbnails.missing == []
+
+
+def test_image_in_an_archive_has_a_thumbnail_until_the_archive_changes(
+    tmp_path: Path, image: Path
+) -> None:
+    archive, inside = tmp_path / "train.zip", tmp_path / "train" / "image.png"
+
+    def page(name: str, other: str) -> Thumbnail | None:
+        with zipfile.ZipFile(archive, "w") as written:
+            written.write(image, "train/image.png")
+            written.writestr("train/other.txt", other)
+        return Thumbnails(tmp_path / "cache", tmp_path / name).add(inside, group="g", name="1")
+
+    first = page("first", "")
+    assert first is not None
+    assert (first.width, first.height) == (SIDE, SIDE // 2)
+    Image.new("RGB", (50, 40)).save(image)
+    second = page("second", "longer")
+    assert second is not None
+    assert (second.width, second.height) == (50, 40)
 
 
 def test_names_that_are_no_file_names_are_replaced(tmp_path: Path, image: Path) -> None:
