@@ -18,6 +18,7 @@ counted apart. Wrong are a traceback, another exit code, a message without the n
 import argparse
 import copy
 import importlib
+import json
 import os
 import random
 import shutil
@@ -121,6 +122,10 @@ COMMANDS = (
         ),
         (*_PROBLEMS, f"{RUN}/predictions/scienceqa.jsonl"),
         checks=True,
+    ),
+    Command(
+        ("score", "lmms-eval", "--results", "lmms.json", "--run", RUN),
+        ("lmms.json", f"{RUN}/run.yaml", f"{RUN}/adapter/adapter.json"),
     ),
     Command(
         ("compare", RUN, OTHER, "--output", "out/compared.json"),
@@ -348,6 +353,12 @@ def prepare(finished: Path) -> None:
     )
     requests = '{"image": "image.png", "question": "What shape?", "choices": ["a", "b"]}\n'
     (finished / "requests.jsonl").write_text(requests)
+    lmms = {
+        "results": {"gqa": {"exact_match,none": 0.5}},
+        "n-samples": {"gqa": {"original": 24, "effective": 24}},
+        "config": {"model": "ademvl", "model_args": f"adapter={RUN}"},
+    }
+    (finished / "lmms.json").write_text(json.dumps(lmms))
     study = yaml.safe_load((finished / STUDY).read_text("utf-8"))
     (finished / "effects.yaml").write_text(yaml.safe_dump(study | {"base_runs": ["adem"]}))
     shutil.copytree(ROOT / "workflow/profiles/slurm", finished / "profile")

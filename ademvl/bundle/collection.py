@@ -27,6 +27,7 @@ from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.build import render_tables
+from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.storage.files import dump_json, read_json
 
 _log = logging.getLogger(__name__)
@@ -148,7 +149,8 @@ def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[
     folder, task = seed.run_dir, seed.settings.evaluation_task
     raw = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
     yield f"{prefix}/run.yaml", _yaml(raw)
-    names = ["provenance.json", f"scores/{task}.json", f"predictions/{task}.header.json"]
+    scores = [f"scores/{task}.json", LMMS_SCORES]
+    names = ["provenance.json", *scores, f"predictions/{task}.header.json"]
     for name in names:
         if (folder / name).is_file():
             yield f"{prefix}/{name}", _json(read_json(folder / name, remedy=_REMEDY))

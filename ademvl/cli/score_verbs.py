@@ -28,7 +28,7 @@ _MAX_SECONDS = 2_000_000
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of scoring."""
-    summary = "Score prediction files: scienceqa, captions or mme."
+    summary = "Score prediction files: scienceqa, captions or mme; take scores of lmms-eval."
     score = verbs.add_parser("score", help=summary, description=summary)
     tasks = score.add_subparsers(dest="task", required=True, metavar="TASK")
     questions = add_verb(
@@ -57,9 +57,14 @@ def add_verbs(verbs: Verbs) -> None:
     mme.add_argument(
         "--allow-incomplete", action="store_true", help="score what is there; no sums of the rest"
     )
+    lmms = add_verb(
+        tasks, "lmms-eval", _score_lmms, "Take what lmms-eval measured: VQAv2, GQA, MMB, MMMU."
+    )
+    lmms.add_argument("--results", type=Path, required=True, help="<time>_results.json")
+    lmms.add_argument("--run", type=Path, help="run and seed that it asked; gets the scores")
     for verb in (questions, mme):
         add_allow_unread(verb)
-    for verb in (questions, captions, mme):
+    for verb in (questions, captions, mme, lmms):
         add_output(verb, "score file to write (JSON)")
 
     run = add_verb(
@@ -157,6 +162,16 @@ def _score_mme(options: argparse.Namespace) -> int:
     )
     code = unread_code(options, [(options.answers, scores["num_without_answer"], scores["n"])])
     return _finish(scores, mme_table, options.output) or code
+
+
+def _score_lmms(options: argparse.Namespace) -> int:
+    from ademvl.evaluation.lmms_results import give_to_run, lmms_table, read_lmms_results
+
+    refuse_to_replace(options.output, options.results)
+    scores = read_lmms_results(options.results)
+    if options.run:
+        give_to_run(scores, options.results, run_dir_of(options.run))
+    return _finish(scores, lmms_table, options.output)
 
 
 def _evaluate_mme(options: argparse.Namespace) -> int:

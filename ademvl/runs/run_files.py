@@ -14,6 +14,8 @@ from ademvl.runs.identity import identity_sha256
 
 RATIONALE = "rationale"
 """Folder, in a run's directory, of MM-CoT's first stage."""
+LMMS_SCORES = "scores/lmms_eval.json"
+"""Scores, in a run's directory, that lmms-eval measured; there where they have been taken."""
 
 
 @dataclass(frozen=True)

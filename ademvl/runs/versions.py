@@ -16,9 +16,9 @@ RESULT_VERSIONS = {
     "features": 2,
     "train": 4,
     "evaluate": 2,
-    "tables": 10,
+    "tables": 11,
     "figures": 9,
     "fusion_maps": 5,
     "bundle": 3,
-    "report": 9,
+    "report": 10,
 }

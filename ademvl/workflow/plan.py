@@ -27,6 +27,7 @@ from ademvl.runs.identity import (
     identity_sha256,
     training_settings,
 )
+from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.workflow.notices import notice_changes
@@ -266,6 +267,11 @@ class WorkflowPlan:
         return [
             f"{folder}/scores/{run.evaluation_task}.json" for folder, run in self._by_dir.items()
         ]
+
+    def taken_scores(self, wildcards: Any = None) -> list[str]:
+        """Scores of lmms-eval, of the runs that have been given any."""
+        found = [f"{folder}/{LMMS_SCORES}" for folder in self._by_dir]
+        return [path for path in found if Path(path).is_file()]
 
     def tables(
         self, wildcards: Any = None, *, suffixes: Sequence[str] = TABLE_SUFFIXES

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import BackboneSettings
 from ademvl.data.examples import scienceqa_evaluation_examples
@@ -17,6 +18,7 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
+from ademvl.runs.run_files import LMMS_SCORES
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
 
@@ -109,8 +111,13 @@ def test_accuracy_on_a_local_task_is_ours(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     (file,) = tmp_path.glob("out/**/*_results.json")
-    results = json.loads(file.read_text())["results"]
+    text = file.read_text()
+    results = json.loads(text)["results"]
     assert results["ademvl_likely"]["acc,none"] == pytest.approx(ours / 100)
+    file.write_text(text.replace("ademvl_said", "gqa"))  # a local task cannot have such a name
+    assert main(["score", "lmms-eval", "--results", str(file), "--run", str(run_dir)]) == 0
+    taken = json.loads((run_dir / LMMS_SCORES).read_text())["columns"]["GQA"]
+    assert (taken["n"], taken["percent"]) == (24, 100 * results["ademvl_said"]["exact_match,none"])
     (file,) = tmp_path.glob("out/**/*_samples_ademvl_likely.jsonl")
     samples = [json.loads(line) for line in file.read_text().splitlines()]
     losses = [[literal_eval(pair)[0] for pair in sample["filtered_resps"]] for sample in samples]

@@ -6,6 +6,7 @@ rule write_tables:
         study="<results>/study.yaml",
         settings=ancient(plan.run_files()),
         scores=plan.scores(),
+        taken=plan.taken_scores(),
     output:
         report(
             plan.tables(suffixes=["html"]),
@@ -144,6 +145,7 @@ rule write_bundle:
     input:
         study="<results>/study.yaml",
         scores=plan.scores(),
+        taken=plan.taken_scores(),
         tables=plan.tables(),
         figures=plan.figures(),
     output:

@@ -7,6 +7,7 @@ another scale have a block, and columns, of their own.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ademvl.reporting.benchmarks import BenchmarkedRun, benchmarked_runs
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
@@ -32,6 +33,7 @@ _CIDER_NOTE = (
     "the same images only."
 )
 _DERIVED_NOTE = "Intervals of reported averages: binomial (Wilson), derived here from n."
+_OTHER_ITEMS = "No verdicts: lmms-eval's items need not be those of the reported numbers."
 OTHER_SCALE = "Paper scale: another scale than this study's, not comparable in size."
 
 
@@ -85,24 +87,47 @@ def mme_table(results: StudyResults, reported: ReportedNumbers) -> Table:
 
 
 def image_understanding_table(results: StudyResults, reported: ReportedNumbers) -> Table:
-    """Build the table of reported numbers that nothing here measures."""
-    table = reported.tables["image_understanding"]
-    columns = columns_of(table)
-    block = Block(
+    """Build the accuracies on four benchmarks, which lmms-eval measures of trained adapters.
+
+    No verdict is given: papers seldom say which split they mean, and its tasks have their own.
+    """
+    key = "image_understanding"
+    table, asked = reported.tables[key], benchmarked_runs(results)
+    columns, scale = columns_of(table), results.study.scale
+    rows = [_benchmarked_row(found, columns) for found in asked]
+    mine = (Section(title="Measured here", rows=tuple(rows)),) if rows else ()
+    theirs = Block(
         title=table.title,
         scale="paper",
         columns=columns,
-        sections=reported_sections(reported, "image_understanding", columns),
-        remark="Reported only: these benchmarks are not run here.",
+        sections=reported_sections(reported, key, columns),
+        remark="" if rows else "Reported only: lmms-eval has asked no run of this study.",
     )
+    if not rows:
+        blocks = (theirs,)
+    elif scale == "paper":
+        blocks = (replace(theirs, sections=(*mine, *theirs.sections), remark=_OTHER_ITEMS),)
+    else:
+        title = f"Measured: {scale} scale"
+        ours = Block(title=title, scale=scale, columns=columns, sections=mine)
+        blocks = (ours, replace(theirs, title=f"Reported: {table.title}", remark=OTHER_SCALE))
     return Table(
-        key="image_understanding",
-        title=f"{table.title}, as reported",
+        key=key,
+        title=f"{table.title}, study {results.study.name}"
+        if rows
+        else f"{table.title}, as reported",
         short_title="Image understanding",
         unit="accuracy in percent",
-        blocks=(block,),
-        reported_notes=source_notes(reported, "image_understanding"),
+        blocks=blocks,
+        notes=run_notes([found.run for found in asked]),
+        reported_notes=source_notes(reported, key),
     )
+
+
+def _benchmarked_row(found: BenchmarkedRun, columns: Sequence[Column]) -> Row:
+    row = measured_row(found.run, columns)
+    cells = {key: replace(cell, split="") for key, cell in row.cells.items()}  # the tasks' own
+    return replace(row, cells=cells, notes=(*row.notes, *found.notes))
 
 
 _BY_TASK: Mapping[str, tuple[str, tuple[Column, ...]]] = {
