@@ -26,6 +26,7 @@ from ademvl.storage.files import read_json, write_json
 MODEL = "ademvl"
 """Name of trained adapters as a model of lmms-eval."""
 _REMEDY = "Name the file that lmms-eval writes below --output_path, <time>_results.json."
+_MAX_ITEMS = 10**9
 _log = logging.getLogger(__name__)
 
 
@@ -172,9 +173,9 @@ def _estimate(raw: Mapping[str, Any], task: str, benchmark: _Benchmark) -> Estim
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{benchmark.metric} is {value!r:.80}, not a number")
     if not 0 <= value <= benchmark.largest:
-        raise ValueError(f"{benchmark.metric} is {value}, outside 0 to {benchmark.largest:g}")
+        raise ValueError(f"{benchmark.metric} is {value!s:.80}, outside 0 to {benchmark.largest:g}")
     n = (raw["n-samples"].get(task) or {}).get("effective")
-    if type(n) is not int or n < 1:
+    if type(n) is not int or not 1 <= n <= _MAX_ITEMS:
         raise ValueError(f"n-samples: effective is {n!r:.80}, not a number of items")
     share = value / benchmark.largest
     questions = -(-n // benchmark.orders)
