@@ -1,6 +1,6 @@
 """Scores of a study's adapters on benchmarks that lmms-eval asked them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def _benchmarked(run: RunResult) -> BenchmarkedRun | None:
         elif {column: score.n for column, score in scores.items()} != counts:
             seed = seed.left_out("lmms-eval asked other items than of the first seed")
         seeds.append(replace(seed, scores=scores if seed.state == "finished" else {}, ceiling={}))
-    notes = dict.fromkeys(_note(run.label, content) for _, content in asked)
+    notes = _notes(run.label, [content for _, content in asked])
     return BenchmarkedRun(replace(run, seeds=tuple(seeds), others={}), tuple(notes))
 
 
@@ -69,7 +69,12 @@ def _read(seed: SeedResult) -> dict[str, Any]:
     return content
 
 
-def _note(label: str, content: Mapping[str, Any]) -> str:
-    tasks, source = content.get("tasks") or {}, content.get("source") or {}
-    told = ", ".join(f"{column} by {task}" for column, task in tasks.items())
-    return f"{label}: measured by lmms-eval, {told}; {source.get('path', 'file unknown')}."
+def _notes(label: str, contents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say on which tasks seeds were scored, and the results files; one note for the same tasks."""
+    files: dict[str, list[str]] = {}
+    for content in contents:
+        tasks, source = content.get("tasks") or {}, content.get("source") or {}
+        told = ", ".join(f"{column} by {task}" for column, task in tasks.items())
+        files.setdefault(told, []).append(str(source.get("path", "")))
+    for told, of in files.items():
+        yield f"{label}: measured by lmms-eval, {told}; {', '.join(dict.fromkeys(of))}."

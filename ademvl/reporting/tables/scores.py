@@ -95,7 +95,6 @@ def image_understanding_table(results: StudyResults, reported: ReportedNumbers) 
     table, asked = reported.tables[key], benchmarked_runs(results)
     columns, scale = columns_of(table), results.study.scale
     rows = [_benchmarked_row(found, columns) for found in asked]
-    mine = (Section(title="Measured here", rows=tuple(rows)),) if rows else ()
     theirs = Block(
         title=table.title,
         scale="paper",
@@ -106,10 +105,12 @@ def image_understanding_table(results: StudyResults, reported: ReportedNumbers) 
     if not rows:
         blocks = (theirs,)
     elif scale == "paper":
-        blocks = (replace(theirs, sections=(*mine, *theirs.sections), remark=_OTHER_ITEMS),)
+        mine = Section(title="Measured here", rows=tuple(rows))
+        blocks = (replace(theirs, sections=(mine, *theirs.sections), remark=_OTHER_ITEMS),)
     else:
         title = f"Measured: {scale} scale"
-        ours = Block(title=title, scale=scale, columns=columns, sections=mine)
+        mine = Section(title="", rows=tuple(rows))
+        ours = Block(title=title, scale=scale, columns=columns, sections=(mine,))
         blocks = (ours, replace(theirs, title=f"Reported: {table.title}", remark=OTHER_SCALE))
     return Table(
         key=key,
