@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageEnhance, ImageOps
 
+from ademvl.data.image_files import resize_to_square
 from ademvl.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def augment_for_captions(
 ) -> Image.Image:
     """Return a random crop of an RGB image as (size, size), flipped or not, with two operations."""
     box = _crop_box(image.width, image.height, generator)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    image = resize_to_square(image, size, box=box)
     if _uniform(0, 1, generator) < 0.5:
         image = ImageOps.mirror(image)
     for _ in range(NUM_OPERATIONS):

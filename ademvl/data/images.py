@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ademvl.config.run import Normalization, Task
 from ademvl.data.augmentation import augment_for_captions
-from ademvl.data.image_files import open_rgb
+from ademvl.data.image_files import open_rgb, resize_to_square
 
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -72,8 +72,7 @@ def load_levels(source: Path | bytes, preprocessing: Preprocessing) -> Tensor:
     Raises:
         DataError: the image is missing or does not decode; names the file.
     """
-    size = (preprocessing.size, preprocessing.size)
-    return _levels_of(open_rgb(source).resize(size, Image.Resampling.BICUBIC))
+    return _levels_of(resize_to_square(open_rgb(source), preprocessing.size))
 
 
 def load_augmented_pixels(

@@ -1,5 +1,6 @@
 """Protects the pixels that reach the tower; golden case H is in tests/golden."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from ademvl.data.augmentation import augment_for_captions, augmentation_generator
-from ademvl.data.image_files import check_decodable, open_rgb
+from ademvl.data.image_files import check_decodable, open_rgb, resize_to_square
 from ademvl.data.images import (
     CLIP_MEAN_STD,
     IMAGENET_MEAN_STD,
@@ -58,6 +59,15 @@ def test_whole_image_is_squashed_not_cropped():
     pixels = load_pixels(png_bytes(wide), PLAIN)
     assert pixels[0, :, 0].min() == 1
     assert pixels[0, :, 7].max() == 0
+
+
+def test_resampling_is_that_of_pillow_13_whatever_the_version():
+    found = hashlib.sha256()
+    for width, height in ((103, 494), (36, 40), (36, 41), (20, 33), (90, 60)):
+        for box in (None, (1, 2, width - 3, height - 4)):
+            found.update(resize_to_square(noise(width, height), 32, box=box).tobytes())
+    # of Image.resize((32, 32), BICUBIC, box=box), Pillow 13.0.0
+    assert found.hexdigest() == "c0ae7cc8f5484fc5d2d1123856ef4e002d724aff29aeeed266e8271700dbdc05"
 
 
 def test_transparency_is_discarded():
