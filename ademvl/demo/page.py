@@ -93,7 +93,7 @@ def load_gradio() -> Any:
     except ImportError as error:
         raise ToolError(
             "The package gradio, which serves the demo, is missing. "
-            "docs/demo.md says how to install it."
+            "Install it with `pip install 'ademvl[demo]'`."
         ) from error
     return gradio
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -212,6 +213,8 @@ def test_pictures_of_8_bits_are_plainly_converted(tmp_path, mode):
     suffix = "tiff" if mode in ("CMYK", "YCbCr") else "png"
     path = tmp_path / f"image.{suffix}"
     noise(16, 9).convert(mode).save(path)
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip(f"Pillow {PIL.__version__} reads no such TIFF that it wrote itself")
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
     assert (np.asarray(open_rgb(path)) == expected).all()
