@@ -19,11 +19,13 @@ from pathlib import Path
 
 import pytest
 
+import ademvl
 from ademvl.cli import _parser, main
 from ademvl.data.easy_vqa import COLORS, SHAPES, find_source, mentioned, true_answer
 from ademvl.data.mini import CAPTION_TEMPLATES
 from ademvl.data.mini_wordings import NEVER_RIGHT, OTHER_WORDINGS
-from ademvl.prediction.sample_images import SAMPLES
+from ademvl.demo.asking import ask
+from ademvl.prediction.sample_images import FOLDER, SAMPLES
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end
 
@@ -204,6 +206,30 @@ def test_python_page_and_readme_do_what_they_say(
     exec(compile(block, "README.md", "exec"), {})
     answer, caption = capsys.readouterr().out.splitlines()
     assert (answer.split()[0], "gray triangle" in caption) == ("red", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", examples(), ids=lambda example: shlex.join(example.arguments))
+def test_python_and_demo_answer_as_predict_does(
+    example: Example, beside_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(example.arguments) == 0
+    predicted = capsys.readouterr().out.splitlines()[0]
+    options = _parser().parse_args(example.arguments)
+    model, image = ademvl.load(options.run), options.image
+    choices, hint = tuple(options.choices or ()), options.hint or ""
+    file = image and str(FOLDER / image.removeprefix("sample:"))  # as the page hands it on
+    if options.caption:
+        answers = [model.caption(image), ask(model, file, "caption", "", (), "").answer]
+    else:
+        answers = [
+            model.answer(image, options.question, choices, hint=hint),
+            ask(model, file, "question", options.question, choices, hint).answer,
+        ]
+    assert answers[0].text == answers[1].text
+    for answer in answers:
+        said = f"({answer.text}) {answer.answer}" if choices else answer.answer
+        assert said == predicted
 
 
 @pytest.mark.slow

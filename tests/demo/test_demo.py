@@ -1,5 +1,6 @@
 """Protects `ademvl demo`: what the page shows is what the adapters answer, and it stays at home."""
 
+import json
 import os
 import socket
 import subprocess
@@ -64,6 +65,24 @@ def test_shown_is_what_the_adapter_answers(make: Callable[..., Path]) -> None:
     maps = [shown.maps(scale, layer) for scale in shown.scales for layer in shown.layers[:2]]
     assert [[word for _, word in each] for each in maps] == [["color", "(answer)"]] * 4
     assert len({each[0][0].tobytes() for each in maps}) == 4
+
+
+def test_python_predict_and_demo_give_the_same_answer(
+    make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, choices = make("adem"), [*CHOICES]
+    requests = tmp_path / "requests.jsonl"
+    asked = {"image": f"sample:{Path(IMAGE).name}", "question": QUESTION, "choices": choices}
+    requests.write_text(json.dumps(asked))
+    capsys.readouterr()
+    assert main(["predict", str(run), "--jsonl", str(requests)]) == 0
+    predicted = json.loads(capsys.readouterr().out)
+    model = ademvl.load(run)
+    by_python = model.answer(asked["image"], QUESTION, CHOICES)
+    by_demo = ask(model, IMAGE, "question", QUESTION, CHOICES, "").answer
+    assert predicted["answer"] == by_python.answer == by_demo.answer
+    assert predicted["probabilities"] == pytest.approx(by_python.probabilities)
+    assert by_demo.probabilities == by_python.probabilities
 
 
 def test_caption_leaves_the_other_texts_out(make: Callable[..., Path]) -> None:
