@@ -27,6 +27,7 @@ from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.build import render_tables
+from ademvl.runs.chosen_rate import choice_file, choosing_run
 from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.storage.files import dump_json, read_json
 
@@ -125,6 +126,7 @@ def _collect(folder: Path, results: StudyResults, extras: Extras) -> Collection:
     if "finished" not in states.values():
         raise DataError(f"{folder}: no run is finished; run `snakemake` first")
     files.update(_answers(results))
+    files.update(_rates(results))
     tables = render_tables(results, reported)
     files.update({f"tables/{name}": text.encode() for name, text in tables.items()})
     if extras.figures:
@@ -178,6 +180,15 @@ def _answers(results: StudyResults) -> Iterator[tuple[str, bytes]]:
             yield name, dump_json(right_answers(settings)).encode()
         except DataError as error:
             _log.warning("no right answers, so no paired tests later: %s", error)
+
+
+def _rates(results: StudyResults) -> Iterator[tuple[str, bytes]]:
+    """Give what each finished run's learning rate was chosen from: grid, scores on val, time."""
+    for run, seed in _seeds(results.runs):
+        if seed.state == "finished" and (owner := choosing_run(run.settings)):
+            record = choice_file(results.study.results_dir, owner)
+            if record.is_file():
+                yield f"rates/{owner}.json", _json(read_json(record, remedy=_REMEDY))
 
 
 def answers_name(dataset: str, task: str, split: str) -> str:

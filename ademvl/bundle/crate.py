@@ -39,6 +39,7 @@ _FOLDERS = {
     "scores": "Scores with intervals",
     "predictions": "Predictions of every item",
     "answers": "Right answers or reference captions, for paired tests",
+    "rates": "What a run's learning rate was chosen from, scored on the val split",
     "tables": "Measured beside reported numbers",
     "figures": "Figure",
 }

@@ -4,7 +4,6 @@ Killed at any moment, the same call goes on: a training from its last state, an 
 last whole batch; finished candidates are not made again.
 """
 
-import dataclasses
 import logging
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.errors import SettingsError
 from ademvl.evaluation.run import evaluate_run, predict_ahead
 from ademvl.runs.chosen_rate import (
-    CHOICE_SEED,
     Candidate,
     RateChoice,
+    candidate_dir,
+    candidate_of,
     choose_rate,
     write_choice,
 )
@@ -51,8 +51,8 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
         )
     candidates = []
     for base_lr in run.optimization.lr_grid:
-        run_dir = folder / f"base_lr_{base_lr:g}" / f"seed{CHOICE_SEED}"
-        write_settings(run_dir / "run.yaml", run_to_json(_candidate(run, base_lr)))
+        run_dir = candidate_dir(folder, base_lr)
+        write_settings(run_dir / "run.yaml", run_to_json(candidate_of(run, base_lr)))
         try:
             code = train_run(run_dir, progress=progress, on_trained=predict_ahead)
         except NotFiniteError as error:
@@ -69,16 +69,6 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
     choice = RateChoice(run=run.name, base_lr=chosen, candidates=tuple(candidates))
     write_choice(output, choice)
     return 0
-
-
-def _candidate(run: RunSettings, base_lr: float) -> RunSettings:
-    """Return the run with one rate, its own seed, and asked the val split alone."""
-    return dataclasses.replace(
-        run,
-        seed=CHOICE_SEED,
-        optimization=dataclasses.replace(run.optimization, base_lr=base_lr, lr_grid=()),
-        evaluation=dataclasses.replace(run.evaluation, split="val"),
-    )
 
 
 def _scored(run_dir: Path, task: str, base_lr: float) -> Candidate:

@@ -10,6 +10,8 @@ from ademvl.planning.schedule import feature_cache_bytes
 from ademvl.planning.sizes import ModelSizes
 from ademvl.planning.workload import Workload
 
+Job = tuple[RunSettings, ModelSizes, Workload]
+"""A training or an evaluation of a study: its settings, and what it has to do."""
 _STATES_KEPT = 2
 _PREDICTION_BYTES = 200  # a line of a predictions file, measured on the mini study
 _MINI_IMAGE_BYTES = 2_000  # file and its place on the disk, measured on the mini study
@@ -90,31 +92,36 @@ def made_data_disk(study: Study) -> list[DiskUse]:
     return found
 
 
-def feature_disk(
-    runs: Iterable[tuple[RunSettings, ModelSizes, Workload]],
-) -> list[DiskUse]:
-    """Return feature caches, one for all runs that read the same features."""
-    found: dict[object, DiskUse] = {}
-    for run, sizes, workload in runs:
+def cached_features(jobs: Iterable[Job]) -> list[tuple[RunSettings, ModelSizes, int]]:
+    """Return the distinct features that a study caches: who reads them, and of how many images."""
+    found: dict[object, tuple[RunSettings, ModelSizes, dict[str, int]]] = {}
+    for run, sizes, workload in jobs:
         if run.features.mode != "cached" or run.images != "shown":
             continue
-        key = (run.data_dir, run.features, run.backbones.tower, run.backbones.tower_weights)
-        num_images = workload.training.images + workload.evaluation.images
-        size = feature_cache_bytes(run, sizes, num_images)
+        tower = run.backbones.tower, run.backbones.tower_weights, run.method.tower_states
+        _, _, splits = found.setdefault((run.data_dir, run.features, *tower), (run, sizes, {}))
+        splits["train"] = workload.training.images
+        splits[run.evaluation.split] = workload.evaluation.images
+    return [(run, sizes, sum(splits.values())) for run, sizes, splits in found.values()]
+
+
+def feature_disk(jobs: Iterable[Job]) -> list[DiskUse]:
+    """Return feature caches, one for all runs that read the same features."""
+    found = []
+    for run, sizes, num_images in cached_features(jobs):
         what = f"features of {Path(run.data_dir).parent.name}/{run.task}"
-        found[key] = DiskUse(what, run.features.cache_dir, size)
-    return list(found.values())
+        size = feature_cache_bytes(run, sizes, num_images)
+        found.append(DiskUse(what, run.features.cache_dir, size))
+    return found
 
 
-def result_disk(
-    study: Study, runs: Iterable[tuple[RunSettings, ModelSizes, Workload]]
-) -> list[DiskUse]:
-    """Return what all runs and seeds leave, and the resumable states of those in training.
+def result_disk(study: Study, jobs: Iterable[Job]) -> list[DiskUse]:
+    """Return what all jobs leave, and the resumable states of those in training.
 
     A state holds the trained parameters and two moments of each, in fp32.
     """
     kept, states = 0, 0
-    for run, sizes, workload in runs:
+    for run, sizes, workload in jobs:
         kept += 4 * sizes.trained + _KEPT_RESULTS_BYTES
         kept += workload.evaluation.items * _PREDICTION_BYTES
         if run.adapter == TRAINED:

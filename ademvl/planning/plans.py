@@ -118,6 +118,8 @@ class StudyPlan:
         study: its name.
         target: what it is planned for.
         runs: by run.
+        choices: of the runs whose rates are chosen, the trainings of their grids, each scored on
+            the val split; `seeds` is the number of rates.
         unknown: runs that cannot be planned, with the reason.
         feature_flops: operations of filling the feature caches.
         disk: what it takes on disk, by part.
@@ -127,27 +129,33 @@ class StudyPlan:
     study: str
     target: Target
     runs: tuple[RunPlan, ...]
+    choices: tuple[RunPlan, ...]
     unknown: Mapping[str, str]
     feature_flops: int
     disk: tuple[DiskUse, ...]
     assumptions: tuple[str, ...]
 
     @property
+    def jobs(self) -> tuple[RunPlan, ...]:
+        """All that is trained or evaluated: runs, and the grids of those whose rate is chosen."""
+        return (*self.runs, *self.choices)
+
+    @property
     def flops(self) -> float:
-        """Operations of all runs and seeds, and of the feature caches."""
-        return self.feature_flops + sum(run.flops.total * run.seeds for run in self.runs)
+        """Operations of all jobs, and of the feature caches."""
+        return self.feature_flops + sum(job.flops.total * job.seeds for job in self.jobs)
 
     @property
     def gpu_hours(self) -> Seconds | None:
-        """Of all runs and seeds on the GPU; None without any."""
-        known = [run.gpu_hours for run in self.runs if run.gpu_hours is not None]
+        """Of all jobs on the GPU; None without any."""
+        known = [job.gpu_hours for job in self.jobs if job.gpu_hours is not None]
         return sum(known[1:], known[0]) if known else None
 
     @property
     def wall(self) -> Seconds | None:
-        """Time of all runs and seeds one after the other; None where any is unknown."""
-        walls = [run.seconds.wall.times(run.seeds) for run in self.runs if run.seconds]
-        return sum(walls[1:], walls[0]) if walls and len(walls) == len(self.runs) else None
+        """Time of all jobs one after the other; None where any is unknown."""
+        walls = [job.seconds.wall.times(job.seeds) for job in self.jobs if job.seconds]
+        return sum(walls[1:], walls[0]) if walls and len(walls) == len(self.jobs) else None
 
     @property
     def disk_bytes(self) -> int:

@@ -35,6 +35,8 @@ def _headline(plan: StudyPlan) -> str:
     target = plan.target
     jobs = sum(run.seeds for run in plan.runs)
     runs = f"{plan.study}: {len(plan.runs)} runs, {jobs} with all seeds"
+    if tried := sum(choice.seeds for choice in plan.choices):
+        runs += f", and {tried} trainings to choose rates"
     if all(run.device == "cpu" for run in plan.runs) and not any(run.rate for run in plan.runs):
         return f"{runs}; on the CPU, where --probe predicts time"
     if target.gpu is None and any(run.rate for run in plan.runs):
@@ -49,22 +51,29 @@ def _rows(plan: StudyPlan) -> Iterator[Sequence[str]]:
     """Give the cells of the table; numbers of a run are those of one seed, but for GPU hours."""
     yield _HEADERS
     for run in plan.runs:
-        wall = run.seconds.wall if run.seconds else None
-        yield (
-            run.name,
-            str(run.seeds),
-            f"{run.num_trained:,}" if run.trains else "-",
-            _count(run.frozen),
-            gib(max(run.memory.total if run.trains else 0, run.evaluation_memory)),
-            f"{run.flops.optimizer_steps:,}" if run.trains else "-",
-            f"{run.flops.training_per_item / 1e12:.4g}" if run.trains else "-",
-            f"{run.flops.total / 1e15:,.4g}",
-            _time(wall),
-            _hours(run.gpu_hours),
-        )
+        yield _row(run, run.name, str(run.seeds))
+    for choice in plan.choices:
+        yield _row(choice, f"rate of {choice.name}", f"{choice.seeds} rates")
     total = f"{plan.flops / 1e15:,.4g}"
     hours = _hours(plan.gpu_hours)
-    yield ("all seeds", "", "", "", "", "", "", total, _time(plan.wall), hours)
+    name = "all seeds and rates" if plan.choices else "all seeds"
+    yield (name, "", "", "", "", "", "", total, _time(plan.wall), hours)
+
+
+def _row(run: RunPlan, name: str, seeds: str) -> Sequence[str]:
+    wall = run.seconds.wall if run.seconds else None
+    return (
+        name,
+        seeds,
+        f"{run.num_trained:,}" if run.trains else "-",
+        _count(run.frozen),
+        gib(max(run.memory.total if run.trains else 0, run.evaluation_memory)),
+        f"{run.flops.optimizer_steps:,}" if run.trains else "-",
+        f"{run.flops.training_per_item / 1e12:.4g}" if run.trains else "-",
+        f"{run.flops.total / 1e15:,.4g}",
+        _time(wall),
+        _hours(run.gpu_hours),
+    )
 
 
 def _memory_of_runs(plan: StudyPlan) -> dict[str, tuple[str, ...]]:

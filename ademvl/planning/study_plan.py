@@ -11,6 +11,8 @@ from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
 from ademvl.planning.costs import costs_of
 from ademvl.planning.disk import (
+    Job,
+    cached_features,
     feature_disk,
     made_data_disk,
     result_disk,
@@ -41,6 +43,7 @@ from ademvl.planning.whole_training import (
     whole_size,
 )
 from ademvl.planning.workload import Split, Workload, workload_of
+from ademvl.runs.chosen_rate import candidate_of, choosing_run
 
 
 def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = None) -> StudyPlan:
@@ -59,9 +62,11 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
     seeds = Counter(run.name for run in study.runs)
     first = {run.name: run for run in reversed(study.runs)}
     plans: list[RunPlan] = []
+    choices: list[RunPlan] = []
     unknown: dict[str, str] = {}
     assumptions: list[str] = []
-    done: dict[str, tuple[RunSettings, ModelSizes, Workload]] = {}
+    done: dict[str, Job] = {}
+    tried: list[Job] = []
     for name in seeds:
         run = first[name]
         if run.method.kind == "elsewhere":
@@ -82,7 +87,8 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
         except SettingsError as error:
             unknown[name] = str(error)
             continue
-        workload = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
+        dataset = study.settings.datasets[Path(run.data_dir).parent.name]
+        workload = workload_of(run, dataset)
         if run.adapter == TRAINED:
             run.optimization.total_steps(workload.training.items)  # refuses too few
         rate = measured.get(name)
@@ -94,32 +100,29 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
         plans.append(plan)
         assumptions += workload.assumptions
         done[name] = (run, sizes, workload)
-    every_run = [done[run.name] for run in study.runs if run.name in done]
-    features = {_feature_key(run): (sizes, load) for run, sizes, load in every_run}
+        if choosing_run(run) == name:
+            candidate = candidate_of(run, run.optimization.lr_grid[0])
+            on_val = workload_of(candidate, dataset)
+            choices.append(_plan_choice(plan, run, sizes, on_val, target))
+            tried += [(candidate, sizes, on_val)] * len(run.optimization.lr_grid)
+    jobs = [*(done[run.name] for run in study.runs if run.name in done), *tried]
     return StudyPlan(
         study=study.name,
         target=target,
         runs=tuple(plans),
+        choices=tuple(choices),
         unknown=unknown,
         feature_flops=sum(
-            feature_flops(sizes, load.training.images + load.evaluation.images)
-            for key, (sizes, load) in features.items()
-            if key is not None
+            feature_flops(sizes, num_images) for _, sizes, num_images in cached_features(jobs)
         ),
         disk=(
             *source_disk(study),
             *made_data_disk(study),
-            *feature_disk(every_run),
-            *result_disk(study, every_run),
+            *feature_disk(jobs),
+            *result_disk(study, jobs),
         ),
         assumptions=tuple(dict.fromkeys(assumptions)),
     )
-
-
-def _feature_key(run: RunSettings) -> object | None:
-    if run.features.mode != "cached" or run.images != "shown":
-        return None
-    return run.data_dir, run.features, run.backbones.tower, run.backbones.tower_weights
 
 
 def _plan_run(
@@ -136,14 +139,6 @@ def _plan_run(
     predicted = RunMemory(run, device, workload.training.known_rows, workload.training.images)
     batch = predicted.largest_batch()
     flops = run_flops(run, sizes, numerics, workload, trains=trains, devices=target.count)
-    seconds = None
-    if rate is not None:
-        training, evaluation = (
-            seconds_at(rate.flops_per_second, work) for work in (flops.training, flops.evaluation)
-        )
-        seconds = RunSeconds(training.times(flops.busiest), evaluation, target.count)
-    elif target.gpu is not None and device == "cuda":
-        seconds = run_seconds(run, sizes, numerics, flops, workload, target)
     memory = predicted.predict()
     asked = largest_evaluation_batch(run, workload.evaluation)
     return RunPlan(
@@ -166,10 +161,29 @@ def _plan_run(
         ),
         evaluation_rows=asked.rows,
         flops=flops,
-        seconds=seconds,
+        seconds=_run_seconds(run, sizes, flops, workload, target, rate=rate),
         rate=rate,
         alternatives=_alternatives(run, target, workload, needed=memory.total) if trains else (),
     )
+
+
+def _plan_choice(
+    plan: RunPlan, run: RunSettings, sizes: ModelSizes, workload: Workload, target: Target
+) -> RunPlan:
+    """Plan the trainings of a run's grid, one after the other on one device.
+
+    Args:
+        plan: of the run itself, which takes the same memory.
+        run: its settings.
+        sizes: of its models.
+        workload: of each of these trainings.
+        target: what the study is planned for.
+    """
+    alone = dataclasses.replace(target, count=1)
+    flops = run_flops(run, sizes, numerics_of(run), workload, trains=True)
+    seconds = _run_seconds(run, sizes, flops, workload, alone, rate=plan.rate)
+    rates = len(run.optimization.lr_grid)
+    return dataclasses.replace(plan, seeds=rates, flops=flops, seconds=seconds)
 
 
 def _plan_system(run: RunSettings, load: Workload, target: Target, *, seeds: int) -> RunPlan:
@@ -269,19 +283,28 @@ def largest_evaluation_batch(run: RunSettings, split: Split) -> MicroBatch:
     return MicroBatch(rows=size, image_rows=images, width=longest, scored=size)
 
 
-def run_seconds(
+def _run_seconds(
     run: RunSettings,
     sizes: ModelSizes,
-    numerics: Numerics,
     flops: RunFlops,
     workload: Workload,
     target: Target,
-) -> RunSeconds:
-    """Predict the time of a run on a GPU; evaluation uses one of them."""
-    if target.gpu is None:
-        raise ValueError("no GPU to predict the time of")
-    training = seconds_on(target.gpu, numerics, flops.training, utilization=target.utilization)
-    answers = seconds_on(target.gpu, numerics, flops.evaluation, utilization=target.utilization)
+    *,
+    rate: Rate | None,
+) -> RunSeconds | None:
+    """Predict the time of a run, by a measured rate or on a GPU; evaluation uses one of them."""
+    if rate is not None:
+        training, evaluation = (
+            seconds_at(rate.flops_per_second, work) for work in (flops.training, flops.evaluation)
+        )
+        return RunSeconds(training.times(flops.busiest), evaluation, target.count)
+    if target.gpu is None or not wants_gpu(run.backbones):
+        return None
+    numerics = numerics_of(run)
+    training, answers = (
+        seconds_on(target.gpu, numerics, work, utilization=target.utilization)
+        for work in (flops.training, flops.evaluation)
+    )
     reading = generation_seconds(target.gpu, run, sizes, numerics, workload.evaluation.items)
     evaluation = Seconds(*(max(each, reading) for each in dataclasses.astuple(answers)))
     return RunSeconds(training.times(flops.busiest), evaluation, target.count)
@@ -290,7 +313,8 @@ def run_seconds(
 def to_plain(plan: StudyPlan) -> dict[str, object]:
     """Return a plan as plain values for JSON, with its totals."""
     plain = dataclasses.asdict(plan)
-    for run, described in zip(plan.runs, plain["runs"], strict=True):
+    described_jobs = (*plain["runs"], *plain["choices"])
+    for run, described in zip(plan.jobs, described_jobs, strict=True):
         described["num_trained"] = run.num_trained
         described["memory"]["total"] = run.memory.total
         described["flops"]["total"] = run.flops.total

@@ -19,7 +19,7 @@ from ademvl.randomness import derive_seed
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.tables.layout import MINUS
-from ademvl.runs.chosen_rate import RateChoice, choice_file, choosing_run, read_choice
+from ademvl.runs.chosen_rate import RateChoice, choice_of
 from ademvl.statistics.intervals import Floats, Interval, percentiles
 from ademvl.statistics.paired import Difference
 from ademvl.statistics.rank_order import kendall_tau, kendall_taus
@@ -190,7 +190,7 @@ def _compare(
             difference=_difference(results, by_name[name], by_name[base], items),
             rank=ranks.get(name),
             reported=_reported_row(results, reported, name),
-            choice=_choice(results, by_name[name]),
+            choice=choice_of(results.study.results_dir, by_name[name].settings),
         )
         for name, base in group.bases.items()
     )
@@ -217,11 +217,6 @@ def _difference(
         return None
     others = results.spread_beside(COLUMN, run, base)
     return accuracy_in(items[run.name], items[base.name], COLUMN, others=others)
-
-
-def _choice(results: StudyResults, run: RunResult) -> RateChoice | None:
-    owner = choosing_run(run.settings)
-    return read_choice(choice_file(results.study.results_dir, owner)) if owner else None
 
 
 def _reported_row(

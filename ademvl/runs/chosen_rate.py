@@ -135,6 +135,31 @@ def choosing_run(run: RunSettings) -> str:
     return "" if run.adapter in OWN_ADAPTERS else run.adapter
 
 
+def choice_of(study_dir: Path, run: RunSettings) -> RateChoice | None:
+    """Return the choice that a run's rate is of; None without a grid, and before it is made.
+
+    Raises:
+        DataError: the record is malformed.
+    """
+    owner = choosing_run(run)
+    return read_choice(choice_file(study_dir, owner)) if owner else None
+
+
+def candidate_dir(folder: Path, base_lr: float) -> Path:
+    """Return the directory in which a rate is tried, in the folder of a run's grid."""
+    return folder / f"base_lr_{base_lr:g}" / f"seed{CHOICE_SEED}"
+
+
+def candidate_of(run: RunSettings, base_lr: float) -> RunSettings:
+    """Return a run as a rate of its grid is tried: by a seed of its own, asked the val split."""
+    return dataclasses.replace(
+        run,
+        seed=CHOICE_SEED,
+        optimization=dataclasses.replace(run.optimization, base_lr=base_lr, lr_grid=()),
+        evaluation=dataclasses.replace(run.evaluation, split="val"),
+    )
+
+
 def with_rate(run: RunSettings, choice: RateChoice) -> RunSettings:
     """Return a run with its chosen rate.
 
@@ -186,8 +211,7 @@ def with_chosen_rates(study: Study) -> Study:
     """
 
     def chosen(run: RunSettings) -> RunSettings:
-        owner = choosing_run(run)
-        choice = read_choice(choice_file(study.results_dir, owner)) if owner else None
+        choice = choice_of(study.results_dir, run)
         if choice is None or choice.grid != run.optimization.lr_grid:
             return run
         return with_rate(run, choice)

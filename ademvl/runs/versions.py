@@ -19,6 +19,6 @@ RESULT_VERSIONS = {
     "tables": 11,
     "figures": 9,
     "fusion_maps": 5,
-    "bundle": 3,
+    "bundle": 4,
     "report": 10,
 }

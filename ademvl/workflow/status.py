@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ademvl.config.run import TRAINED
+from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.reporting.results import read_results
 from ademvl.reporting.seed_result import SeedResult
+from ademvl.runs.chosen_rate import candidate_dir, choice_file, choice_of, choosing_run
 from ademvl.storage.locks import try_lock_file
 from ademvl.workflow.terminal.job_logs import read_training_state
 from ademvl.workflow.terminal.jobs import duration
@@ -15,7 +16,7 @@ WORKFLOW_LOCK = ".workflow.lock"
 
 
 def describe_status(study: Study) -> str:
-    """Return a line for each data set, run and seed.
+    """Return a line for each data set, choice of a learning rate, run and seed.
 
     Raises:
         AdemvlError: a file of results is damaged.
@@ -27,8 +28,15 @@ def describe_status(study: Study) -> str:
     lines = [f"{study.name}: {finished} of {len(seeds)} runs and seeds finished; {now}"]
     lines += _data_lines(study)
     width = max(len(seed.settings.name) for seed in seeds)
+    shown: set[str] = set()
     for seed in seeds:
-        name = f"{seed.settings.name:{width}}  seed {seed.settings.seed}"
+        run = seed.settings
+        if run.name not in shown and choosing_run(run) == run.name:
+            lines.append(
+                f"  {run.name:{width}}  rate    {_rate_state(study, run, at_work=at_work)}"
+            )
+        shown.add(run.name)
+        name = f"{run.name:{width}}  seed {run.seed}"
         lines.append(f"  {name}  {_state(study, seed, at_work=at_work)}")
     page = study.results_dir / "report" / "index.html"
     lines += [f"page: {page}"] if page.is_file() else []
@@ -64,8 +72,25 @@ def _state(study: Study, seed: SeedResult, *, at_work: bool) -> str:
     if seed.settings.adapter != TRAINED:
         return "not evaluated yet"
     run = seed.settings
-    log = study.results_dir / "logs" / "train_run" / f"{run.name}_seed{run.seed}.log"
-    training = read_training_state([str(log)])
+    return _training(study, f"train_run/{run.name}_seed{run.seed}", at_work=at_work)
+
+
+def _rate_state(study: Study, run: RunSettings, *, at_work: bool) -> str:
+    """Say how far the choice of a run's learning rate is."""
+    grid, choice = run.optimization.lr_grid, choice_of(study.results_dir, run)
+    if choice is not None and choice.grid == grid:
+        return f"{choice.base_lr:g}, the best of {len(grid)} on {choice.split}"
+    folder = choice_file(study.results_dir, run.name).with_suffix("")
+    begun = sum(candidate_dir(folder, base_lr).is_dir() for base_lr in grid)
+    if not begun:
+        return "not chosen yet"
+    training = _training(study, f"choose_rate/{run.name}", at_work=at_work)
+    return f"rate {begun} of {len(grid)} {training}"
+
+
+def _training(study: Study, job: str, *, at_work: bool) -> str:
+    """Say how far a training is, by the log of its job."""
+    training = read_training_state([str(study.results_dir / "logs" / f"{job}.log")])
     if training is None:
         return "in training" if at_work else "begun"
     step = f"step {training.step} of {training.total_steps}, loss {training.loss}"

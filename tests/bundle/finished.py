@@ -7,6 +7,7 @@ from typing import Any
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.study import load_study
 from ademvl.data.scienceqa import load_scienceqa
+from ademvl.runs.chosen_rate import with_chosen_rates
 from ademvl.runs.identity import data_checksums, identity_sha256, recorded_identity
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.storage.files import write_json
@@ -46,7 +47,7 @@ class FinishedStudy:
 
     def finish(self, *, predict: Predict = usual, only: tuple[str, ...] = ()) -> Path:
         """Write everything that verbs leave; return the study's folder."""
-        study = load_study(self.raw)
+        study = with_chosen_rates(load_study(self.raw))
         write_settings(study.results_dir / "study.yaml", study_to_json(study))
         for run in study.runs:
             if only and run.name not in only:

@@ -10,13 +10,14 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from ademvl.bundle.archive import MANIFEST_FILE, open_results, read_bundle, write_bundle
-from ademvl.bundle.collection import Extras
+from ademvl.bundle.collection import Extras, collect
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
 from ademvl.config.settings_files import study_to_json, write_settings
 from ademvl.data.karpathy import write_references
 from ademvl.errors import DataError, SettingsError
 from ademvl.reporting.tables.keys import TABLE_KEYS
+from ademvl.runs.chosen_rate import Candidate, RateChoice, choice_file, write_choice
 from ademvl.runs.failures import noted_failure
 from tests.bundle.finished import NUM_TEST, FinishedStudy
 from tests.reporting.page.page_study import answered_study, predict
@@ -37,10 +38,31 @@ def results(tmp_path: Path) -> Path:
     return FinishedStudy(tmp_path).finish()
 
 
+GRID = (
+    Candidate(base_lr=0.01, score=50.0, n=20, seconds=3.0),
+    Candidate(base_lr=0.1, failure="not finite"),
+)
+
+
 @pytest.fixture
 def bundle(results: Path, tmp_path: Path) -> Path:
     write_bundle(results, tmp_path / "tiny.zip")
     return tmp_path / "tiny.zip"
+
+
+def test_bundle_holds_what_rates_were_chosen_from(tmp_path: Path) -> None:
+    grid = {"optimization": {"lr_grid": [found.base_lr for found in GRID]}}
+    study = FinishedStudy(tmp_path, runs={"adem": grid, "other": {}, "later": grid})
+    for name in ("adem", "later"):
+        record = choice_file(tmp_path / "results/tiny", name)
+        write_choice(record, RateChoice(run=name, base_lr=0.01, candidates=GRID))
+    collection = collect(study.finish(only=("adem", "other")))
+    rates = {name: text for name, text in collection.files.items() if name.startswith("rates/")}
+    assert list(rates) == ["rates/adem.json"]  # the other run is not finished
+    described = json.loads(rates["rates/adem.json"])
+    assert (described["base_lr"], described["split"]) == (0.01, "val")
+    assert [found["score"] for found in described["candidates"]] == [50.0, None]
+    assert described["candidates"][0]["seconds"] == 3.0
 
 
 def rewrite(bundle: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:

@@ -81,6 +81,31 @@ def test_totals_are_the_sums_of_the_parts(paper):
     assert plain["totals"]["disk_bytes"] == sum(part["bytes"] for part in plain["disk"])
 
 
+def test_the_trainings_of_a_grid_are_counted():
+    peers = PROJECT_ROOT / "workflow/studies/peers-mini.yaml"
+    raw = {"study": "grid", "include": [str(peers)], "only": ["adem", "adem_online"]}
+    target = Target(gpu=gpu_by_name("T4"))
+    chosen = plan_study(load_study(raw), target)
+    set_rate = {**raw, "defaults": {"optimization": {"lr_grid": []}}}
+    fixed = plan_study(load_study(set_rate), target)
+    assert fixed.choices == ()
+    assert [(choice.name, choice.seeds) for choice in chosen.choices] == [
+        ("adem", 4),
+        ("adem_online", 4),
+    ]
+    for run, choice in zip(chosen.runs, chosen.choices, strict=True):
+        assert choice.flops.training == run.flops.training
+        assert choice.flops.evaluation < run.flops.evaluation  # the val split is smaller
+    grids = sum(4 * choice.flops.total for choice in chosen.choices)
+    features = chosen.feature_flops - fixed.feature_flops  # of the images of val
+    assert features > 0
+    assert chosen.flops == pytest.approx(fixed.flops + grids + features)
+    assert chosen.disk_bytes > fixed.disk_bytes
+    assert "2 runs, 10 with all seeds, and 8 trainings to choose rates" in render_plan(chosen)
+    totals = [choice["flops"]["total"] for choice in to_plain(chosen)["choices"]]
+    assert totals == [choice.flops.total for choice in chosen.choices]
+
+
 def test_mini_study_needs_no_gpu_and_little_of_anything(mini):
     assert {run.device for run in mini.runs} == {"cpu"}
     assert all(run.memory.total < 2 * 2**30 for run in mini.runs)

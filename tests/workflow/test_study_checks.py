@@ -11,6 +11,13 @@ import yaml
 
 from ademvl.config.study import Study, load_study
 from ademvl.errors import MAX_LISTED
+from ademvl.runs.chosen_rate import (
+    Candidate,
+    RateChoice,
+    candidate_dir,
+    choice_file,
+    write_choice,
+)
 from ademvl.storage.files import write_json
 from ademvl.workflow.sources import StudySources
 from ademvl.workflow.study_checks import problems_at_start, study_problems
@@ -169,3 +176,21 @@ def test_status_of_a_study_before_and_after_a_failure(tmp_path: Path) -> None:
     note = {"step": "train", "message": "the disk is full", "failed": "2026-01-01"}
     write_json(study.run_dir(study.runs[0]) / "failure.json", note)
     assert "failed in train: the disk is full" in ademvl(tmp_path, "status", str(path))[1]
+
+
+def test_status_tells_how_far_the_choice_of_a_rate_is(tmp_path: Path) -> None:
+    raw = yaml.safe_load(SMOKE.read_text("utf-8"))
+    raw["runs"] = {"adem": {**raw["runs"]["adem"], "optimization": {"lr_grid": [0.01, 0.1]}}}
+    study = load_study(write_study(tmp_path, raw))
+
+    def rate_line() -> str:
+        printed = ademvl(tmp_path, "status", "study.yaml")[1]
+        return next(line for line in printed.splitlines() if "  rate  " in line)
+
+    assert rate_line().endswith("not chosen yet")
+    record = choice_file(tmp_path / study.results_dir, "adem")
+    candidate_dir(record.with_suffix(""), 0.01).mkdir(parents=True)
+    assert rate_line().endswith("rate 1 of 2 begun")
+    found = (Candidate(base_lr=0.01, score=50.0, n=20), Candidate(base_lr=0.1, score=60.0, n=20))
+    write_choice(record, RateChoice(run="adem", base_lr=0.1, candidates=found))
+    assert rate_line().endswith("0.1, the best of 2 on val")
