@@ -38,8 +38,8 @@ _ABSOLUTE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 _REMEDY = "Run the same command again that made the file."
 _PLACES = ("results_dir", "shared_dir")
 _PATH_FIELDS = {"existing", "coco", "file", "data_dir", "evaluation_data_dir", "cache_dir",
-                "released_from", "llm", "tower", "tower_weights", "weights", "checksums",
-                "args"}  # fmt: skip
+                "released_from", "start_from", "llm", "tower", "tower_weights", "weights",
+                "checksums", "args"}  # fmt: skip
 """Keys whose values, or values below them, may be paths; `args` are those of a released adapter."""
 
 

@@ -100,6 +100,11 @@ class MethodSettings:
         return self.kind in ("pretrained", "elsewhere")
 
     @property
+    def needs_start(self) -> bool:
+        """Whether some parameters are not trained, and come from the adapter of `start_from`."""
+        return False
+
+    @property
     def tower_states(self) -> TowerStates:
         """What is read of the vision tower."""
         return TowerStates()

@@ -189,6 +189,8 @@ class RunSettings:
             adapter this one evaluates.
         released_from: checkpoint of a released adapter, or the folder that holds it; or the file of
             predictions.
+        start_from: folder of the adapter that the training starts from; empty where all parameters
+            are newly initialised.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method, backbones, features, prompts, optimization, evaluation: groups of settings.
     """
@@ -205,6 +207,9 @@ class RunSettings:
         changes="results", default=TRAINED, by_content=True, omitted_at_default=True
     )
     released_from: str = setting(
+        changes="results", default="", by_content=True, omitted_at_default=True
+    )
+    start_from: str = setting(
         changes="results", default="", by_content=True, omitted_at_default=True
     )
     images: Literal["shown", "withheld"] = setting(

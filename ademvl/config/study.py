@@ -24,6 +24,7 @@ from ademvl.config.run import (
     FeatureSettings,
     RunSettings,
 )
+from ademvl.config.starts import check_starts, start_folder
 from ademvl.config.study_settings import (
     NOTED_COLUMNS,
     ReportedReference,
@@ -174,6 +175,7 @@ def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -
         lambda: check_shared_adapters(settings.runs, places),
         lambda: check_released(settings.runs, places),
         lambda: check_systems(settings.runs, places),
+        lambda: check_starts(settings.runs, places),
         lambda: _check_runs(settings, places, source=source),
     )
     refused = collect(*checks)
@@ -276,6 +278,7 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
         **vars(template.features), cache_dir=f"{settings.shared_dir}/features"
     )
     kept["released_from"] = checkpoint_path(template.released_from, settings.shared_dir)
+    kept["start_from"] = start_folder(settings, template.start_from, seed)
     kept["backbones"] = _local_backbones(settings, template.backbones)
     run = RunSettings(
         study=settings.study,

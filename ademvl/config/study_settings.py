@@ -73,6 +73,9 @@ class RunTemplate:
         released_from: with `adapter: released`, the authors' checkpoint: a file, or the name of a
             source of downloads such as `adem_released_scienceqa`; with `adapter: predictions`, the
             file of answers.
+        start_from: run of the study whose adapter of the same seed this run's training starts from,
+            or the folder of an adapter, written with a slash; of the same method on the same
+            models. Parameters that it lacks are newly initialised; empty initialises all.
         seeds: one training for each.
         images: `withheld` gives the text-only control: same training, no question has an image.
         method: what is trained between the frozen models, and its settings; `name` chooses it.
@@ -97,6 +100,9 @@ class RunTemplate:
         check=_check_adapter,
     )
     released_from: str = setting(changes="results", default="", omitted_at_default=True)
+    start_from: str = setting(
+        changes="results", default="", by_content=True, omitted_at_default=True
+    )
     seeds: tuple[int, ...] = setting(
         changes="training", default=(0,), le=LARGEST_SEED, check=_check_seeds
     )

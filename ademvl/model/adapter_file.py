@@ -15,6 +15,7 @@ from ademvl.runs.adapter_folder import (
     TRAINED_FORMS,
     WEIGHTS_FILE,
     adapter_checksum,
+    trained_settings,
 )
 from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.storage.files import atomic_path, read_json, sha256_file, write_json
@@ -104,12 +105,37 @@ def write_adapter(
 
 
 def load_adapter(folder: Path, model: "TrainableModel") -> None:
-    """Set a model's trained parameters from an adapter folder; `check_settings` compares the rest.
+    """Set a model's parameters from an adapter folder; `check_settings` compares the rest.
 
     Raises:
         WeightsError: missing or damaged, not finite, or of other shapes or other frozen models than
             the model's.
     """
+    model.load_adapter_state_dict(_read(folder, model), source=str(folder / WEIGHTS_FILE))
+
+
+def start_from_adapter(run: RunSettings, model: "TrainableModel") -> None:
+    """Set the parameters of a model that the adapter has which its run starts from.
+
+    Those that it lacks keep their initial values.
+
+    Raises:
+        WeightsError: as for `load_adapter`; or of another method, or without parameters that the
+            run does not train.
+    """
+    folder = Path(run.start_from)
+    name = trained_settings(folder).method.name
+    if name != run.method.name:
+        raise WeightsError(
+            f"{folder}: an adapter of method {name}, but run {run.name}, which starts from it, "
+            f"trains {run.method.name}. Name one of the same method as start_from."
+        )
+    source = str(folder / WEIGHTS_FILE)
+    model.load_adapter_state_dict(_read(folder, model), source=source, is_start=True)
+
+
+def _read(folder: Path, model: "TrainableModel") -> "dict[str, Tensor]":
+    """Read the tensors of an adapter that was trained with the frozen models of `model`."""
     from safetensors.torch import load_file
 
     adapter_checksum(folder)
@@ -123,7 +149,7 @@ def load_adapter(folder: Path, model: "TrainableModel") -> None:
         )
     state = load_file(path)
     refuse_not_finite_weights(state, source=path)
-    model.load_adapter_state_dict(state, source=str(path))
+    return state
 
 
 def refuse_not_finite_weights(state: "Mapping[str, Tensor]", *, source: Path) -> None:

@@ -109,7 +109,7 @@ def feature_disk(jobs: Iterable[Job]) -> list[DiskUse]:
     """Return feature caches, one for all runs that read the same features."""
     found = []
     for run, sizes, num_images in cached_features(jobs):
-        what = f"features of {Path(run.data_dir).parent.name}/{run.task}"
+        what = f"features of {Path(run.data_dir).parent.name}/{run.task} for {run.method.name}"
         size = feature_cache_bytes(run, sizes, num_images)
         found.append(DiskUse(what, run.features.cache_dir, size))
     return found

@@ -41,8 +41,9 @@ def count_parameters(
         method = build_method(settings, llm=llm, tower=tower, trains_tower=online)
     parts: dict[str, int] = {}
     for name, parameter in method.named_parameters():
-        part = name.partition(".")[0]
-        parts[part] = parts.get(part, 0) + parameter.numel()
+        if parameter.requires_grad:
+            part = name.partition(".")[0]
+            parts[part] = parts.get(part, 0) + parameter.numel()
     return parts
 
 

@@ -21,6 +21,7 @@ from ademvl.config.plain import default_of, to_plain
 from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError
+from ademvl.runs.adapter_folder import adapter_checksum
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.checksums import checksum_file, checksum_files
 from ademvl.storage.files import dump_json
@@ -35,6 +36,8 @@ _UNUSED_IN_EVALUATION = {
     "rationale": ("answer_by",),
 }
 _SHOWN_DIGITS = 12
+START = "start_from"
+"""Name under `weights` of the adapter that a training started from."""
 
 
 def training_settings(run: RunSettings) -> dict[str, Any]:
@@ -94,12 +97,13 @@ def training_identity(run: RunSettings) -> dict[str, Any]:
 
     Raises:
         DataError: the run's data set is not there.
-        WeightsError: the released adapter that it evaluates is not there.
+        WeightsError: the released adapter that it evaluates, or the one that it starts from, is
+            not there.
     """
     return _identity(
         run,
         data={} if run.method.is_given else data_checksums(Path(run.data_dir)),
-        weights=weight_checksums(run.backbones) | _released_checksum(run),
+        weights=weight_checksums(run.backbones) | _adapter_checksums(run),
     )
 
 
@@ -144,12 +148,16 @@ def without_places(settings: dict[str, Any], weights: Mapping[str, str]) -> dict
     return settings | {"backbones": backbones}
 
 
-def _released_checksum(run: RunSettings) -> dict[str, str]:
-    if not run.released_from:
-        return {}
-    from ademvl.config.released import find_checkpoint
+def _adapter_checksums(run: RunSettings) -> dict[str, str]:
+    """Return checksums of adapters that are there before: a released one, one to start from."""
+    found = {}
+    if run.released_from:
+        from ademvl.config.released import find_checkpoint
 
-    return {"released": checksum_file(find_checkpoint(Path(run.released_from)))}
+        found["released"] = checksum_file(find_checkpoint(Path(run.released_from)))
+    if run.start_from:
+        found[START] = f"sha256:{adapter_checksum(Path(run.start_from))}"
+    return found
 
 
 def identity_sha256(identity: Mapping[str, Any]) -> str:
@@ -181,7 +189,8 @@ def study_checksum(runs: Sequence[RunSettings]) -> str:
     for run in runs:
         asked = evaluation_settings(run)
         del asked["backbones"]  # training has them, without the places of files
-        settings.append([run.name, run.seed, training_settings(run), asked])
+        begun = Path(run.start_from).parts[-3:]  # run, seed, `adapter`; none without one
+        settings.append([run.name, run.seed, training_settings(run), asked, *begun])
     return hashlib.sha256(dump_json(settings).encode()).hexdigest()[:_SHOWN_DIGITS]
 
 

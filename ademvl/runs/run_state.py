@@ -7,7 +7,9 @@ from typing import Any, Literal
 from ademvl.config.run import OWN_ADAPTERS, RunSettings
 from ademvl.config.settings_files import read_copied_run
 from ademvl.errors import DataError
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE
 from ademvl.runs.identity import (
+    START,
     evaluation_settings,
     identity_sha256,
     recorded_identity,
@@ -44,6 +46,8 @@ def state_of(
     identity = recorded_identity(settings, provenance.get("checksums") or {})
     if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
         return "stale"
+    if provenance and _started_from_other(settings, provenance):
+        return "stale"
     adapter = present_adapter(run_dir, settings)
     if not (provenance and adapter) or header.get("adapter_sha256") != adapter:
         return "unfinished"
@@ -59,6 +63,15 @@ def present_adapter(run_dir: Path, settings: RunSettings) -> str:
     is_taken = settings.adapter not in OWN_ADAPTERS
     owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
     return str(read_object(owner / "adapter" / "adapter.json").get("sha256", ""))
+
+
+def _started_from_other(settings: RunSettings, provenance: Mapping[str, Any]) -> bool:
+    """Tell whether the adapter that a run starts from is another one now; it may be deleted."""
+    recorded = (provenance.get("checksums") or {}).get(f"weights/{START}", "")
+    if not settings.start_from:
+        return bool(recorded)
+    present = read_object(Path(settings.start_from) / DESCRIPTION_FILE).get("sha256")
+    return present is not None and recorded != f"sha256:{present}"
 
 
 def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:

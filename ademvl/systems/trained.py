@@ -75,7 +75,7 @@ class TrainableModel(nn.Module, ABC):
 
     def named_trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the trained parameters by name, in a fixed order; names as in the adapter file."""
-        return list(self.method.named_parameters())
+        return [(name, p) for name, p in self.method.named_parameters() if p.requires_grad]
 
     def move_adapter(self, device: torch.device) -> None:
         """Bring the trained parts to the device where the frozen ones are already."""
@@ -86,25 +86,36 @@ class TrainableModel(nn.Module, ABC):
         self.method.initialize(seed)
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
-        """Return copies of the trained parameters on the CPU, by name."""
+        """Return copies of the method's parameters on the CPU, by name.
+
+        Those, too, that are not trained but come from the adapter that a training started from.
+        """
         return {
             name: parameter.detach().cpu().clone()
-            for name, parameter in self.named_trainable_parameters()
+            for name, parameter in self.method.named_parameters()
         }
 
     @torch.no_grad()
-    def load_adapter_state_dict(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Set all trained parameters; nothing is changed when something does not fit.
+    def load_adapter_state_dict(
+        self, state: Mapping[str, Tensor], *, source: str, is_start: bool = False
+    ) -> None:
+        """Set all of the method's parameters; nothing is changed when something does not fit.
 
         Args:
-            state: exactly one tensor for each trained parameter.
+            state: exactly one tensor for each parameter.
             source: where it comes from, for the error.
+            is_start: for a training to start from: trained parameters that it lacks stay as they
+                are.
 
         Raises:
             WeightsError: lists names that are missing or not known, and wrong shapes.
         """
-        parameters = dict(self.named_trainable_parameters())
-        findings = [f"{name}: missing" for name in parameters if name not in state]
+        parameters = dict(self.method.named_parameters())
+        findings = [
+            f"{name}: missing"
+            for name, parameter in parameters.items()
+            if name not in state and not (is_start and parameter.requires_grad)
+        ]
         findings += [f"{name}: not part of this model" for name in state if name not in parameters]
         findings += [
             f"{name}: shape {tuple(state[name].shape)}, expected {tuple(parameter.shape)}"
@@ -114,5 +125,5 @@ class TrainableModel(nn.Module, ABC):
         if findings:
             remedy = "Use the settings (method, backbones, features) that it was trained with."
             raise WeightsError(list_findings(f"{source}: does not fit the model", findings, remedy))
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
+        for name, tensor in state.items():
+            parameters[name].copy_(tensor)

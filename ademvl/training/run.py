@@ -166,7 +166,9 @@ def build_trainer(
     device: "torch.device | None" = None,
     progress: bool,
 ) -> "Trainer":
-    """Load everything that a run trains with; its adapter is newly initialised.
+    """Load everything that a run trains with.
+
+    Its adapter is newly initialised, or as that which it starts from.
 
     Args:
         run: its settings.
@@ -178,6 +180,7 @@ def build_trainer(
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.
     """
+    from ademvl.model.adapter_file import start_from_adapter
     from ademvl.model.build import build_trainable
     from ademvl.training.loop import Trainer
     from ademvl.training.optimizer import build_optimizer
@@ -188,6 +191,8 @@ def build_trainer(
     plan = StepPlan(len(rows), run.seed, run.optimization)
     _refuse_idle(plan)
     model = build_trainable(run, device=device).train()
+    if run.start_from:
+        start_from_adapter(run, model)
     if run.optimization.gradient_checkpointing:
         model.enable_checkpointing()
     images = list(dict.fromkeys(row.image for row in rows if row.image is not None))

@@ -254,6 +254,12 @@ class WorkflowPlan:
             return []
         return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
 
+    def run_start(self, wildcards: Any) -> list[str]:
+        """Adapter that a run's training starts from; none where it starts anew."""
+        run = self.run(wildcards)
+        starts = run.start_from and run.adapter == TRAINED
+        return [f"{run.start_from}/adapter.json"] if starts else []
+
     def run_files(self, wildcards: Any = None) -> list[str]:
         """Settings files of all runs, which tell results of other settings from present ones."""
         return [f"{folder}/run.yaml" for folder in self._by_dir]

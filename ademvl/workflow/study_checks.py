@@ -20,7 +20,7 @@ from ademvl.errors import AdemvlError, SettingsError, collect, list_findings
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.shapes import vision_shape
 from ademvl.reporting.references import check_reported
-from ademvl.runs.adapter_folder import adapter_checksum
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
 from ademvl.storage.stand_ins import describe_stand_in_at
 from ademvl.workflow.machine_checks import device_problems, disk_problems
 from ademvl.workflow.sources import StudySources
@@ -54,7 +54,28 @@ def wrong_settings(study: Study, sources: StudySources) -> list[str]:
         sources.downloads,  # names of sources and copies of weights are checked here
         lambda: check_reported(study),
         lambda: refuse_impossible(study),
+        lambda: refuse_missing_starts(study),
     )
+
+
+def refuse_missing_starts(study: Study) -> None:
+    """Refuse runs that start from an adapter which neither is there nor is made by the study.
+
+    Raises:
+        SettingsError: lists them.
+    """
+    made = {str(study.run_dir(run) / "adapter") for run in study.runs}
+    findings = {
+        f"runs.{run.name}.start_from: {run.start_from}: no {DESCRIPTION_FILE} there"
+        for run in study.runs
+        if run.start_from
+        and run.start_from not in made
+        and not (Path(run.start_from) / DESCRIPTION_FILE).is_file()
+    }
+    if findings:
+        remedy = "Name a run of the study, or the folder of a trained adapter."
+        headline = f"{study.name}: adapters to start from are missing"
+        raise SettingsError(list_findings(headline, sorted(findings), remedy))
 
 
 def problems_at_start(study: Study, sources: StudySources, *, is_local: bool = True) -> list[str]:

@@ -82,6 +82,10 @@ METHODS: Mapping[str, Case] = {
     "llama_adapter_v2, finetune": Case(
         LlamaAdapterV2Settings(**V2, stage="finetune"), ("biases.*", "norms.*")
     ),
+    "llama_adapter_v2, finetune after pretrain": Case(
+        LlamaAdapterV2Settings(**V2, stage="finetune_after_pretrain"),
+        ("gates.*", "biases.*", "norms.*"),
+    ),
     "memvp": Case(
         MemvpSettings(
             table_rows=20,
@@ -137,7 +141,7 @@ def test_every_built_in_method_is_here(case):
 def test_without_its_output_maps_the_model_is_the_bare_one(case, model):
     zeroed = [
         parameter.zero_()
-        for name, parameter in model.named_trainable_parameters()
+        for name, parameter in model.method.named_parameters()
         if any(fnmatch.fnmatch(name, pattern) for pattern in case.output_maps)
     ]
     assert len(zeroed) >= len(case.output_maps)
@@ -159,7 +163,8 @@ def test_three_steps_move_everything_but_what_is_unused(model):
     unmoved = {
         name for name, now in model.adapter_state_dict().items() if torch.equal(now, before[name])
     }
-    assert unmoved == set(model.method.unused())
+    kept = {name for name, p in model.method.named_parameters() if not p.requires_grad}
+    assert unmoved == kept | model.method.unused()
 
 
 def test_fresh_values_depend_on_seed_and_name_only(case, backbones):

@@ -81,7 +81,7 @@ def make_model(settings: MethodSettings, backbones: BackboneSettings) -> VisionL
     model = VisionLanguageModel(make_llm(), settings, load_tower(backbones))
     state = {
         name: 0.3 * torch.randn(p.shape, generator=_generator(name))
-        for name, p in model.named_trainable_parameters()
+        for name, p in model.method.named_parameters()
     }
     model.load_adapter_state_dict(state, source="test")
     return model.eval()

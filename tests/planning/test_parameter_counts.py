@@ -39,6 +39,7 @@ from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
         (LlamaAdapterV2Settings(stage="pretrain"), "LLaMA-7B", True, 61_731_584),
         (LlamaAdapterV2Settings(stage="pretrain"), "LLaMA-13B", False, 63_248_704),
         (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-7B", False, 1_363_968),
+        (LlamaAdapterV2Settings(stage="finetune_after_pretrain"), "LLaMA-7B", False, 1_363_968),
         (LlamaAdapterV2Settings(stage="finetune"), "LLaMA-13B", True, 2_135_040),
         (LlamaAdapterV2Settings(), "LLaMA-7B", False, 61_731_584 + 1_363_968),
         (LavinSettings(), "LLaMA-7B", True, 3_781_296),

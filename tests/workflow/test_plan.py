@@ -1,5 +1,6 @@
 """Protects the workflow's targets and the inputs that decide what is made again."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,9 @@ import pytest
 import yaml
 
 from ademvl.config.study import load_study
+from ademvl.errors import SettingsError
 from ademvl.workflow.plan import WorkflowPlan
+from ademvl.workflow.study_checks import refuse_missing_starts
 from tests.conftest import PROJECT_ROOT
 
 
@@ -179,3 +182,20 @@ def test_instructions_wait_for_images_that_are_downloaded() -> None:
     assert waits_for() == ["lavin_instruct", "coco_caption", "coco_caption"]
     assert waits_for(existing="/data/lavin") == ["coco_caption", "coco_caption"]
     assert waits_for(existing="/data/lavin", coco="/data/coco") == []
+
+
+def test_a_training_waits_for_the_adapter_that_it_starts_from() -> None:
+    peers = load_study(PROJECT_ROOT / "workflow/studies/peers-7b.yaml")
+    plan = WorkflowPlan(peers)
+    first = "results/peers_7b/runs/llama_adapter_v2_pretrain/seed0/adapter/adapter.json"
+    assert plan.run_start(wildcards("llama_adapter_v2_published")) == [first]
+    assert first in plan.adapters()
+    assert plan.run_start(wildcards("llama_adapter_v2_pretrain")) == []
+    run = next(run for run in peers.runs if run.name == "llama_adapter_v2_published")
+    elsewhere = dataclasses.replace(run, start_from="elsewhere/adapter")
+    moved = dataclasses.replace(peers, runs=(elsewhere,))
+    with pytest.raises(
+        SettingsError, match=r"start_from: elsewhere/adapter: no adapter.json there"
+    ):
+        refuse_missing_starts(moved)
+    refuse_missing_starts(peers)

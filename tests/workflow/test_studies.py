@@ -248,8 +248,8 @@ def test_every_row_of_a_compared_method_has_one_run(name: str) -> None:
 @pytest.mark.parametrize("name", ["peers-7b", "peers-13b"])
 def test_compared_methods_have_the_printed_numbers_of_parameters(name: str) -> None:
     for run_name, run in load_study(FOLDER / f"{name}.yaml").settings.runs.items():
-        if run.method.name in ("llava_lora", "adem"):
-            continue  # assumed sizes; and above
+        if run.method.name in ("llava_lora", "adem", "llama_adapter_v2"):
+            continue  # assumed sizes; above; printed as 14 M, which its code does not have
         total = sum(trained_parameters(run).values())
         for reference in run.reported:
             printed = row_named(reference.table, reference.row).trainable

@@ -14,6 +14,7 @@ rule choose_rate:
         data=plan.run_data,
         backbones=plan.run_backbones,
         features=ancient(plan.run_features),
+        start=plan.run_start,
     output:
         "<results>/rates/{run}.json",
     log:
@@ -46,6 +47,7 @@ rule train_run:
         backbones=plan.run_backbones,
         features=ancient(plan.run_features),
         adapter=plan.run_adapter,
+        start=plan.run_start,
     output:
         weights=update("<results>/runs/{run}/seed{seed}/adapter/adapter.safetensors"),
         adapter=update("<results>/runs/{run}/seed{seed}/adapter/adapter.json"),

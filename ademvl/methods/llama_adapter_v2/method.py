@@ -53,6 +53,10 @@ class LlamaAdapterV2Method(PromptedMethod):
         if settings.has_tuning:
             self.biases = tuned_biases(llm)
             self.norms = tuned_norms(llm)
+        if settings.needs_start:
+            for part in (self.visual, self.gates):
+                part.requires_grad_(False)
+            self.prompts.requires_grad_(False)
 
     def tuned_layers(self) -> range:
         """Return all layers where norms and biases are trained."""

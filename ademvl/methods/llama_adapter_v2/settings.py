@@ -15,7 +15,9 @@ class LlamaAdapterV2Settings(MethodSettings):
         name: of the method.
         stage: what is trained: `pretrain` the image's part, prompts and gates, as the first stage
             of the released code; `finetune` the language model's norms and biases alone, as the
-            second, which then sees no image; `both` all of it at once.
+            second, without the first one's part, so that it sees no image;
+            `finetune_after_pretrain` the same behind that part, which comes from the adapter of
+            `start_from` and stays as it is; `both` all of it at once.
         prompt_length: prompts of each layer that has them, and learned queries of an image; 10.
         first_layer: first layer with prompts, counted from 0; 1, so that all but the lowest have
             them.
@@ -26,7 +28,9 @@ class LlamaAdapterV2Settings(MethodSettings):
     """
 
     name: Literal["llama_adapter_v2"] = setting(changes="results", default="llama_adapter_v2")
-    stage: Literal["both", "pretrain", "finetune"] = setting(changes="results", default="both")
+    stage: Literal["both", "pretrain", "finetune", "finetune_after_pretrain"] = setting(
+        changes="results", default="both"
+    )
     prompt_length: int = setting(changes="results", default=10, ge=1, le=100_000)
     first_layer: int = setting(changes="results", default=1, ge=0, le=100_000)
     visual_width: int = setting(changes="results", default=768, ge=1, le=100_000)
@@ -43,6 +47,11 @@ class LlamaAdapterV2Settings(MethodSettings):
     def has_tuning(self) -> bool:
         """Whether norms and biases of the language model are trained."""
         return self.stage != "pretrain"
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether prompts, and what an image adds to them, stay as a first stage has made them."""
+        return self.stage == "finetune_after_pretrain"
 
     @property
     def tower_states(self) -> TowerStates:
