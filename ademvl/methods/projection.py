@@ -11,8 +11,9 @@ def uninitialized_linear(num_inputs: int, num_outputs: int, *, bias: bool = True
     """Build a linear layer without drawing its weights from the global generator."""
     with torch.device("meta"):
         layer = nn.Linear(num_inputs, num_outputs, bias=bias)
+    device = torch.get_default_device()
     # Stays on `meta` where the surrounding code asks for it, as when parameters are counted.
-    return layer.to_empty(device=torch.get_default_device())
+    return layer if device.type == "meta" else layer.to_empty(device=device)
 
 
 @torch.no_grad()

@@ -121,12 +121,12 @@ def _too_large(study: Study, run: RunSettings) -> str:
         return ""
     try:
         memory = RunMemory(run, "cpu", load.training.known_rows, load.training.images).predict()
+        there = free_host_memory()
+        if fit_of(memory.total, there.bytes) == "does not fit":
+            return f"{gib(memory.total)} of memory, {gib(there.bytes)} are free"
         days = expected_days(run, _dataset_of(study, run))
     except AdemvlError:
         return ""
-    there = free_host_memory()
-    if fit_of(memory.total, there.bytes) == "does not fit":
-        return f"{gib(memory.total)} of memory, {gib(there.bytes)} are free"
     return f"{days:,.0f} days" if days > LONGEST_CPU_DAYS else ""
 
 

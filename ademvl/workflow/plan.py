@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from ademvl.workflow.start_checks import (
 )
 from ademvl.workflow.status import WORKFLOW_LOCK
 from ademvl.workflow.study_checks import (
-    problems_at_start,
+    missing_at_start,
     refuse_all,
     study_problems,
     wrong_settings,
@@ -107,7 +108,7 @@ class WorkflowPlan:
         if workflow.is_main_process:
             texts = notice_changes(self.study)
             if workflow.output_settings.dryrun:
-                texts += problems_at_start(self.study, self.sources)
+                texts += missing_at_start(self.study, self.sources)
             for text in texts:
                 print(text, file=sys.stderr)
 
@@ -214,7 +215,19 @@ class WorkflowPlan:
         return [self._features_report(run)] if _reads_features(run) else []
 
     def _features_report(self, run: RunSettings) -> str:
-        return f"{self.results}/features/{_features_name(run)}.json"
+        return f"{self.results}/features/{self._feature_names[run.name, run.seed]}.json"
+
+    @cached_property
+    def _feature_names(self) -> dict[tuple[str, int], str]:
+        """Names of the features that runs and seeds read, by what they are.
+
+        So a new run does not rename those of others.
+        """
+        return {
+            (run.name, run.seed): identity_sha256(feature_settings(run))[:8]
+            for run in self.study.runs
+            if _reads_features(run)
+        }
 
     def features(self, wildcards: Any = None) -> list[str]:
         """Feature reports of the study, one for each distinct set of features."""
@@ -226,7 +239,7 @@ class WorkflowPlan:
         return next(
             run
             for run in self.study.runs
-            if _reads_features(run) and _features_name(run) == wildcards.features
+            if self._feature_names.get((run.name, run.seed)) == wildcards.features
         )
 
     def feature_run_settings(self, wildcards: Any) -> str:
@@ -342,8 +355,3 @@ def _shown(path: str | Path) -> str:
 
 def _reads_features(run: RunSettings) -> bool:
     return run.features.mode == "cached" and run.images == "shown"
-
-
-def _features_name(run: RunSettings) -> str:
-    """Name features by what they are, so that a new run does not rename those of others."""
-    return identity_sha256(feature_settings(run))[:8]

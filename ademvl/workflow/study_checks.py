@@ -80,8 +80,12 @@ def refuse_missing_starts(study: Study) -> None:
 
 def problems_at_start(study: Study, sources: StudySources, *, is_local: bool = True) -> list[str]:
     """Return everything that would stop a job of what is not done yet, licences too."""
-    if wrong := wrong_settings(study, sources):
-        return wrong
+    wrong = wrong_settings(study, sources)
+    return wrong or missing_at_start(study, sources, is_local=is_local)
+
+
+def missing_at_start(study: Study, sources: StudySources, *, is_local: bool = True) -> list[str]:
+    """Return the same of a study whose settings are known to be right."""
     work = pending_work(study, sources.plans(), is_local=is_local)
     unaccepted = collect(lambda: refuse_unaccepted(study, work.sources))
     return [*unaccepted, *study_problems(study, work)]
