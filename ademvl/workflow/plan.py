@@ -15,7 +15,7 @@ from typing import Any
 
 from ademvl.config.includes import read_with_places
 from ademvl.config.places import places_in_files
-from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, RunSettings
+from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import AdemvlError, collect

@@ -26,7 +26,7 @@ def _sides(comparison: Comparison) -> str:
 
 def _table(comparison: Comparison) -> str:
     header = ("", "n", "A", "B", "A - B")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for name, (first, second) in comparison.scores.items():
         found = comparison.differences[name]
         cells = (" ".join(printed(number)) for number in (first, second, found))

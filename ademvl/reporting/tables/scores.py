@@ -102,6 +102,7 @@ def image_understanding_table(results: StudyResults, reported: ReportedNumbers) 
         sections=reported_sections(reported, key, columns),
         remark="" if rows else "Reported only: lmms-eval has asked no run of this study.",
     )
+    blocks: tuple[Block, ...]
     if not rows:
         blocks = (theirs,)
     elif scale == "paper":
