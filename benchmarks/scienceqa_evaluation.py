@@ -39,7 +39,7 @@ from ademvl.data.mini import convert_easy_vqa
 from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import load_tokenizer
-from ademvl.evaluation.generation import greedy_steps
+from ademvl.evaluation.generation import decoding_steps
 from ademvl.llm.source import MINI_LLM_DIR
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.methods.adem.settings import AdemSettings
@@ -151,8 +151,9 @@ def _loop(setup: Setup, batch: Batch) -> Tensor:
     num_black = int((~batch.has_image).sum())
     if tower is not None and num_black:
         tower.encode(torch.zeros(num_black, 3, tower.image_size, tower.image_size))
-    with closing(greedy_steps(setup.model, batch, visual)) as steps:
-        return next(steps)
+    with closing(decoding_steps(setup.model, batch, visual)) as steps:
+        logits, _ = next(steps)
+        return logits
 
 
 def _measure(ways: dict[str, Callable[[], list[int]]]) -> dict[str, float]:
