@@ -173,27 +173,22 @@ def _may_be_none(change_cell: Cell) -> bool:
 
 def estimate_cell(estimate: Estimate, *, num_seeds: int = 0) -> Cell:
     """Turn fractions into percent, or scores times 100."""
-    value, low, high = in_percent(estimate)
-    return Cell(
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        n=estimate.n,
-        num_seeds=num_seeds,
-        method=estimate.method,
-        covers="seeds and items" if estimate.covers_seeds else "items",
-    )
+    return _cell(estimate, num_seeds=num_seeds)
 
 
 def difference_cell(found: Difference) -> Cell:
     """Turn a paired difference of fractions into points."""
+    return _cell(found, num_seeds=min(found.num_seeds))
+
+
+def _cell(found: Estimate | Difference, *, num_seeds: int) -> Cell:
     value, low, high = in_percent(found)
     return Cell(
         value=value,
         ci_low=low,
         ci_high=high,
         n=found.n,
-        num_seeds=min(found.num_seeds),
+        num_seeds=num_seeds,
         method=found.method,
         covers="seeds and items" if found.covers_seeds else "items",
     )
