@@ -113,8 +113,12 @@ def test_column_of_the_replication_table_tells_the_split(
 ) -> None:
     row = {"table": "scienceqa_test", "row": "ADEM-VL, LLaMA-7B"}
     synthetic.raw["runs"]["adem"]["reported"] = [row]
-    files = render_tables(read_results(_mixed(synthetic).study), reported)
-    assert "here (mini scale, val)" in files["replication.md"]
+    mixed = _mixed(synthetic)
+    mini = render_tables(read_results(mixed.study), reported)["replication.md"]
+    assert "here" not in mini  # a mini run is no retraining of the paper's
+    mixed.at_paper_scale()
+    files = render_tables(read_results(mixed.study), reported)
+    assert "here (val)" in files["replication.md"]
 
 
 @pytest.mark.parametrize("second", ["same", " same", "same ", "sa\u200bme", "ｓａｍｅ"])

@@ -1,7 +1,8 @@
 """The replication report's first table: the paper, the released weights, and a retraining.
 
 One line a ScienceQA category; under each of the three heads the reported numbers with their source,
-and beside them every run of the study that reproduces one of them.
+and beside them every run of the study that reproduces one of them. Mini runs are no retraining of
+ADEM-VL with LLaMA-7B: they never stand here, whichever row they are compared with elsewhere.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from ademvl.reporting.tables.rows import (
     scored_split,
     seeds_text,
 )
-from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, source_notes
+from ademvl.reporting.tables.scores import run_notes, source_notes
 
 _KEY = "scienceqa_test"
 _PAPER = "ADEM-VL, LLaMA-7B"
@@ -53,14 +54,13 @@ def replication_table(results: StudyResults, reported: ReportedNumbers) -> Table
         )
         for category in SCIENCEQA_COLUMNS
     )
-    runs = tuple({run.name: run for run in _runs(results, reported)}.values())
-    other_scale = runs and results.study.scale != "paper"
+    by_row = _runs_by_row(results, reported)
+    runs = {run.name: run for name in (_PAPER, *_RELEASED, *_RETRAINED) for run in by_row[name]}
     block = Block(
         title="The paper, its released weights, and retraining",
         scale="paper",
         columns=tuple(source.column for source in found),
         sections=(Section(title="", rows=rows),),
-        remark=f"Measured at {results.study.scale} scale. {OTHER_SCALE}" if other_scale else "",
         row_header="category",
         has_items_by_row=True,
     )
@@ -70,23 +70,14 @@ def replication_table(results: StudyResults, reported: ReportedNumbers) -> Table
         short_title="Paper, released weights, retrained",
         unit="accuracy in percent",
         blocks=(block,),
-        notes=run_notes(runs),
+        notes=run_notes(tuple(runs.values())),
         reported_notes=source_notes(reported, _KEY),
     )
 
 
-def _remarks(run: RunResult, scale: str) -> str:
-    """Return in brackets what of a measured column is not as in the paper; empty for nothing."""
-    split = scored_split(run)
-    remarks = [f"{scale} scale"] if scale != "paper" else []
-    remarks += [split] if split != "test" else []
-    return f" ({', '.join(remarks)})" if remarks else ""
-
-
 def _num_items(sources: Sequence[_Source], category: str) -> str:
     """Return the number of questions of a category, as far as numbers of the paper's scale tell."""
-    ours = [source for source in sources if source.column.scale in (None, "paper")]
-    known = [source.cells[category].n for source in ours]
+    known = [source.cells[category].n for source in sources]
     return next((str(n) for n in known if n), "")
 
 
@@ -94,10 +85,12 @@ def _rows_of(reported: ReportedNumbers) -> dict[str, ReportedRow]:
     return {row.name: row for row in reported.tables[_KEY].rows}
 
 
-def _runs(results: StudyResults, reported: ReportedNumbers) -> Iterator[RunResult]:
-    by_row = runs_by_row(results, reported, _KEY)
-    for name in (_PAPER, *_RELEASED, *_RETRAINED):
-        yield from by_row[name]
+def _runs_by_row(
+    results: StudyResults, reported: ReportedNumbers
+) -> Mapping[str, Sequence[RunResult]]:
+    """Return the runs that retrain or evaluate what a row is about, by its name."""
+    found = runs_by_row(results, reported, _KEY)
+    return found if results.study.scale == "paper" else dict.fromkeys(found, ())
 
 
 def _sources(results: StudyResults, reported: ReportedNumbers) -> Iterator[_Source]:
@@ -135,27 +128,26 @@ def _reported_source(reported: ReportedNumbers, name: str, *, head: str, header:
 def _measured_sources(
     results: StudyResults, reported: ReportedNumbers, members: Mapping[str, str], *, head: str
 ) -> Iterator[_Source]:
-    table, scale = reported.tables[_KEY], results.study.scale
-    by_row = runs_by_row(results, reported, _KEY)
+    table, by_row = reported.tables[_KEY], _runs_by_row(results, reported)
     for name, against in members.items():
         for run in by_row[name]:
             row = _rows_of(reported)[name]
             other_items = other_items_note(run, table, row)
-            judged = scale == "paper" and not other_items
-            target = Target(table, row) if judged else None
+            target = None if other_items else Target(table, row)
             plural = "s" if len(run.finished) > 1 else ""
             state = f"seed{plural} {seeds_text(run)}" if run.finished else run.state
             about = f"Run {run.label}, {state}"
-            about += f"; verdict on the number {against}." if judged else "."
-            notes = [about, *gap_notes(run), *([other_items] if scale == "paper" else [])]
+            about += f"; verdict on the number {against}." if target else "."
+            notes = [about, *gap_notes(run), other_items]
+            split = scored_split(run)
             yield _Source(
                 Column(
                     key=f"measured_{run.name}_{row.source}",
-                    header=f"here{_remarks(run, scale)}",
+                    header="here" if split == "test" else f"here ({split})",
                     decimals=2,
                     group=head,
                     kind="measured",
-                    scale=scale,
+                    scale="paper",
                     note=" ".join(note for note in notes if note),
                 ),
                 {column.key: measured_cell(run, column, target) for column in SCIENCEQA_COLUMNS},
