@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import WeightsError, list_findings
 from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
-    NEEDED_SETTINGS,
     REMEDY,
     TRAINED_FORMS,
     WEIGHTS_FILE,
     adapter_checksum,
+    described_settings,
     trained_settings,
 )
 from ademvl.runs.adapter_training import AdapterTraining
@@ -38,7 +37,8 @@ def save_adapter(
     """Write the trained parameters, then `adapter.json`, which says that they are complete.
 
     `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, the
-    settings that the adapter needs (task, method, backbones, features and prompts), the
+    settings that the adapter needs (task, method, backbones, features, prompts, and `images` where
+    they were withheld), the
     fingerprints of the frozen models; that of the tower with online features only, because
     otherwise the tower is not loaded; and of which training it is. `forms`, of the training split,
     stand there where they are known.
@@ -88,12 +88,11 @@ def write_adapter(
 
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-    settings = run_to_plain(run)
     description: dict[str, Any] = {
         "sha256": sha256_file(folder / WEIGHTS_FILE),
         "fingerprints": dict(fingerprints),
         "parameters": {name: tensor.numel() for name, tensor in state.items()},
-        "settings": {key: settings[key] for key in NEEDED_SETTINGS},
+        "settings": described_settings(run),
     }
     if forms is not None:
         description[TRAINED_FORMS] = forms.to_json()

@@ -5,6 +5,7 @@ from pathlib import Path
 from ademvl.config.influence import binds_adapter, differing
 from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
+from ademvl.config.settings_files import run_to_plain
 from ademvl.errors import DataError, WeightsError, list_findings
 from ademvl.storage.files import read_json, sha256_file
 
@@ -14,6 +15,16 @@ TRAINED_FORMS = "trained_forms"
 """Key of the description: forms of the prompts that it was trained on; absent where unknown."""
 REMEDY = "Train the run again, or copy the adapter folder anew."
 NEEDED_SETTINGS = ("task", "method", "backbones", "features", "prompts")
+
+
+def described_settings(run: RunSettings) -> dict[str, object]:
+    """Return what of a run's settings adapter.json holds: those that the adapter needs.
+
+    That images were withheld stands there, too, so that nobody shows it any.
+    """
+    plain = run_to_plain(run)
+    needed = {key: plain[key] for key in NEEDED_SETTINGS}
+    return needed if run.images == "shown" else {**needed, "images": run.images}
 
 
 def adapter_checksum(folder: Path) -> str:

@@ -10,14 +10,14 @@ from shutil import copyfile
 
 from ademvl.config.mini_backbones import MINI_LLMS
 from ademvl.config.run import TRAINED, FeatureSettings, RunSettings
-from ademvl.config.settings_files import run_to_json, run_to_plain, write_settings
+from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.errors import SettingsError
 from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
-    NEEDED_SETTINGS,
     REMEDY,
     WEIGHTS_FILE,
     adapter_checksum,
+    described_settings,
 )
 from ademvl.runs.trained_adapter import TrainedAdapter, find_adapter
 from ademvl.storage.files import read_json, write_json, write_text
@@ -62,8 +62,7 @@ def export_folder(
         copyfile(trained.folder / WEIGHTS_FILE, aside / "adapter" / WEIGHTS_FILE)
         _copy_records(trained, aside)
         description = read_json(trained.folder / DESCRIPTION_FILE, remedy=REMEDY)
-        settings = run_to_plain(run)
-        description["settings"] = {key: settings[key] for key in NEEDED_SETTINGS}
+        description["settings"] = described_settings(run)
         write_json(aside / "adapter" / DESCRIPTION_FILE, description)
 
 
@@ -109,6 +108,7 @@ def _portable(run: RunSettings, *, llm: str, tower_weights: str) -> RunSettings:
         evaluation_data_dir="",
         adapter=TRAINED,
         released_from="",
+        start_from="",
         backbones=chosen,
         features=replace(run.features, cache_dir=FeatureSettings().cache_dir),
     )

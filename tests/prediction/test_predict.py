@@ -362,11 +362,14 @@ def test_folder_without_an_adapter_is_refused(tmp_path, capsys):
     assert f"{tmp_path}: no trained adapter there" in capsys.readouterr().err
 
 
-def test_text_only_control_refuses_images_and_answers_text(make, base, capsys):
+def test_text_only_control_refuses_images_and_answers_text(make, base, tmp_path, capsys):
     run_dir = make(images="withheld")
     assert main(["predict", str(run_dir), "--question", "?", "--image", _an_image(base)]) == 2
     assert "a text-only control" in capsys.readouterr().err
     assert main(["predict", str(run_dir), "--question", "Why?"]) == 0
+    alone = shutil.copytree(run_dir / "adapter", tmp_path / "alone")
+    assert main(["predict", str(alone), "--question", "?", "--image", _an_image(base)]) == 2
+    assert "a text-only control" in capsys.readouterr().err
 
 
 def test_adapter_without_fusion_cannot_be_explained(make, base, tmp_path, capsys):
