@@ -51,6 +51,7 @@ RUN, OTHER, CAPTIONS = (
     f"results/smoke/runs/{run}/seed0" for run in ("adem", "text_only", "captions")
 )
 STUDY = "results/smoke/study.yaml"
+RATES = "results/smoke/rates/lora"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ _REPORTED = (STUDY, *(f"{RUN}/{name}" for name in _RESULTS), *_PROBLEMS)
 _ANNOTATIONS = (f"{DATA}/coco_caption/karpathy/*test*.json", f"{DATA}/coco_caption/annotations/*")
 _IMAGES = (f"{DATA}/scienceqa/images/test/*/image.png",)
 _SCORED = ("--problems", _PROBLEMS[0], "--predictions")
+_GRID = {
+    **{"lr_grid": [0.01], "epochs": 0.1, "warmup_epochs": 0.0},
+    **{"effective_batch_size": 8, "per_device_batch_size": 8},
+}
+_LORA = {
+    **{"study": "smoke", "name": "lora", "seed": 0, "task": "scienceqa"},
+    **{"data_dir": f"{DATA}/scienceqa", "method": {"name": "lora"}, "optimization": _GRID},
+    "features": {"mode": "cached"},
+}
+_CHOOSE_RATE = ("choose-rate", "--folder", RATES, json.dumps(_LORA), "--threads", "1", "--output")
 COMMANDS = (
     Command(("plan", STUDY), (STUDY, *_PROBLEMS, f"{DATA}/manifest.json")),
     Command(("params", "--study", STUDY), (STUDY,)),
@@ -140,6 +151,12 @@ COMMANDS = (
     ),
     Command(("summary", STUDY), _REPORTED),
     Command(("status", STUDY), _REPORTED),
+    Command(("ranking", "ranking.yaml"), ("ranking.yaml", f"{RATES}.json", *_REPORTED[1:])),
+    Command(
+        (*_CHOOSE_RATE, "out/rate.json"),
+        (*(f"{RATES}/*/*/{name}" for name in (*_OF_RUN, *_RESULTS)), *_PROBLEMS),
+        works=True,
+    ),
     Command(("effects", "effects.yaml"), ("effects.yaml", *_REPORTED[1:])),
     Command(("bundle", "results/smoke", "--output", "out/b.zip"), _REPORTED),
     Command(
@@ -361,10 +378,14 @@ def prepare(finished: Path) -> None:
     (finished / "lmms.json").write_text(json.dumps(lmms))
     study = yaml.safe_load((finished / STUDY).read_text("utf-8"))
     (finished / "effects.yaml").write_text(yaml.safe_dump(study | {"base_runs": ["adem"]}))
+    lora = study["runs"]["adem"] | {"method": {"name": "lora"}, "optimization": _GRID}
+    ranked = study | {"runs": study["runs"] | {"lora": lora}}
+    (finished / "ranking.yaml").write_text(yaml.safe_dump(ranked))
     shutil.copytree(ROOT / "workflow/profiles/slurm", finished / "profile")
     for arguments in (
         ("bundle", "results/smoke", "--output", "bundle.zip"),
         ("adapter", "export", RUN, "--output", "adapter.pth"),
+        (*_CHOOSE_RATE, f"{RATES}.json"),
     ):
         outcome = call(arguments, finished, limit_seconds=WORKING_SECONDS)
         if outcome.code:
