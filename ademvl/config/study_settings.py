@@ -101,7 +101,7 @@ class RunTemplate:
     )
     released_from: str = setting(changes="results", default="", omitted_at_default=True)
     start_from: str = setting(
-        changes="results", default="", by_content=True, omitted_at_default=True
+        changes="results", default="", by_content=True, unwritten_at_default=True
     )
     seeds: tuple[int, ...] = setting(
         changes="training", default=(0,), le=LARGEST_SEED, check=_check_seeds
