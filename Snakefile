@@ -12,7 +12,7 @@ from snakemake.utils import min_version
 
 from ademvl.workflow.plan import WorkflowPlan
 from ademvl.workflow.start import check_workflow
-from ademvl.workflow.terminal.records import end_drawing
+from ademvl.workflow.terminal.records import end_drawing, show_results_when_idle
 
 min_version("9.10")
 
@@ -24,6 +24,7 @@ if not workflow.configfiles and "include" not in config:
 
 plan = WorkflowPlan.of_config(config, workflow.configfiles)
 plan.notice_changes(workflow)
+show_results_when_idle(workflow, f"{plan.results}/study.yaml")
 
 
 pathvars:

@@ -75,6 +75,8 @@ def test_rates_are_chosen_before_all_seeds_are_trained_with_them(tmp_path: Path)
     table = (results / "tables/comparison.md").read_text()
     assert "choice of learning rates" in table
     assert "too few seeds (3 of 4 degrees of freedom)" in table  # so nothing is ranked
-    assert "Nothing to be done" in run_to_end(tmp_path, configfile=configfile)
+    again = run_to_end(tmp_path, configfile=configfile)
+    assert "Nothing to be done" in again
+    assert "Look further:" in again  # the results, as after a run
     speed = json.loads((results / "runs/adem/seed0/predictions/scienceqa.speed.json").read_text())
     assert speed["items"] == 20

@@ -9,11 +9,17 @@ class ImageProgress(Progress):
     Args:
         num_images: images that there are to do, in all.
         task: what is done with them, in a word or two.
-        shown: False shows nothing.
+        shown: False shows nothing; neither is anything shown of no images.
     """
 
     def __init__(self, num_images: int, task: str, *, shown: bool) -> None:
-        super().__init__(task, total=num_images, unit="img", line_every_seconds=30.0, shown=shown)
+        super().__init__(
+            task,
+            total=num_images,
+            unit="img",
+            line_every_seconds=30.0,
+            shown=shown and num_images > 0,
+        )
 
     def advance(self, num_images: int) -> None:
         """Note that so many more images are done."""

@@ -2,6 +2,8 @@
 
 import logging
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +17,8 @@ ENDING = "ademvl_ending"
 """Attribute of a record that asks for an end of drawing; holds the event to be set then."""
 
 _PLUGIN = "snakemake_logger_plugin_ademvl"
+_LOGGER = "snakemake.logging"
+_NOTHING_TO_DO = "Nothing to be done"
 _LONGEST_DRAWING_SECONDS = 30.0
 
 _CHATTER = re.compile(
@@ -93,8 +97,37 @@ def end_drawing(workflow: Any) -> None:
     handlers = workflow.logger_manager.get_log_handlers()
     if any(type(handler).__module__ == _PLUGIN for handler in handlers):
         ended = threading.Event()
-        logging.getLogger("snakemake.logging").info(None, extra={ENDING: ended})
+        logging.getLogger(_LOGGER).info(None, extra={ENDING: ended})
         ended.wait(_LONGEST_DRAWING_SECONDS)
+
+
+class _WhenIdle(logging.Handler):
+    """Shows a study's results once Snakemake says that nothing is to be done."""
+
+    def __init__(self, workflow: Any, study_file: str) -> None:
+        super().__init__()
+        self._workflow = workflow
+        self._study_file = study_file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at one record, behind the handler that shows it."""
+        if record.getMessage().startswith(_NOTHING_TO_DO):
+            end_drawing(self._workflow)
+            summary = [sys.executable, "-m", "ademvl", "summary", "--if-complete"]
+            subprocess.run([*summary, self._study_file], check=False)
+
+
+def show_results_when_idle(workflow: Any, study_file: str) -> None:
+    """Show a study's results, as after a run, where all of it is there already.
+
+    Snakemake calls neither `onstart` nor `onsuccess` then.
+
+    Args:
+        workflow: Snakemake's; dry runs, and processes that it starts for jobs, show nothing.
+        study_file: study.yaml of the study's results.
+    """
+    if workflow.is_main_process and not workflow.output_settings.dryrun:
+        logging.getLogger(_LOGGER).addHandler(_WhenIdle(workflow, study_file))
 
 
 def _show_failure(of: Mapping[str, Any], display: Display) -> None:

@@ -2,14 +2,19 @@
 
 import io
 import logging
+import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from ademvl.vision.features.image_progress import ImageProgress
 from ademvl.workflow.terminal.display import Display
-from ademvl.workflow.terminal.records import ENDING, show_record
+from ademvl.workflow.terminal.records import ENDING, show_record, show_results_when_idle
+from tests.bundle.finished import FinishedStudy
 
 
 class Shown:
@@ -93,3 +98,35 @@ def test_others_can_wait_for_the_end_of_drawing(shown: Shown) -> None:
     ended = threading.Event()
     shown.show(None, **{ENDING: ended})
     assert ended.is_set()
+
+
+def test_results_are_shown_where_nothing_is_to_be_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = FinishedStudy(tmp_path).finish()
+    (results / "tables").mkdir()
+    workflow = SimpleNamespace(
+        is_main_process=True,
+        output_settings=SimpleNamespace(dryrun=False),
+        logger_manager=SimpleNamespace(get_log_handlers=list),
+    )
+    logger = logging.getLogger("snakemake.logging")
+    show_results_when_idle(workflow, str(results / "study.yaml"))
+    handler = logger.handlers[-1]
+    try:
+        logger.handle(logging.makeLogRecord({"msg": "Building DAG of jobs...", "levelno": 20}))
+        assert capfd.readouterr().out == ""
+        nothing = "Nothing to be done (all requested files are present and up to date)."
+        logger.handle(logging.makeLogRecord({"msg": nothing, "levelno": 20}))
+    finally:
+        logger.removeHandler(handler)
+    assert "Study tiny" in capfd.readouterr().out
+
+
+def test_no_images_have_no_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with ImageProgress(0, "check images", shown=True):
+        pass
+    assert capsys.readouterr().err == ""
