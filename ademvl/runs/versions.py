@@ -17,7 +17,7 @@ RESULT_VERSIONS = {
     "train": 4,
     "evaluate": 2,
     "tables": 11,
-    "figures": 9,
+    "figures": 10,
     "fusion_maps": 5,
     "bundle": 4,
     "report": 10,

@@ -139,6 +139,8 @@ def _draw_small(runs: list[RunResult], about: str) -> "Figure":
     ).flatten()
     for axis in axes[len(runs) :]:
         axis.set_axis_off()
+    for axis in axes[max(0, len(runs) - _PANELS_A_ROW) : len(runs)]:
+        axis.tick_params(labelbottom=True)  # the last one of each column
     first = {task: next((r for r in runs if r.settings.task == task), None) for task in TASK_TITLES}
     means = {task: _mean(found) for task, run in first.items() if run and (found := curves_of(run))}
     for axis, run in zip(axes, runs, strict=False):

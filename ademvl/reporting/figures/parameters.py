@@ -1,7 +1,8 @@
 """Trained parameters against accuracy: measured and reported."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ademvl.reporting.figures.plotting import (
@@ -73,7 +74,7 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing
     left, right = figure.subplots(1, 2)
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "fontsize": 7.5}
     below["borderaxespad"] = _BELOW_LABELS
-    _draw_reported_parameters(left, reported)
+    _draw_reported_parameters(left, reported, _marks_of_rows(results, chosen), len(chosen))
     left.set_title("Reported, paper scale")
     is_beside = study.scale == "paper" and bool(runs)
     if is_beside:
@@ -131,19 +132,35 @@ def _draw_point(
     label: str | None = None,
     size: float = MARK_SIZE,
 ) -> None:
-    count = _parameters(run)
-    if count:
-        draw_points(axis, [(count / 1e6, _average_cell(run))], index, label=label, size=size)
+    trained = _parameters(run)
+    if trained:
+        draw_points(axis, [(trained / 1e6, _average_cell(run))], index, label=label, size=size)
 
 
-def _draw_reported_parameters(axis: "Axes", reported: ReportedNumbers) -> None:
+def _marks_of_rows(results: StudyResults, runs: Sequence[RunResult]) -> dict[str, int]:
+    """Return the mark of the run that reproduces each row of the main table, by the row's name."""
+    return {
+        reference.row: index
+        for index, run in enumerate(runs)
+        for reference in results.study.reported(run.name)
+        if reference.table == _KEY
+    }
+
+
+def _draw_reported_parameters(
+    axis: "Axes", reported: ReportedNumbers, marks: Mapping[str, int], num_runs: int
+) -> None:
+    """Draw each method with the mark of the run that reproduces it, else with one of its own."""
     table = reported.tables[_KEY]
     series: dict[str, list[ReportedRow]] = {}
     for row in table.rows:
         if row.group in _PARAMETER_GROUPS and row.trainable:
             name = _GROUP_LABELS.get(row.group, row.method)
             series.setdefault(name, []).append(row)
-    for index, (name, rows) in enumerate(series.items()):
+    others = count(num_runs)
+    for name, rows in series.items():
+        own = [marks[row.name] for row in rows if row.name in marks]
+        index = own[0] if own else next(others) % MAX_SERIES
         for row in rows:
             draw_points(
                 axis,

@@ -274,6 +274,28 @@ def test_ablation_bars_are_changes_from_the_base_row(
     assert (texts.count("not run"), texts.count("base")) == (4, 1)
 
 
+def _marks(axis: Any) -> dict[str, tuple[str, str]]:
+    """Return colour and marker of what the legend names; of points with intervals, the points'."""
+    handles, labels = axis.get_legend_handles_labels()
+    points = [getattr(handle, "lines", [handle])[0] for handle in handles]
+    return {
+        label: (point.get_color(), point.get_marker())
+        for label, point in zip(labels, points, strict=True)
+    }
+
+
+def test_method_has_the_mark_of_the_run_that_reproduces_it(
+    finished: SyntheticStudy, reported: ReportedNumbers
+) -> None:
+    row = {"table": "scienceqa_test", "row": "MemVP, LLaMA-7B"}
+    finished.raw["runs"]["adem"]["reported"] = [row]
+    with plotting():
+        left, right = draw_parameters(read_results(finished.study), reported).figure.axes
+    ours, theirs = map(_marks, (right, left))
+    assert theirs.pop("MemVP") == ours["ADEM-VL"]
+    assert len({*theirs.values(), *ours.values()}) == len(theirs) + len(ours)
+
+
 def test_parameters_of_another_scale_stay_in_their_panel(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
