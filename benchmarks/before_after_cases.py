@@ -228,8 +228,8 @@ def _evaluation(*, layers: int, width: int) -> Callable[[], Work]:
 def answering(asked: "Asked") -> Work:
     """Return what answers the questions by the package's loop, features given."""
     from ademvl.evaluation import prediction_loop
+    from ademvl.evaluation.choosing import answer_batch
     from ademvl.evaluation.predictions import PredictionLog
-    from ademvl.evaluation.scienceqa import answer_batch
     from ademvl.model import build
     from ademvl.vision.features import source
 
@@ -282,12 +282,12 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
     import torch
 
     from ademvl.config.run import RunSettings
-    from ademvl.data.examples import scienceqa_evaluation_examples
-    from ademvl.data.scienceqa import load_scienceqa
     from ademvl.data.tokenizer import SentencePieceTokenizer
     from ademvl.methods.adem.settings import AdemSettings
     from ademvl.model.vision_language import VisionLanguageModel
     from ademvl.planning.random_model import random_images, random_llama, tower_shape_of
+    from ademvl.tasks.scienceqa.examples import scienceqa_evaluation_examples
+    from ademvl.tasks.scienceqa.reader import load_scienceqa
 
     try:
         from ademvl.data.rows import tokenize_examples

@@ -121,16 +121,16 @@ def _images(folder: Path, size: int) -> Steps:
 def _questions(folder: Path, size: int) -> Steps:
     from ademvl.config.dataset import DatasetSettings
     from ademvl.config.run import PromptSettings
-    from ademvl.data.examples import scienceqa_evaluation_examples
     from ademvl.data.rows import TokenizedExample, tokenize_examples
-    from ademvl.data.scienceqa import ScienceQA, load_scienceqa
     from ademvl.data.tokenizer import load_tokenizer
-    from ademvl.data.verification import verify_dataset
     from ademvl.evaluation.batching import batches_by_length
     from ademvl.evaluation.predictions import PredictionLog
-    from ademvl.evaluation.scienceqa import score_scienceqa
     from ademvl.llm.source import MINI_LLM_DIR
     from ademvl.storage.files import write_json
+    from ademvl.tasks.scienceqa.examples import scienceqa_evaluation_examples
+    from ademvl.tasks.scienceqa.reader import ScienceQA, load_scienceqa
+    from ademvl.tasks.scienceqa.scores import score_scienceqa
+    from ademvl.tasks.verification import verify_dataset
 
     root = folder / "scienceqa"
     _write_scienceqa(root, size)

@@ -41,8 +41,6 @@ from PIL import Image
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.config.study import Study, load_study
-from ademvl.data.karpathy import write_references
-from ademvl.data.scienceqa import GRADES, SUBJECTS, load_scienceqa
 from ademvl.evaluation.asked import asked_now
 from ademvl.evaluation.predictions import SEAL, header_file, seal_of
 from ademvl.evaluation.sealed_scores import write_scores
@@ -50,6 +48,8 @@ from ademvl.reporting.page.write import write_page
 from ademvl.runs.identity import evaluation_settings, identity_sha256, recorded_identity
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.files import write_json, write_text
+from ademvl.tasks.coco_caption.karpathy import write_references
+from ademvl.tasks.scienceqa.reader import GRADES, SUBJECTS, load_scienceqa
 
 NUM_QUESTIONS, NUM_WITH_IMAGE, NUM_CAPTIONS = 4241, 2017, 5000
 REPETITIONS = 5

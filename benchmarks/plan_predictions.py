@@ -314,8 +314,8 @@ def measure_step(
 
 def seconds() -> Iterator[str]:
     """Compare the probe with training on real data, in processor time of one thread."""
-    from ademvl.data.layout import make_dataset
     from ademvl.machine.cpu_kernels import fast_cpu
+    from ademvl.tasks.layout import make_dataset
     from ademvl.training.run import build_trainer
 
     yield f"{'run':14} {'ms an item':>11} {'by the probe':>13} {'ratio':>6}"

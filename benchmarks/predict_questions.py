@@ -23,9 +23,9 @@ from typing import Any
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.data.captions import load_caption_images
 from ademvl.data.easy_vqa import COLORS, SHAPES, mentioned
-from ademvl.data.scienceqa import load_scienceqa
+from ademvl.tasks.coco_caption.reader import load_caption_images
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 
 SPLIT = "test"
 WANTED = 0.9

@@ -34,10 +34,8 @@ from torch import Tensor
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import FeatureSettings, PromptSettings, RunSettings
 from ademvl.data.collate import Batch, collate
-from ademvl.data.examples import scienceqa_evaluation_examples
 from ademvl.data.mini import convert_easy_vqa
 from ademvl.data.rows import TokenizedExample, tokenize_examples
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import decoding_steps
 from ademvl.llm.source import MINI_LLM_DIR
@@ -45,6 +43,8 @@ from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.build import build_model
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.tasks.scienceqa.examples import scienceqa_evaluation_examples
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from ademvl.vision.features.source import VisualSource, open_visual_source
 
 REFERENCE_BATCH_SIZE = 4

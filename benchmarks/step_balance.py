@@ -28,11 +28,11 @@ from before_after_cases import SCIENCEQA, pieces
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import PromptSettings
-from ademvl.data.examples import scienceqa_training_examples
 from ademvl.data.rows import TokenizedExample, tokenize_examples
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.model.vision_language import LabelledLogits
+from ademvl.tasks.scienceqa.examples import scienceqa_training_examples
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from ademvl.training.loop import Trainer
 from ademvl.training.order import StepPlan
 from ademvl.training.place import Place

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import ademvl
+from ademvl.config.tasks import all_facts
 
 ROOT = Path(ademvl.__file__).parent
 MAX_SINGLE_MODULES = 3
@@ -83,6 +84,9 @@ def test_parts_of_the_package_depend_on_each_other_one_way(needed: dict[str, set
 @pytest.mark.parametrize(
     ("upper", "lower"),
     [
+        ("tasks", "data"),
+        ("planning", "tasks"),
+        ("evaluation", "tasks"),
         ("methods", "vision"),
         ("model", "runs"),
         ("model", "methods"),
@@ -123,6 +127,40 @@ def test_planner_knows_single_methods_in_few_places() -> None:
 _METHODS_OF_THEIR_OWN = tuple(
     f"ademvl.methods.{path.parent.name}." for path in (ROOT / "methods").glob("*/settings.py")
 )
+
+
+def test_only_a_tasks_own_folder_asks_for_its_name() -> None:
+    names = {*all_facts(), *(facts.evaluated_as for facts in all_facts().values())}
+    asking = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in ROOT.rglob("*.py")
+        if path.relative_to(ROOT).parts[0] not in ("tasks", "golden")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Compare)
+        for constant in ast.walk(node)
+        if isinstance(constant, ast.Constant) and constant.value in names
+    }
+    known = {
+        "config/dataset.py",  # COCO's images, which other data sets share: a source, no task
+        "config/method_groups.py",  # the comparison of methods is about ScienceQA
+        "prediction/lmms_plugin.py",  # a form of prompts that is called so
+    }
+    assert {place.partition(":")[0] for place in asking} == known, sorted(asking)
+
+
+def test_tasks_need_neither_torch_nor_a_model() -> None:
+    program = (
+        "import sys\n"
+        "from ademvl.config.tasks import all_facts, task_folders\n"
+        "from ademvl.tasks.registry import layout_of, task_named\n"
+        "for name in all_facts(): task_named(name)\n"
+        "for name in task_folders(): layout_of(name)\n"
+        "print([name for name in ('torch', 'transformers', 'open_clip') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_settings_and_what_runs_left_are_read_without_torch() -> None:

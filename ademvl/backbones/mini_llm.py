@@ -23,9 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ademvl.backbones.mini_llm_rows import Row, RowMaker, Topic, train_tokenizer
 from ademvl.backbones.mini_llm_text import OneShape, read_wordings
-from ademvl.data.scienceqa import Problem
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_bytes, write_json
+from ademvl.tasks.scienceqa.reader import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -314,13 +314,13 @@ def evaluate_mini_llm(
     """
     from transformers import LlamaForCausalLM
 
-    from ademvl.data.choices import choice_named
+    from ademvl.data.choices import ANSWER_CUE, choice_named
     from ademvl.data.collate import collate
     from ademvl.data.examples import Example
-    from ademvl.data.prompts import ANSWER_CUE, build_prompt
     from ademvl.data.rows import tokenize_examples
-    from ademvl.data.scienceqa import load_scienceqa
     from ademvl.data.tokenizer import load_tokenizer
+    from ademvl.tasks.scienceqa.prompts import build_prompt
+    from ademvl.tasks.scienceqa.reader import load_scienceqa
 
     model = LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
     tokenizer = load_tokenizer(model_dir)

@@ -16,8 +16,8 @@ from typing import Protocol
 
 import sentencepiece
 
-from ademvl.data.scienceqa import Problem
 from ademvl.errors import DataError
+from ademvl.tasks.scienceqa.reader import Problem
 
 LETTERS = "ABCD"
 

@@ -21,8 +21,8 @@ from ademvl.data.easy_vqa import (
 )
 from ademvl.data.mini import CAPTION_TEMPLATES
 from ademvl.data.mini_wordings import draw_choices
-from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError
+from ademvl.tasks.scienceqa.reader import Problem, load_scienceqa
 
 TOKENIZER_LINES = 4000
 WORD_SHARE = 0.4

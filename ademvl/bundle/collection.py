@@ -30,6 +30,7 @@ from ademvl.reporting.tables.build import render_tables
 from ademvl.runs.chosen_rate import choice_file, choosing_run
 from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.storage.files import dump_json, read_json
+from ademvl.tasks.registry import task_named
 
 _log = logging.getLogger(__name__)
 
@@ -197,37 +198,13 @@ def answers_name(dataset: str, task: str, split: str) -> str:
 
 
 def right_answers(run: RunSettings) -> dict[str, Any]:
-    """Return what a run's predictions are compared with, by item id.
-
-    ScienceQA: the right choice and the columns that the question counts in; MME: yes or no;
-    captions: references.
+    """Return what a run's predictions are compared with, by item id; see `Task.right_answers`.
 
     Raises:
         DataError: the data set is not there, or malformed.
     """
-    root, split = Path(run.data_dir), run.evaluation.split
-    if run.task == "coco_caption":
-        from ademvl.data.captions import karpathy_file, load_coco_references
-
-        references = load_coco_references(karpathy_file(root, f"{split}_gt"))
-        return {str(image_id): list(texts) for image_id, texts in references.items()}
-    if run.task == "instruction":
-        from ademvl.data.examples import mme_examples
-        from ademvl.data.mme import load_benchmark
-
-        questions = load_benchmark(Path(run.evaluation_data_dir))
-        pairs = zip(mme_examples(questions), questions, strict=True)
-        return {example.item_id: question.gold.strip().lower() for example, question in pairs}
-    from ademvl.data.scienceqa import load_scienceqa
-    from ademvl.evaluation.scienceqa import COLUMNS
-
-    return {
-        problem.question_id: {
-            "answer_index": problem.answer_index,
-            "columns": [name for name, belongs in COLUMNS.items() if belongs(problem)],
-        }
-        for problem in load_scienceqa(root).split(split)
-    }
+    found = task_named(run.task).right_answers(Path(run.evaluated_dir), run.evaluation.split)
+    return dict(found.by_id)
 
 
 def _yaml(value: Any) -> bytes:

@@ -1,6 +1,6 @@
 """Two trainings of the same run, item by item: how many predictions agree, and a paired test."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from ademvl.bundle.records import SeedRecord
+from ademvl.config.tasks import facts_evaluated_as
 from ademvl.errors import ToolError
-from ademvl.evaluation.mme import parse_answer
 from ademvl.randomness import derive_seed
-from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, McNemar, mcnemar, paired_differences
 from ademvl.statistics.paired_proportions import accuracy_difference
-
-_CAPTION_SCORE = "CIDEr"
+from ademvl.tasks.base import Task
+from ademvl.tasks.registry import task_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +67,14 @@ def compare_items(
         return None, f"the right answers to {conflicts} of {len(items)} common items differ"
     if len(answers) < len(items):
         return None, "neither side holds the right answers to all common items"
-    if first[0].task != "coco_caption":
-        return _compare_correct(first, second, answers), ""
+    task = task_named(facts_evaluated_as(first[0].task).name)
+    if task.judges_items:
+        return _compare_correct(task, first, second, answers), ""
     try:
-        return _compare_captions(first, second, answers, seed=derive_seed(seed, "compare")), ""
+        return _compare_corpus(task, first, second, answers, seed=derive_seed(seed, "compare")), ""
     except ToolError as error:
-        return None, f"captions differ, and cannot be scored here: {error}"
+        what = task.facts.runs_title.lower()
+        return None, f"{what} differ, and cannot be scored here: {error}"
 
 
 def _common_items(records: Sequence[SeedRecord]) -> list[str]:
@@ -91,13 +92,16 @@ def _common_answers(
 
 
 def _compare_correct(
+    task: Task,
     first: Sequence[SeedRecord],
     second: Sequence[SeedRecord],
     answers: Mapping[str, Any],
 ) -> Paired:
-    right = _is_right_mme if first[0].task == "mme" else _is_right_choice
     correct = [
-        [np.array([right(s.predictions[i], answers[i]) for i in answers]) for s in side]
+        [
+            np.array([task.is_right(found[i], answer) for i, answer in answers.items()])
+            for found in _values(task, side)
+        ]
         for side in (first, second)
     ]
     difference = accuracy_difference(np.array(correct[0]), np.array(correct[1]))
@@ -106,38 +110,26 @@ def _compare_correct(
     return Paired(score="accuracy", difference=difference, tests=tests)
 
 
-def _is_right_choice(row: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    return bool(row.get("predicted_index") == answer["answer_index"])
-
-
-def _is_right_mme(row: Mapping[str, Any], answer: str) -> bool:
-    return parse_answer(str(row.get("text", ""))) == answer
-
-
-def _compare_captions(
+def _compare_corpus(
+    task: Task,
     first: Sequence[SeedRecord],
     second: Sequence[SeedRecord],
     answers: Mapping[str, Any],
     *,
     seed: int,
 ) -> Paired:
-    from ademvl.evaluation.captions.scores import (
-        LIMITS,
-        METRICS,
-        caption_item_sums,
-        corpus_scores,
-    )
+    corpus, score = task.corpus, task.facts.main
+    if corpus is None:
+        raise TypeError(f"{task.facts.name}: neither right or wrong answers nor scores of all")
+    sums = [corpus.item_sums(answers, _values(task, side)) for side in (first, second)]
+    statistic = partial(corpus.totals, n=len(sums[0][0]))
+    found = paired_differences(*sums, statistic, seed=seed, limits=corpus.limits)
+    return Paired(score=score, difference=found[list(corpus.names).index(score)], tests=())
 
-    references = {int(image_id): tuple(texts) for image_id, texts in answers.items()}
 
-    def sums(side: Sequence[SeedRecord]) -> list[Floats]:
-        captions = [
-            {int(i): str(s.predictions[i].get("caption", "")) for i in answers} for s in side
-        ]
-        return caption_item_sums(references, captions)
-
-    statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(references))
-    found = paired_differences(sums(first), sums(second), statistic, seed=seed, limits=LIMITS)
-    return Paired(
-        score=_CAPTION_SCORE, difference=found[list(METRICS).index(_CAPTION_SCORE)], tests=()
-    )
+def _values(task: Task, side: Sequence[SeedRecord]) -> list[dict[str, Any]]:
+    """Return what each seed predicted by item id; empty text where a row says nothing."""
+    return [
+        {item: row.get(task.value_key, "") for item, row in record.predictions.items()}
+        for record in side
+    ]

@@ -15,6 +15,7 @@ from ademvl.config.nested import flat
 from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
 from ademvl.config.strict_yaml import load_yaml
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.predictions import SEAL
 from ademvl.evaluation.sealed_scores import PREDICTIONS, SEALED_SINCE, seal_of_scores
@@ -96,7 +97,13 @@ class Results:
     def _record(self, run: str, seed: int) -> SeedRecord:
         prefix = f"runs/{run}/seed{seed}"
         raw = self._yaml(f"{prefix}/run.yaml")
-        task = "mme" if raw.get("task") == "instruction" else str(raw.get("task"))
+        name = str(raw.get("task"))
+        if name not in all_facts():
+            raise DataError(
+                f"{self.label}: {prefix}/run.yaml: task {name!r} is not known to this version of "
+                "ademvl; use the one that made it"
+            )
+        task = facts_of(name).evaluated_as
         predictions = f"{prefix}/predictions/{task}.jsonl"
         content = self._content(predictions, optional=True)
         return SeedRecord(

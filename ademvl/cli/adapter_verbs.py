@@ -12,6 +12,7 @@ from ademvl.cli.verb import (
     add_verb,
     gpus_of,
 )
+from ademvl.config.tasks import all_facts
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -44,7 +45,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     imported.add_argument(
         "--task",
-        choices=["scienceqa", "coco_caption", "instruction"],
+        choices=list(all_facts()),
         help="what it was trained for (default: as the file says)",
     )
     _add_export(actions)

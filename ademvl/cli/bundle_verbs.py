@@ -33,10 +33,12 @@ def add_verbs(verbs: Verbs) -> None:
     bundle.add_argument("--with-adapters", action="store_true", help="add the trained adapters")
     bundle.add_argument("--license", default="", help="licence of the results, a URL or words")
 
-    summary = "Write a run's predictions as lmms-eval or the COCO server have them."
+    summary = "Write a run's predictions as lmms-eval, the COCO server or others take them."
     written = add_verb(verbs, "samples", _samples, summary)
     written.add_argument("run", type=Path, help="run directory, or the run.yaml in it")
-    add_output(written, "file: lines of samples; for captions one list", required=True)
+    add_output(
+        written, "file to write: lines of samples, or JSON for other programs", required=True
+    )
 
     summary = "Say what differs between two bundles or results folders, and whether it matters."
     diff = add_verb(verbs, "diff", _diff, summary)

@@ -88,7 +88,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.data.layout import MANIFEST_FILE, make_dataset
+    from ademvl.tasks.layout import MANIFEST_FILE, make_dataset
 
     if (options.study is None) == (options.output is None):
         raise SettingsError("name either --study FILE, or --output with settings as JSON")
@@ -118,9 +118,9 @@ def _dataset_of(text: str | None) -> "DatasetSettings":
 
 def _verify(options: argparse.Namespace) -> int:
     from ademvl.config.study import load_study
-    from ademvl.data.layout import MANIFEST_FILE
-    from ademvl.data.verification import VerificationChoices, verify_dataset
     from ademvl.storage.files import dump_json
+    from ademvl.tasks.layout import MANIFEST_FILE
+    from ademvl.tasks.verification import VerificationChoices, verify_dataset
 
     if (options.folder is None) == (options.study is None):
         raise SettingsError("name either the folder of a data set or --study FILE")

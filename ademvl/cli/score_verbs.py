@@ -105,7 +105,7 @@ def _add_caption_arguments(captions: argparse.ArgumentParser) -> None:
 
 
 def _score_scienceqa(options: argparse.Namespace) -> int:
-    from ademvl.evaluation.scienceqa_files import scienceqa_table, score_prediction_file
+    from ademvl.tasks.scienceqa.files import scienceqa_table, score_prediction_file
 
     refuse_to_replace(options.output, options.problems, options.predictions)
     scores = score_prediction_file(
@@ -116,17 +116,17 @@ def _score_scienceqa(options: argparse.Namespace) -> int:
 
 
 def _score_captions(options: argparse.Namespace) -> int:
-    from ademvl.evaluation.captions import ptb
+    from ademvl.tasks.coco_caption.metrics import ptb
 
     refuse_to_replace(options.output, options.references, options.results)
     java = options.java and options.java.absolute()
     with ptb.started_tokenizer(replace(ptb.LIMITS, java=java)) as tokenize:  # while numpy comes in
-        from ademvl.evaluation.captions.files import (
+        from ademvl.tasks.coco_caption.metrics.files import (
             CaptionOptions,
             caption_table,
             score_caption_file,
         )
-        from ademvl.evaluation.captions.java import JavaLimits
+        from ademvl.tasks.coco_caption.metrics.java import JavaLimits
 
         scores = score_caption_file(
             options.references,
@@ -153,7 +153,7 @@ def _score_captions(options: argparse.Namespace) -> int:
 
 
 def _score_mme(options: argparse.Namespace) -> int:
-    from ademvl.evaluation.mme import mme_table, score_mme
+    from ademvl.tasks.mme.scores import mme_table, score_mme
 
     scores = score_mme(
         options.answers,
@@ -178,8 +178,8 @@ def _evaluate_mme(options: argparse.Namespace) -> int:
     from ademvl.machine.devices import set_threads
 
     set_threads(options.threads)
-    from ademvl.evaluation.mme import mme_table, score_mme
     from ademvl.evaluation.mme_run import answer_benchmark
+    from ademvl.tasks.mme.scores import mme_table, score_mme
 
     with gpus_of(options):
         answer_benchmark(

@@ -180,7 +180,7 @@ def unread_code(options: argparse.Namespace, files: Sequence[tuple[Path, int, in
         options: with `allow_unread`.
         files: each with how many of its answers name no choice, and how many it has.
     """
-    from ademvl.evaluation.score_table import unread_warning
+    from ademvl.tasks.score_table import unread_warning
 
     found = [unread_warning(path, num_unread=unread, n=n) for path, unread, n in files]
     for warning in filter(None, found):

@@ -2,42 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ademvl.config.setting import REFUSED, setting, settings_class
+from ademvl.config.tasks import all_sources
 
-Source = Literal["easy_vqa", "many_shapes", "scienceqa", "coco_caption", "lavin_instruct", "mme"]
 Damaged = Literal["stop", "leave_out"]
 CaptionSplits = Literal["karpathy", "official"]
 
-SOURCES: tuple[Source, ...] = get_args(Source)
-TASKS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
-    "easy_vqa": ("scienceqa", "coco_caption"),
-    "many_shapes": ("scienceqa", "coco_caption"),
-    "scienceqa": ("scienceqa",),
-    "coco_caption": ("coco_caption",),
-    "lavin_instruct": ("instruction",),
-    "mme": ("mme",),
-}
-"""Tasks, and so folders of the data set, that each source gives."""
-
-MINI_SOURCES: tuple[Source, ...] = ("easy_vqa", "many_shapes")
+MINI_SOURCES = ("easy_vqa", "many_shapes")
 """Those that are made here, without any download."""
+SOURCES = (*MINI_SOURCES, *all_sources())
+if TYPE_CHECKING:
+    Source: TypeAlias = str
+else:
+    Source = Literal[SOURCES]
+_MINI_TASKS = ("scienceqa", "coco_caption")
 _MINI = (
     *("train_questions", "val_questions", "test_questions", "text_only_fraction"),
     *("caption_train_images", "caption_val_images", "caption_test_images", "seed"),
 )
 _REAL = ("existing", "subset", "damaged")
 _KEYS_OF_SOURCE: Mapping[Source, tuple[str, ...]] = {
-    "easy_vqa": _MINI,
-    "many_shapes": _MINI,
-    "scienceqa": (*_REAL, "take"),
-    "coco_caption": (*_REAL, "caption_splits"),
-    "lavin_instruct": (*_REAL, "coco"),
-    "mme": _REAL,
+    **dict.fromkeys(MINI_SOURCES, _MINI),
+    **{name: (*_REAL, *facts.keys) for name, facts in all_sources().items()},
 }
 _KEYS_OF_ANY = {key for keys in _KEYS_OF_SOURCE.values() for key in keys}
 
@@ -119,8 +110,8 @@ class DatasetSettings:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that the data set can be used for."""
-        return TASKS_OF_SOURCE[self.source]
+        """Tasks that the data set can be used for, each a folder of it."""
+        return _MINI_TASKS if self.is_mini else (all_sources()[self.source].gives,)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the source and the keys that belong to it, as plain values."""
@@ -130,11 +121,11 @@ class DatasetSettings:
 
 
 def share_coco(datasets: Mapping[str, DatasetSettings]) -> dict[str, DatasetSettings]:
-    """Let instructions use the copy of COCO that another data set of the same study names."""
+    """Let data about COCO's images use the copy of COCO that another data set of a study names."""
     copies = [d.existing for d in datasets.values() if d.source == "coco_caption" and d.existing]
     return {
         name: replace(dataset, coco=copies[0])
-        if dataset.source == "lavin_instruct" and copies and not dataset.coco
+        if "coco" in _KEYS_OF_SOURCE[dataset.source] and copies and not dataset.coco
         else dataset
         for name, dataset in datasets.items()
     }

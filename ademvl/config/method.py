@@ -105,6 +105,11 @@ class MethodSettings:
         return False
 
     @property
+    def only_task(self) -> str:
+        """Task that it is for alone; empty where it is for any."""
+        return ""
+
+    @property
     def tower_states(self) -> TowerStates:
         """What is read of the vision tower."""
         return TowerStates()

@@ -12,8 +12,8 @@ from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.method import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.setting import group, setting, settings_class
+from ademvl.config.tasks import TaskName, facts_of
 
-Task = Literal["scienceqa", "coco_caption", "instruction"]
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISION_BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 Normalization = Literal["by_task", "clip", "imagenet"]
@@ -198,7 +198,7 @@ class RunSettings:
     study: str = setting(changes="nothing")
     name: str = setting(changes="nothing")
     seed: int = setting(changes="training", ge=0, le=LARGEST_SEED)
-    task: Task = setting(changes="results")
+    task: TaskName = setting(changes="results")
     data_dir: str = setting(changes="results", by_content=True)
     evaluation_data_dir: str = setting(
         changes="evaluation", default="", by_content=True, omitted_at_default=True
@@ -225,12 +225,23 @@ class RunSettings:
     @property
     def evaluation_task(self) -> str:
         """Name of the score file: the task, or `mme`, on which task instruction is evaluated."""
-        return "mme" if self.task == "instruction" else self.task
+        return facts_of(self.task).evaluated_as
+
+    @property
+    def evaluated_dir(self) -> str:
+        """Folder of the data set that the run is evaluated on."""
+        return self.evaluation_data_dir or self.data_dir
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that are generated for an item of evaluation."""
+        by_letter = facts_of(self.task).answer == "letter"
+        return 1 if by_letter else self.evaluation.max_new_tokens
 
     @property
     def could_augment(self) -> bool:
         """Whether `features.augmentation` has any effect in this run."""
-        return self.task == "coco_caption" and self.features.mode == "online"
+        return facts_of(self.task).is_augmented and self.features.mode == "online"
 
     @property
     def has_image_prefix(self) -> bool:
@@ -245,5 +256,5 @@ class RunSettings:
     @property
     def has_fusion_maps(self) -> bool:
         """Whether fusion maps can be drawn: images are shown to a method that has them."""
-        is_known_task = self.task in ("scienceqa", "coco_caption")
-        return is_known_task and self.images == "shown" and self.method.draws_scores
+        has_maps = facts_of(self.task).has_fusion_maps
+        return has_maps and self.images == "shown" and self.method.draws_scores

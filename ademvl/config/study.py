@@ -32,6 +32,7 @@ from ademvl.config.study_settings import (
     StudySettings,
 )
 from ademvl.config.systems import backbones_read, check_systems, without_unread
+from ademvl.config.tasks import facts_of
 from ademvl.errors import SettingsError, collect, list_findings
 
 
@@ -88,7 +89,8 @@ class Study:
         if looks.count(_as_seen(label)) > 1:
             label += f" ({run_name})"
         splits = {peer.evaluation.split for peer in peers.values()}
-        if run.task != "instruction" and splits != {"test"}:
+        facts = facts_of(run.task)
+        if not facts.benchmark and splits != {facts.usual_split}:
             label += f" ({run.evaluation.split})"
         return label
 
@@ -226,12 +228,19 @@ def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
     template = settings.runs[name]
     if not _is_evaluated_alone(template):
         yield from _dataset_findings(settings, name, "dataset", template.task)
-    if template.task == "instruction":
-        yield from _dataset_findings(settings, name, "evaluation_dataset", "mme")
+    facts = facts_of(template.task)
+    if facts.benchmark:
+        yield from _dataset_findings(settings, name, "evaluation_dataset", facts.benchmark)
     elif template.evaluation_dataset:
         yield (
             f"runs.{name}.evaluation_dataset: {template.evaluation_dataset!r}, but task "
             f"{template.task} is evaluated on its own data set; leave the key out"
+        )
+    split = template.evaluation.split
+    if facts.scored_splits and split not in facts.scored_splits:
+        yield (
+            f"runs.{name}.evaluation.split: {split}, but the right answers of task "
+            f"{template.task} are public for {' and '.join(facts.scored_splits)} alone"
         )
     optimization = template.optimization
     if template.adapter == TRAINED and optimization.warmup_epochs > optimization.epochs:
@@ -240,10 +249,13 @@ def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
             f"training has epochs: {optimization.epochs}, so that base_lr is never reached; "
             "choose at most that many"
         )
-    if optimization.lr_grid and template.task == "instruction":
-        yield f"runs.{name}.optimization.lr_grid: task instruction has no val split to choose by"
-    if template.images == "withheld" and template.task == "coco_caption":
-        yield f"runs.{name}.images: captions cannot be trained with images withheld"
+    if optimization.lr_grid and not facts.has_val_split:
+        yield (
+            f"runs.{name}.optimization.lr_grid: task {template.task} has no val split to choose by"
+        )
+    if template.images == "withheld" and facts.needs_images:
+        what = facts.runs_title.lower()
+        yield f"runs.{name}.images: {what} cannot be trained with images withheld"
 
 
 def _dataset_findings(settings: StudySettings, run: str, key: str, task: str) -> Iterator[str]:
@@ -266,7 +278,8 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
     template = settings.runs[name]
     data_dir, evaluation_data_dir = _data_dir(settings, template.dataset, template.task), ""
     if template.evaluation_dataset:
-        evaluation_data_dir = _data_dir(settings, template.evaluation_dataset, "mme")
+        benchmark = facts_of(template.task).evaluated_as
+        evaluation_data_dir = _data_dir(settings, template.evaluation_dataset, benchmark)
     if _is_evaluated_alone(template):
         data_dir = evaluation_data_dir
     kept = {
@@ -292,8 +305,8 @@ def _resolve(settings: StudySettings, name: str, seed: int) -> RunSettings:
 
 
 def _is_evaluated_alone(template: RunTemplate) -> bool:
-    """Whether a run needs no training data beside that which it is evaluated on: MME."""
-    return template.task == "instruction" and template.method.is_given
+    """Whether a run needs no training data beside the benchmark that it is evaluated on."""
+    return bool(facts_of(template.task).benchmark) and template.method.is_given
 
 
 def _data_dir(settings: StudySettings, dataset: str, task: str) -> str:

@@ -17,15 +17,11 @@ from ademvl.config.run import (
     BackboneSettings,
     FeatureTemplate,
     PromptSettings,
-    Task,
 )
 from ademvl.config.setting import group, relation, setting, settings_class
+from ademvl.config.tasks import TaskName, score_columns
 
-NOTED_COLUMNS = (
-    *("nat", "soc", "lan", "txt", "img", "no", "g1_6", "g7_12", "avg"),
-    *("bleu4", "cider", "rouge_l"),
-    *("mme_p", "mme_c"),
-)
+NOTED_COLUMNS = tuple(column.key for column in score_columns())
 """Keys of the columns of scores that a study can explain."""
 
 
@@ -89,7 +85,7 @@ class RunTemplate:
     """
 
     label: str = setting(changes="nothing", default="")
-    task: Task = setting(changes="results", default="scienceqa")
+    task: TaskName = setting(changes="results", default="scienceqa")
     dataset: str = setting(changes="results", default="")
     evaluation_dataset: str = setting(changes="evaluation", default="", omitted_at_default=True)
     adapter: str = setting(

@@ -83,8 +83,8 @@ def _findings(name: str, run: RunTemplate) -> Iterator[str]:
         yield f"runs.{name}.method.name: {run.method.name!r} is no system for {run.adapter!r}"
         return
     if expected is None:
-        if kind == "trained_whole" and run.task != "scienceqa":
-            yield f"runs.{name}.task: {run.task}, but method {run.method.name} is for scienceqa"
+        if (task := run.method.only_task) and run.task != task:
+            yield f"runs.{name}.task: {run.task}, but method {run.method.name} is for {task}"
         if kind == "trained_whole" and run.adapter != TRAINED:
             yield f"runs.{name}.adapter: {run.adapter!r}, but {run.method.name} is always trained"
         return

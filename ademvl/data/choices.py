@@ -1,8 +1,13 @@
 """The choice that a text names, by the letter that prompts give it."""
 
 import re
+from typing import Literal
 
+ANSWER_CUE = "The answer is"
+"""What evaluation puts behind "Response:", so that the next token is the letter."""
 NO_ANSWER = -1
+TextRule = Literal["free-text", "first-capital"]
+"""How a text that somebody else's system wrote names a choice."""
 _CAPITAL = re.compile("[A-Z]")
 
 

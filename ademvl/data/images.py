@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ademvl.config.run import Normalization, Task
+from ademvl.config.run import Normalization
+from ademvl.config.tasks import TaskName, facts_of
 from ademvl.data.augmentation import augment_for_captions
 from ademvl.data.image_files import open_rgb, resize_to_square
 
@@ -44,7 +45,7 @@ class Preprocessing:
 
 
 def preprocessing_for(
-    task: Task, image_size: int, normalization: Normalization = "by_task"
+    task: TaskName, image_size: int, normalization: Normalization = "by_task"
 ) -> Preprocessing:
     """Return a task's preprocessing.
 
@@ -52,7 +53,7 @@ def preprocessing_for(
     implementation does, though the tower is CLIP's in both cases.
     """
     if normalization == "by_task":
-        normalization = "clip" if task == "coco_caption" else "imagenet"
+        normalization = facts_of(task).normalization
     mean, std = CLIP_MEAN_STD if normalization == "clip" else IMAGENET_MEAN_STD
     return Preprocessing(image_size, mean, std)
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from ademvl.config.run import LabelMask
 from ademvl.data.examples import Example
-from ademvl.data.prompts import IMAGE_PREFIX, NO_IMAGE_PREFIX
 from ademvl.data.shortening import shorten_prompt
 from ademvl.data.tokenizer import (
     FILLER_ID,
@@ -27,6 +26,9 @@ from ademvl.data.tokenizer import (
     encode_prompt,
 )
 from ademvl.errors import DataError, SettingsError, list_findings
+
+IMAGE_PREFIX = "Image: "
+NO_IMAGE_PREFIX = "Image: N/A"
 
 Overflow = Literal["keep_end", "cut_end"]
 Unlearnable = Literal["refuse", "leave_out"]

@@ -14,7 +14,6 @@ from typing import Any
 from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, DataError, list_findings
 from ademvl.evaluation.predictions import SEAL
-from ademvl.evaluation.score_table import describe_file, interval_cell
 from ademvl.evaluation.sealed_scores import seal_of_scores
 from ademvl.runs.adapter_folder import adapter_checksum
 from ademvl.runs.run_files import LMMS_SCORES
@@ -22,6 +21,7 @@ from ademvl.runs.run_state import present_adapter
 from ademvl.runs.trained_adapter import find_adapter
 from ademvl.statistics.intervals import WILSON, Estimate, wilson_interval
 from ademvl.storage.files import read_json, write_json
+from ademvl.tasks.score_table import describe_file, interval_cell
 from ademvl.text_table import aligned
 
 MODEL = "ademvl"

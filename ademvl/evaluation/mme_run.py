@@ -4,23 +4,14 @@ Answers are generated after the prompt of instruction data. Images are preproces
 own training.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ademvl.config.run import RunSettings
-from ademvl.data.examples import mme_examples
-from ademvl.data.mme import TASKS, MmeQuestion, load_benchmark, write_answers
-from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
-from ademvl.evaluation.asked import answers_by_task, ask_mme
-from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
-
-if TYPE_CHECKING:
-    from ademvl.data.collate import Batch
-    from ademvl.model.build import Answering
+from ademvl.evaluation.asking import task_of
+from ademvl.evaluation.task import TaskPredictions, load_run_tokenizer
+from ademvl.tasks.mme.questions import MmeQuestions, answers_by_task
+from ademvl.tasks.mme.reader import TASKS, load_benchmark, write_answers
 
 
 def answer_benchmark(
@@ -60,38 +51,8 @@ def answer_benchmark(
         )
     tokenizer = load_run_tokenizer(run)
     with lock_file(run_dir / ".evaluate.lock"):
-        task = mme_task(run, tokenizer, questions)
+        task = task_of(run, tokenizer, MmeQuestions(questions))
         kept = answers.with_name(f"{answers.name}.predictions")
         predictions = TaskPredictions(run, run_dir, task, tokenizer, other_folder=kept)
         rows = predictions.make(predictions.tokenize(), progress=True)
     write_answers(answers, answers_by_task(questions, rows))
-
-
-def mme_task(
-    run: RunSettings, tokenizer: Tokenizer, questions: Sequence[MmeQuestion]
-) -> EvaluationTask:
-    """Return what is asked of a run, and how its answers are scored.
-
-    A benchmark that is cut down on purpose is scored, too; its scores say what is missing, and
-    sums of groups that lack anything are null.
-
-    Raises:
-        DataError: an image is missing.
-    """
-
-    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
-        from ademvl.evaluation.generation import generate_texts
-
-        texts = generate_texts(model, batch, visual, run, tokenizer)
-        return [
-            {"id": item_id, "text": text}
-            for item_id, text in zip(batch.item_ids, texts, strict=True)
-        ]
-
-    return EvaluationTask(
-        name="mme",
-        examples=mme_examples(questions, run.images),
-        max_new_tokens=run.evaluation.max_new_tokens,
-        predict=predict,
-        asked=ask_mme(questions, run),
-    )

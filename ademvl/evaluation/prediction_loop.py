@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.evaluation.batching import batches_by_length
-from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.evaluation.predictions import PredictionLog
 from ademvl.machine.devices import compute_device, set_threads
 from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 from ademvl.runs.answer_speed import AnswerSpeed, speed_file, write_speed
+from ademvl.tasks.base import Row
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

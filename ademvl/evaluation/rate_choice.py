@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
+from ademvl.config.tasks import TaskFacts, all_facts, facts_of
 from ademvl.errors import SettingsError
 from ademvl.evaluation.run import evaluate_run, predict_ahead
 from ademvl.runs.chosen_rate import (
@@ -23,7 +24,6 @@ from ademvl.runs.run_state import read_object
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.run import train_run
 
-_SCORES = {"scienceqa": ("columns", "AVG"), "coco_caption": ("metrics", "CIDEr")}
 _log = logging.getLogger(__name__)
 
 
@@ -44,10 +44,11 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
         TrainingError: every training diverged.
         AdemvlError: what is wrong with the run's inputs.
     """
-    if not run.optimization.lr_grid or run.task not in _SCORES:
+    if not run.optimization.lr_grid or not facts_of(run.task).has_val_split:
+        able = [facts.name for facts in all_facts().values() if facts.has_val_split]
         raise SettingsError(
             f"run {run.name}: a rate is chosen for runs with optimization.lr_grid, of the tasks "
-            f"{' and '.join(_SCORES)}"
+            f"{' and '.join(able)}"
         )
     candidates = []
     for base_lr in run.optimization.lr_grid:
@@ -63,7 +64,7 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
         if code:
             return code
         evaluate_run(run_dir, progress=progress)
-        candidates.append(_scored(run_dir, run.task, base_lr))
+        candidates.append(_scored(run_dir, facts_of(run.task), base_lr))
         _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, candidates[-1].score)
     chosen = choose_rate(candidates)
     choice = RateChoice(run=run.name, base_lr=chosen, candidates=tuple(candidates))
@@ -71,9 +72,8 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
     return 0
 
 
-def _scored(run_dir: Path, task: str, base_lr: float) -> Candidate:
-    part, name = _SCORES[task]
-    found = read_object(run_dir / "scores" / f"{task}.json")[part][name]
+def _scored(run_dir: Path, task: TaskFacts, base_lr: float) -> Candidate:
+    found = read_object(run_dir / "scores" / f"{task.evaluated_as}.json")[task.scores_in][task.main]
     usage = read_object(run_dir / "provenance.json")["usage"]
     return Candidate(
         base_lr=base_lr,

@@ -3,32 +3,25 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ademvl.config.plain import to_plain
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.data.captions import extract_caption, load_caption_images
-from ademvl.data.examples import caption_evaluation_examples, scienceqa_evaluation_examples
-from ademvl.data.mme import load_benchmark
-from ademvl.data.scienceqa import load_scienceqa
-from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
-from ademvl.evaluation.asked import Asked, ask_captions, ask_scienceqa
+from ademvl.evaluation.asked import Asked
+from ademvl.evaluation.asking import task_of
 from ademvl.evaluation.elsewhere import file_task, rows_from_file
-from ademvl.evaluation.mme_run import mme_task
 from ademvl.evaluation.prediction_loop import load_trained
-from ademvl.evaluation.predictions import Row
-from ademvl.evaluation.scienceqa import answer_batch, letter_ids
 from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
-from ademvl.evaluation.task import EvaluationTask, TaskPredictions, load_run_tokenizer
+from ademvl.evaluation.task import TaskPredictions, load_run_tokenizer
 from ademvl.evaluation.two_stages import answer_task
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file
+from ademvl.tasks.base import Row
+from ademvl.tasks.registry import questions_of
 
 if TYPE_CHECKING:
-    from ademvl.data.collate import Batch
-    from ademvl.model.build import Answering
     from ademvl.systems.trained import TrainableModel
 
 _log = logging.getLogger(__name__)
@@ -76,7 +69,9 @@ def predict_ahead(
 
     with lock_file(run_dir / ".evaluate.lock"):
         tokenizer = load_run_tokenizer(run)
-        predictions = TaskPredictions(run, run_dir, _task_of(run, tokenizer), tokenizer)
+        predictions = TaskPredictions(
+            run, run_dir, task_of(run, tokenizer, questions_of(run)), tokenizer
+        )
         load_adapter(run_dir / "adapter", model)
         predictions.make(
             predictions.tokenize(), progress=progress, load_model=model.eval, ahead=True
@@ -90,7 +85,7 @@ def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress:
     elif run.method.kind == "trained_whole":
         task = answer_task(run, run_dir, tokenizer, threads=threads, progress=progress)
     else:
-        task = _task_of(run, tokenizer)
+        task = task_of(run, tokenizer, questions_of(run))
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
     scores_path = run_dir / "scores" / f"{task.name}.json"
     rows = predictions.read_complete()
@@ -115,15 +110,6 @@ def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress:
     write_scores(scores_path, scores | task.asked.score(rows), predictions.path)
 
 
-def _task_of(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    if run.task == "coco_caption":
-        return _caption_task(run, tokenizer)
-    if run.task == "instruction":
-        questions = load_benchmark(Path(run.evaluation_data_dir))
-        return mme_task(run, tokenizer, questions)
-    return _qa_task(run, tokenizer)
-
-
 def _is_current(
     scores_path: Path, predictions: TaskPredictions, asked: Asked, rows: Sequence[Row]
 ) -> bool:
@@ -138,47 +124,3 @@ def _is_current(
     if doubt:
         _log.warning("%s: %s; written anew from the predictions", scores_path, doubt)
     return not doubt
-
-
-def _qa_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    dataset = load_scienceqa(Path(run.data_dir))
-    split = run.evaluation.split
-    problems = dataset.split(split)
-    num_choices = {problem.question_id: len(problem.choices) for problem in problems}
-    answer_by = run.evaluation.answer_by
-    if answer_by == "likelihood":
-        letter_ids(tokenizer, max(num_choices.values(), default=0))
-
-    def predict(model: Any, batch: "Batch", visual: Any) -> Sequence[Row]:
-        return answer_batch(model, tokenizer, batch, visual, num_choices, answer_by=answer_by)
-
-    return EvaluationTask(
-        name=run.task,
-        examples=scienceqa_evaluation_examples(dataset, split, run.prompts, run.images),
-        max_new_tokens=1,
-        predict=predict,
-        asked=ask_scienceqa(dataset, run),
-    )
-
-
-def _caption_task(run: RunSettings, tokenizer: Tokenizer) -> EvaluationTask:
-    root, split = Path(run.data_dir), run.evaluation.split
-    images = load_caption_images(root, split)
-    examples = caption_evaluation_examples(root, split, run.images, run.prompts)
-
-    def predict(model: "Answering", batch: "Batch", visual: Any) -> Sequence[Row]:
-        from ademvl.evaluation.generation import generate_texts
-
-        texts = generate_texts(model, batch, visual, run, tokenizer)
-        return [
-            {"id": item_id, "text": text, "caption": extract_caption(text)}
-            for item_id, text in zip(batch.item_ids, texts, strict=True)
-        ]
-
-    return EvaluationTask(
-        name=run.task,
-        examples=examples,
-        max_new_tokens=run.evaluation.max_new_tokens,
-        predict=predict,
-        asked=ask_captions(root, images, run),
-    )

@@ -13,8 +13,9 @@ from typing import Any
 
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
-from ademvl.evaluation.predictions import SEAL, Row, is_sealed, read_header
+from ademvl.evaluation.predictions import SEAL, is_sealed, read_header
 from ademvl.storage.files import dump_json, sha256_file, write_json
+from ademvl.tasks.base import Row
 
 PREDICTIONS = "predictions_sha256"
 SEALED_SINCE = 2

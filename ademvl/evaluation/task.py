@@ -14,12 +14,13 @@ from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
 from ademvl.evaluation.prediction_loop import LoadModel, Predict, predict_rows
-from ademvl.evaluation.predictions import PredictionLog, Row
+from ademvl.evaluation.predictions import PredictionLog
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from ademvl.runs.adapter_training import check_training
 from ademvl.runs.identity import evaluation_settings, weight_checksums, without_places
 from ademvl.runs.versions import RESULT_VERSIONS
+from ademvl.tasks.base import Row
 
 if TYPE_CHECKING:
     from ademvl.data.examples import Example

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
 from ademvl.data.choices import NO_ANSWER
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.evaluation.asked import Asked, asked_of
 from ademvl.evaluation.prediction_loop import load_trained
-from ademvl.evaluation.predictions import Row
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
 from ademvl.randomness import derive_seed
 from ademvl.runs.run_files import RATIONALE
 from ademvl.systems.mm_cot.prompts import RATIONALE_CUE, stated_choice, stated_letter
 from ademvl.systems.mm_cot.rows import settings_of, stage_examples
+from ademvl.tasks.base import Row
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.data.choices import choice_named, first_capital
-from ademvl.data.scienceqa import SPLITS, Problem, load_scienceqa
-from ademvl.evaluation.scienceqa import score_scienceqa
 from ademvl.golden.checks import Check
 from ademvl.storage.files import read_json, write_json
+from ademvl.tasks.scienceqa.reader import SPLITS, Problem, load_scienceqa
+from ademvl.tasks.scienceqa.scores import score_scienceqa
 
 _REMEDY = "Copy the folder of golden numbers again."
 _NO_LETTER = "FAILED"

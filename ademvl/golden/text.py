@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from ademvl.config.run import PROMPT_FORMATS
-from ademvl.data.captions import extract_caption, normalize_caption
 from ademvl.data.images import Preprocessing, load_pixels
-from ademvl.data.prompts import build_answer, build_prompt
-from ademvl.data.scienceqa import Problem
 from ademvl.data.tokenizer import (
     FILLER_ID,
     IGNORED_LABEL,
@@ -28,6 +25,9 @@ from ademvl.data.tokenizer import (
 from ademvl.errors import DataError
 from ademvl.golden.checks import Check
 from ademvl.storage.files import read_json
+from ademvl.tasks.coco_caption.reader import extract_caption, normalize_caption
+from ademvl.tasks.scienceqa.prompts import build_answer, build_prompt
+from ademvl.tasks.scienceqa.reader import Problem
 
 _REMEDY = "Copy the golden set again."
 _CAPTION_KEYS = {"no_caption": False, "caption": True}

@@ -24,6 +24,7 @@ from ademvl.planning.rows import Row
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 from ademvl.storage.byte_sizes import gib
+from ademvl.tasks.registry import task_named
 
 if TYPE_CHECKING:
     from ademvl.data.rows import TokenizedExample
@@ -36,8 +37,6 @@ Fit = Literal["fits", "may not fit", "does not fit"]
 MAX_ALTERNATIVES = 5
 _SIMULATED_STEPS = 256
 _SAMPLE, _LONGEST_ROWS = 1000, 64
-_SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
-_SCORED_CAPTION = 60  # 30 words at most, and "a picture of"
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,8 @@ def _large_passes(
 
 
 def _scored_tokens(run: RunSettings, width: int) -> int:
-    if run.task == "coco_caption":
-        return min(width, _SCORED_CAPTION)
-    answers_by_letter = run.task == "scienceqa" and run.prompts.train_format.endswith("-A")
-    return min(width, _SCORED_ANSWER) if answers_by_letter else width
+    most = task_named(run.task).most_scored(run)
+    return width if most is None else min(width, most)
 
 
 def model_sizes(run: RunSettings) -> ModelSizes:

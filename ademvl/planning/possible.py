@@ -10,8 +10,8 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import SettingsError, list_findings
-from ademvl.planning.assumed import published_sizes
 from ademvl.planning.shapes import vision_shape
+from ademvl.tasks.registry import task_named
 
 
 def refuse_impossible(study: Study) -> None:
@@ -42,7 +42,7 @@ def _findings(run: RunSettings, dataset: DatasetSettings) -> Iterator[str]:
             num_grid_tokens=vision.grid_tokens, num_blocks=vision.blocks
         )
     if run.adapter == TRAINED:
-        items, *_ = published_sizes(run, dataset, is_training=True)
+        items, *_ = task_named(run.task).published_sizes(run, dataset, is_training=True)
         try:
             run.optimization.total_steps(items)
         except SettingsError as error:

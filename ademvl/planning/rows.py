@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ademvl.config.run import RunSettings
-from ademvl.data.prompts import IMAGE_PREFIX, NO_IMAGE_PREFIX
+from ademvl.data.rows import IMAGE_PREFIX, NO_IMAGE_PREFIX
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,8 @@ def _evaluation_flops(run: RunSettings, sizes: ModelSizes, workload: Workload) -
         return 0.0
     size = min(run.evaluation.batch_size, workload.evaluation.items)
     batches = [as_batch(generator.choices(rows, k=size)) for _ in range(_SIMULATED_STEPS)]
-    counted = sum(evaluation_flops(sizes, batch, new_tokens=new_tokens(run)) for batch in batches)
+    counted = sum(evaluation_flops(sizes, batch, new_tokens=run.new_tokens) for batch in batches)
     return counted / sum(batch.rows for batch in batches) * workload.evaluation.items
-
-
-def new_tokens(run: RunSettings) -> int:
-    """Return how many tokens are generated for an item of evaluation."""
-    return 1 if run.task == "scienceqa" else run.evaluation.max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -164,7 +159,7 @@ def generation_seconds(
     With few rows this takes longer than the products themselves. The first token comes with the
     prompt; sampling and beams are left out.
     """
-    passes = (new_tokens(run) - 1) * items / run.evaluation.batch_size
+    passes = (run.new_tokens - 1) * items / run.evaluation.batch_size
     a_pass = llm_weight_bytes(sizes.llm, numerics) / (gpu.gb_per_s * 1e9 * BANDWIDTH_UTILIZATION)
     return passes * a_pass
 

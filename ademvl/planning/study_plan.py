@@ -29,7 +29,6 @@ from ademvl.planning.schedule import (
     Seconds,
     feature_flops,
     generation_seconds,
-    new_tokens,
     run_flops,
     seconds_at,
     seconds_on,
@@ -156,7 +155,7 @@ def _plan_run(
             sizes,
             numerics,
             asked,
-            new_tokens=new_tokens(run),
+            new_tokens=run.new_tokens,
             device=device,
         ),
         evaluation_rows=asked.rows,
@@ -198,7 +197,7 @@ def _plan_system(run: RunSettings, load: Workload, target: Target, *, seeds: int
     device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
     size, batch = system_size(run), largest_evaluation_batch(run, split)
     numerics = Numerics(precision=run.backbones.precision, quantization=run.backbones.quantization)
-    operations = system_flops(size, split, new_tokens=new_tokens(run))
+    operations = system_flops(size, split, new_tokens=run.new_tokens)
     seconds = None
     if target.gpu is not None and device == "cuda":
         nothing = Seconds(0.0, 0.0, 0.0)
@@ -216,7 +215,7 @@ def _plan_system(run: RunSettings, load: Workload, target: Target, *, seeds: int
         is_checkpointed=False,
         other_checkpointing=0,
         evaluation_memory=system_memory(
-            size, numerics, batch, new_tokens=new_tokens(run), device=device
+            size, numerics, batch, new_tokens=run.new_tokens, device=device
         ),
         evaluation_rows=batch.rows,
         flops=RunFlops(

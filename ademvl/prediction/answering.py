@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ademvl.config.run import RunSettings
-from ademvl.data.captions import extract_caption
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.collate import collate
 from ademvl.data.images import load_pixels, preprocessing_for
 from ademvl.data.rows import TokenizedExample
 from ademvl.errors import SettingsError
+from ademvl.evaluation.choosing import answer_logits, letter_ids, read_answers
 from ademvl.evaluation.generation import generate
-from ademvl.evaluation.scienceqa import answer_logits, letter_ids, read_answers
 from ademvl.evaluation.task import tokenize_prompts
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.machine.cpu_kernels import fast_cpu
@@ -29,6 +28,7 @@ from ademvl.prediction.answers import Answer
 from ademvl.prediction.rendering import render
 from ademvl.prediction.requests import Request
 from ademvl.runs.trained_adapter import TrainedAdapter
+from ademvl.tasks.coco_caption.reader import extract_caption
 from ademvl.vision.features.source import VisualSource, online_pixels
 
 if TYPE_CHECKING:

@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from ademvl.config.run import RunSettings
+from ademvl.config.tasks import facts_of
+from ademvl.data.choices import ANSWER_CUE
 from ademvl.data.examples import Example
-from ademvl.data.prompts import (
-    ANSWER_CUE,
-    CAPTION_PROMPT,
+from ademvl.prediction.requests import Request
+from ademvl.tasks.coco_caption.prompts import CAPTION_PROMPT, caption_cue
+from ademvl.tasks.instruction.prompts import build_instruction_prompt
+from ademvl.tasks.scienceqa.prompts import (
     REFERENCE_EVALUATION_FORMAT,
     build_context,
-    build_instruction_prompt,
     build_open_prompt,
     build_prompt,
-    caption_cue,
 )
-from ademvl.data.scienceqa import Problem
-from ademvl.prediction.requests import Request
+from ademvl.tasks.scienceqa.reader import Problem
 
 
 def render(request: Request, run: RunSettings) -> Example:
@@ -29,7 +29,7 @@ def render(request: Request, run: RunSettings) -> Example:
         prompt_format = REFERENCE_EVALUATION_FORMAT if is_reference else run.prompts.train_format
         prompt = build_prompt(problem, prompt_format, use_caption=False) + ANSWER_CUE
         context = build_context(problem, use_caption=False)
-    elif run.task == "instruction":
+    elif has_hint_in_text(run):
         instruction = "\n".join(filter(None, (request.question, request.hint)))
         prompt = build_instruction_prompt(instruction)
     else:
@@ -41,8 +41,13 @@ def render(request: Request, run: RunSettings) -> Example:
         image=request.image,
         context=context,
         num_choices=len(request.choices),
-        has_hint=bool(request.hint) and run.task != "instruction",  # there it is part of the text
+        has_hint=bool(request.hint) and not has_hint_in_text(run),
     )
+
+
+def has_hint_in_text(run: RunSettings) -> bool:
+    """Whether a hint is a part of what is asked, as in trainings on open questions."""
+    return facts_of(run.task).learned[0] == "open"
 
 
 def render_as_trained(request: Request, run: RunSettings) -> Example:

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from ademvl.config.tasks import RequestKind
 from ademvl.data.image_files import missing_image_findings, open_rgb, view_differences
-from ademvl.data.scienceqa import MAX_CHOICES
 from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import MAX_LISTED, DataError, SettingsError, list_findings
 from ademvl.prediction.sample_images import PREFIX, find_sample, unknown_sample
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import parse_json, read_text
+from ademvl.tasks.scienceqa.reader import MAX_CHOICES
 
 KEYS = ("id", "image", "question", "choices", "hint", "caption")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
@@ -29,8 +30,6 @@ _REMEDY = (
     "choices and hint of a question. Paths of images count from the file's folder; "
     "sample:red_circle.png is one that comes with ademvl."
 )
-
-RequestKind = Literal["caption", "choice", "open"]
 
 
 @dataclass(frozen=True, kw_only=True)

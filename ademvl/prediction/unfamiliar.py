@@ -7,22 +7,19 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ademvl.config.run import RunSettings
+from ademvl.config.tasks import RequestKind, facts_of
 from ademvl.data.prompt_forms import PromptForm, TrainedForms
 from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import WeightsError, list_findings
 from ademvl.prediction.rendering import render_as_trained
-from ademvl.prediction.requests import Request, RequestKind
+from ademvl.prediction.requests import Request
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, REMEDY, TRAINED_FORMS
 from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import read_json
 
 _log = logging.getLogger(__name__)
 
-_LEARNED: Mapping[str, tuple[RequestKind, ...]] = {
-    "scienceqa": ("choice", "open"),
-    "coco_caption": ("caption",),
-}
 _ASKED: Mapping[RequestKind, str] = {
     "caption": "a caption",
     "choice": "one of several choices",
@@ -42,7 +39,7 @@ def unfamiliar_requests(
         WeightsError: what adapter.json says of the training is malformed.
     """
     run, forms = trained.run, _read_forms(trained)
-    learned = _LEARNED.get(run.task, ("open",))
+    learned = facts_of(run.task).learned
     found: dict[str, list[str]] = {}
     for request in requests:
         if request.kind not in learned:

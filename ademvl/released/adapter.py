@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.released import find_checkpoint
-from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings, Task
+from ademvl.config.run import BackboneSettings, FeatureSettings, RunSettings
+from ademvl.config.tasks import TaskName
 from ademvl.errors import WeightsError, list_findings
 from ademvl.model.adapter_file import write_adapter
 from ademvl.released.arguments import args_of, check_fits, prompts_of, task_of
@@ -42,7 +43,7 @@ def read_for_run(path: Path, run: RunSettings) -> tuple[Mapping[str, Tensor], di
 
 
 def import_adapter(
-    path: Path, folder: Path, *, backbones: BackboneSettings, task: Task | None = None
+    path: Path, folder: Path, *, backbones: BackboneSettings, task: TaskName | None = None
 ) -> dict[str, Any]:
     """Write the adapter of a checkpoint with the settings that the checkpoint itself tells.
 

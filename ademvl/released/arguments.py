@@ -6,26 +6,19 @@ from typing import Any
 
 from ademvl.config import influence
 from ademvl.config.method import MethodSettings
-from ademvl.config.run import PromptSettings, RunSettings, Task
+from ademvl.config.run import PromptSettings, RunSettings
+from ademvl.config.tasks import TaskName, all_facts, facts_of
 from ademvl.errors import SettingsError, list_findings
 from ademvl.released.form import ReleasedForm
 from ademvl.released.forms import FORMS
 from ademvl.vision.tower import tower_shape
 
-_TASKS: Mapping[str, Task] = {
-    "sqa": "scienceqa",
-    "coco_caption": "coco_caption",
-    "caption": "coco_caption",
-    "instruction": "instruction",
-}
-_DATASETS: Mapping[Task, str] = {
-    "scienceqa": "sqa",
-    "coco_caption": "coco_caption",
-    "instruction": "instruction",
+_TASKS: Mapping[str, TaskName] = {
+    name: facts.name for facts in all_facts().values() for name in facts.reference_names
 }
 
 
-def task_of(args: Mapping[str, Any], *, source: str) -> Task:
+def task_of(args: Mapping[str, Any], *, source: str) -> TaskName:
     """Return the task that an adapter was trained for.
 
     Raises:
@@ -61,7 +54,7 @@ def check_fits(
         SettingsError: lists those that differ.
     """
     compared: dict[str, tuple[Any, Any]] = {}
-    if "prompt_format" in args and run.task == "scienceqa":
+    if "prompt_format" in args and facts_of(run.task).answer == "letter":
         train_format = run.prompts.train_format
         compared["prompts.train_format"] = (train_format, args["prompt_format"])
     if args.get("dataset") in _TASKS:
@@ -116,8 +109,11 @@ def args_of(run: RunSettings) -> dict[str, Any]:
     if findings:
         headline = "An adapter that the authors' code cannot use"
         raise SettingsError(list_findings(headline, findings, "Such adapters are for ademvl only."))
+    names = facts_of(run.task).reference_names
+    if not names:
+        raise SettingsError(f"task {run.task}: the authors' code does not know it")
     return {
-        "dataset": _DATASETS[run.task],
+        "dataset": names[0],
         **form.arguments_of(method),
         "prompt_format": run.prompts.train_format,
         "max_seq_len": run.prompts.max_seq_len,

@@ -6,11 +6,11 @@ Scores are fractions; the table has percent and points.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
+from ademvl.config.tasks import facts_of
 from ademvl.errors import AdemvlError
 from ademvl.evaluation.comparison.item_scores import (
     ItemScores,
@@ -27,7 +27,6 @@ from ademvl.statistics.percent import printed
 from ademvl.statistics.seed_spread import Spread
 
 SENSITIVITY_PATHS = ("method.alpha", "method.beta", "method.gamma")
-METRICS = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
 _log = logging.getLogger(__name__)
 
 
@@ -56,19 +55,17 @@ class Effect:
     same_fraction: float = 0.0
 
     @property
-    def task(self) -> Literal["scienceqa", "coco_caption"]:
+    def task(self) -> str:
         """Task of both runs."""
-        return "coco_caption" if self.run.settings.task == "coco_caption" else "scienceqa"
+        return self.run.settings.task
 
 
 def quirk_factors(results: StudyResults) -> list[OneFactorRun]:
     """Return the study's one-factor runs that no other figure is about."""
-    tasks = {run.name: run.settings.task for run in results.runs}
     return [
         factor
         for factor in one_factor_runs(results.study)
         if factor.path not in SENSITIVITY_PATHS
-        and tasks[factor.run] in METRICS
         and not any(r.table in ABLATIONS for r in results.study.reported(factor.run))
     ]
 
@@ -100,7 +97,7 @@ def measure_effects(
             if not side.finished:
                 return replace(effect, state=f"{name}{side.state}")
         try:
-            others = results.spread_beside(METRICS[effect.task], run, base)
+            others = results.spread_beside(facts_of(effect.task).main, run, base)
             return _compared(effect, read(run), read(base), seed, others)
         except AdemvlError as error:
             _log.warning("%s is not compared with %s: %s", run.label, base.label, error)

@@ -14,6 +14,7 @@ from ademvl.config.factors import pairs_differing_in
 from ademvl.errors import AdemvlError
 from ademvl.evaluation.comparison.item_scores import ItemScores, accuracy_in, read_item_scores
 from ademvl.reporting.results import RunResult, StudyResults
+from ademvl.reporting.tables.columns import SCIENCEQA
 from ademvl.reporting.tables.layout import MINUS
 from ademvl.statistics.effect_verdict import EffectVerdict, judge_effect
 from ademvl.statistics.intervals import bracketed
@@ -115,7 +116,7 @@ def find_headlines(results: StudyResults) -> list[Headline]:
 
 def _pairs(results: StudyResults) -> Iterator[tuple[str, RunResult, RunResult]]:
     """Yield title, run and base of each effect; a base with several runs has its first one."""
-    runs = {run.name: run for run in results.of_task("scienceqa")}
+    runs = {run.name: run for run in results.of_task(SCIENCEQA)}
     for run in runs.values():
         if control := results.control_of(run):
             yield _IMAGES, run, control

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ademvl.data.mme import COGNITION, PERCEPTION
 from ademvl.errors import DataError
 from ademvl.runs.run_state import REMEDY
 from ademvl.statistics.intervals import WILSON, Estimate
+from ademvl.tasks.mme.reader import COGNITION, PERCEPTION
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 _MME_POINTS_PER_TASK = 200

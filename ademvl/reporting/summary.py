@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ademvl.config.study import Study
+from ademvl.config.tasks import all_facts
 from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.method_comparison import compare_methods
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
-from ademvl.reporting.tables.columns import CAPTION_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.columns import task_columns
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import DASH, Column, printable
 from ademvl.reporting.tables.rows import ONE_REFERENCE, scored_split, stale_notes, trainable_text
@@ -18,9 +19,8 @@ from ademvl.text_table import aligned
 
 MAX_WIDTH = 100
 _MIN_NAME = 16
-_SHOWN = {"scienceqa": ("img", "avg"), "coco_caption": ("bleu4", "cider")}
-_REPORTED = {"scienceqa": "scienceqa_test", "coco_caption": "coco_caption_karpathy_test"}
-_PLACES = ("report/index.html", "tables/accuracy.md", "tables/captions.md", "figures")
+_TABLES = (f"tables/{facts.table.key}.md" for facts in all_facts().values() if facts.summarized)
+_PLACES = ("report/index.html", *_TABLES, "figures")
 
 
 def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None:
@@ -32,11 +32,13 @@ def main_table(results: StudyResults, reported: ReportedNumbers) -> str:
     """Render the main numbers of all runs as plain text, with effects and places to look."""
     study = results.study
     lines = ["", f"S{results.study_text[1:]} ({study.scale} scale), with 95 % intervals"]
-    for task, columns in (("scienceqa", SCIENCEQA_COLUMNS), ("coco_caption", CAPTION_COLUMNS)):
+    for task, facts in all_facts().items():
         runs = results.of_task(task)
-        if runs:
-            shown = [column for column in columns if column.key in _SHOWN[task]]
-            lines += ["", *_grid(runs, shown), *_reported_lines(reported, task, shown[-1], study)]
+        shown = [column for column in task_columns(task) if column.key in facts.summarized]
+        if runs and shown:
+            known = facts.table.reported
+            said = _reported_lines(reported, known, shown[-1], study) if known else []
+            lines += ["", *_grid(runs, shown), *said]
     told = [f"{run.label}: {note}" for run in results.runs for note in stale_notes(run)]
     told += [headline.sentence for headline in find_headlines(results)]
     told += [text for found in compare_methods(results, reported) for text in found.sentences]
@@ -118,11 +120,9 @@ def _seconds(run: RunResult) -> str:
     return f"{sum(known) / len(known):.0f}" if known else DASH
 
 
-def _reported_lines(
-    reported: ReportedNumbers, task: str, column: Column, study: Study
-) -> list[str]:
+def _reported_lines(reported: ReportedNumbers, key: str, column: Column, study: Study) -> list[str]:
     """Give the paper's own numbers for orientation."""
-    table = reported.tables[_REPORTED[task]]
+    table = reported.tables[key]
     index = table.columns.index(column.key)
     found = [
         f"{column.format(row.values[index])} ({row.llm})"

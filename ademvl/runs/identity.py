@@ -20,6 +20,7 @@ from ademvl.config.nested import without
 from ademvl.config.plain import default_of, to_plain
 from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.settings_files import run_to_plain
+from ademvl.config.tasks import facts_evaluated_as
 from ademvl.errors import DataError
 from ademvl.runs.adapter_folder import adapter_checksum
 from ademvl.runs.versions import RESULT_VERSIONS
@@ -29,12 +30,8 @@ from ademvl.storage.files import dump_json
 _COUNTED_ONCE = ("optimization.log_interval_steps",)
 """Settings that no result depends on, but which stand in what present results are compared by: they
 go on to stand there, at their default whatever they are."""
-_UNUSED_IN_EVALUATION = {
-    "scienceqa": ("decoding",),
-    "coco_caption": ("answer_by",),
-    "mme": ("answer_by", "split"),
-    "rationale": ("answer_by",),
-}
+_UNREAD_IN_STAGES = {"rationale": ("answer_by",)}
+"""Settings of evaluation that no predictions of a stage depend on which is no task."""
 _SHOWN_DIGITS = 12
 START = "start_from"
 """Name under `weights` of the adapter that a training started from."""
@@ -60,14 +57,15 @@ def evaluation_settings(run: RunSettings, *, task: str = "") -> dict[str, Any]:
         run: its settings.
         task: what is asked, such as `mme`; that of the run's score file if not given.
     """
-    unused = _UNUSED_IN_EVALUATION[task or run.evaluation_task]
+    asked = task or run.evaluation_task
+    unread = _UNREAD_IN_STAGES.get(asked) or facts_evaluated_as(asked).unread
     plain = to_plain(run)
     for path, said, _ in fields_of(run):
         is_whole = path[0] in ("method", "backbones", "prompts") and trains_anew(said)
         if not (is_whole or evaluates_anew(said)):
             plain = without(plain, path)
     kept = {key: plain[key] for key in ("task", "images", "method", "backbones", "prompts")}
-    evaluation = {key: value for key, value in plain["evaluation"].items() if key not in unused}
+    evaluation = {key: value for key, value in plain["evaluation"].items() if key not in unread}
     return kept | {"evaluation": evaluation, "features": plain["features"]}
 
 

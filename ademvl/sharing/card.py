@@ -1,5 +1,6 @@
 """The model card of an adapter that is passed on: what it is, what was measured, how to load it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -8,6 +9,7 @@ from ademvl import __version__
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_plain
 from ademvl.config.study import Study, load_study
+from ademvl.config.tasks import RequestKind, facts_of
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
 from ademvl.reporting.results import read_results
@@ -18,16 +20,16 @@ from ademvl.runs.trained_adapter import TrainedAdapter
 from ademvl.storage.files import read_json
 
 _SHOWN_SETTINGS = ("task", "images", "method", "backbones", "prompts", "evaluation")
-_PIPELINES = {
-    "scienceqa": "visual-question-answering",
-    "coco_caption": "image-to-text",
-    "instruction": "image-text-to-text",
-}
 _SHIPPED = {
     "easy_vqa": "easy-VQA, images and questions of the Python package easy-vqa: MIT",
     "many_shapes": "many_shapes, drawn by ademvl: MIT",
 }
 _IMAGE = '"sample:red_circle.png"'
+_CALLS: Mapping[RequestKind, str] = {
+    "choice": f'answer({_IMAGE}, "What color is the shape?", ["red", "blue"])',
+    "caption": f"caption({_IMAGE})",
+    "open": f'answer({_IMAGE}, "What color is the shape?")',
+}
 _NO_LICENSE = "no licence was chosen"
 _UNMEASURED = (
     "No scores came with it: it was exported without its study, or its evaluation is not finished."
@@ -71,7 +73,7 @@ def _metadata(run: RunSettings, license_name: str) -> dict[str, object]:
     found: dict[str, object] = {
         "library_name": "ademvl",
         "license": license_name,
-        "pipeline_tag": _PIPELINES[run.task],
+        "pipeline_tag": facts_of(run.task).pipeline,
         "tags": ["vision-language", "parameter-efficient", run.method.name],
     }
     is_repository = run.backbones.llm.count("/") == 1 and not Path(run.backbones.llm).exists()
@@ -99,12 +101,8 @@ def _measured(trained: TrainedAdapter, study: Study | None) -> str:
 
 
 def _usage(run: RunSettings) -> str:
-    calls = {
-        "scienceqa": f'answer({_IMAGE}, "What color is the shape?", ["red", "blue"])',
-        "coco_caption": f"caption({_IMAGE})",
-        "instruction": f'answer({_IMAGE}, "What color is the shape?")',
-    }
-    call = calls[run.task].replace(_IMAGE, "None") if run.images == "withheld" else calls[run.task]
+    call = _CALLS[facts_of(run.task).learned[0]]
+    call = call.replace(_IMAGE, "None") if run.images == "withheld" else call
     return (
         "With ademvl installed, and in place of REPOSITORY the name of this page:\n\n"
         "```bash\nademvl adapter pull REPOSITORY --output my_adapter\n```\n\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
+from ademvl.config.tasks import facts_of
 from ademvl.errors import DataError
 from ademvl.prediction.adapted_model import AdaptedModel
 from ademvl.runs.provenance import package_versions
@@ -72,9 +73,10 @@ def _requests(run: RunSettings) -> list[dict[str, Any]]:
     if run.images == "withheld":
         return [dict(asked) for asked in _IN_TEXT]
     images = [f"sample:{name}.png" for name in _IMAGES]
-    if run.task == "coco_caption":
+    learned = facts_of(run.task).learned[0]
+    if learned == "caption":
         return [{"image": image, "caption": True} for image in images]
-    asked = [asked if run.task == "scienceqa" else _opened(asked) for asked in _QUESTIONS]
+    asked = [asked if learned == "choice" else _opened(asked) for asked in _QUESTIONS]
     return [{"image": image, **question} for image in images for question in asked]
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ademvl.config.run import RunSettings
+from ademvl.config.tasks import facts_of
+from ademvl.data.choices import ANSWER_CUE
 from ademvl.data.examples import Example
-from ademvl.data.prompts import ANSWER_CUE
 from ademvl.data.rows import TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import IGNORED_LABEL, check_text
 from ademvl.errors import WeightsError
@@ -125,7 +126,7 @@ def _framed(
     places: ImagePlaces,
 ) -> Example:
     """Put an example's prompt into the system's template, the answer's cue behind it."""
-    if run.task == "coco_caption":
+    if "caption" in facts_of(run.task).learned:
         text = settings.caption_prompt
     else:
         asked = tokenizer.harmless(example.prompt)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import read_run
+from ademvl.config.tasks import facts_of
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import compute_device
 from ademvl.machine.free_memory import free_memory
@@ -235,9 +236,9 @@ def training_rows(run: RunSettings, stage: str = "") -> "list[TokenizedExample]"
         DataError: the data set is missing or malformed, or an example keeps nothing to learn.
         WeightsError: the language model has no readable tokenizer.
     """
-    from ademvl.data.examples import training_examples
     from ademvl.data.rows import tokenize_examples
     from ademvl.llm.tokenizer import load_llm_tokenizer
+    from ademvl.tasks.registry import training_examples
 
     if run.method.kind == "trained_whole":
         from ademvl.systems.mm_cot.rows import training_rows as rows_of_stage
@@ -251,5 +252,5 @@ def training_rows(run: RunSettings, stage: str = "") -> "list[TokenizedExample]"
         with_prefix=run.has_image_prefix,
         label_mask=run.prompts.label_mask,
         # A few prompts of Alpaca are longer than the limit; those of the other tasks are not.
-        unlearnable="leave_out" if run.task == "instruction" else "refuse",
+        unlearnable="leave_out" if facts_of(run.task).may_lack_answers else "refuse",
     )

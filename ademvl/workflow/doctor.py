@@ -118,7 +118,7 @@ def _snakemake() -> Iterator[Finding]:
 
 
 def _java() -> Iterator[Finding]:
-    from ademvl.evaluation.captions.java import JavaLimits, run_java
+    from ademvl.tasks.coco_caption.metrics.java import JavaLimits, run_java
 
     limits = JavaLimits(timeout_seconds=_JAVA_SECONDS, max_heap_mib=64)
     try:

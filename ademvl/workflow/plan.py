@@ -18,9 +18,10 @@ from ademvl.config.places import places_in_files
 from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
+from ademvl.config.tasks import facts_of
 from ademvl.errors import AdemvlError, collect
 from ademvl.reporting.figures.build import figures_of
-from ademvl.reporting.tables.keys import TABLE_KEYS, TABLE_SUFFIXES
+from ademvl.reporting.tables.keys import TABLE_SUFFIXES, table_keys
 from ademvl.runs.chosen_rate import choosing_run
 from ademvl.runs.identity import (
     evaluation_settings,
@@ -297,7 +298,9 @@ class WorkflowPlan:
     ) -> list[str]:
         """Tables in all formats."""
         return [
-            f"{self.results}/tables/{table}.{suffix}" for table in TABLE_KEYS for suffix in suffixes
+            f"{self.results}/tables/{table}.{suffix}"
+            for table in table_keys(self.study)
+            for suffix in suffixes
         ]
 
     def figures(self, wildcards: Any = None) -> list[str]:
@@ -330,7 +333,7 @@ class WorkflowPlan:
         """Return the options for a run, empty where nothing is to be drawn."""
         report = self.study.settings.report
         chosen = report.fusion_map_questions
-        if run.task == "coco_caption":
+        if facts_of(run.task).shown == "captions":
             chosen = tuple(map(str, report.fusion_map_images))
         if not chosen and not report.fusion_map_items:
             return ""

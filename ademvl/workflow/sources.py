@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RELEASED
 from ademvl.config.study import Study
+from ademvl.config.tasks import all_sources
 
 if TYPE_CHECKING:
     from ademvl.data.acquisition.plan import SourcePlan
@@ -58,8 +59,8 @@ class StudySources:
         dataset = self.study.settings.datasets[wildcards.dataset]
         source = dataset.source
         names = [] if dataset.existing else [source]
-        if source == "lavin_instruct" and not dataset.coco:
-            names.append("coco_caption")
+        if source in all_sources() and not dataset.coco:
+            names += all_sources()[source].shares
         return [marker for name in names for marker in self._markers(name)]
 
     def of_paths(self, *paths: str) -> list[str]:

@@ -4,7 +4,7 @@ Paths, layouts, names of models, room on the disk, memory and GPUs. Only what is
 looked at: tables of finished runs need neither data nor weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,24 +14,18 @@ from ademvl.config.study import Study
 from ademvl.data.acquisition.existing import fault_of_copy
 from ademvl.data.acquisition.fetch import refuse_unaccepted
 from ademvl.data.acquisition.plan import free_bytes
-from ademvl.data.layout import places_of
-from ademvl.data.places import find_captions, find_instructions, find_mme, find_scienceqa
 from ademvl.errors import AdemvlError, SettingsError, collect, list_findings
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.shapes import vision_shape
 from ademvl.reporting.references import check_reported
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
 from ademvl.storage.stand_ins import describe_stand_in_at
+from ademvl.tasks.layout import places_of
+from ademvl.tasks.registry import layout_of
 from ademvl.workflow.machine_checks import device_problems, disk_problems
 from ademvl.workflow.sources import StudySources
 from ademvl.workflow.work import Work, pending_work
 
-_FINDERS: Mapping[str, Callable[[Sequence[Path]], object]] = {
-    "scienceqa": find_scienceqa,
-    "coco_caption": find_captions,
-    "lavin_instruct": find_instructions,
-    "mme": find_mme,
-}
 _REMEDY = "Nothing was started. Mend these; the same command then goes on."
 
 
@@ -124,7 +118,7 @@ def _find_layout(dataset: DatasetSettings, shared_dir: str) -> None:
     Raises:
         DataError: its folder is missing, or in no known layout.
     """
-    _FINDERS[dataset.source](places_of(dataset, Path(shared_dir)))
+    layout_of(dataset.tasks[0]).find(places_of(dataset, Path(shared_dir)))
 
 
 def _model_problems(study: Study, work: Work) -> Iterator[str]:

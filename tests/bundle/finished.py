@@ -6,11 +6,11 @@ from typing import Any
 
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
 from ademvl.config.study import load_study
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.runs.chosen_rate import with_chosen_rates
 from ademvl.runs.identity import data_checksums, identity_sha256, recorded_identity
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
 from ademvl.storage.files import write_json
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests.reporting.synthetic import header_of, write_adapter_json, write_evaluation
 from tests.tiny import make_scienceqa
 

@@ -14,11 +14,11 @@ from ademvl.bundle.collection import Extras, collect
 from ademvl.bundle.crate import CRATE_FILE
 from ademvl.cli import main
 from ademvl.config.settings_files import study_to_json, write_settings
-from ademvl.data.karpathy import write_references
 from ademvl.errors import DataError, SettingsError
 from ademvl.reporting.tables.keys import TABLE_KEYS
 from ademvl.runs.chosen_rate import Candidate, RateChoice, choice_file, write_choice
 from ademvl.runs.failures import noted_failure
+from ademvl.tasks.coco_caption.karpathy import write_references
 from tests.bundle.finished import NUM_TEST, FinishedStudy
 from tests.reporting.page.page_study import answered_study, predict
 from tests.reporting.synthetic import write_sealed

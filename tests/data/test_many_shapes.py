@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.data.layout import make_dataset
 from ademvl.data.many_shapes import KIND_OF_SKILL, KIND_SHARES, SceneImage, draw_many_shapes
 from ademvl.data.scene_captions import caption_words, draw_caption
 from ademvl.data.scenes import COLOR_VALUES, COLORS, PLACES, SHAPES, SIZES, draw_scene, render
-from ademvl.data.verification import VerificationChoices, verify_dataset
+from ademvl.tasks.layout import make_dataset
+from ademvl.tasks.verification import VerificationChoices, verify_dataset
 
 SMALL = DatasetSettings(
     source="many_shapes",

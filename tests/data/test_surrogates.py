@@ -5,15 +5,15 @@ import json
 import pytest
 
 from ademvl.cli import main
-from ademvl.data.captions import load_caption_train
-from ademvl.data.instructions import load_instructions
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.surrogates import escape_surrogates, surrogate_findings
-from ademvl.data.verification import VerificationChoices, verify_dataset
 from ademvl.errors import DataError
 from ademvl.storage.files import dump_json, parse_json
-from tests.data import copies
-from tests.data.copies import lay_out
+from ademvl.tasks.coco_caption.reader import load_caption_train
+from ademvl.tasks.instruction.reader import load_instructions
+from ademvl.tasks.scienceqa.reader import load_scienceqa
+from ademvl.tasks.verification import VerificationChoices, verify_dataset
+from tests.tasks import copies
+from tests.tasks.copies import lay_out
 
 HALF = "Is it red? \ud83d"
 QUIET = VerificationChoices(progress=False)

@@ -14,8 +14,7 @@ import pytest
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import BackboneSettings, FeatureSettings
-from ademvl.evaluation import prediction_loop
-from ademvl.evaluation import run as evaluation
+from ademvl.evaluation import asking, prediction_loop
 from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.lora.settings import LoraSettings
 from ademvl.training.run import train_run
@@ -137,7 +136,7 @@ def test_what_fails_ahead_is_left_to_evaluate(write, tmp_path, caplog):
 
 def test_killed_while_it_answers_the_training_is_complete(write, monkeypatch):
     run_dir = write(evaluation=EvaluationSettings(batch_size=1))
-    real, asked = evaluation.answer_batch, []
+    real, asked = asking.answer_batch, []
 
     def answer(model, tokenizer, batch, *others, **options):
         asked.append(batch.item_ids)
@@ -145,7 +144,7 @@ def test_killed_while_it_answers_the_training_is_complete(write, monkeypatch):
             raise KeyboardInterrupt
         return real(model, tokenizer, batch, *others, **options)
 
-    monkeypatch.setattr(evaluation, "answer_batch", answer)
+    monkeypatch.setattr(asking, "answer_batch", answer)
     arguments = [str(run_dir), "--threads", "1", "--gpus", "0"]
     assert main(["train", *arguments]) == 130
     monkeypatch.setattr("ademvl.training.run.build_trainer", None)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ademvl.data.scienceqa import load_problems
 from ademvl.errors import AdemvlError
-from ademvl.evaluation.captions.files import read_results
-from ademvl.evaluation.mme_files import read_mme_answers
-from ademvl.evaluation.scienceqa_files import read_predictions
+from ademvl.tasks.coco_caption.metrics.files import read_results
+from ademvl.tasks.mme.files import read_mme_answers
+from ademvl.tasks.scienceqa.files import read_predictions
+from ademvl.tasks.scienceqa.reader import load_problems
 from tests.tiny import make_scienceqa
 
 _KEYS = st.sampled_from(

@@ -10,12 +10,12 @@ import pytest
 from ademvl.cli import main
 from ademvl.config.run import PREDICTIONS, RunSettings
 from ademvl.config.systems import without_unread
-from ademvl.data.examples import evaluation_examples
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.errors import DataError
 from ademvl.evaluation.elsewhere import rows_from_file
 from ademvl.evaluation.run import evaluate_run
 from ademvl.systems.elsewhere.settings import ElsewhereSettings
+from ademvl.tasks.registry import evaluation_examples
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from ademvl.training.run import train_run
 from tests.tiny import make_captions, make_mme, make_scienceqa, write_run
 

@@ -9,8 +9,8 @@ import pytest
 
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
-from ademvl.evaluation.captions.files import CaptionOptions, score_caption_file
 from ademvl.evaluation.task import EvaluationTask, TaskPredictions
+from ademvl.tasks.coco_caption.metrics.files import CaptionOptions, score_caption_file
 from tests import tiny
 
 TOKENIZER: Any = None  # not used where nothing is asked

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, RunSettings
+from ademvl.evaluation.comparison.compare import compare
+from ademvl.evaluation.comparison.item_scores import read_item_scores
+from ademvl.evaluation.comparison.text import render
+from ademvl.evaluation.others_formats import write_predictions
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.vision.features.whole import run_images
 from tests import tiny
@@ -113,3 +118,24 @@ def test_question_of_ones_own_is_asked_as_the_benchmark_asks(
     lines = (evaluated / "predictions" / "mme.jsonl").read_text(encoding="utf-8").splitlines()
     answers = {row["id"]: row["text"] for row in map(json.loads, lines)}
     assert said == answers["color/red.png/4"]
+
+
+def test_answers_are_compared_like_those_to_other_questions(evaluated: Path) -> None:
+    found = compare(evaluated, evaluated)
+    assert list(found.scores) == ["MME-P", "MME-C", "accuracy", "accuracy+"]
+    assert found.differences[found.main].value == 0
+    assert found.differences[found.main].n == 6  # images
+    assert "images with these seeds" in render(replace(found, to_see=0.1))
+    items = read_item_scores([evaluated])
+    scores = json.loads((evaluated / "scores" / "mme.json").read_text(encoding="utf-8"))
+    points = sum(task["score"] for task in scores["tasks"].values())
+    assert 100 * items.score(evaluated.name) == pytest.approx(points)
+
+
+def test_a_file_of_answers_is_compared_by_the_benchmark_that_it_answers(
+    evaluated: Path, world: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    assert write_predictions(evaluated, file) == 12
+    found = compare(file, evaluated, data_dir=world / "data" / "mme" / "mme")
+    assert found.differences["accuracy"].value == 0

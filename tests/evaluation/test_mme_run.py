@@ -8,12 +8,12 @@ from PIL import Image
 
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.data.mme import load_answers
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.mme_run import answer_benchmark
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
+from ademvl.tasks.mme.reader import load_answers
 from tests.tiny import make_run, set_weights, write_run
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "gray": (128, 128, 128)}

@@ -11,7 +11,7 @@ from ademvl.config.evaluation import DecodingSettings, EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import AdemvlError, DataError, WeightsError
-from ademvl.evaluation import run as evaluation
+from ademvl.evaluation import asking
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.evaluation.run import evaluate_run
 from ademvl.evaluation.sealed_scores import seal_of_scores
@@ -86,7 +86,7 @@ def _read(run_dir, task="scienceqa"):
 
 def _kill_at_batch(monkeypatch, number):
     """Let the evaluation die before its batch of that number, in the middle of a line."""
-    real = evaluation.answer_batch
+    real = asking.answer_batch
     calls = []
 
     def dying(*arguments, **options):
@@ -95,7 +95,7 @@ def _kill_at_batch(monkeypatch, number):
             raise KilledError
         return real(*arguments, **options)
 
-    monkeypatch.setattr(evaluation, "answer_batch", dying)
+    monkeypatch.setattr(asking, "answer_batch", dying)
 
 
 def test_scores_hold_columns_counts_and_what_they_depend_on(make):
@@ -308,7 +308,7 @@ def test_missing_adapter_is_refused(make):
 
 def test_shortened_prompts_are_counted(make):
     run_dir = make()
-    run = evaluation.read_run(run_dir)
+    run = read_run(run_dir)
     short = dataclasses.replace(run.prompts, evaluation_window=40)
     write_run(run_dir, dataclasses.replace(run, prompts=short))
     evaluate_run(run_dir, progress=False)
@@ -319,7 +319,7 @@ def test_window_and_end_of_long_prompts_are_settings_of_evaluation(make):
     answers, shortened = {}, set()
     for overflow in ("keep_cue", "cut_end"):
         run_dir = make(overflow)
-        run = evaluation.read_run(run_dir)
+        run = read_run(run_dir)
         prompts = dataclasses.replace(run.prompts, evaluation_window=40, overflow=overflow)
         write_run(run_dir, dataclasses.replace(run, prompts=prompts))
         evaluate_run(run_dir, progress=False)
@@ -343,7 +343,7 @@ def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_
     )
     with pytest.raises(KilledError):
         evaluate_run(run_dir, progress=False)
-    tokenizer = load_llm_tokenizer(evaluation.read_run(run_dir).backbones)
+    tokenizer = load_llm_tokenizer(read_run(run_dir).backbones)
     prefix = tokenizer.encode("Image: ")
     (row, *_) = (row for row in asked if row.image is not None)
     assert (row.ids[1 : 1 + len(prefix)].tolist() == prefix) == (image_prefix == "always")

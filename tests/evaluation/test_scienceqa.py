@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ademvl.data.choices import NO_ANSWER, choice_lettered, choice_named, first_capital
-from ademvl.data.scienceqa import Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError
-from ademvl.evaluation.scienceqa import COLUMNS, answer_batch, letter_ids, score_scienceqa
+from ademvl.evaluation.choosing import answer_batch, letter_ids
 from ademvl.golden.scoring import check_scoring
+from ademvl.tasks.scienceqa.reader import Problem, load_scienceqa
+from ademvl.tasks.scienceqa.scores import COLUMNS, score_scienceqa
 
 PROBLEM = Problem(
     question_id="1",

@@ -7,8 +7,8 @@ import pytest
 
 from ademvl.config.run import BackboneSettings, RunSettings
 from ademvl.config.study import load_study
-from ademvl.data.layout import make_dataset
 from ademvl.planning.cpu_time import describe, training_seconds, warn_of_cpu
+from ademvl.tasks.layout import make_dataset
 from tests.conftest import PROJECT_ROOT
 
 pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")

@@ -139,7 +139,7 @@ def test_speed_is_probed_with_few_layers_where_all_are_too_many(settings, tmp_pa
 
 def test_time_on_the_processor_is_known(tmp_path):
     pytest.importorskip("easy_vqa", reason="the package easy-vqa is not installed")
-    from ademvl.data.layout import make_dataset
+    from ademvl.tasks.layout import make_dataset
 
     study = load_study(PROJECT_ROOT / "workflow/studies/smoke.yaml")
     make_dataset(tmp_path / "manifest.json", study.settings.datasets["easy_vqa_smoke"])

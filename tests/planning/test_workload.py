@@ -6,8 +6,8 @@ import pytest
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import BackboneSettings, PromptSettings, RunSettings
-from ademvl.data.examples import evaluation_examples
 from ademvl.planning.workload import workload_of
+from ademvl.tasks.registry import evaluation_examples
 from ademvl.training.run import training_rows
 from tests.tiny import make_run
 

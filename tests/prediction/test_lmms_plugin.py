@@ -12,13 +12,13 @@ import pytest
 from ademvl.cli import main
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import BackboneSettings
-from ademvl.data.examples import scienceqa_evaluation_examples
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
 from ademvl.runs.run_files import LMMS_SCORES
+from ademvl.tasks.scienceqa.examples import scienceqa_evaluation_examples
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests import tiny
 from tests.conftest import PROJECT_ROOT
 

@@ -14,8 +14,8 @@ from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.run import FeatureSettings, PromptSettings
 from ademvl.config.settings_files import read_run
 from ademvl.data.tokenizer import load_tokenizer
+from ademvl.evaluation.choosing import letter_ids
 from ademvl.evaluation.run import evaluate_run
-from ademvl.evaluation.scienceqa import letter_ids
 from ademvl.prediction import answering
 from ademvl.training.run import train_run
 from tests.tiny import make_run, set_weights, write_run

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ademvl.evaluation.mme import score_answers
 from ademvl.reporting.score_entries import impossible_numbers, read_estimates
 from ademvl.statistics.intervals import BOOTSTRAP, WILSON, wilson_interval
+from ademvl.tasks.mme.scores import score_answers
 
 PATH = Path("scores/scienceqa.json")
 GOOD = {"n": 120, "percent": 74.2, "ci_low": 65.7, "ci_high": 81.2, "method": WILSON}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ademvl.config.study_settings import NOTED_COLUMNS
+from ademvl.config.tasks import all_facts
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import read_results
 from ademvl.reporting.summary import main_table
 from ademvl.reporting.tables.build import render_tables
-from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.columns import task_columns
 from tests.conftest import PROJECT_ROOT
 from tests.reporting.conftest import finish
 from tests.reporting.page.page_study import answered_study, make_page
@@ -149,5 +150,5 @@ def test_one_label_for_two_tasks_stays_as_it_is(finished: SyntheticStudy) -> Non
 
 
 def test_columns_that_a_study_can_explain_are_those_of_its_tables() -> None:
-    columns = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
+    columns = [column for task in all_facts() for column in task_columns(task)]
     assert tuple(column.key for column in columns) == NOTED_COLUMNS

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ademvl.data.mme import load_answers
 from ademvl.errors import DataError
 from ademvl.prediction.requests import read_requests
 from ademvl.storage.files import read_json, read_json_lines, read_json_or_lines, read_text
+from ademvl.tasks.mme.reader import load_answers
 
 ROW = {"id": "ä", "text": "B"}
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")

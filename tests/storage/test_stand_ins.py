@@ -13,9 +13,7 @@ from ademvl.data.acquisition.checks import check_file
 from ademvl.data.acquisition.existing import verify_copies
 from ademvl.data.acquisition.registry import SourceFile, load_registry
 from ademvl.data.acquisition.zip_entries import ZipArchive
-from ademvl.data.hub_export import convert_export
 from ademvl.data.image_files import open_rgb
-from ademvl.data.places import ExportParts
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import AdemvlError, WeightsError
 from ademvl.llm.convert import convert_meta
@@ -25,6 +23,8 @@ from ademvl.llm.source import llm_config
 from ademvl.released.checkpoint import read_checkpoint
 from ademvl.storage.files import read_json
 from ademvl.storage.stand_ins import refuse_stand_in
+from ademvl.tasks.scienceqa.hub_export import convert_export
+from ademvl.tasks.scienceqa.places import ExportParts
 from ademvl.vision.tower import load_openai_format, load_tower
 from tests import tiny
 from tests.data.acquisition.studies import study_of

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from ademvl.config.evaluation import DecodingSettings, EvaluationSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.collate import Batch, collate
-from ademvl.data.examples import Example, evaluation_examples
+from ademvl.data.examples import Example
 from ademvl.data.rows import TokenizedExample
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
@@ -28,6 +28,7 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.evaluation.task import load_run_tokenizer, tokenize_prompts
 from ademvl.systems.pretrained import PretrainedSystem
 from ademvl.systems.registry import load_system, text_of
+from ademvl.tasks.registry import evaluation_examples
 from ademvl.training.run import train_run
 from tests.systems.tiny_systems import SYSTEMS, make_system_run
 from tests.tiny import write_run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ademvl.data.scienceqa import load_scienceqa
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests.systems.tiny_mm_cot import SMALL as SHORT_TEXTS
 from tests.systems.tiny_mm_cot import make_t5_folder
 from tests.systems.tiny_systems import make_system

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.data.layout import make_dataset
+from ademvl.tasks.layout import make_dataset
 from tests.conftest import PROJECT_ROOT
 from tests.waiting import wait_until
 from tests.workflow.killing import snakemake

@@ -12,26 +12,20 @@ from typing import Any
 import numpy as np
 
 from ademvl.config.evaluation import Split
-from ademvl.evaluation.captions.scores import (
-    FIXED_FREQUENCIES,
-    LIMITS,
-    METRICS,
-    caption_item_sums,
-    corpus_scores,
-    metric_estimates,
-)
+from ademvl.config.tasks import facts_of
 from ademvl.evaluation.comparison.sides import (
     Side,
     have_same_adapters,
     read_side,
     refuse_other_items,
+    right_answers,
 )
-from ademvl.evaluation.scienceqa import COLUMNS, right_answers, score_scienceqa
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import (
     CONFIDENCE,
     Estimate,
     combine_seeds,
+    wilson_interval,
 )
 from ademvl.statistics.paired import (
     MCNEMAR,
@@ -47,8 +41,8 @@ from ademvl.statistics.paired_proportions import accuracy_difference
 from ademvl.statistics.percent import in_percent
 from ademvl.statistics.seed_spread import UNKNOWN, spread_of
 from ademvl.storage.files import write_json
-
-_MAIN = {"scienceqa": "AVG", "coco_caption": "CIDEr"}
+from ademvl.tasks.base import CorpusScores
+from ademvl.tasks.registry import task_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +69,7 @@ class Comparison:
     @property
     def main(self) -> str:
         """Name of the score that the tests and needed numbers are about."""
-        return _MAIN[self.first.task]
+        return facts_of(self.first.task).main
 
 
 def compare(
@@ -110,10 +104,12 @@ def compare_sides(
 ) -> Comparison:
     """Compare two sides that were asked the same; `compare` reads them."""
     sides = (first, second)
-    if first.task == "coco_caption":
-        scores, differences, tests = _measure_captions(sides, seed=derive_seed(seed, "compare"))
+    corpus = task_named(first.task).corpus
+    if corpus is not None:
+        measured = _measure_corpus(corpus, sides, seed=derive_seed(seed, "compare"))
     else:
-        scores, differences, tests = _measure_answers(sides)
+        measured = _measure_answers(sides)
+    scores, differences, tests = measured
     return Comparison(
         first=first,
         second=second,
@@ -129,19 +125,17 @@ _Measured = tuple[dict[str, tuple[Estimate, Estimate]], dict[str, Difference], t
 
 
 def _measure_answers(sides: Sequence[Side]) -> _Measured:
-    problems = sides[0].problems
-    by_seed = [[score_scienceqa(problems, found) for found in s.predictions] for s in sides]
-    correct = [
-        np.array([right_answers(problems, found) for found in s.predictions]) for s in sides
-    ]  # (seeds, n) each
+    task, answers = task_named(sides[0].task), sides[0].answers.by_id
+    correct = [right_answers(side) for side in sides]  # (seeds, n) each
     scores, differences = {}, {}
     same_adapters = have_same_adapters(*sides)
-    for column, belongs in COLUMNS.items():
-        members = np.array([belongs(problem) for problem in problems])
+    for column in (column.header for column in task.facts.columns):
+        members = np.array([column in task.columns_of(answer) for answer in answers.values()])
         if not members.any():
             continue
         first, second = (
-            [found for seed in run if (found := seed[column].accuracy)] for run in by_seed
+            [wilson_interval(int(right.sum()), len(right)) for right in run[:, members]]
+            for run in correct
         )
         scores[column] = _over_seeds(first, second, same_adapters=same_adapters)
         differences[column] = accuracy_difference(
@@ -172,32 +166,25 @@ def _over_seeds(
     return combined(first, second), combined(second, first)
 
 
-def _measure_captions(sides: Sequence[Side], *, seed: int) -> _Measured:
-    references = sides[0].references
-    sums = [
-        caption_item_sums(
-            references,
-            [{int(i): text for i, text in found.items()} for found in side.predictions],
-        )
-        for side in sides
-    ]
-    statistic = partial(corpus_scores, n=len(references))
-    by_side = [[metric_estimates(values, seed=seed) for values in run] for run in sums]
+def _measure_corpus(corpus: CorpusScores, sides: Sequence[Side], *, seed: int) -> _Measured:
+    sums = [corpus.item_sums(sides[0].answers.by_id, side.predictions) for side in sides]
+    by_side = [[corpus.estimates(values, seed=seed) for values in run] for run in sums]
     same_adapters = have_same_adapters(*sides)
     combined = {
         name: _over_seeds(
             *([found[name] for found in run] for run in by_side), same_adapters=same_adapters
         )
-        for name in METRICS
+        for name in corpus.names
     }
     found = paired_differences(
-        sums[0], sums[1], statistic, seed=seed, limits=LIMITS, same_adapters=same_adapters
+        sums[0],
+        sums[1],
+        partial(corpus.totals, n=len(sums[0][0])),
+        seed=seed,
+        limits=corpus.limits,
+        same_adapters=same_adapters,
     )
-    return (
-        combined,
-        dict(zip(METRICS, found, strict=True)),
-        (),
-    )
+    return combined, dict(zip(corpus.names, found, strict=True)), ()
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -260,7 +247,8 @@ def _difference_to_json(comparison: Comparison, name: str) -> dict[str, Any]:
 
 def interval_method(comparison: Comparison, name: str) -> str:
     """Return how the interval of a difference was made, in words."""
-    return comparison.differences[name].method + (FIXED_FREQUENCIES if name == "CIDEr" else "")
+    corpus = task_named(comparison.first.task).corpus
+    return comparison.differences[name].method + (corpus.held_fixed(name) if corpus else "")
 
 
 def needed_numbers(comparison: Comparison, name: str) -> dict[str, Any] | None:

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from ademvl.errors import DataError
-from ademvl.evaluation.captions.scores import LIMITS, METRICS, caption_item_sums, corpus_scores
 from ademvl.evaluation.comparison.sides import (
     Side,
     have_same_adapters,
     read_seeds,
     refuse_other_items,
+    right_answers,
 )
-from ademvl.evaluation.scienceqa import COLUMNS, right_answers
 from ademvl.statistics.intervals import Floats
 from ademvl.statistics.paired import Difference, paired_differences
 from ademvl.statistics.paired_proportions import Correct, accuracy_difference
 from ademvl.statistics.seed_spread import UNKNOWN, Spread
+from ademvl.tasks.registry import task_named
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,15 @@ def read_item_scores(run_dirs: Sequence[Path]) -> ItemScores:
     """
     side = read_seeds(run_dirs)
     seeds = [source.parent.parent.name for source in side.sources]
-    if side.task == "coco_caption":
-        values = caption_item_sums(
-            side.references,
-            [{int(i): str(text) for i, text in found.items()} for found in side.predictions],
-        )
-        statistic: Callable[[Floats], Floats] = partial(corpus_scores, n=len(side.references))
-        place = METRICS.index("CIDEr")
+    task, answers = task_named(side.task), side.answers.by_id
+    if task.corpus is not None:
+        values = task.corpus.item_sums(answers, side.predictions)
+        n, names = len(values[0]), task.corpus.names
+        statistic: Callable[[Floats], Floats] = partial(task.corpus.totals, n=n)
+        place = names.index(task.facts.main)
     else:
-        values = [
-            np.array(right_answers(side.problems, found), dtype=np.float64)[:, None]
-            for found in side.predictions
-        ]
-        statistic, place = partial(_mean, n=len(side.problems)), 0
+        values = list(right_answers(side).astype(np.float64)[:, :, None])
+        statistic, place = partial(_mean, n=len(answers)), 0
     return ItemScores(side, dict(zip(seeds, values, strict=True)), statistic, place)
 
 
@@ -123,16 +119,19 @@ def paired_effect(
     """
     seeds = common_seeds(run, base)
     ours, theirs = run.of_seeds(seeds), base.of_seeds(seeds)
-    if run.side.task == "scienceqa":
-        return accuracy_in(ours, theirs, "AVG", others=others)
+    task = task_named(run.side.task)
+    if task.corpus is None:
+        return accuracy_in(ours, theirs, task.facts.main, others=others)
     found = paired_differences(
         list(ours.values.values()),
         list(theirs.values.values()),
         run.statistic,
         seed=seed,
-        limits=LIMITS,
+        limits=task.corpus.limits,
         same_adapters=have_same_adapters(ours.side, theirs.side),
-        others=[others if place == run.place else UNKNOWN for place in range(len(METRICS))],
+        others=[
+            others if place == run.place else UNKNOWN for place in range(len(task.corpus.names))
+        ],
     )
     return found[run.place]
 
@@ -140,19 +139,20 @@ def paired_effect(
 def accuracy_in(
     run: ItemScores, base: ItemScores, column: str, *, others: Spread = UNKNOWN
 ) -> Difference:
-    """Return the difference of accuracies in a column of ScienceQA, run minus base, all seeds.
+    """Return the difference of accuracies in a column of scores, run minus base, all seeds.
 
     Args:
         run: first of the difference.
         base: second of the difference.
-        column: of ScienceQA.
+        column: of the task's scores.
         others: spread of the column between seeds of the study's other rows.
 
     Raises:
         DataError: they were not asked the same, or nothing that belongs to the column.
     """
     refuse_other_items(run.side, base.side)
-    members = [COLUMNS[column](problem) for problem in run.side.problems]
+    task, answers = task_named(run.side.task), run.side.answers.by_id
+    members = [column in task.columns_of(answer) for answer in answers.values()]
     if not any(members):
         raise DataError(f"{run.side.label} was asked nothing that belongs to {column}")
     first, second = (side.right_answers()[:, members] for side in (run, base))

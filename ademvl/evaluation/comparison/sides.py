@@ -5,25 +5,27 @@ shape that `ademvl score` reads, together with the data set they belong to.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ademvl.config.evaluation import Split
-from ademvl.config.run import GIVEN_ADAPTERS, RunSettings, Task
+from ademvl.config.run import GIVEN_ADAPTERS, RunSettings
 from ademvl.config.settings_files import read_run
-from ademvl.data.captions import load_coco_references
+from ademvl.config.tasks import TaskName, facts_of
 from ademvl.data.choices import NO_ANSWER
-from ademvl.data.scienceqa import PROBLEMS_FILE, Problem, load_scienceqa
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.asked import asked_now, asked_of, other_parts
-from ademvl.evaluation.captions.files import read_results
 from ademvl.evaluation.predictions import is_sealed, read_header
-from ademvl.evaluation.scienceqa_files import read_predictions
 from ademvl.runs.identity import evaluation_settings, training_settings, without_places
 from ademvl.runs.run_state import present_adapter
 from ademvl.storage.files import read_json_lines
+from ademvl.tasks.base import RightAnswers
+from ademvl.tasks.registry import task_named, task_of_data
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Evaluate the run again (`ademvl evaluate`), or correct the file."
@@ -38,27 +40,23 @@ class Side:
         task: what was predicted.
         sources: file of each seed's predictions.
         adapters: checksum of each seed's adapter; none for a file.
-        predictions: for each seed a choice index or a caption, by item id.
-        problems: ScienceQA only: the questions, in data set order.
-        references: captions only: reference captions by image id.
+        predictions: for each seed what was predicted, by item id.
+        answers: what is right, in data set order.
         num_unread: of a file's texts: how many name no choice.
     """
 
     label: str
-    task: Task
+    task: TaskName
     sources: tuple[Path, ...]
     adapters: tuple[str, ...] = ()
     predictions: tuple[Mapping[str, Any], ...]
-    problems: tuple[Problem, ...] = ()
-    references: Mapping[int, tuple[str, ...]]
+    answers: RightAnswers
     num_unread: int = 0
 
     @property
     def item_ids(self) -> list[str]:
         """Ids of the data set's items, in its order."""
-        if self.task == "scienceqa":
-            return [problem.question_id for problem in self.problems]
-        return [str(image_id) for image_id in self.references]
+        return list(self.answers.by_id)
 
 
 def read_side(path: Path, *, data_dir: Path | None = None, split: Split | None = None) -> Side:
@@ -99,33 +97,31 @@ def read_seeds(
     """
     runs = [read_run(run_dir) for run_dir in run_dirs]
     first = runs[0]
-    if first.task == "instruction":
-        raise DataError(
-            f"{first.study}/{first.name}: answers to MME are not compared here; `ademvl diff` "
-            "compares them between two results folders or bundles"
-        )
-    root, split = data_dir or Path(first.data_dir), split or first.evaluation.split
-    sources = tuple(run_dir / "predictions" / f"{first.task}.jsonl" for run_dir in run_dirs)
+    root, split = data_dir or Path(first.evaluated_dir), split or first.evaluation.split
+    name = f"{first.evaluation_task}.jsonl"
+    sources = tuple(run_dir / "predictions" / name for run_dir in run_dirs)
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
     _refuse_predictions_of_others(run_dirs, runs, headers)
-    asked = replace(first, data_dir=str(root), evaluation=replace(first.evaluation, split=split))
+    place = "evaluation_data_dir" if facts_of(first.task).benchmark else "data_dir"
+    evaluation = replace(first.evaluation, split=split)
+    asked = replace(first, evaluation=evaluation, **{place: str(root)})
     present = (asked_now(asked) or asked_of(asked)).data
     adapters = tuple(
         _checked_adapter(*both, root, present) for both in zip(sources, headers, strict=True)
     )
     if first.adapter not in GIVEN_ADAPTERS:  # its seeds differ in how answers are drawn
         _refuse_same_adapters(run_dirs, adapters)
-    key = "caption" if first.task == "coco_caption" else "predicted_index"
-    side = _side(
+    task = task_named(first.task)
+    side = Side(
         label=f"{first.study}/{first.name}",
         task=first.task,
         sources=sources,
-        predictions=tuple(_read_lines(source, key) for source in sources),
-        root=root,
-        split=split,
+        adapters=adapters,
+        predictions=tuple(_read_lines(source, task.value_key) for source in sources),
+        answers=task.right_answers(root, split),
     )
-    return replace(side, adapters=adapters)
+    return _fit(side)
 
 
 def refuse_other_items(first: Side, second: Side) -> None:
@@ -143,7 +139,7 @@ def refuse_other_items(first: Side, second: Side) -> None:
     findings = [f"{i}: only in {first.label}" for i in first.item_ids if i not in theirs]
     findings += [f"{i}: only in {second.label}" for i in second.item_ids if i not in ours]
     if not findings:
-        mine, other = _contents(first), _contents(second)
+        mine, other = first.answers.contents, second.answers.contents
         findings = [f"{i}: same id, other content" for i in mine if mine[i] != other[i]]
     if findings:
         headline = f"{first.label} and {second.label} were not asked the same"
@@ -151,18 +147,20 @@ def refuse_other_items(first: Side, second: Side) -> None:
         raise DataError(list_findings(headline, findings, remedy))
 
 
+def right_answers(side: Side) -> npt.NDArray[np.bool_]:
+    """Return which answers are right, (seeds, n), of a task whose answers are right or wrong."""
+    task, answers = task_named(side.task), side.answers.by_id
+    return np.array(
+        [
+            [task.is_right(found[item], answer) for item, answer in answers.items()]
+            for found in side.predictions
+        ]
+    )
+
+
 def have_same_adapters(first: Side, second: Side) -> bool:
     """Tell whether both sides are evaluations of the same adapters, seed by seed."""
     return first.adapters == second.adapters and any(first.adapters)
-
-
-def _contents(side: Side) -> dict[str, object]:
-    if side.task == "coco_caption":
-        return {str(image_id): texts for image_id, texts in side.references.items()}
-    return {
-        problem.question_id: (problem.question, problem.choices, problem.answer_index)
-        for problem in side.problems
-    }
 
 
 def _seed_dirs(path: Path) -> list[Path]:
@@ -274,75 +272,52 @@ def _read_lines(path: Path, key: str) -> dict[str, Any]:
 
 def _read_file_side(path: Path, root: Path, split: str) -> Side:
     """Read a file as `ademvl score` does; the data set tells what it answers."""
-    if not (root / PROBLEMS_FILE).is_file():
-        captions = {str(image_id): text for image_id, text in read_results(path).captions.items()}
-        return _side(
-            label=path.stem,
-            task="coco_caption",
-            sources=(path,),
-            predictions=(captions,),
-            root=root,
-            split=split,
-        )
-    found = read_predictions(path, load_scienceqa(root).split(split))
-    side = _side(
-        label=path.stem,
-        task="scienceqa",
-        sources=(path,),
-        predictions=(found.predicted_index,),
-        root=root,
-        split=split,
-        problems=tuple(found.problems),
-    )
-    return replace(side, num_unread=len(found.without_answer))
-
-
-def _side(
-    *,
-    label: str,
-    task: Task,
-    sources: tuple[Path, ...],
-    predictions: tuple[Mapping[str, Any], ...],
-    root: Path,
-    split: str,
-    problems: tuple[Problem, ...] = (),
-) -> Side:
-    references: Mapping[int, tuple[str, ...]] = {}
-    if task == "coco_caption":
-        references = load_coco_references(root / "karpathy" / f"coco_karpathy_{split}_gt.json")
-    else:
-        problems = problems or tuple(load_scienceqa(root).split(split))
+    task = task_of_data(root)
+    found = task.answers_in_file(path, root, split)
     side = Side(
-        label=label,
-        task=task,
-        sources=sources,
-        predictions=predictions,
-        problems=problems,
-        references=references,
+        label=path.stem,
+        task=task.facts.name,
+        sources=(path,),
+        predictions=(found.values,),
+        answers=_of_items(task.right_answers(root, split), found.asked),
+        num_unread=found.num_unread,
     )
-    for source, found in zip(sources, predictions, strict=True):
+    return _fit(side)
+
+
+def _of_items(answers: RightAnswers, asked: Collection[str] | None) -> RightAnswers:
+    """Keep the items that a file is about."""
+    if asked is None:
+        return answers
+    items = set(asked)
+    by_id = {item: answer for item, answer in answers.by_id.items() if item in items}
+    return replace(answers, by_id=by_id, contents={i: answers.contents[i] for i in by_id})
+
+
+def _fit(side: Side) -> Side:
+    """Return a side after making sure that each source answers each item, and no other."""
+    for source, found in zip(side.sources, side.predictions, strict=True):
         _refuse_unfit(side, source, found)
     return side
 
 
 def _refuse_unfit(side: Side, source: Path, found: Mapping[str, Any]) -> None:
     """Make sure that there is one usable prediction for each item, and none for others."""
-    item_ids = side.item_ids
+    item_ids, task = side.item_ids, task_named(side.task)
     asked = set(item_ids)
     findings = [f"{item_id}: no prediction" for item_id in item_ids if item_id not in found]
     findings += [f"{item_id}: not in the data" for item_id in found if item_id not in asked]
-    expected = str if side.task == "coco_caption" else int
     findings += [
-        f"{item_id}: {value!r} is no {'caption' if expected is str else 'choice index'}"
+        f"{item_id}: {value!r} is no {task.value_words}"
         for item_id, value in found.items()
-        if not isinstance(value, expected) or isinstance(value, bool)
+        if not isinstance(value, task.value_type) or isinstance(value, bool)
     ]
     if not findings:
         findings = [
-            f"{problem.question_id}: choice {found[problem.question_id]}, but it has 0 to "
-            f"{len(problem.choices) - 1} ({NO_ANSWER} for no answer)"
-            for problem in side.problems
-            if not NO_ANSWER <= found[problem.question_id] < len(problem.choices)
+            f"{item}: choice {found[item]}, but it has 0 to {number - 1} "
+            f"({NO_ANSWER} for no answer)"
+            for item, number in side.answers.num_choices.items()
+            if item in asked and not NO_ANSWER <= found[item] < number
         ]
     if findings:
         raise DataError(list_findings(f"{source}: does not fit the data", findings, _REMEDY))

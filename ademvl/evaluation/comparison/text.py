@@ -1,5 +1,6 @@
 """What `ademvl compare` prints: scores, differences, the test, and what would be needed."""
 
+from ademvl.config.tasks import facts_of
 from ademvl.evaluation.comparison.compare import Comparison, interval_method, needed_numbers
 from ademvl.statistics.intervals import CONFIDENCE, ITEMS_NOTE
 from ademvl.statistics.paired import MCNEMAR, POWER
@@ -50,7 +51,7 @@ def _needed(comparison: Comparison) -> str:
     needed = needed_numbers(comparison, name)
     if needed is None:
         return f"{name}: no difference, so no number of questions would show it."
-    items = "images" if comparison.first.task == "coco_caption" else "questions"
+    items = facts_of(comparison.first.task).items
     points = f"{abs(needed['to_see_points']):.2f} points of {name}"
     goal = f"To see {points} in {POWER:.0%} of such comparisons"
     number = needed["items"]

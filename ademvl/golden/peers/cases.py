@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.data.scienceqa import Problem
 from ademvl.data.tokenizer import SentencePieceTokenizer, load_tokenizer
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
 from ademvl.golden.text import problems_of
+from ademvl.tasks.scienceqa.reader import Problem
 
 _STRIDED = ".strided"
 

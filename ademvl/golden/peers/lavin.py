@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.data.collate import Batch, collate
-from ademvl.data.prompts import IMAGE_PREFIX, NO_IMAGE_PREFIX
-from ademvl.data.rows import TokenizedExample
+from ademvl.data.rows import IMAGE_PREFIX, NO_IMAGE_PREFIX, TokenizedExample
 from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL
 from ademvl.evaluation.generation import cut_at
 from ademvl.golden.checks import Check

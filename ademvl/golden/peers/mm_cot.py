@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ademvl.data.scienceqa import Problem
 from ademvl.golden.checks import Check
 from ademvl.golden.peers.cases import Comparison, PeerSet
 from ademvl.golden.peers.training import INITIAL_SEED, compare_drawn
 from ademvl.systems.mm_cot.fusion import FusedT5
 from ademvl.systems.mm_cot.prompts import build_source, build_target, stated_letter
+from ademvl.tasks.scienceqa.reader import Problem
 
 _T5, _FLAN, _PROMPTS = "A_t5", "B_flan_t5", "C_prompts"
 _ENCODER, _PAD = "encoder.", 0

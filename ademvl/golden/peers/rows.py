@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ademvl.config.method import MethodSettings
+from ademvl.data.choices import ANSWER_CUE
 from ademvl.data.examples import Example
-from ademvl.data.prompts import ANSWER_CUE, build_answer, build_prompt
 from ademvl.data.rows import TokenizedExample, tokenize_examples
-from ademvl.data.scienceqa import Problem
 from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL, encode_example
 from ademvl.golden.peers.cases import Comparison, PeerSet
+from ademvl.tasks.scienceqa.prompts import build_answer, build_prompt
+from ademvl.tasks.scienceqa.reader import Problem
 
 EVALUATION_FORMAT = "QCM-A"
 MAX_SEQ_LEN = 512

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from ademvl.config.factors import one_factor_runs
 from ademvl.config.method_groups import method_groups
 from ademvl.config.study import Study
+from ademvl.reporting.tables.columns import SCIENCEQA
 from ademvl.reporting.tables.keys import ABLATIONS
 
 if TYPE_CHECKING:
     from ademvl.reporting.figures.plotting import Drawing
     from ademvl.reporting.reported import ReportedNumbers
-    from ademvl.reporting.results import StudyResults
+from ademvl.reporting.results import StudyResults
 
 _SENSITIVITY = ("method.alpha", "method.beta", "method.gamma")
 
@@ -72,7 +73,7 @@ FIGURES: Mapping[str, FigureText] = {
 def figures_of(study: Study) -> tuple[str, ...]:
     """Return the figures that a study can fill, by its runs alone: done or not."""
     templates = study.settings.runs.values()
-    has_questions = any(template.task == "scienceqa" for template in templates)
+    has_questions = any(template.task == SCIENCEQA for template in templates)
     factors = one_factor_runs(study)
     groups = method_groups(study)
     references = {r.table for template in templates for r in template.reported}

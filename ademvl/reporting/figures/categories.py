@@ -17,7 +17,7 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import StudyResults
-from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS, meaning_of
+from ademvl.reporting.tables.columns import SCIENCEQA, SCIENCEQA_COLUMNS, meaning_of
 from ademvl.reporting.tables.judging import estimate_cell, other_items_note
 from ademvl.reporting.tables.layout import EMPTY, Cell, Column
 from ademvl.reporting.tables.rows import Target, derived_cell, runs_by_row
@@ -89,7 +89,7 @@ def _lines(results: StudyResults, reported: ReportedNumbers) -> list[_Line]:
                 if not other_items_note(run, table, row):
                     rows_of.setdefault(run.name, []).append(Target(table, row))
     found = []
-    for index, run in enumerate(run for run in results.of_task("scienceqa") if run.finished):
+    for index, run in enumerate(run for run in results.of_task(SCIENCEQA) if run.finished):
         estimates = {column.key: run.estimate(column.header) for column in SCIENCEQA_COLUMNS}
         cells = {key: estimate_cell(estimate) for key, estimate in estimates.items() if estimate}
         found.append(_Line(plain(run.label), cells, index))

@@ -19,7 +19,7 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import Cost
-from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.columns import SCIENCEQA, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import EMPTY, Cell
 
@@ -44,7 +44,7 @@ def draw_cost(results: StudyResults) -> Drawing:
     What no run's training has measured, such as energy without a GPU, has no panel.
     """
     study = results.study
-    runs = [run for run in results.of_task("scienceqa") if run.estimate(_average())]
+    runs = [run for run in results.of_task(SCIENCEQA) if run.estimate(_average())]
     panels = [(title, price) for title, price in _PANELS if any(_price(r, price) for r in runs)]
     figure = new_figure(9.4, 4.2)
     axes = figure.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]

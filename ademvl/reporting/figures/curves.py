@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ademvl.config.run import TRAINED
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = dict[int, float]
-TASK_TITLES = {"scienceqa": "ScienceQA", "coco_caption": "Captions", "instruction": "Instructions"}
 _PANELS_A_ROW = 5
 
 
@@ -31,7 +31,7 @@ def draw_learning_curves(results: StudyResults) -> Drawing:
     With more runs than colours tell apart, each run has a small panel, with the first one in grey.
     """
     trained = [run for run in results.runs if not _takes_adapter(run)]
-    by_task = {task: [run for run in trained if run.settings.task == task] for task in TASK_TITLES}
+    by_task = {task: [run for run in trained if run.settings.task == task] for task in all_facts()}
     tasks = [task for task, runs in by_task.items() if runs]
     if max(map(len, by_task.values())) > MAX_LINES:
         return Drawing(
@@ -43,7 +43,7 @@ def draw_learning_curves(results: StudyResults) -> Drawing:
     axes = figure.subplots(1, max(len(tasks), 1), squeeze=False)[0]
     for axis, task in zip(axes, tasks, strict=False):
         has_curve = [_draw_run(axis, run, index) for index, run in enumerate(by_task[task])]
-        axis.set_title(TASK_TITLES[task])
+        axis.set_title(facts_of(task).title)
         axis.set_xlabel("optimiser step")
         axis.set_ylabel("loss (log scale)")
         if any(has_curve):
@@ -141,7 +141,7 @@ def _draw_small(runs: list[RunResult], about: str) -> "Figure":
         axis.set_axis_off()
     for axis in axes[max(0, len(runs) - _PANELS_A_ROW) : len(runs)]:
         axis.tick_params(labelbottom=True)  # the last one of each column
-    first = {task: next((r for r in runs if r.settings.task == task), None) for task in TASK_TITLES}
+    first = {task: next((r for r in runs if r.settings.task == task), None) for task in all_facts()}
     means = {task: _mean(found) for task, run in first.items() if run and (found := curves_of(run))}
     for axis, run in zip(axes, runs, strict=False):
         _draw_panel(axis, run, means.get(run.settings.task, {}))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ademvl.config.factors import OneFactorRun, one_factor_runs
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.reporting.effects import (
-    METRICS,
     SENSITIVITY_PATHS,
     Effect,
     measure_effects,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _AVERAGE = SCIENCEQA_COLUMNS[-1].header
 _LABEL_WIDTH = 42
-_PANEL_TITLES = {"scienceqa": "ScienceQA accuracy", "coco_caption": "Caption CIDEr"}
 
 
 def draw_sensitivity(results: StudyResults) -> Drawing:
@@ -129,7 +128,7 @@ def _logarithmic(axis: "Axes", factors: Sequence[OneFactorRun]) -> None:
 def draw_quirks(results: StudyResults) -> Drawing:
     """Draw the effect of each one-factor run on its task's main score, with 95 % intervals."""
     effects = measure_effects(results, quirk_factors(results))
-    by_task = {task: [e for e in effects if e.task == task] for task in METRICS}
+    by_task = {task: [e for e in effects if e.task == task] for task in all_facts()}
     tasks = [task for task, found in by_task.items() if found]
     heights = [_num_lines(by_task[task]) for task in tasks]
     study = results.study
@@ -141,9 +140,10 @@ def draw_quirks(results: StudyResults) -> Drawing:
     cells = [_effect_cell(effect) for effect in effects]
     for axis, task in zip(axes, tasks, strict=True):
         _draw_effects(axis, by_task[task])
-        axis.set_title(f"{_PANEL_TITLES[task]}: change by one setting", loc="left")
+        axis.set_title(f"{facts_of(task).main_title}: change by one setting", loc="left")
         axis.set_xlabel(
-            f"points of {METRICS[task]}, run minus its base run, paired {interval_text(cells)}"
+            f"points of {facts_of(task).main}, run minus its base run, "
+            f"paired {interval_text(cells)}"
         )
     figure.suptitle(
         f"What one setting is worth, study {plain(study.name)} ({study.scale} scale)",
@@ -201,8 +201,9 @@ def _draw_effects(axis: "Axes", effects: Sequence[Effect]) -> None:
 
 
 def _base_label(effect: Effect) -> str:
-    estimate = effect.base.estimate(METRICS[effect.task])
-    score = f" ({METRICS[effect.task]} {100 * estimate.value:.1f})" if estimate else ""
+    main = facts_of(effect.task).main
+    estimate = effect.base.estimate(main)
+    score = f" ({main} {100 * estimate.value:.1f})" if estimate else ""
     return "\n".join(textwrap.wrap(f"against {plain(effect.base.label)}{score}", _LABEL_WIDTH))
 
 

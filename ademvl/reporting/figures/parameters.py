@@ -19,7 +19,7 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.reported import ReportedNumbers, ReportedRow
 from ademvl.reporting.results import RunResult, StudyResults
-from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.columns import SCIENCEQA, SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.judging import estimate_cell
 from ademvl.reporting.tables.layout import Cell
 from ademvl.reporting.tables.rows import reported_cell
@@ -67,7 +67,7 @@ def draw_parameters(results: StudyResults, reported: ReportedNumbers) -> Drawing
     Runs of the paper's scale stand among the reported methods too; others have their panel alone.
     """
     study = results.study
-    runs = [run for run in results.of_task("scienceqa") if run.estimate(_AVERAGE.header)]
+    runs = [run for run in results.of_task(SCIENCEQA) if run.estimate(_AVERAGE.header)]
     runs = [run for run in runs if _parameters(run)]
     chosen = main_runs(results, runs)
     figure = new_figure(9.4, 5.2)

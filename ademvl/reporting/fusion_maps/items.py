@@ -11,9 +11,10 @@ from ademvl.config.run import RunSettings
 from ademvl.errors import DataError, SettingsError
 from ademvl.randomness import derive_seed
 from ademvl.reporting.fusion_maps.words import WordToken, caption_words, question_words
+from ademvl.tasks.base import Shown, ShownImage
+from ademvl.tasks.registry import questions_of
 
 if TYPE_CHECKING:
-    from ademvl.data.examples import Example
     from ademvl.data.rows import TokenizedExample
     from ademvl.data.tokenizer import Tokenizer
     from ademvl.model.vision_language import VisionLanguageModel
@@ -66,7 +67,8 @@ def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> li
     """
     from ademvl.evaluation.task import tokenize_prompts
 
-    examples, records = _question_examples(run) if _asks(run) else _caption_examples(run)
+    questions = questions_of(run)
+    examples, records = questions.examples(run), {i.item_id: _record(i) for i in questions.shown()}
     with_image = {example.item_id: example for example in examples if example.image is not None}
     chosen = list(dict.fromkeys(choice.ids))
     if unknown := [item for item in chosen if item not in with_image]:
@@ -79,48 +81,20 @@ def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> li
     rest = [item for item in with_image if item not in set(chosen)]
     generator = random.Random(derive_seed(choice.seed, "fusion maps", run.name))
     chosen += generator.sample(rest, min(choice.num_random, len(rest)))
-    new_tokens = 1 if _asks(run) else run.evaluation.max_new_tokens
     rows = tokenize_prompts(
-        run, tokenizer, [with_image[item] for item in chosen], max_new_tokens=new_tokens
+        run, tokenizer, [with_image[item] for item in chosen], max_new_tokens=run.new_tokens
     )
     return [MapItem(row, row.image, records[row.item_id]) for row in rows if row.image is not None]
 
 
-def _asks(run: RunSettings) -> bool:
-    return run.task == "scienceqa"
-
-
-def _question_examples(
-    run: RunSettings,
-) -> tuple[Sequence["Example"], Mapping[str, Mapping[str, Any]]]:
-    from ademvl.data.examples import scienceqa_evaluation_examples
-    from ademvl.data.scienceqa import load_scienceqa
-
-    dataset = load_scienceqa(Path(run.data_dir))
-    split = run.evaluation.split
-    records = {
-        problem.question_id: {
-            "question_id": problem.question_id,
-            "question": problem.question,
-            "answer": problem.choices[problem.answer_index],
-        }
-        for problem in dataset.split(split)
+def _record(item: Shown) -> Mapping[str, Any]:
+    if isinstance(item, ShownImage):
+        return {"image_id": int(item.item_id), "references": list(item.references)}
+    return {
+        "question_id": item.item_id,
+        "question": item.question,
+        "answer": item.choices[item.answer_index],
     }
-    return scienceqa_evaluation_examples(dataset, split, run.prompts, run.images), records
-
-
-def _caption_examples(
-    run: RunSettings,
-) -> tuple[Sequence["Example"], Mapping[str, Mapping[str, Any]]]:
-    from ademvl.data.captions import load_caption_images
-    from ademvl.data.examples import caption_evaluation_examples
-
-    root, split = Path(run.data_dir), run.evaluation.split
-    records = {
-        str(image.image_id): {"image_id": image.image_id, "references": list(image.references)}
-        for image in load_caption_images(root, split)
-    }
-    return caption_evaluation_examples(root, split, run.images, run.prompts), records
 
 
 def words_of_question(tokenizer: "Tokenizer", row: "TokenizedExample") -> list[WordToken]:
@@ -142,9 +116,9 @@ def caption_with_words(
     """
     import numpy as np
 
-    from ademvl.data.captions import extract_caption
     from ademvl.data.collate import collate
     from ademvl.evaluation.generation import generate
+    from ademvl.tasks.coco_caption.reader import extract_caption
 
     batch = collate([row], trim_after_labels=False)
     (new_ids,) = generate(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.errors import SettingsError
 from ademvl.evaluation.finite import refuse_not_finite
 from ademvl.reporting.figures.plotting import plotting, save_figure
@@ -56,8 +57,9 @@ def write_fusion_maps(run_dir: Path, output_dir: Path, choice: Choice) -> None:
 
     run = read_run(run_dir)
     if not run.has_fusion_maps:
+        drawn = [facts.name for facts in all_facts().values() if facts.has_fusion_maps]
         raise SettingsError(
-            f"{run_dir}: fusion maps need task scienceqa or coco_caption, images shown and a "
+            f"{run_dir}: fusion maps need task {' or '.join(drawn)}, images shown and a "
             "method with scores, as adem is with fusion: adem; found "
             f"{run.task}, {run.images} and method {run.method.name} "
             f"{'with' if run.method.draws_scores else 'without'} scores; choose another run"
@@ -118,7 +120,7 @@ def _read_item(
 
     row, record = item.row, dict(item.record)
     with torch.inference_mode(), autocast(model.device, run.backbones.precision):
-        if run.task == "scienceqa":
+        if facts_of(run.task).shown == "questions":
             tokens = words_of_question(tokenizer, row)
         else:
             row, record["caption"], tokens = caption_with_words(model, source, tokenizer, row, run)

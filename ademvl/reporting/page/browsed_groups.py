@@ -9,35 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ademvl.config.tasks import TaskFacts, facts_of
 from ademvl.errors import DataError
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.reporting.tables.columns import SCIENCEQA_COLUMNS
 from ademvl.reporting.tables.layout import printable
 from ademvl.storage.files import read_json_lines
 
 if TYPE_CHECKING:
-    from ademvl.data.scienceqa import Problem
+    from ademvl.tasks.base import ShownQuestion
 
-_BROWSED_TASKS = ("scienceqa", "coco_caption")
 REMEDY = "Evaluate the run again."
-CATEGORIES = {
-    "NAT": "natural science",
-    "SOC": "social science",
-    "LAN": "language science",
-    "TXT": "with text",
-    "IMG": "with an image",
-    "NO": "neither text nor image",
-    "G1-6": "grades 1 to 6",
-    "G7-12": "grades 7 to 12",
-}
-_FILTERS = (
-    ("subject", "Subject", ("NAT", "SOC", "LAN")),
-    ("grade", "Grade", ("G1-6", "G7-12")),
-    ("context", "Context", ("TXT", "IMG", "NO")),
-)
 _ORDINALS = ("Kind", "Second kind", "Third kind")
-_KEYS = {column.header: column.key for column in SCIENCEQA_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -63,8 +46,8 @@ class BrowsedRun:
 
 
 @dataclass(frozen=True)
-class CategoryFilter:
-    """A filter by category.
+class ShownFilter:
+    """A filter by category, in a study's words.
 
     Attributes:
         name: in the form and the address.
@@ -84,15 +67,15 @@ class Group:
     """Runs of one task on one split of one data set.
 
     Attributes:
-        task: of its runs.
-        data_dir: of the data set, in its layout.
+        task: facts of its runs' task.
+        data_dir: of the data set that they are evaluated on, in its layout.
         split: of it.
         runs: with or without scores.
         column_notes: the study's own words for categories.
         notes: what keeps runs out, gathered while their answers are read.
     """
 
-    task: str
+    task: TaskFacts
     data_dir: Path
     split: str
     runs: list[RunResult]
@@ -107,29 +90,34 @@ class Group:
     @property
     def key(self) -> str:
         """Anchor in the page, and name of the items' file."""
-        name = f"{self.task}-{self.dataset}-{self.split}"
+        name = f"{self.task.evaluated_as}-{self.dataset}-{self.split}"
         return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
     def words_of(self, category: str) -> str:
         """Say what a category is in the study's data."""
-        return self.column_notes.get(_KEYS[category], CATEGORIES[category])
+        return self._own_words(category) or self.task.categories[category]
 
-    def about(self, problem: "Problem", categories: Sequence[str]) -> str:
-        """Say what kind of question one is: by the study's words, else by subject and grade."""
+    def _own_words(self, category: str) -> str:
+        keys = {column.header: column.key for column in self.task.columns}
+        return self.column_notes.get(keys.get(category, ""), "")
+
+    def about(self, item: "ShownQuestion") -> str:
+        """Say what kind of question one is: by the study's words, else by those of the data set."""
         if not self.column_notes:
-            return f"{problem.subject}, {problem.grade.replace('grade', 'grade ')}"
-        kinds = [name for _, label, names in _FILTERS if label != "Context" for name in names]
-        return ", ".join(self.words_of(name) for name in kinds if name in categories)
+            return item.about
+        kinds = [name for one in self.task.filters if one.tells_kind for name in one.members]
+        return ", ".join(self.words_of(name) for name in kinds if name in item.kinds)
 
-    def filters(self, present: Container[str]) -> tuple[CategoryFilter, ...]:
+    def filters(self, present: Container[str]) -> tuple[ShownFilter, ...]:
         """Return the filters by categories that at least two values of are present."""
-        found: list[CategoryFilter] = []
-        for name, label, members in _FILTERS:
-            options = tuple((one, self.words_of(one)) for one in members if one in present)
+        found: list[ShownFilter] = []
+        for one in self.task.filters:
+            options = tuple((name, self.words_of(name)) for name in one.members if name in present)
             if len(options) > 1:
-                is_own = any(_KEYS[one] in self.column_notes for one in members)
+                is_own = any(self._own_words(name) for name in one.members)
                 own = _ORDINALS[sum(each.is_own for each in found)]
-                found.append(CategoryFilter(name, own if is_own else label, options, is_own))
+                label = own if is_own else one.label
+                found.append(ShownFilter(one.name, label, options, is_own))
         return tuple(found)
 
     def answered(self, item_ids: Sequence[str]) -> list[BrowsedRun]:
@@ -144,7 +132,7 @@ class Group:
     def _read(self, run: RunResult, seed: SeedResult, item_ids: Sequence[str]) -> BrowsedRun | None:
         number = seed.settings.seed if len(run.seeds) > 1 else None
         browsed = BrowsedRun(printable(run.label), number, (), seed)
-        path = seed.run_dir / "predictions" / f"{self.task}.jsonl"
+        path = seed.run_dir / "predictions" / f"{self.task.evaluated_as}.jsonl"
         if not path.is_file():
             self.notes.append(f"{browsed.label}: its predictions are not here ({path}).")
             return None
@@ -165,10 +153,8 @@ def groups_of(results: StudyResults) -> list[Group]:
     notes = results.study.column_notes
     for run in results.runs:
         settings = run.settings
-        if settings.task in _BROWSED_TASKS:
-            key = (settings.task, settings.data_dir, settings.evaluation.split)
-            group = Group(
-                settings.task, Path(settings.data_dir), settings.evaluation.split, [], notes
-            )
-            groups.setdefault(key, group).runs.append(run)
+        facts, split = facts_of(settings.task), settings.evaluation.split
+        key = (facts.name, settings.evaluated_dir, "" if facts.benchmark else split)
+        group = Group(facts, Path(settings.evaluated_dir), split, [], notes)
+        groups.setdefault(key, group).runs.append(run)
     return list(groups.values())

@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.tasks import TaskFacts
 from ademvl.errors import DataError
-from ademvl.evaluation.scienceqa import COLUMNS
 from ademvl.reporting.page.browsed_groups import (
-    CATEGORIES,
     REMEDY,
     BrowsedRun,
-    CategoryFilter,
     Group,
+    ShownFilter,
     groups_of,
 )
 from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.thumbnails import Thumbnails
 from ademvl.reporting.results import StudyResults
+from ademvl.tasks.base import Questions, ShownImage, ShownQuestion
+from ademvl.tasks.registry import task_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Browser:
 
     Attributes:
         key: anchor, and name of its data.
-        task: of its runs.
+        facts: of its runs' task.
         title: data set and split.
         script: path of the data, relative to the page; empty where there is nothing to browse.
         num_items: questions or images.
@@ -40,12 +41,12 @@ class Browser:
     """
 
     key: str
-    task: str
+    facts: TaskFacts
     title: str
     script: str = ""
     num_items: int = 0
     runs: tuple[str, ...] = ()
-    filters: tuple[CategoryFilter, ...] = ()
+    filters: tuple[ShownFilter, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -62,8 +63,8 @@ def write_browsers(results: StudyResults, page_dir: Path, thumbnails: Thumbnails
     """
     found = []
     for group in groups_of(results):
-        title = f"{group.dataset}, split {group.split}"
-        browser = Browser(key=group.key, task=group.task, title=title)
+        title = group.dataset + ("" if group.task.benchmark else f", split {group.split}")
+        browser = Browser(key=group.key, facts=group.task, title=title)
         try:
             items, runs = _items(group, thumbnails)
         except _DataNotHereError as error:
@@ -77,11 +78,12 @@ def write_browsers(results: StudyResults, page_dir: Path, thumbnails: Thumbnails
         script = f"data/{group.key}.js"
         content = {
             "runs": [{"name": run.name, "seed": run.seed, "label": run.label} for run in runs],
-            "categories": list(CATEGORIES),
+            "categories": list(group.task.categories),
+            "filters": [each.name for each in group.task.filters],
             "items": items,
         }
         write_data_script(page_dir / script, group.key, content)
-        names = tuple(CATEGORIES)
+        names = tuple(group.task.categories)
         present = {names[i] for item in items for i in item.get("categories", ())}
         found.append(
             replace(
@@ -89,7 +91,7 @@ def write_browsers(results: StudyResults, page_dir: Path, thumbnails: Thumbnails
                 script=script,
                 num_items=len(items),
                 runs=tuple(run.label for run in runs),
-                filters=group.filters(present) if group.task == "scienceqa" else (),
+                filters=group.filters(present),
                 notes=tuple(group.notes),
             )
         )
@@ -103,53 +105,60 @@ class _DataNotHereError(Exception):
 def _items(
     group: Group, thumbnails: Thumbnails
 ) -> tuple[list[dict[str, Any]], Sequence[BrowsedRun]]:
-    if group.task == "coco_caption":
-        return _captions(group, thumbnails)
-    return _questions(group, thumbnails)
-
-
-def _questions(
-    group: Group, thumbnails: Thumbnails
-) -> tuple[list[dict[str, Any]], Sequence[BrowsedRun]]:
-    from ademvl.data.scienceqa import load_scienceqa
-
+    task = task_named(group.task.name)
     try:
-        dataset = load_scienceqa(group.data_dir)
-        problems = dataset.split(group.split)
+        questions = task.questions(group.data_dir, group.split, look_at_images=False)
     except DataError as error:
         raise _DataNotHereError(str(error).splitlines()[0]) from error
-    runs = group.answered([problem.question_id for problem in problems])
+    if questions.findings:
+        raise _DataNotHereError(questions.findings[0])
+    runs = group.answered(questions.item_ids)
     if not runs:
         return [], runs
-    prompts = _Prompts(dataset, group.split, runs)
+    prompts = _Prompts(questions, runs)
     items = []
-    for place, problem in enumerate(problems):
-        image = dataset.image_path(problem)
-        name = problem.question_id
-        small = image and thumbnails.add(image, group=group.key, name=name)
+    for place, item in enumerate(questions.shown()):
+        small = item.image and thumbnails.add(item.image, group=group.key, name=item.item_id)
         rows = [run.rows[place] for run in runs]
-        kinds = [name for name in CATEGORIES if COLUMNS[name](problem)]
-        items.append(
-            {
-                "id": visible_text(problem.question_id),
-                "question": visible_text(problem.question),
-                "choices": [visible_text(choice) for choice in problem.choices],
-                "answer": problem.answer_index,
-                "about": visible_text(group.about(problem, kinds)),
-                "skill": visible_text(problem.skill),
-                "categories": [i for i, name in enumerate(CATEGORIES) if name in kinds],
-                "image": small.to_json() if small else None,
-                "hasImage": problem.has_image,
-                "prompts": prompts.of(place),
-                "chosen": [_index(row) for row in rows],
-                "texts": [visible_text(row["text"]) for row in rows],
-            }
-        )
+        common = {
+            "id": visible_text(item.item_id),
+            "image": small.to_json() if small else None,
+            "hasImage": item.image is not None,
+            "texts": [visible_text(row["text"]) for row in rows],
+        }
+        if isinstance(item, ShownImage):
+            items.append(common | _of_image(item, rows))
+        else:
+            chosen = [_index(questions.chosen(row), row) for row in rows]
+            found = {"chosen": chosen, "prompts": prompts.of(place)}
+            items.append(common | _of_question(item, group) | found)
     return items, runs
 
 
-def _index(row: Mapping[str, Any]) -> int:
-    index = row.get("predicted_index")
+def _of_question(item: ShownQuestion, group: Group) -> dict[str, Any]:
+    names = group.task.categories
+    return {
+        "question": visible_text(item.question),
+        "choices": [visible_text(choice) for choice in item.choices],
+        "answer": item.answer_index,
+        "about": visible_text(group.about(item)),
+        "skill": visible_text(item.skill),
+        "categories": [i for i, name in enumerate(names) if name in item.kinds],
+    }
+
+
+def _of_image(item: ShownImage, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    captions = [str(row.get("caption", "")) for row in rows]
+    known = {word for text in item.references for word in _words(text)}
+    return {
+        "references": [visible_text(text) for text in item.references],
+        "captions": [visible_text(caption) for caption in captions],
+        "lengths": [len(_words(caption)) for caption in captions],
+        "known": [_known_share(caption, known) for caption in captions],
+    }
+
+
+def _index(index: object, row: Mapping[str, Any]) -> int:
     if not isinstance(index, int):
         raise DataError(f"question {row.get('id')}: predicted_index is {index!r}. {REMEDY}")
     return index
@@ -158,9 +167,7 @@ def _index(row: Mapping[str, Any]) -> int:
 class _Prompts:
     """Prompts of all runs by item; runs with the same prompt settings share theirs."""
 
-    def __init__(self, dataset: Any, split: str, runs: Sequence[BrowsedRun]) -> None:
-        from ademvl.data.examples import scienceqa_evaluation_examples
-
+    def __init__(self, questions: Questions, runs: Sequence[BrowsedRun]) -> None:
         self._texts: list[list[str] | None] = []
         known: dict[Any, list[str] | None] = {}
         for run in runs:
@@ -168,9 +175,7 @@ class _Prompts:
             key = (settings.prompts, settings.images)
             if key not in known:
                 try:
-                    examples = scienceqa_evaluation_examples(
-                        dataset, split, settings.prompts, settings.images
-                    )
+                    examples = questions.examples(settings)
                     known[key] = [visible_text(example.prompt) for example in examples]
                 except DataError:  # captions that it saw are not here any more
                     known[key] = None
@@ -183,41 +188,6 @@ class _Prompts:
             if texts is not None:
                 by_text.setdefault(texts[place], []).append(run)
         return [[text, runs] for text, runs in by_text.items()]
-
-
-def _captions(
-    group: Group, thumbnails: Thumbnails
-) -> tuple[list[dict[str, Any]], Sequence[BrowsedRun]]:
-    from ademvl.data.captions import parse_evaluation_rows
-
-    try:
-        images, findings = parse_evaluation_rows(group.data_dir, group.split)
-    except DataError as error:
-        raise _DataNotHereError(str(error).splitlines()[0]) from error
-    if findings:
-        raise _DataNotHereError(findings[0])
-    runs = group.answered([str(image.image_id) for image in images])
-    if not runs:
-        return [], runs
-    items = []
-    for place, image in enumerate(images):
-        small = thumbnails.add(image.image, group=group.key, name=str(image.image_id))
-        rows = [run.rows[place] for run in runs]
-        captions = [str(row.get("caption", "")) for row in rows]
-        known = {word for text in image.references for word in _words(text)}
-        items.append(
-            {
-                "id": str(image.image_id),
-                "references": [visible_text(text) for text in image.references],
-                "image": small.to_json() if small else None,
-                "hasImage": True,
-                "captions": [visible_text(caption) for caption in captions],
-                "lengths": [len(_words(caption)) for caption in captions],
-                "known": [_known_share(caption, known) for caption in captions],
-                "texts": [visible_text(row["text"]) for row in rows],
-            }
-        )
-    return items, runs
 
 
 def _words(text: str) -> list[str]:

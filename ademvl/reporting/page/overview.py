@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ademvl.config.settings_files import read_copied_run, run_to_plain
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.errors import AdemvlError
 from ademvl.reporting.headlines import QUESTIONS, Headline
 from ademvl.reporting.page.settings_difference import flatten
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.reporting.tables.columns import CAPTION_COLUMNS, MME_COLUMNS, SCIENCEQA_COLUMNS
+from ademvl.reporting.tables.columns import task_columns
 from ademvl.reporting.tables.judging import other_items_note
 from ademvl.reporting.tables.layout import DASH, Cell, Column, Judgement, Table
 from ademvl.reporting.tables.rows import Target, measured_cell, skipped_note
 from ademvl.statistics.intervals import Estimate
 from ademvl.statistics.percent import printed
 
-_HEADLINES = {"scienceqa": (("AVG", 2), ("IMG", 2)), "coco_caption": (("BLEU-4", 1), ("CIDEr", 1))}
-_COLUMNS = (*SCIENCEQA_COLUMNS, *CAPTION_COLUMNS, *MME_COLUMNS)
-_TABLE_OF = {"scienceqa_test": "accuracy", "coco_caption_karpathy_test": "captions"}
+_COLUMNS = tuple(column for task in all_facts() for column in task_columns(task))
+_TABLE_OF = {facts.table.reported: facts.table.key for facts in all_facts().values()}
 """Keys of the page's tables by those of reported ones, where they differ."""
-_TASKS = {"scienceqa": "Questions", "coco_caption": "Captions", "instruction": "Instructions"}
 _SIGNS = {"finished": "✓ ", "failed": "✗ ", "stale": "↻ ", "unfinished": "◐ ", "not run": "○ "}
 _CLASSES = {"finished": "good", "failed": "bad", "not run": ""}
 _MAX_CHANGES = 4
@@ -137,11 +136,10 @@ class VerdictLine:
 def runs_by_task(results: StudyResults) -> list[TaskRuns]:
     """Describe every run of the study, task by task, each in its order."""
     found = []
-    for task, title in _TASKS.items():
+    for task, facts in all_facts().items():
         lines = tuple(_run_line(run) for run in results.of_task(task))
-        columns = tuple(name for name, _ in _HEADLINES.get(task, ()))
         if lines:
-            found.append(TaskRuns(title, columns, lines))
+            found.append(TaskRuns(facts.runs_title, facts.headlines, lines))
     return found
 
 
@@ -152,14 +150,18 @@ def _run_line(run: RunResult) -> RunLine:
             name = f"seed {seed.settings.seed}: " if len(run.seeds) > 1 else ""
             details.append(name + detail)
     details += [note for seed in run.finished if (note := skipped_note(seed))]
-    headlines = _HEADLINES.get(run.settings.task, ())
+    columns = {column.header: column for column in task_columns(run.settings.task)}
+    headlines = [columns[name] for name in facts_of(run.settings.task).headlines]
     return RunLine(
         label=run.label,
         state=State.of(run.state),
         seeds=f"{len(run.finished)} of {len(run.seeds)}"
         if len(run.finished) < len(run.seeds)
         else str(len(run.seeds)),
-        scores=tuple(_score(run.estimate(name), name, decimals) for name, decimals in headlines),
+        scores=tuple(
+            _score(run.estimate(column.header), column.header, column.decimals)
+            for column in headlines
+        ),
         details=tuple(details),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ademvl.config.study import Study
+from ademvl.config.tasks import all_facts
 from ademvl.reporting.headlines import Headline, find_headlines
 from ademvl.reporting.method_comparison import MethodComparison, compare_methods
 from ademvl.reporting.references import check_references
@@ -17,17 +18,15 @@ from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.tables.comparison import comparison_table
 from ademvl.reporting.tables.cost import cost_table, efficiency_table
 from ademvl.reporting.tables.html import to_html_page
-from ademvl.reporting.tables.keys import ABLATIONS, TABLE_KEYS
+from ademvl.reporting.tables.keys import ABLATIONS, table_keys
 from ademvl.reporting.tables.latex import to_latex
 from ademvl.reporting.tables.layout import Table
 from ademvl.reporting.tables.markdown import to_markdown
 from ademvl.reporting.tables.paired import paired_table
 from ademvl.reporting.tables.replication import replication_table
 from ademvl.reporting.tables.scores import (
-    accuracy_table,
-    captions_table,
     image_understanding_table,
-    mme_table,
+    score_table,
     with_cell_notes,
 )
 from ademvl.reporting.tables.tidy_csv import to_csv
@@ -82,14 +81,13 @@ def build_tables(
         comparisons: of the study's methods.
     """
     builders = {
-        "accuracy": accuracy_table,
-        "captions": captions_table,
-        "mme": mme_table,
         "replication": replication_table,
         "efficiency": efficiency_table,
         "image_understanding": image_understanding_table,
     }
     tables = {key: build(results, reported) for key, build in builders.items()}
+    for task, facts in all_facts().items():
+        tables[facts.table.key] = score_table(results, reported, task)
     for key in ("replication_experiments", *ABLATIONS):
         tables[key] = paired_table(results, reported, key)
     tables["cost"] = cost_table(results)
@@ -98,7 +96,7 @@ def build_tables(
     tables["accuracy"] = replace(tables["accuracy"], effects=effects)
     ordered = [
         _of_study(_without_empty_columns(with_cell_notes(tables[key])), results)
-        for key in TABLE_KEYS
+        for key in table_keys(results.study)
     ]
     return tuple(sorted(ordered, key=lambda table: table.is_reported_only))
 

@@ -2,33 +2,25 @@
 
 from collections.abc import Mapping
 
+from ademvl.config.tasks import facts_of
 from ademvl.reporting.reported import ReportedTable
 from ademvl.reporting.tables.layout import Column
 
-# Headers are the names in score files, keys those of the reported numbers.
-SCIENCEQA_COLUMNS = tuple(
-    Column(key=key, header=header, decimals=2, group=group)
-    for key, header, group in (
-        ("nat", "NAT", "subject"),
-        ("soc", "SOC", "subject"),
-        ("lan", "LAN", "subject"),
-        ("txt", "TXT", "context"),
-        ("img", "IMG", "context"),
-        ("no", "NO", "context"),
-        ("g1_6", "G1-6", "grade"),
-        ("g7_12", "G7-12", "grade"),
-        ("avg", "AVG", ""),
+
+def task_columns(task: str) -> tuple[Column, ...]:
+    """Return the columns of a task's scores.
+
+    Headers are the names in score files, keys those of the reported numbers.
+    """
+    return tuple(
+        Column(key=column.key, header=column.header, decimals=column.decimals, group=column.group)
+        for column in facts_of(task).columns
     )
-)
-CAPTION_COLUMNS = (
-    Column(key="bleu4", header="BLEU-4", decimals=1),
-    Column(key="cider", header="CIDEr", decimals=1),
-    Column(key="rouge_l", header="ROUGE-L", decimals=1),
-)
-MME_COLUMNS = (
-    Column(key="mme_p", header="MME-P", decimals=1),
-    Column(key="mme_c", header="MME-C", decimals=1),
-)
+
+
+SCIENCEQA = "scienceqa"
+"""Task that the paper's ablations, and so most of its tables and figures, are about."""
+SCIENCEQA_COLUMNS = task_columns(SCIENCEQA)
 _HEADERS = {
     "vqav2": "VQAv2",
     "gqa": "GQA",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ademvl.config.study_settings import ReportedReference
+from ademvl.config.tasks import facts_of
 from ademvl.reporting.reported import Discrepancy, ReportedNumbers, ReportedRow, ReportedTable
 from ademvl.reporting.results import GAPS, RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
@@ -101,7 +102,8 @@ def measured_cell(run: RunResult, column: Column, target: Target | None = None) 
 
 def scored_split(run: RunResult) -> str:
     """Return the split that a run is scored on; none for MME, which has no splits."""
-    return "" if run.settings.task == "instruction" else run.settings.evaluation.split
+    has_splits = not facts_of(run.settings.task).benchmark
+    return run.settings.evaluation.split if has_splits else ""
 
 
 def gap_notes(run: RunResult) -> Iterable[str]:

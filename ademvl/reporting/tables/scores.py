@@ -7,16 +7,12 @@ another scale have a block, and columns, of their own.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ademvl.config.tasks import facts_of
 from ademvl.reporting.benchmarks import BenchmarkedRun, benchmarked_runs
 from ademvl.reporting.reported import ReportedNumbers
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.reporting.tables.columns import (
-    CAPTION_COLUMNS,
-    MME_COLUMNS,
-    SCIENCEQA_COLUMNS,
-    columns_of,
-)
+from ademvl.reporting.tables.columns import columns_of, task_columns
 from ademvl.reporting.tables.judging import VERDICT_NOTE
 from ademvl.reporting.tables.layout import Block, Column, Row, Section, Table
 from ademvl.reporting.tables.rows import (
@@ -28,61 +24,23 @@ from ademvl.reporting.tables.rows import (
 )
 from ademvl.statistics.intervals import ITEMS_NOTE
 
-_CIDER_NOTE = (
-    "CIDEr is CIDEr-D with document frequencies of the scored images' references: it compares on "
-    "the same images only."
-)
-_DERIVED_NOTE = "Intervals of reported averages: binomial (Wilson), derived here from n."
 _OTHER_ITEMS = "No verdicts: lmms-eval's items need not be those of the reported numbers."
 OTHER_SCALE = "Paper scale: another scale than this study's, not comparable in size."
 
 
-def accuracy_table(results: StudyResults, reported: ReportedNumbers) -> Table:
-    """Build the accuracy by category of all ScienceQA runs."""
-    runs = results.of_task("scienceqa")
+def score_table(results: StudyResults, reported: ReportedNumbers, task: str) -> Table:
+    """Build the scores of all runs of a task, and what one reference scores where it has any."""
+    about, columns, runs = facts_of(task).table, task_columns(task), results.of_task(task)
+    more = ceiling_rows(runs, columns)
+    sources = source_notes(reported, about.reported) if about.reported else ()
     return Table(
-        key="accuracy",
-        title=f"Accuracy by category, study {results.study.name}",
-        short_title="Accuracy by category",
-        unit="accuracy in percent",
-        blocks=score_blocks(results, reported, "scienceqa_test", runs, SCIENCEQA_COLUMNS),
-        notes=run_notes(runs),
-        reported_notes=(_DERIVED_NOTE, *source_notes(reported, "scienceqa_test")),
-    )
-
-
-def captions_table(results: StudyResults, reported: ReportedNumbers) -> Table:
-    """Build the caption scores, and what one reference scores against the others."""
-    key, runs = "coco_caption_karpathy_test", results.of_task("coco_caption")
-    ceilings = ceiling_rows(runs, CAPTION_COLUMNS)
-    return Table(
-        key="captions",
-        title=f"Captions, study {results.study.name}",
-        short_title="Captions",
-        unit="score times 100",
-        blocks=score_blocks(results, reported, key, runs, CAPTION_COLUMNS, more=ceilings),
-        notes=(
-            *run_notes(runs),
-            _CIDER_NOTE,
-        ),
-        reported_notes=source_notes(reported, key),
-    )
-
-
-def mme_table(results: StudyResults, reported: ReportedNumbers) -> Table:
-    """Build the MME sums of perception and cognition of all runs on instructions."""
-    runs = results.of_task("instruction")
-    return Table(
-        key="mme",
-        title=f"MME, study {results.study.name}",
-        short_title="MME",
-        unit="points",
-        blocks=score_blocks(results, reported, "mme", runs, MME_COLUMNS),
-        notes=(*run_notes(runs),),
-        reported_notes=(
-            "Extra tokens: those that the language model processes beyond the text.",
-            *source_notes(reported, "mme"),
-        ),
+        key=about.key,
+        title=f"{about.title}, study {results.study.name}",
+        short_title=about.title,
+        unit=about.unit,
+        blocks=score_blocks(results, reported, about.reported, runs, columns, more=more),
+        notes=(*run_notes(runs), *about.notes),
+        reported_notes=(*about.reported_notes, *sources),
     )
 
 
@@ -132,13 +90,6 @@ def _benchmarked_row(found: BenchmarkedRun, columns: Sequence[Column]) -> Row:
     return replace(row, cells=cells, notes=(*row.notes, *found.notes))
 
 
-_BY_TASK: Mapping[str, tuple[str, tuple[Column, ...]]] = {
-    "scienceqa": ("accuracy in percent", SCIENCEQA_COLUMNS),
-    "coco_caption": ("score times 100", CAPTION_COLUMNS),
-    "instruction": ("points", MME_COLUMNS),
-}
-
-
 def seed_table(results: StudyResults, run: RunResult, seed: SeedResult) -> Table:
     """Build the table of one training: its scores, and those of its run over all seeds.
 
@@ -147,7 +98,7 @@ def seed_table(results: StudyResults, run: RunResult, seed: SeedResult) -> Table
         run: of the study.
         seed: one of the run's, finished.
     """
-    unit, columns = _BY_TASK[run.settings.task]
+    unit, columns = facts_of(run.settings.task).table.unit, task_columns(run.settings.task)
     alone = replace(run, label=f"this adapter, seed {seed.settings.seed}", seeds=(seed,))
     rows = [measured_row(alone, columns)]
     rows += [measured_row(run, columns)] if len(run.finished) > 1 else []
@@ -178,11 +129,13 @@ def score_blocks(
     Args:
         results: of the study.
         reported: numbers of others.
-        key: of a reported table.
+        key: of a reported table; empty where there is none.
         runs: that have scores in these columns.
         columns: of scores.
         more: rows that stand below the runs'.
     """
+    if not key:
+        return (_measured_block(results, runs, columns, more),) if runs else ()
     title = reported.tables[key].title
     if results.study.scale == "paper":
         by_row = runs_by_row(results, reported, key)
@@ -200,13 +153,22 @@ def score_blocks(
     )
     if not runs:
         return (replace(theirs, title=title, remark=""),)
-    mine = Block(
+    mine = _measured_block(results, runs, columns, more)
+    return (mine, theirs)
+
+
+def _measured_block(
+    results: StudyResults,
+    runs: Sequence[RunResult],
+    columns: tuple[Column, ...],
+    more: Sequence[Row],
+) -> Block:
+    return Block(
         title=f"Measured: {results.study.scale} scale",
         scale=results.study.scale,
         columns=tuple(_with_note(column, results.study.column_notes) for column in columns),
         sections=(Section(title="", rows=(*(measured_row(run, columns) for run in runs), *more)),),
     )
-    return (mine, theirs)
 
 
 def run_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@
     constructor(section, data) {
       this.key = section.id;
       this.data = data;
-      this.kind = section.dataset.task === "scienceqa" ? QUESTIONS : CAPTIONS;
+      this.kind = section.dataset.shown === "questions" ? QUESTIONS : CAPTIONS;
       this.form = section.querySelector("form");
       this.list = section.querySelector(".items");
       this.count = section.querySelector(".count");
@@ -189,7 +189,7 @@
 
     test(values, data) {
       const category = (name) => (values[name] ? data.categories.indexOf(values[name]) : -1);
-      const wanted = ["subject", "grade", "context"].map(category).filter((index) => index >= 0);
+      const wanted = data.filters.map(category).filter((index) => index >= 0);
       const first = values.first ? Number(values.first) : -1;
       const second = values.second ? Number(values.second) : -1;
       const right = (item, run) => item.chosen[run] === item.answer;

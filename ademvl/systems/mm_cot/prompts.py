@@ -11,9 +11,8 @@ and n; `LE` ends in a period of its own; a target that ends in "BECAUSE:" loses 
 import re
 from string import ascii_uppercase
 
-from ademvl.data.choices import NO_ANSWER
-from ademvl.data.prompts import ANSWER_CUE
-from ademvl.data.scienceqa import Problem
+from ademvl.data.choices import ANSWER_CUE, NO_ANSWER
+from ademvl.tasks.scienceqa.reader import Problem
 
 RATIONALE_CUE, ANSWER_END = "Solution:", "Answer:"
 _SHOWN = ("QCM", "QCMG")

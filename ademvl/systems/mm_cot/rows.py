@@ -13,10 +13,10 @@ import numpy as np
 from ademvl.config.run import RunSettings
 from ademvl.data.examples import Example
 from ademvl.data.rows import TokenizedExample
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.data.tokenizer import IGNORED_LABEL, Tokenizer
 from ademvl.systems.mm_cot.prompts import build_source, build_target
 from ademvl.systems.mm_cot.settings import MmCotSettings
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 
 Stage = Literal["rationale", "answer"]
 ANSWER_FORMAT = "QCMG-A"

@@ -36,6 +36,11 @@ class MmCotSettings(MethodSettings):
     no_answer: Literal["wrong", "random"] = setting(changes="evaluation", default="wrong")
 
     @property
+    def only_task(self) -> str:
+        """Questions with choices and explanations."""
+        return "scienceqa"
+
+    @property
     def kind(self) -> Kind:
         """A system that is trained here whole."""
         return "trained_whole"

@@ -111,7 +111,7 @@ def run_images(run: RunSettings) -> list[Path]:
     Raises:
         DataError: the data set is missing or malformed.
     """
-    from ademvl.data.examples import evaluation_examples, training_examples
+    from ademvl.tasks.registry import evaluation_examples, training_examples
 
     examples = [*training_examples(run), *evaluation_examples(run)]
     return list(dict.fromkeys(example.image for example in examples if example.image is not None))

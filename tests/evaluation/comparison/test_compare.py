@@ -51,12 +51,6 @@ def _answered(tmp_path, data, name, right, *, seed=0):
     return _evaluated(tmp_path / "runs" / name / f"seed{seed}", run, rows)
 
 
-def test_runs_of_instructions_are_refused_with_what_compares_them(tmp_path):
-    run_dir = write_run(tmp_path / "run", make_run(tmp_path, task="instruction"))
-    with pytest.raises(DataError, match=r"answers to MME .* `ademvl diff`"):
-        compare(run_dir, run_dir)
-
-
 def test_two_runs_are_compared_question_by_question(tmp_path, data):
     first = _answered(tmp_path, data, "a", range(9))
     second = _answered(tmp_path, data, "b", range(6, 11))

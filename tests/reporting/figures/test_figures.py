@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from ademvl.config.settings_files import read_run
-from ademvl.data.scienceqa import load_scienceqa
 from ademvl.reporting.effects import Effect, measure_effects, quirk_factors
 from ademvl.reporting.figures.ablations import draw_ablations
 from ademvl.reporting.figures.build import FIGURES, draw_figures, figures_of, write_figures
@@ -31,6 +30,7 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
+from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests.reporting.synthetic import SyntheticStudy, header_of, write_evaluation
 from tests.tiny import make_scienceqa
 

@@ -10,7 +10,6 @@ import pytest
 
 from ademvl.config.run import PromptSettings
 from ademvl.config.settings_files import read_run
-from ademvl.data.karpathy import write_references
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.reporting.figures.plotting import plotting
@@ -35,6 +34,7 @@ from ademvl.reporting.fusion_maps.words import (
     question_words,
 )
 from ademvl.reporting.fusion_maps.write import write_fusion_maps
+from ademvl.tasks.coco_caption.karpathy import write_references
 from tests.tiny import make_captions, make_run, make_tokenizer, set_weights, write_run
 
 
@@ -292,9 +292,10 @@ def test_captions_have_maps_of_the_words_that_the_model_generates(tmp_path: Path
 
 @pytest.mark.parametrize("task", ["scienceqa", "coco_caption"])
 def test_rows_are_those_that_evaluation_reads(tmp_path: Path, task: str) -> None:
-    from ademvl.evaluation.run import _task_of
+    from ademvl.evaluation.asking import task_of
     from ademvl.evaluation.task import TaskPredictions
     from ademvl.llm.tokenizer import load_llm_tokenizer
+    from ademvl.tasks.registry import questions_of
 
     changes = {}
     if task == "coco_caption":
@@ -306,7 +307,7 @@ def test_rows_are_those_that_evaluation_reads(tmp_path: Path, task: str) -> None
     run_dir = _trained(tmp_path, task=task, prompts=prompts, **changes)
     run = read_run(run_dir)
     llm_tokenizer = load_llm_tokenizer(run.backbones)
-    asked = _task_of(run, llm_tokenizer)
+    asked = task_of(run, llm_tokenizer, questions_of(run))
     evaluated = TaskPredictions(run, run_dir, asked, llm_tokenizer).tokenize()
     expected = {row.item_id: row.ids.tolist() for row in evaluated}
     found = [item.row for item in choose_items(run, llm_tokenizer, Choice(num_random=99))]

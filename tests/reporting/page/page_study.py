@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.settings_files import read_run
-from ademvl.data.karpathy import write_references
 from ademvl.evaluation.asked import asked_of
 from ademvl.evaluation.sealed_scores import write_scores
 from ademvl.reporting.page.write import write_page
+from ademvl.tasks.coco_caption.karpathy import write_references
 from tests.conftest import PROJECT_ROOT
 from tests.reporting.synthetic import METRICS, SyntheticStudy, header_of, write_predictions
 from tests.tiny import make_captions, make_scienceqa

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ademvl.reporting.tables.keys import COST_KEYS, TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.reporting.tables.latex import escape_latex, to_latex
 from ademvl.reporting.tables.layout import Cell, Table, printable
 from ademvl.reporting.tables.markdown import to_markdown
-from ademvl.reporting.tables.scores import accuracy_table, captions_table
+from ademvl.reporting.tables.scores import score_table
 from ademvl.reporting.tables.tidy_csv import CSV_COLUMNS, to_csv
 from ademvl.statistics.intervals import wilson_interval
 from tests.reporting.conftest import finish
@@ -22,7 +23,10 @@ from tests.reporting.synthetic import SyntheticStudy
 
 REPORTED_DIR = Path(__file__).resolve().parents[3] / "workflow" / "reported"
 GOLDEN_DIR = Path(__file__).parent / "golden"
-BUILDERS = {"accuracy": accuracy_table, "captions": captions_table}
+BUILDERS = {
+    "accuracy": partial(score_table, task="scienceqa"),
+    "captions": partial(score_table, task="coco_caption"),
+}
 
 SMALL_TABLES = """
 scienceqa_test:
@@ -112,7 +116,7 @@ def test_texts_that_spreadsheets_would_run_are_quoted_in_csv(
     finish(synthetic)
     cells = [
         cell
-        for line in _lines(accuracy_table(read_results(synthetic.study), reported))
+        for line in _lines(BUILDERS["accuracy"](read_results(synthetic.study), reported))
         for name, cell in line.items()
         if name not in ("value", "ci_low", "ci_high")
     ]
@@ -123,7 +127,7 @@ def test_texts_that_spreadsheets_would_run_are_quoted_in_csv(
 def test_negative_numbers_stay_numbers_in_csv(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    table = captions_table(read_results(finished.study), reported)
+    table = BUILDERS["captions"](read_results(finished.study), reported)
     (block, *others), column = table.blocks, table.blocks[0].columns[0]
     (section,) = block.sections
     row = replace(section.rows[0], cells={column.key: Cell(value=-1.5, ci_low=-2.0)})
@@ -135,7 +139,7 @@ def test_negative_numbers_stay_numbers_in_csv(
 def test_texts_stand_in_csv_as_they_are(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    table = captions_table(read_results(finished.study), reported)
+    table = BUILDERS["captions"](read_results(finished.study), reported)
     lines = _lines(replace(table, key="nan", unit='a "b", c\nd'))
     assert {(line["table"], line["unit"]) for line in lines} == {("nan", 'a "b", c\nd')}
     expected = io.StringIO()
@@ -161,7 +165,7 @@ def test_mini_numbers_never_share_a_block_with_paper_scale(
 def test_paper_scale_study_stands_beside_the_reported_rows(
     finished_at_paper_scale: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    (block,) = accuracy_table(read_results(finished_at_paper_scale.study), reported).blocks
+    (block,) = BUILDERS["accuracy"](read_results(finished_at_paper_scale.study), reported).blocks
     assert [row.kind for row in block.rows] == ["measured", "measured", "reported"]
     assert block.lead_headers[0] == "run or method"
 
@@ -169,14 +173,14 @@ def test_paper_scale_study_stands_beside_the_reported_rows(
 def test_differing_n_is_printed_in_the_cells(
     finished_at_paper_scale: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    text = to_markdown(accuracy_table(read_results(finished_at_paper_scale.study), reported))
+    text = to_markdown(BUILDERS["accuracy"](read_results(finished_at_paper_scale.study), reported))
     assert "(n = 300)" in text  # AVG: measured on 300, reported on 100
     assert "(n = 100)" in text
 
 
 def test_run_that_was_not_run_says_so(synthetic: SyntheticStudy, reported: ReportedNumbers) -> None:
     synthetic.finish_scienceqa("adem", {"AVG": (9, 10)})
-    table = accuracy_table(read_results(synthetic.study), reported)
+    table = BUILDERS["accuracy"](read_results(synthetic.study), reported)
     assert _value(table, "text_only", "avg")["state"] == "not run"
     assert _value(table, "text_only", "avg")["value"] == ""
     text = to_markdown(table)
@@ -190,7 +194,7 @@ def test_stale_run_is_left_out_with_a_footnote(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
     finished.raw["runs"]["text_only"]["optimization"] = {"epochs": 3.0}
-    table = accuracy_table(read_results(finished.study), reported)
+    table = BUILDERS["accuracy"](read_results(finished.study), reported)
     assert _value(table, "text_only", "avg")["value"] == ""
     assert "made with other settings" in to_markdown(table)
 
@@ -198,7 +202,7 @@ def test_stale_run_is_left_out_with_a_footnote(
 def test_column_without_questions_is_a_dash(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    table = accuracy_table(read_results(finished.study), reported)
+    table = BUILDERS["accuracy"](read_results(finished.study), reported)
     row = table.blocks[0].rows[0]
     (column,) = (column for column in table.blocks[0].columns if column.key == "soc")
     assert column.format(row.cell(column).value) == "–"
@@ -208,7 +212,9 @@ def test_column_without_questions_is_a_dash(
 def test_reported_average_gets_its_derived_interval(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    line = _value(accuracy_table(read_results(finished.study), reported), "A & B, LLaMA-7B", "avg")
+    line = _value(
+        BUILDERS["accuracy"](read_results(finished.study), reported), "A & B, LLaMA-7B", "avg"
+    )
     expected = wilson_interval(50, 100)
     assert float(line["ci_low"]) == pytest.approx(100 * expected.ci_low, abs=1e-5)
     assert "derived" in line["ci_method"]
@@ -217,7 +223,7 @@ def test_reported_average_gets_its_derived_interval(
 def test_captions_end_with_their_ceiling(
     finished: SyntheticStudy, reported: ReportedNumbers
 ) -> None:
-    table = captions_table(read_results(finished.study), reported)
+    table = BUILDERS["captions"](read_results(finished.study), reported)
     assert [row.kind for row in table.blocks[0].rows] == ["measured", "ceiling"]
     assert float(_value(table, "ceiling_captions", "bleu4")["value"]) == pytest.approx(95)
 
@@ -233,7 +239,7 @@ def test_characters_that_pdflatex_lacks_are_math_or_their_codes() -> None:
 
 def test_hostile_labels_stay_text(finished: SyntheticStudy, reported: ReportedNumbers) -> None:
     finished.raw["runs"]["adem"]["label"] = "a|b <i>_x_</i> 50% & \\input{x} \u202e\n#1"
-    table = accuracy_table(read_results(finished.study), reported)
+    table = BUILDERS["accuracy"](read_results(finished.study), reported)
     markdown, latex = to_markdown(table), to_latex(table)
     assert r"a\|b \<i\>\_x\_\</i\> 50% &amp; \\input\{x\} \#1" in markdown
     assert (
