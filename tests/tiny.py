@@ -225,6 +225,31 @@ def make_mme(root: Path) -> Path:
     return root
 
 
+def make_aokvqa(root: Path, *, num_train: int = 8, num_val: int = 4) -> Path:
+    """Write a copy of A-OKVQA as it is published, with COCO's folders of 2017 beside it."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split, number in (("train", num_train), ("val", num_val), ("test", 1)):
+        rows = []
+        for place in range(number):
+            image_id = 100 * (split == "val") + place
+            row: dict[str, Any] = {
+                "split": split,
+                "image_id": image_id,
+                "question_id": f"{split}-{place}",
+                "question": "What color is the square?",
+                "choices": list(_COLORS),
+                "direct_answers": [_COLORS[place % 4]] * 10,
+            }
+            if split != "test":
+                row |= {"correct_choice_idx": place % 4, "rationales": ["One sees it."] * 3}
+                folder = root / "coco" / f"{split}2017"
+                _write_image(folder / f"{image_id:012d}.jpg", place)
+            rows.append(row)
+        file = root / f"aokvqa_v1p0_{split}.json"
+        file.write_text(json.dumps(rows), encoding="utf-8")
+    return root
+
+
 def method_of(module: nn.Module, method_class: type[Method] = Method) -> Method:
     """Return a method that owns the parameters of a module and computes nothing."""
     shape = TowerShape(width=1, num_blocks=2, image_size=1, num_grid_tokens=1, output_width=8)

@@ -58,9 +58,9 @@ class DatasetSettings:
             (not easy_vqa, many_shapes)
         caption_splits: `karpathy`, as published results use; `official` takes COCO's own train and
             val images and has no test split. (coco_caption only)
-        coco: folder with COCO's images of train2014, which the instructions are about; empty takes
-            those of `existing`, else of a copy that a coco_caption data set of the same study
-            names, else what was downloaded. (lavin_instruct only)
+        coco: folder with COCO's images, which instructions (train2014) and A-OKVQA (train and val)
+            are about; empty takes those of `existing`, else of a copy that a coco_caption data set
+            of the same study names, else what was downloaded. (lavin_instruct and aokvqa only)
         train_questions: questions of the train split. (easy_vqa and many_shapes only, as all below)
         val_questions: questions of the val split; its images are never trained on.
         test_questions: questions of the test split; with easy_vqa from the package's own.

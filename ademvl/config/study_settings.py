@@ -133,7 +133,7 @@ class StudySettings:
             cluster the scheduler decides instead.
         column_notes: meaning of columns of scores in this study's data, for footnotes: nat, soc,
             lan, txt, img, no, g1_6, g7_12, avg of ScienceQA; bleu4, cider, rouge_l of captions;
-            mme_p, mme_c.
+            mme_p, mme_c; mc of A-OKVQA.
         datasets: data sets by name.
         downloads: how data and weights reach this machine.
         backbones: weights by the name of their source; runs use the name as `llm` or
