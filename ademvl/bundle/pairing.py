@@ -121,9 +121,9 @@ def _compare_corpus(
     corpus, score = task.corpus, task.facts.main
     if corpus is None:
         raise TypeError(f"{task.facts.name}: neither right or wrong answers nor scores of all")
-    sums = [corpus.item_sums(answers, _values(task, side)) for side in (first, second)]
-    statistic = partial(corpus.totals, n=len(sums[0][0]))
-    found = paired_differences(*sums, statistic, seed=seed, limits=corpus.limits)
+    ours, theirs = (corpus.item_sums(answers, _values(task, side)) for side in (first, second))
+    statistic = partial(corpus.totals, n=len(ours[0]))
+    found = paired_differences(ours, theirs, statistic, seed=seed, limits=corpus.limits)
     return Paired(score=score, difference=found[list(corpus.names).index(score)], tests=())
 
 

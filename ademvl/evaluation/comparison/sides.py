@@ -103,9 +103,11 @@ def read_seeds(
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
     _refuse_predictions_of_others(run_dirs, runs, headers)
-    place = "evaluation_data_dir" if facts_of(first.task).benchmark else "data_dir"
-    evaluation = replace(first.evaluation, split=split)
-    asked = replace(first, evaluation=evaluation, **{place: str(root)})
+    asked = replace(first, evaluation=replace(first.evaluation, split=split))
+    if facts_of(first.task).benchmark:
+        asked = replace(asked, evaluation_data_dir=str(root))
+    else:
+        asked = replace(asked, data_dir=str(root))
     present = (asked_now(asked) or asked_of(asked)).data
     adapters = tuple(
         _checked_adapter(*both, root, present) for both in zip(sources, headers, strict=True)
