@@ -158,17 +158,27 @@ def _draw_reported_parameters(
             name = _GROUP_LABELS.get(row.group, row.method)
             series.setdefault(name, []).append(row)
     others = count(num_runs)
+    index_of = {}
     for name, rows in series.items():
         own = [marks[row.name] for row in rows if row.name in marks]
-        index = own[0] if own else next(others) % MAX_SERIES
-        for row in rows:
-            draw_points(
-                axis,
-                [(_millions(row.trainable), reported_cell(table, row, "avg"))],
-                index,
-                label=plain(name) if row is rows[0] else None,
-                is_hollow=row.llm != "LLaMA-7B",
-            )
+        index_of[name] = own[0] if own else next(others) % MAX_SERIES
+    named = [(name, row) for name, rows in series.items() for row in rows]
+    cells = [reported_cell(table, row, "avg") for _, row in named]
+    places = [
+        (_millions(row.trainable), cell.value or 0.0)
+        for (_, row), cell in zip(named, cells, strict=True)
+    ]
+    for (name, row), cell, place, size in zip(
+        named, cells, places, mark_sizes(places), strict=True
+    ):
+        draw_points(
+            axis,
+            [(place[0], cell)],
+            index_of[name],
+            label=plain(name) if row is series[name][0] else None,
+            is_hollow=row.llm != "LLaMA-7B",
+            size=size,
+        )
 
 
 def _millions(trainable: str) -> float:
