@@ -12,9 +12,10 @@ installed: any other ends the process, and none at all ends the benchmark.
 Two questions are answered, and the exit code is 1 unless the answer to both is yes:
 
 1. Are the results the same? SHA-256 of adapters, metrics, provenance, predictions, scores and
-   cached features. Files count whole, but for what is measured: of metrics.csv the columns
-   items_per_second, tokens_per_second and memory_mib, of provenance.json the keys code, started,
-   ended and usage; and of adapter.json the key training, which earlier commits did not write. Of
+   cached features. Files count whole, but for what is measured: how fast predictions came
+   (*.speed.json), of metrics.csv the columns items_per_second, tokens_per_second and memory_mib,
+   of provenance.json the keys code, started, ended and usage; and of adapter.json the key training,
+   which earlier commits did not write. Of
    the feature cache, each image's features count, not how they are divided among files, nor the
    order of a file's metadata, in which safetensors is free.
 2. Do results of the old commit stay valid? A copy of what the old commit made of the first study is
@@ -55,7 +56,8 @@ RESULTS = (
     "runs/*/seed*/adapter/*",
     "runs/*/seed*/metrics.csv",
     "runs/*/seed*/provenance.json",
-    "runs/*/seed*/predictions/*",
+    "runs/*/seed*/predictions/*.jsonl",
+    "runs/*/seed*/predictions/*.header.json",
     "runs/*/seed*/scores/*",
 )
 SHARDS = "features/*/shards/*.safetensors"
