@@ -32,7 +32,7 @@ def refusal(folder: Path, text: str) -> str:
 def test_all_that_studies_may_name_is_there() -> None:
     registry = load_registry()
     assert {
-        *("scienceqa", "coco_caption", "lavin_instruct", "mme", "clip_vit_l14"),
+        *("scienceqa", "coco_caption", "aokvqa", "lavin_instruct", "mme", "clip_vit_l14"),
         *("clip_vit_b32", "smollm2"),
         *("llama_7b", "llama_13b", "llama2_7b"),
         *("llava_1_5_7b", "llava_1_5_13b", "blip_large_captioning", "blip2_opt_2_7b_coco"),
