@@ -5,6 +5,7 @@ has; node `gpu` claims two GPUs, which are counted and named to jobs but are non
 `urgent` preempt those of the others.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -156,7 +158,15 @@ class SlurmCluster:
                 time.sleep(0.5)
         for name in reversed(list(self._daemons)):
             self._end(name)
+        self._kill_left_behind()
         shutil.rmtree(self.folder)
+
+    def _kill_left_behind(self) -> None:
+        """Kill what outlives its job: a Snakemake may wait for itself in its handler of signals."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("PATH", "").startswith(f"{self.folder}/bin:"):
+                    process.kill()
 
     def run(self, *command: str) -> str:
         """Run a command of Slurm; return what it prints, empty where it fails."""
