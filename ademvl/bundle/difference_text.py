@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ademvl.bundle.difference import MATTERS, Change, ResultsDifference, RunDifference
-from ademvl.reporting.tables.layout import printable
+from ademvl.reporting.printable import printable
 from ademvl.statistics.intervals import ITEMS_NOTE
 from ademvl.statistics.percent import in_percent, printed
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from ademvl.config.places import Places
 from ademvl.config.run import OWN_ADAPTERS, RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate, StudySettings
-from ademvl.errors import SettingsError, list_findings
 
 
 def start_folder(settings: StudySettings, start_from: str, seed: int) -> str:
@@ -27,13 +26,12 @@ def check_starts(runs: Mapping[str, RunTemplate], places: Places) -> None:
     Raises:
         SettingsError: lists all such runs.
     """
-    findings = [places.mark(text) for name in runs for text in _findings(name, runs)]
-    if findings:
-        remedy = (
-            "`start_from` names a run of the study that has an adapter of the same method on the "
-            "same models, or the folder of such an adapter, written with a slash."
-        )
-        raise SettingsError(list_findings("Adapters to start from", findings, remedy))
+    places.refuse(
+        (text for name in runs for text in _findings(name, runs)),
+        headline="Adapters to start from",
+        remedy="`start_from` names a run of the study that has an adapter of the same method on "
+        "the same models, or the folder of such an adapter, written with a slash.",
+    )
 
 
 def _findings(name: str, runs: Mapping[str, RunTemplate]) -> Iterator[str]:

@@ -154,9 +154,7 @@ def check_images(golden_dir: Path) -> list[Check]:
 
 
 def problems_of(content: Mapping[str, Any]) -> dict[str, Problem]:
-    """Return the questions that case G holds, by id; what prompts do not read is left empty."""
-    names = ("task", "grade", "subject", "topic", "category", "skill", "split")
-    labels = dict.fromkeys(names, "")
+    """Return the questions that case G holds, by id, as far as prompts read them."""
     texts = ("question", "hint", "image", "caption", "lecture", "solution")
     return {
         question_id: Problem(
@@ -164,7 +162,6 @@ def problems_of(content: Mapping[str, Any]) -> dict[str, Problem]:
             choices=tuple(raw["choices"]),
             answer_index=raw["answer"],
             **{name: raw[name] for name in texts},
-            **labels,
         )
         for question_id, raw in content.get("problems", {}).items()
     }

@@ -38,10 +38,9 @@ def save_adapter(
 
     `adapter.json` holds the SHA-256 of the weights, the number of parameters by tensor, the
     settings that the adapter needs (task, method, backbones, features, prompts, and `images` where
-    they were withheld), the
-    fingerprints of the frozen models; that of the tower with online features only, because
-    otherwise the tower is not loaded; and of which training it is. `forms`, of the training split,
-    stand there where they are known.
+    they were withheld), the fingerprints of the frozen models; that of the tower with online
+    features only, because otherwise the tower is not loaded; and of which training it is. `forms`,
+    of the training split, stand there where they are known.
     """
     fingerprints = {
         "llm": _fingerprint_llm(model),

@@ -62,7 +62,7 @@ def render_as_trained(request: Request, run: RunSettings) -> Example:
 
 
 def _problem(request: Request) -> Problem:
-    """Return a question in the data set's form; what nobody asks about is empty."""
+    """Return a question in the data set's form."""
     return Problem(
         question_id=request.request_id,
         question=request.question,
@@ -70,14 +70,4 @@ def _problem(request: Request) -> Problem:
         answer_index=0,
         hint=request.hint,
         image=None if request.image is None else request.image.name,
-        caption="",
-        task="",
-        grade="",
-        subject="",
-        topic="",
-        category="",
-        skill="",
-        lecture="",
-        solution="",
-        split="",
     )

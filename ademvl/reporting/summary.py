@@ -8,11 +8,12 @@ from ademvl.config.study import Study
 from ademvl.config.tasks import all_facts
 from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.method_comparison import compare_methods
+from ademvl.reporting.printable import printable
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import task_columns
 from ademvl.reporting.tables.judging import estimate_cell
-from ademvl.reporting.tables.layout import DASH, Column, printable
+from ademvl.reporting.tables.layout import DASH, Column
 from ademvl.reporting.tables.rows import ONE_REFERENCE, scored_split, stale_notes, trainable_text
 from ademvl.statistics.intervals import ITEMS_MARK, ITEMS_NOTE, Estimate
 from ademvl.text_table import aligned

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ademvl.reporting.tables.layout import Cell, printable
+from ademvl.reporting.printable import printable
+from ademvl.reporting.tables.layout import Cell
 from ademvl.storage.files import atomic_path
 
 if TYPE_CHECKING:

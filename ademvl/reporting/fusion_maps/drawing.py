@@ -14,7 +14,7 @@ from PIL import Image
 from ademvl.data.image_files import open_rgb
 from ademvl.reporting.figures.plotting import new_figure
 from ademvl.reporting.fusion_maps.painting import Marks, marks_of_layer, marks_over_layers, paint
-from ademvl.reporting.tables.layout import printable
+from ademvl.reporting.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from ademvl.reporting.fusion_maps.painting import relative_scores
 from ademvl.reporting.fusion_maps.write import LIST_FILE
 from ademvl.reporting.page.scripts import visible_text, write_data_script
 from ademvl.reporting.page.thumbnails import Thumbnails
+from ademvl.reporting.printable import printable
 from ademvl.reporting.results import StudyResults
-from ademvl.reporting.tables.layout import printable
 from ademvl.storage.files import atomic_path, read_json
 
 KEY = "fusion-maps"

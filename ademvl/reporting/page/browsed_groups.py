@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.config.tasks import TaskFacts, facts_of
 from ademvl.errors import DataError
+from ademvl.reporting.printable import printable
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.reporting.tables.layout import printable
 from ademvl.storage.files import read_json_lines
 
 if TYPE_CHECKING:

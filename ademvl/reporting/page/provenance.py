@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ademvl.reporting.page.settings_difference import flatten
+from ademvl.reporting.printable import printable
 from ademvl.reporting.results import StudyResults
-from ademvl.reporting.tables.layout import printable
 from ademvl.runs.provenance import sources_sha256
 
 _GROUPS = {

@@ -32,13 +32,14 @@ from ademvl.reporting.page.overview import (
 from ademvl.reporting.page.provenance import gather_facts, other_code
 from ademvl.reporting.page.settings_difference import differences_to_paper, flatten
 from ademvl.reporting.page.thumbnails import Thumbnails
+from ademvl.reporting.printable import printable
 from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.tables.build import build_tables
 from ademvl.reporting.tables.html import to_html
 from ademvl.reporting.tables.keys import COST_KEYS
 from ademvl.reporting.tables.latex import to_latex
-from ademvl.reporting.tables.layout import REPORTED_PREFIX, Table, printable
+from ademvl.reporting.tables.layout import REPORTED_PREFIX, Table
 from ademvl.reporting.tables.markdown import to_markdown
 from ademvl.reporting.tables.tidy_csv import to_csv
 from ademvl.runs.provenance import code_commit

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ademvl.reporting.tables.layout import Table, printable
+from ademvl.reporting.printable import printable
+from ademvl.reporting.tables.layout import Table
 
 if TYPE_CHECKING:
     from jinja2 import Template

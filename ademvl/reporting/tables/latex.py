@@ -7,7 +7,8 @@ goes on in another float.
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ademvl.reporting.tables.layout import Block, Column, Row, Section, Table, printable
+from ademvl.reporting.printable import printable
+from ademvl.reporting.tables.layout import Block, Column, Row, Section, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

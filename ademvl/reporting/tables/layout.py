@@ -5,7 +5,6 @@ stand in one table without ever sharing a column.
 """
 
 import itertools
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -340,12 +339,3 @@ class Table:
             for note in block.notes:
                 found.setdefault(note, len(found) + 1)
         return found
-
-
-def printable(text: str) -> str:
-    """Make a text safe to print on one line: control and bidi characters become spaces."""
-    cleaned = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") else character
-        for character in text
-    )
-    return " ".join(cleaned.split())

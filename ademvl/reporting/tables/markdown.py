@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from ademvl.reporting.tables.layout import Block, Column, Row, Table, printable
+from ademvl.reporting.printable import printable
+from ademvl.reporting.tables.layout import Block, Column, Row, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 

@@ -1,6 +1,7 @@
 """Tables as tidy CSV: one line for each number, with everything that belongs to it."""
 
-from ademvl.reporting.tables.layout import LEAD_KEYS, Block, Column, Row, Table, printable
+from ademvl.reporting.printable import printable
+from ademvl.reporting.tables.layout import LEAD_KEYS, Block, Column, Row, Table
 
 CSV_COLUMNS = (
     "table",

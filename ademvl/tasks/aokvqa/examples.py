@@ -47,22 +47,12 @@ def evaluation_examples(
 
 
 def _problem(item: Question) -> Problem:
-    """Return a question in ScienceQA's form; what nobody asks about is empty."""
+    """Return a question in ScienceQA's form."""
     return Problem(
         question_id=item.question_id,
         question=item.question,
         choices=item.choices,
         answer_index=item.answer_index,
-        hint="",
         image=item.image.name,
-        caption="",
-        task="",
-        grade="",
-        subject="",
-        topic="",
-        category="",
-        skill="",
-        lecture="",
         solution=item.rationale,
-        split="",
     )

@@ -38,7 +38,7 @@ _REMEDY = "Correct the files, or make them again (`snakemake data`)."
 
 @dataclass(frozen=True)
 class Problem:
-    """One multiple-choice question.
+    """One multiple-choice question; what is unknown of one from elsewhere is empty.
 
     Attributes:
         question_id: key of the question in all files.
@@ -54,18 +54,18 @@ class Problem:
     question: str
     choices: tuple[str, ...]
     answer_index: int
-    hint: str
-    image: str | None
-    caption: str
-    task: str
-    grade: str
-    subject: str
-    topic: str
-    category: str
-    skill: str
-    lecture: str
-    solution: str
-    split: str
+    hint: str = ""
+    image: str | None = None
+    caption: str = ""
+    task: str = ""
+    grade: str = ""
+    subject: str = ""
+    topic: str = ""
+    category: str = ""
+    skill: str = ""
+    lecture: str = ""
+    solution: str = ""
+    split: str = ""
 
     @property
     def has_image(self) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.reporting.printable import printable
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import read_results
 from ademvl.reporting.tables.build import write_tables
 from ademvl.reporting.tables.keys import COST_KEYS, TABLE_KEYS, TABLE_SUFFIXES
 from ademvl.reporting.tables.latex import escape_latex, to_latex
-from ademvl.reporting.tables.layout import Cell, Table, printable
+from ademvl.reporting.tables.layout import Cell, Table
 from ademvl.reporting.tables.markdown import to_markdown
 from ademvl.reporting.tables.scores import score_table
 from ademvl.reporting.tables.tidy_csv import CSV_COLUMNS, to_csv
