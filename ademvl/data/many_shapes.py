@@ -19,11 +19,13 @@ from ademvl.data.scenes import Scene, draw_scene, render
 from ademvl.randomness import derive_seed
 
 KIND_SHARES: Mapping[QuestionKind, float] = {
-    "presence": 0.2,
-    "number": 0.2,
-    "place": 0.33,
-    "beside": 0.12,
-    "comparison": 0.15,
+    "shown": 0.25,
+    "presence": 0.05,
+    "number": 0.1,
+    "name": 0.25,
+    "place": 0.2,
+    "beside": 0.1,
+    "comparison": 0.05,
 }
 """Share of each kind of question."""
 QUESTIONS_PER_SCENE = 3
@@ -50,6 +52,11 @@ _YES_NO = Labels(
 _LABELS: Mapping[QuestionKind, Labels] = {
     "place": _ATTRIBUTES,
     "beside": _ATTRIBUTES._replace(skill="Name the color or shape of an object beside another"),
+    "name": _ATTRIBUTES._replace(skill="Name the color of a shape, or the shape of a color"),
+    "shown": _ATTRIBUTES._replace(
+        skill="Choose a color or shape that is there",
+        lecture="Look for each option in the image; one of them is there.",
+    ),
     "number": Labels(
         "social science",
         "counting",

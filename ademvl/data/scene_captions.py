@@ -53,7 +53,7 @@ def count_by(scene: Scene, attribute: Attribute) -> Counter[str]:
 def tell_places(items: Sequence[SceneObject], generator: random.Random) -> str:
     """Tell objects in random order, with the place of each."""
     order = generator.sample(items, len(items))
-    return " and ".join(f"{_describe(item)} in the {item.place}" for item in order)
+    return " and ".join(f"the {item.place} {item.name}" for item in order)
 
 
 def tell_objects(items: Sequence[SceneObject], generator: random.Random) -> str:

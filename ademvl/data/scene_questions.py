@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from ademvl.data.mini_wordings import NUM_CHOICES
 from ademvl.data.scene_captions import (
+    ATTRIBUTES,
     Attribute,
     count_by,
     name_counted,
@@ -27,7 +28,7 @@ from ademvl.data.scene_captions import (
 )
 from ademvl.data.scenes import COLORS, NUM_OBJECTS, SHAPES, STEPS, Relation, Scene, SceneObject
 
-QuestionKind = Literal["presence", "number", "place", "beside", "comparison"]
+QuestionKind = Literal["shown", "presence", "number", "name", "place", "beside", "comparison"]
 KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
 YES_NO = ("yes", "no")
 NEVER_RIGHT = ("maybe", "unclear")
@@ -40,20 +41,30 @@ WORDINGS: Mapping[str, Sequence[str]] = {
         "does the image show a {what}?",
         "is a {what} in the image?",
     ),
+    "color shown": (
+        "which color can be seen?",
+        "which color does the image show?",
+        "which color is in the image?",
+    ),
+    "shape shown": (
+        "which shape can be seen?",
+        "which shape does the image show?",
+        "which shape is in the image?",
+    ),
     "number": (
         "how many {what} are there?",
         "how many {what} can be seen?",
         "how many {what} does the image show?",
     ),
     "color": (
-        "what color is the object {where}?",
-        "which color does the object {where} have?",
-        "name the color of the object {where}.",
+        "what color is the {what}?",
+        "which color does the {what} have?",
+        "name the color of the {what}.",
     ),
     "shape": (
-        "what shape is the object {where}?",
-        "which shape does the object {where} have?",
-        "name the shape of the object {where}.",
+        "what shape is the {what}?",
+        "which shape does the {what} have?",
+        "name the shape of the {what}.",
     ),
     "more": (
         "are there more {what} than {other}?",
@@ -87,6 +98,7 @@ class Asked:
         answer: the right option.
         answers: all that can be right in its form.
         tempting: wrong options that the picture suggests, offered before others.
+        also_right: options that are right too and not offered.
         tell: draws a caption that answers it.
     """
 
@@ -96,6 +108,7 @@ class Asked:
     answer: str
     answers: tuple[str, ...]
     tempting: tuple[str, ...] = ()
+    also_right: tuple[str, ...] = ()
     tell: Callable[[random.Random], str]
 
 
@@ -163,11 +176,30 @@ def draw_question(
 def _draw_choices(asked: Asked, generator: random.Random) -> tuple[str, ...]:
     tempting = generator.sample(asked.tempting, len(asked.tempting))
     known = (*asked.answers, *(NEVER_RIGHT if asked.answers == YES_NO else ()))
-    others = [word for word in known if word != asked.answer and word not in tempting]
+    used = (asked.answer, *tempting, *asked.also_right)
+    others = [word for word in known if word not in used]
     wrong = [*tempting, *generator.sample(others, len(others))]
     choices = [asked.answer, *wrong[: generator.choice(NUM_CHOICES) - 1]]
     generator.shuffle(choices)
     return tuple(choices)
+
+
+def _shown(scene: Scene) -> Iterator[Asked]:
+    """Ask which of several colours or shapes is there at all."""
+    for attribute, words in _ATTRIBUTES.items():
+        there = {getattr(item, attribute) for item in scene.objects}
+        if there == set(words):
+            continue
+        for answer in sorted(there):
+            yield Asked(
+                form=f"{attribute} shown",
+                wording=f"{attribute} shown",
+                blanks={},
+                answer=answer,
+                answers=words,
+                also_right=tuple(there - {answer}),
+                tell=partial(tell_objects, scene.objects),
+            )
 
 
 def _presence(scene: Scene) -> Iterator[Asked]:
@@ -232,6 +264,23 @@ def _tell_beside(
     return tell_pair(other, relation, item)
 
 
+def _name(scene: Scene) -> Iterator[Asked]:
+    """Ask for the colour of the only object of a shape, or the other way round."""
+    for item in scene.objects:
+        for asked, known in (ATTRIBUTES, ATTRIBUTES[::-1]):
+            value = getattr(item, known)
+            if count_by(scene, known)[value] > 1:
+                continue
+            yield from _attributes(
+                scene,
+                item,
+                name_counted(value, known, number=1),
+                form=f"by {known}",
+                tell=partial(tell_objects, scene.objects),
+                attributes=(asked,),
+            )
+
+
 def _place(scene: Scene) -> Iterator[Asked]:
     """Ask for the colour or shape of the object in a place."""
     for item in scene.objects:
@@ -239,7 +288,7 @@ def _place(scene: Scene) -> Iterator[Asked]:
         yield from _attributes(
             scene,
             item,
-            f"in the {item.place}",
+            f"object in the {item.place}",
             form="place",
             tell=partial(_tell_two_places, item, others),
         )
@@ -253,11 +302,11 @@ def _beside(scene: Scene) -> Iterator[Asked]:
         for relation in STEPS:
             other = scene.beside(item, relation)
             if other is not None:
-                where = f"{relation} the {item.name}"
+                what = f"object {relation} the {item.name}"
                 yield from _attributes(
                     scene,
                     other,
-                    where,
+                    what,
                     form="beside",
                     tell=partial(_tell_beside, other, relation, item),
                 )
@@ -293,8 +342,10 @@ def _comparison(scene: Scene) -> Iterator[Asked]:
 
 
 _POSSIBLE: Mapping[QuestionKind, Callable[[Scene], Iterator[Asked]]] = {
+    "shown": _shown,
     "presence": _presence,
     "number": _number,
+    "name": _name,
     "place": _place,
     "beside": _beside,
     "comparison": _comparison,
@@ -304,21 +355,21 @@ _POSSIBLE: Mapping[QuestionKind, Callable[[Scene], Iterator[Asked]]] = {
 def _attributes(
     scene: Scene,
     item: SceneObject,
-    where: str,
+    what: str,
     *,
     form: str,
     tell: Callable[[random.Random], str],
+    attributes: Sequence[Attribute] = ATTRIBUTES,
 ) -> Iterator[Asked]:
-    for attribute, words in _ATTRIBUTES.items():
+    for attribute in attributes:
+        words = _ATTRIBUTES[attribute]
         answer = getattr(item, attribute)
-        there = sorted({getattr(other, attribute) for other in scene.objects} - {answer})
         yield Asked(
             form=f"{attribute} {form}",
             wording=attribute,
-            blanks={"where": where},
+            blanks={"what": what},
             answer=answer,
             answers=words,
-            tempting=tuple(there),
             tell=tell,
         )
 

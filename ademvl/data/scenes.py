@@ -1,7 +1,7 @@
 """Scenes of several objects: how they are drawn from a seed, and their pictures.
 
-A scene has two to five objects in a grid of three by three cells. What is asked and told about it
-is in `ademvl.data.scene_questions` and `ademvl.data.scene_captions`.
+A scene has two to five objects in a grid of three by three cells, one of them large. What is asked
+and told about it is in `ademvl.data.scene_questions` and `ademvl.data.scene_captions`.
 """
 
 import random
@@ -103,6 +103,11 @@ class Scene:
     objects: tuple[SceneObject, ...]
     background: tuple[int, int, int]
 
+    @property
+    def main(self) -> SceneObject:
+        """The large object, which catches the eye."""
+        return next(item for item in self.objects if item.size == "large")
+
     def at(self, cell: tuple[int, int]) -> SceneObject | None:
         """Return the object in a cell, if there is one."""
         return next((item for item in self.objects if item.cell == cell), None)
@@ -116,6 +121,7 @@ class Scene:
 def draw_scene(generator: random.Random) -> Scene:
     """Draw a scene."""
     cells = sorted(generator.sample(sorted(PLACES), generator.choice(NUM_OBJECTS)))
+    large = generator.choice(cells)
     objects: list[SceneObject] = []
     for cell in cells:
         repeats_color, repeats_shape = (
@@ -123,15 +129,15 @@ def draw_scene(generator: random.Random) -> Scene:
         )
         color = generator.choice(objects).color if repeats_color else generator.choice(COLORS)
         shape = generator.choice(objects).shape if repeats_shape else generator.choice(SHAPES)
-        objects.append(_place(color, shape, cell, generator))
+        size: Size = "large" if cell == large else "small"
+        objects.append(_place(color, shape, size, cell, generator))
     red, green, blue = (generator.randint(*_LIGHT) for _ in "rgb")
     return Scene(tuple(objects), (red, green, blue))
 
 
 def _place(
-    color: Color, shape: Shape, cell: tuple[int, int], generator: random.Random
+    color: Color, shape: Shape, size: Size, cell: tuple[int, int], generator: random.Random
 ) -> SceneObject:
-    size = generator.choice(SIZES)
     radius = generator.uniform(*_RADII[size])
     room = _CELL / 2 - radius
     x, y = ((index + 0.5) * _CELL + generator.uniform(-room, room) for index in (cell[1], cell[0]))
