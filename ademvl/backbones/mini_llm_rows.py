@@ -11,7 +11,7 @@ import io
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import sentencepiece
@@ -40,12 +40,14 @@ class Told:
         caption: draws a caption that answers it.
         prefix: the same, for behind "Image: ".
         slots: the words that are mixed in each slot.
+        has_aside: whether the answer's word may be found anywhere in the question, too.
     """
 
     question: Question
     caption: Callable[[random.Random], str]
     prefix: str
     slots: tuple[tuple[str, ...], ...]
+    has_aside: bool = False
 
 
 class Topic(Protocol):
@@ -134,6 +136,13 @@ def render_prompt(question: Question, context: str, generator: random.Random) ->
     return "\n".join([*lines, f"Options: {options}", "Response:The answer is"])
 
 
+def _insert(word: str, text: str, generator: random.Random) -> str:
+    """Put a word somewhere between those of a text."""
+    words = text.split(" ")
+    words.insert(generator.randrange(len(words)), word)
+    return " ".join(words)
+
+
 class RowMaker:
     """Draws rows of token ids.
 
@@ -181,7 +190,7 @@ class RowMaker:
         return Row(ids, weights, labels)
 
     def question(self, *, hard_share: float, slot_share: float) -> Row:
-        """A question with its answer's letter; the information stands in context, slots or nowhere.
+        """A question with its answer's letter; what tells it stands in context, slots, or nowhere.
 
         Args:
             hard_share: see `Topic.draw`.
@@ -190,10 +199,13 @@ class RowMaker:
         generator = self._generator
         told = self._topic.draw(generator, hard_share=hard_share)
         question = told.question
-        place = generator.choices(("context", "prefix", "both", "nowhere"), (45, 45, 8, 2))[0]
+        shares = (45, 45, 8, 2, 45 * told.has_aside)
+        place = generator.choices(("context", "prefix", "both", "nowhere", "aside"), shares)[0]
         context = told.caption(generator) if place in ("context", "both") else "N/A"
         row = self._head(told, has_prefix=place in ("prefix", "both"), slot_share=slot_share)
         letter = LETTERS[question.choices.index(question.answer)]
+        if place == "aside":
+            question = replace(question, text=_insert(question.answer, question.text, generator))
         prompt = render_prompt(question, context, generator)
         body = [*self._encode(f"{prompt} {letter}."), 2]
         offset = len(row.ids)

@@ -85,6 +85,8 @@ class OneShape:
 
     words = (*COLORS, *SHAPES, *YES_NO)
     answers = words
+    retell = None
+    talk = None
 
     def __init__(self, wordings: Mapping[Kind, Sequence[str]]) -> None:
         self._wordings = wordings

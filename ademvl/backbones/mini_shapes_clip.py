@@ -2,14 +2,19 @@
 
 It sees fresh scenes only, drawn by the generator of the data set. Pictures are contrasted with
 captions at the end of the tower and at [cls] of the block before the last, which methods read; the
-grid tokens of that block that an object covers are contrasted with phrases about it, half of them
+grid tokens of that block that an object covers are contrasted with phrases about it, most of them
 with its place. Captions of whole pictures alone leave little of a place in grid tokens.
+
+As on the web, a caption names what catches the eye: the large object. A CLIP of millions of
+pictures learns to forget the rest in [cls]; a small one is told to by keeping [cls] where all else
+in the picture is drawn anew. Small things are then in the grid tokens alone.
 """
 
 import logging
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +35,7 @@ from ademvl.backbones.mini_clip_model import (
     write_recipe,
 )
 from ademvl.backbones.mini_shapes_clip_scores import evaluate_mini_shapes_clip
-from ademvl.data.scene_captions import caption_words, draw_caption
+from ademvl.data.scene_captions import caption_words
 from ademvl.data.scenes import IMAGE_SIZE, SIZES, Scene, SceneObject, draw_scene, render
 from ademvl.randomness import derive_seed
 
@@ -38,8 +43,10 @@ SETTINGS = MiniClipSettings(context_length=32, batch_size=48, epochs=1)
 NUM_SCENES = 76_800
 """Scenes of an epoch; no scene is seen twice."""
 _SIZE_SHARE = 0.6
-_PLACE_SHARE = 0.5
+_PLACE_SHARE = 0.9
 """Of the phrases about objects that name the size, and the place."""
+_KEEPING = 4.0
+"""Weight of keeping [cls]."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,17 +103,17 @@ def scenes_loss(
     tokenizer: WordTokenizer,
     generator: random.Random,
 ) -> Tensor:
-    """Contrast pictures with captions, and parts of pictures with phrases about their objects."""
+    """Contrast pictures with captions and parts of pictures with phrases; keep [cls]."""
     items = [item for scene in scenes for item in scene.objects]
-    captions = [draw_caption(scene, generator) for scene in scenes]
+    captions = [_draw_phrase(scene.main, generator, place_share=0.0) for scene in scenes]
     phrases = [_draw_phrase(item, generator) for item in items]
     text = model.encode_text(tokenizer([*captions, *phrases]), normalize=True)
     pixels = normalize(draw_pixels(scenes), generator.choice(list(NORMALIZATIONS)))
     final, cls, grid = penultimate(model, pixels)
     scale, projection = model.logit_scale.exp(), model.visual.proj
-    same = torch.tensor([[one == other for other in captions] for one in captions])
+    told = torch.tensor([[_fits(scene.main, caption) for caption in captions] for scene in scenes])
     whole = [
-        _contrast(scale * unit_length(image, dim=1) @ text[: len(scenes)].T, same)
+        _contrast(scale * unit_length(image, dim=1) @ text[: len(scenes)].T, told)
         for image in (final, cls @ projection)
     ]
     owners = [place for place, scene in enumerate(scenes) for _ in scene.objects]
@@ -114,7 +121,29 @@ def scenes_loss(
     parts = torch.einsum("og,ogc->oc", patches, grid[owners]) @ projection  # (objects, embed_dim)
     fits = torch.tensor([[_fits(item, phrase) for phrase in phrases] for item in items])
     logits = scale * unit_length(parts, dim=1) @ text[len(scenes) :].T
-    return torch.stack(whole).mean() + _contrast(logits, fits)
+    change = _change_of_cls(model, scenes, cls, generator)
+    return torch.stack(whole).mean() + _contrast(logits, fits) + _KEEPING * change
+
+
+def _change_of_cls(
+    model: open_clip.CLIP, scenes: Sequence[Scene], cls: Tensor, generator: random.Random
+) -> Tensor:
+    """Return how far [cls] moves when all but the large object is drawn anew, over its variance.
+
+    Half of the scenes are enough.
+    """
+    anew = [_redraw_around(scene, generator) for scene in scenes[: len(scenes) // 2]]
+    other = penultimate(model, normalize(draw_pixels(anew), "imagenet"))[1]
+    moved = (cls[: len(anew)] - other).square().mean()
+    return moved / torch.cat([cls, other]).var(dim=0).mean()
+
+
+def _redraw_around(scene: Scene, generator: random.Random) -> Scene:
+    """Put the large object of a scene among the small ones of another."""
+    main, other = scene.main, draw_scene(generator)
+    small = [item for item in other.objects if item is not other.main and item.cell != main.cell]
+    objects = sorted([main, *small], key=lambda item: item.cell)
+    return replace(other, objects=tuple(objects))
 
 
 def draw_pixels(scenes: Sequence[Scene]) -> Tensor:
@@ -144,9 +173,11 @@ def _contrast(logits: Tensor, fits: Tensor) -> Tensor:
     return (rows + columns) / 2
 
 
-def _draw_phrase(item: SceneObject, generator: random.Random) -> str:
+def _draw_phrase(
+    item: SceneObject, generator: random.Random, *, place_share: float = _PLACE_SHARE
+) -> str:
     size = f"{item.size} " if generator.random() < _SIZE_SHARE else ""
-    place = f" in the {item.place}" if generator.random() < _PLACE_SHARE else ""
+    place = f" in the {item.place}" if generator.random() < place_share else ""
     return f"a {size}{item.name}{place}"
 
 

@@ -32,7 +32,7 @@ def evaluate_mini_shapes_clip(model_dir: Path) -> dict[str, object]:
     Returns:
         Shares that linear classifiers get right, all from the block before the last: `patch` color,
         shape, size and place of an object from the grid token at its middle; `cls` the number of
-        objects, and the color of the object in the top left where there is one, from [cls].
+        objects and the color of the largest and of the smallest object, from [cls].
     """
     model = load_mini_clip(model_dir)
     found = {}
@@ -74,7 +74,10 @@ def _inputs_and_labels(
     found = {name: (tokens, torch.tensor(values)) for name, values in labels.items()}
     numbers = [NUM_OBJECTS.index(len(scene.objects)) for scene in scenes]
     found["cls number"] = cls, torch.tensor(numbers)
-    corner = [(p, item) for p, scene in enumerate(scenes) if (item := scene.at((0, 0)))]
-    colors = torch.tensor([COLORS.index(item.color) for _, item in corner])
-    found["cls top-left color"] = cls[[place for place, _ in corner]], colors
+    for name, choose in (("largest", max), ("smallest", min)):
+        colors = [
+            COLORS.index(choose(scene.objects, key=lambda item: item.radius).color)
+            for scene in scenes
+        ]
+        found[f"cls color of the {name}"] = cls, torch.tensor(colors)
     return found

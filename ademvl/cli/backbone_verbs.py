@@ -23,8 +23,10 @@ def add_verbs(verbs: Verbs) -> None:
     mini.add_argument("--llm", type=Path, required=True, help="RECIPE.json to write")
     mini.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
     add_threads(mini)
-    shapes = add_verb(actions, "mini-shapes", _mini_shapes, "Train the tower of many_shapes anew.")
+    shapes = add_verb(actions, "mini-shapes", _mini_shapes, "Train those of many_shapes anew.")
     shapes.add_argument("--clip", type=Path, required=True, help="RECIPE.json to write")
+    shapes.add_argument("--llm", type=Path, required=True, help="the same, of text alone")
+    shapes.add_argument("--slots-llm", type=Path, required=True, help="the same, with slots")
     add_threads(shapes)
 
 
@@ -61,6 +63,9 @@ def _mini_shapes(options: argparse.Namespace) -> int:
 
     set_threads(options.threads)
     from ademvl.backbones.mini_shapes_clip import train_mini_shapes_clip
+    from ademvl.backbones.mini_shapes_llm import TEXT_ALONE, WITH_SLOTS, train_mini_shapes_llm
 
     train_mini_shapes_clip(options.clip.parent)
+    train_mini_shapes_llm(options.llm.parent, TEXT_ALONE)
+    train_mini_shapes_llm(options.slots_llm.parent, WITH_SLOTS)
     return 0

@@ -8,6 +8,8 @@ _WEIGHTS = Path(__file__).parents[1] / "backbones" / "weights"
 
 MINI_LLMS: Mapping[str, Path] = {
     "mini": _WEIGHTS / "mini_llm",
+    "mini_shapes": _WEIGHTS / "mini_shapes_llm",
+    "mini_shapes_slots": _WEIGHTS / "mini_shapes_slots_llm",
 }
 """Folders of the language models, by name."""
 MINI_TOWERS: Mapping[str, Path] = {

@@ -49,8 +49,10 @@ class BackboneSettings:
     """The frozen models.
 
     Attributes:
-        llm: `mini` (shipped with the package), or a folder in the layout of transformers or of
-            Meta's releases, a GGUF file, or a repository id of the Hugging Face hub.
+        llm: `mini`, `mini_shapes` or `mini_shapes_slots`, which ship with the package and know the
+            words of easy_vqa or of many_shapes, the last vectors in place of an image, too; or a
+            folder in the layout of transformers or of Meta's releases, a GGUF file, or a repository
+            id of the Hugging Face hub.
         tower: `mini` or `mini_shapes`, which ship with the package and know images of easy_vqa and
             of many_shapes, or a model name of open_clip such as `ViT-L-14-quickgelu`.
         tower_weights: pretrained tag or file for open_clip; empty for those of the package.

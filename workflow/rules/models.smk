@@ -58,9 +58,11 @@ rule mini_backbones:
 
 
 rule mini_shapes_backbones:
-    """Train the tower of many_shapes anew (half an hour), into <results>/mini_backbones."""
+    """Train those of many_shapes anew (about an hour), into <results>/mini_backbones."""
     output:
         clip="<results>/mini_backbones/mini_shapes_clip/RECIPE.json",
+        llm="<results>/mini_backbones/mini_shapes_llm/RECIPE.json",
+        slots_llm="<results>/mini_backbones/mini_shapes_slots_llm/RECIPE.json",
     log:
         "<results>/logs/mini_shapes_backbones.log",
     benchmark:
@@ -75,4 +77,5 @@ rule mini_shapes_backbones:
     params:
         version=plan.versions["mini_shapes_backbones"],
     shell:
-        "ademvl backbones mini-shapes --threads {threads} --clip {output.clip} 2> {log}"
+        "ademvl backbones mini-shapes --threads {threads} --clip {output.clip}"
+        " --llm {output.llm} --slots-llm {output.slots_llm} 2> {log}"
