@@ -1,6 +1,6 @@
 """Protects the two mini studies: every ablation row once, and every quirk against one base run."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_every_reported_ablation_row_has_exactly_one_run() -> None:
 
 def test_no_ablation_is_trained_twice() -> None:
     runs = study("ablations-mini").runs
-    assert len({run.method for run in runs}) == len(runs)
+    assert len({(run.method, run.seed) for run in runs}) == len(runs)
 
 
 def test_every_quirk_differs_from_its_base_in_one_setting() -> None:
@@ -52,7 +52,15 @@ def test_settings_of_quirks_that_are_runs_exist_in_the_docs() -> None:
 
 
 @pytest.mark.parametrize("name", ["ablations-mini", "quirks-mini"])
-def test_mini_studies_share_data_with_the_default_study(name: str) -> None:
-    default = load_study(Path(PROJECT_ROOT / "config.yaml")).settings
-    assert study(name).settings.datasets == default.datasets
-    assert study(name).settings.shared_dir == default.shared_dir
+def test_mini_studies_share_data_with_the_comparison_of_methods(name: str) -> None:
+    peers = study("peers-mini").settings
+    assert study(name).settings.datasets == peers.datasets
+    assert study(name).settings.shared_dir == peers.shared_dir
+
+
+def test_the_two_comparisons_differ_in_the_language_model_alone() -> None:
+    peers, slots = study("peers-mini"), study("peers-mini-slots")
+    assert [run.backbones.llm for run in slots.runs] == ["mini_shapes_slots"] * len(peers.runs)
+    backbones = peers.runs[0].backbones
+    same = [replace(run, study="peers_mini", backbones=backbones) for run in slots.runs]
+    assert same == list(peers.runs)
