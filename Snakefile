@@ -10,6 +10,7 @@ figures/, report/, logs/, benchmarks/. docs/outputs.md says what each file is.
 
 from snakemake.utils import min_version
 
+from ademvl.config.tasks import all_facts
 from ademvl.workflow.plan import WorkflowPlan
 from ademvl.workflow.start import check_workflow
 from ademvl.workflow.terminal.records import end_drawing, show_results_when_idle
@@ -37,7 +38,7 @@ wildcard_constraints:
     run="[A-Za-z0-9_]+",
     seed="[0-9]+",
     features="[0-9a-f]+",
-    task="scienceqa|coco_caption|mme",
+    task="|".join(facts.evaluated_as for facts in all_facts().values()),
     source="[a-z0-9_]+",
     backbone="[a-z0-9_]+",
     verb="features|train|evaluate",
@@ -46,6 +47,7 @@ wildcard_constraints:
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/targets.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
@@ -56,18 +58,6 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-localrules:
-    all,
-    data,
-    features,
-    train,
-    evaluate,
-    tables,
-    figures,
-    report,
-    bundle,
-
-
 rule all:
     """Everything: data, features, training, evaluation, tables, figures, report (the default)."""
     default_target: True
@@ -76,50 +66,6 @@ rule all:
         plan.tables(),
         plan.figures(),
         plan.report(),
-
-
-rule data:
-    """Data sets in their layout, verified; weights, and what else the study fetches."""
-    input:
-        plan.sources.downloads(),
-        plan.sources.converted(),
-        plan.data_ready(),
-
-
-rule features:
-    """Image features of all runs with a frozen vision tower."""
-    input:
-        plan.features(),
-
-
-rule train:
-    """Trained adapters of all runs and seeds."""
-    input:
-        plan.adapters(),
-
-
-rule evaluate:
-    """Predictions and scores of all runs and seeds."""
-    input:
-        plan.scores(),
-
-
-rule figures:
-    """Learning curves, accuracy by category and fusion maps."""
-    input:
-        plan.figures(),
-
-
-rule report:
-    """One page with tables, figures, costs and provenance."""
-    input:
-        plan.report(),
-
-
-rule bundle:
-    """The results as one zip file, to be passed on and compared (ademvl diff)."""
-    input:
-        plan.bundle(),
 
 
 onstart:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ademvl.config.method_groups import method_groups
 from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.run import RELEASED, TRAINED, RunSettings
 from ademvl.config.study import Study, load_study
 from ademvl.config.study_settings import RunTemplate
+from ademvl.config.tasks import all_facts, all_sources
 from ademvl.planning.parameter_counts import LLAMAS, VIT_L, count_parameters
 from ademvl.reporting.reported import REPORTED_DIR, ReportedRow, load_reported
 from ademvl.workflow.plan import WorkflowPlan
@@ -84,6 +86,29 @@ def test_dry_run_plans_all_paper_studies_together(tmp_path: Path) -> None:
     total = re.search(r"^total\s+(\d+)$", output, flags=re.MULTILINE)
     assert total is not None
     assert int(total[1]) > 300
+
+
+def test_a_run_of_each_task_is_planned_to_its_scores(tmp_path: Path) -> None:
+    sources = {source: {"source": source} for source in all_sources()}
+    runs = {
+        name: {
+            "task": name,
+            "dataset": name if name in sources else "lavin_instruct",
+            "evaluation_dataset": facts.benchmark,
+            "evaluation": {"split": facts.usual_split},
+        }
+        for name, facts in all_facts().items()
+    }
+    defaults = {"seeds": [0], "method": {"scales": [64]}}
+    study = tmp_path / "tasks.yaml"
+    study.write_text(
+        yaml.safe_dump({"study": "tasks", "defaults": defaults, "datasets": sources, "runs": runs}),
+        encoding="utf-8",
+    )
+
+    printed = run_to_end(tmp_path, "--dry-run", "evaluate", configfile=study)
+
+    assert re.search(rf"^evaluate_run +{len(runs)}$", printed, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
