@@ -8,6 +8,7 @@ from ademvl.errors import SettingsError
 
 LiveLog: TypeAlias = Literal["tensorboard", "wandb"]
 """Packages of the logs that people watch, and the extras that bring them."""
+WeightAveraging: TypeAlias = Literal["none", "ema", "swa"]
 _ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
 
 
@@ -44,6 +45,14 @@ class OptimizationSettings:
         imageless_steps: a step without any image gives projections and tower adapters no gradient:
             `skip` leaves them as they are, `zero_gradient` lets momentum and decay move them, as
             the torch release that the reference pins does.
+        label_smoothing: share of each answer token's target that is spread evenly over the whole
+            vocabulary; the loss that is logged is the smoothed one.
+        weight_averaging: what the adapter holds: the weights of the last step (`none`); the mean of
+            those behind each step, in which a step counts `ema_decay` times what the next one does
+            (`ema`); or their plain mean from `swa_start` on (`swa`). Training goes on from the
+            unaveraged weights.
+        ema_decay: of `ema`; it averages over about 1 / (1 - decay) steps.
+        swa_start: of `swa`, as a fraction of the training's steps.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite, each left out and
             counted, that end the training.
         state_interval_seconds: time between two resumable states.
@@ -83,6 +92,30 @@ class OptimizationSettings:
     )
     imageless_steps: Literal["skip", "zero_gradient"] = setting(
         changes="training", default="skip", omitted_at_default=True
+    )
+    label_smoothing: float = setting(
+        changes="training",
+        default=0.0,
+        ge=0,
+        lt=1,
+        unwritten_at_default=True,
+    )
+    weight_averaging: WeightAveraging = setting(
+        changes="training", default="none", unwritten_at_default=True
+    )
+    ema_decay: float = setting(
+        changes="training",
+        default=0.999,
+        gt=0,
+        lt=1,
+        unwritten_at_default=True,
+    )
+    swa_start: float = setting(
+        changes="training",
+        default=0.75,
+        ge=0,
+        lt=1,
+        unwritten_at_default=True,
     )
     max_nonfinite_steps: int = setting(changes="nothing", default=10, ge=1, omitted_at_default=True)
     state_interval_seconds: float = setting(changes="speed", default=60.0, ge=0)

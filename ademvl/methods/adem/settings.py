@@ -16,6 +16,9 @@ POSITIONS: tuple[FusionPosition, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_o
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
 Fusion = Literal["adem", "memvp", "none"]
 DropBy = Literal["value", "magnitude"]
+Threshold = Literal["fixed", "per_layer", "per_token", "sparsemax", "entmax15"]
+Relaxation = Literal["straight_through", "sigmoid"]
+LEARNED: tuple[Threshold, ...] = ("per_layer", "per_token")
 
 
 def _check_scales(scales: Sequence[int]) -> None:
@@ -50,6 +53,31 @@ class AdemSettings(MethodSettings):
         text_only_fusion: questions without an image pass through the fusion too, with the learned
             tables alone, as in the reference.
         clip_adapter: adapters inside the tower, with online features.
+        threshold: which image tokens a text token keeps. `fixed`: the share 1 - `gamma`, as in the
+            paper. `per_layer`, `per_token`: a share that begins there and is learned, by an offset
+            for each layer, or by offsets and a linear function of the text state. `sparsemax`,
+            `entmax15`: those to which a sparse normaliser gives a weight, which then stands in
+            place of the score; `gamma` is not read, and as the weights of a text token sum to 1,
+            `alpha` weighs a mean of image tokens, no longer a sum.
+        threshold_relaxation: how a learned share gets a gradient in training; evaluation drops by
+            the fixed rule in both. `straight_through` drops so in training too, and takes the
+            gradient of the sigmoid; `sigmoid` weighs each score by a sigmoid of its rank, whose
+            temperature falls from `threshold_temperature` to `threshold_final_temperature`.
+        threshold_temperature: width of that sigmoid, as a fraction of the image tokens.
+        threshold_final_temperature: at the last step, of `sigmoid` alone; it falls by a like factor
+            in each step.
+        threshold_lr_factor: factor of the learning rate for what a learned threshold is made of, as
+            it has to move further than matrices do.
+        kept_target: fraction of image tokens that a learned threshold should keep on average over
+            the layers and text tokens of an item.
+        kept_weight: of the penalty (kept fraction - `kept_target`)^2 in the loss; 0 leaves what is
+            kept to the rest of the loss.
+        score_dropout: probability that a score is left out in training, after the threshold; the
+            others are scaled up, as in all dropout here.
+        layer_dropout: probability that the whole fusion of a layer is left out for an item in
+            training (stochastic depth).
+        token_dropout: probability that an image token is left out in training, in all layers and
+            for all text tokens of an item.
     """
 
     name: Literal["adem"] = setting(changes="results", default="adem", unwritten_at_default=True)
@@ -82,6 +110,68 @@ class AdemSettings(MethodSettings):
         changes="results", default="silu", omitted_at_default=True
     )
     text_only_fusion: bool = setting(changes="results", default=True, omitted_at_default=True)
+    threshold: Threshold = setting(changes="results", default="fixed", unwritten_at_default=True)
+    threshold_relaxation: Relaxation = setting(
+        changes="training",
+        default="straight_through",
+        unwritten_at_default=True,
+    )
+    threshold_temperature: float = setting(
+        changes="training",
+        default=0.1,
+        gt=0,
+        le=1,
+        unwritten_at_default=True,
+    )
+    threshold_final_temperature: float = setting(
+        changes="training",
+        default=0.005,
+        gt=0,
+        le=1,
+        unwritten_at_default=True,
+    )
+    threshold_lr_factor: float = setting(
+        changes="training",
+        default=10.0,
+        gt=0,
+        le=1_000_000,
+        unwritten_at_default=True,
+    )
+    kept_target: float = setting(
+        changes="training",
+        default=0.9,
+        gt=0,
+        le=1,
+        unwritten_at_default=True,
+    )
+    kept_weight: float = setting(
+        changes="training",
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        unwritten_at_default=True,
+    )
+    score_dropout: float = setting(
+        changes="training",
+        default=0.0,
+        ge=0,
+        lt=1,
+        unwritten_at_default=True,
+    )
+    layer_dropout: float = setting(
+        changes="training",
+        default=0.0,
+        ge=0,
+        lt=1,
+        unwritten_at_default=True,
+    )
+    token_dropout: float = setting(
+        changes="training",
+        default=0.0,
+        ge=0,
+        lt=1,
+        unwritten_at_default=True,
+    )
 
     @relation("add_to", "query_from")
     def _adds_where_it_can(self) -> Iterator[str]:
@@ -90,6 +180,31 @@ class AdemSettings(MethodSettings):
                 f"{self.add_to} comes before query_from: {self.query_from}; choose a position at "
                 "or after it"
             )
+
+    @relation("threshold", "fusion", "gamma", "drop_in_evaluation")
+    def _has_something_to_learn(self) -> Iterator[str]:
+        if self.threshold == "fixed":
+            return
+        if self.fusion != "adem":
+            yield f"{self.threshold} needs fusion: adem, found {self.fusion}"
+        if not self.drop_in_evaluation:
+            yield f"{self.threshold} drops in evaluation too; leave drop_in_evaluation true"
+        if self.threshold in LEARNED and self.gamma == 0:
+            yield f"{self.threshold} begins at gamma, which has to be more than 0"
+
+    @relation("threshold_final_temperature", "threshold_temperature")
+    def _temperature_falls(self) -> Iterator[str]:
+        if self.threshold_final_temperature > self.threshold_temperature:
+            yield (
+                f"{self.threshold_final_temperature} is more than threshold_temperature "
+                f"{self.threshold_temperature}"
+            )
+
+    @relation("fusion", "score_dropout", "layer_dropout", "token_dropout")
+    def _drops_of_its_own_rule(self) -> Iterator[str]:
+        rates = (self.score_dropout, self.layer_dropout, self.token_dropout)
+        if any(rates) and self.fusion != "adem":
+            yield f"{self.fusion} has no score_dropout, layer_dropout and token_dropout; adem has"
 
     def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
         """Yield scales that are finer than the grid."""
