@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from taking_turns import take_turns
 from torch import Tensor
 
-from ademvl.methods.adem.rule import fuse_adem
+from ademvl.methods.adem.rule import drop_low_scores, fuse_adem
 
 ALPHA, GAMMA = 0.1, 0.1
 REPETITIONS = 15
@@ -43,8 +43,8 @@ def main() -> None:
             tensors["values"],
             target=tensors["target"],
             alpha=ALPHA,
-            gamma=GAMMA,
             phi="silu",
+            select=partial(drop_low_scores, gamma=GAMMA),
         ),
     }
     seconds = _measure(ways, tensors)

@@ -103,6 +103,12 @@ def pad_left(batch: Batch) -> LeftPadded:
     )
 
 
+def label_ends(labels: Tensor) -> Tensor:
+    """Return the place behind each row's last label, (B,) of (B, T); 0 without any."""
+    places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+    return ((labels != IGNORED_LABEL) * places).amax(dim=1)
+
+
 def _end_of_labels(row: TokenizedExample) -> int:
     """Return the place behind the last label, 0 without any."""
     scored = np.flatnonzero(row.labels != IGNORED_LABEL)

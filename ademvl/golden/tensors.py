@@ -5,6 +5,7 @@ can be checked. A case whose files are absent gives no checks.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ademvl.golden.checks import Check
 from ademvl.golden.files import GoldenSet, largest_difference
-from ademvl.methods.adem.rule import PHI, fuse_adem, keep_mask, visual_scores
+from ademvl.methods.adem.rule import PHI, drop_low_scores, fuse_adem, keep_mask, visual_scores
 from ademvl.methods.multiscale import pool_grid
 
 # Tolerances of the set's README: several times what an independent program differs by.
@@ -79,8 +80,8 @@ def check_fusion(golden_dir: Path) -> list[Check]:
             inputs["image_embeds"] + inputs["adapter_emb2"],
             target=torch.zeros_like(case["grad_out"]),
             alpha=1.0,
-            gamma=gamma,
             phi="silu",
+            select=partial(drop_low_scores, gamma=gamma),
         )
         torch.autograd.backward(output, case["grad_out"])
         scores = visual_scores(inputs["x"], keys, phi="silu")

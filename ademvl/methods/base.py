@@ -61,11 +61,12 @@ class ScoreGrids(NamedTuple):
 
     Attributes:
         scales: numbers of tokens of the square grids that they are of, one after the other.
-        gamma: fraction of the N tokens that is dropped in evaluation.
+        gamma: fraction of the N tokens that is dropped in evaluation; None where it is not the same
+            for all layers and text tokens.
     """
 
     scales: tuple[int, ...]
-    gamma: float
+    gamma: float | None
 
 
 class Method(nn.Module):
@@ -80,6 +81,9 @@ class Method(nn.Module):
         tower: sizes of the vision tower.
         trains_tower: whether the run encodes pixels in every step, so that modules inside the tower
             can be trained; false with cached features.
+
+    Attributes:
+        training_progress: share of the training's steps that are done.
 
     Raises:
         SettingsError: the settings cannot work with this tower.
@@ -103,6 +107,7 @@ class Method(nn.Module):
         self.llm_shape = llm
         self.tower_shape = tower
         self.trains_tower = trains_tower
+        self.training_progress = 0.0
 
     def places(self) -> Mapping[Position, range]:
         """Return the layers that `Pass.visit` is called in, by position."""

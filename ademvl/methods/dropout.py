@@ -36,3 +36,24 @@ def drop_rows(states: Tensor, seeds: Sequence[int] | None, *, p: float, purpose:
     for row, seed in zip(keep, seeds, strict=True):
         row.bernoulli_(1 - p, generator=generator.manual_seed(derive_seed(purpose, seed)))
     return states * keep.div_(1 - p)
+
+
+def drop_parts(
+    states: Tensor, seeds: Sequence[int] | None, *, dims: int, p: float, purpose: str
+) -> Tensor:
+    """Drop whole parts of rows: elements with the first `dims` indices in common go together.
+
+    Args:
+        states: (B, ...), any float dtype.
+        seeds: see `drop_rows`.
+        dims: 1 for whole rows, 2 for those of the second dimension.
+        p: see `drop_rows`.
+        purpose: see `drop_rows`.
+
+    Returns:
+        Same shape and dtype.
+    """
+    if seeds is None or p == 0:
+        return states
+    shape = (*states.shape[:dims], *[1] * (states.ndim - dims))
+    return states * drop_rows(states.new_ones(shape), seeds, p=p, purpose=purpose)

@@ -3,6 +3,7 @@
 ADEM-VL and MemVP are of this kind: keys and values made of the image, the same in every layer.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -36,6 +37,7 @@ class FusingPass(Pass):
         rule: of the method.
         query_from, add_to: positions, the second not before the first.
         with_image: see `Pass`.
+        penalty: see `Pass.penalty`; None for none.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class FusingPass(Pass):
         query_from: Position,
         add_to: Position,
         with_image: Tensor | None = None,
+        penalty: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.keys = keys
         self.values = values
@@ -54,6 +57,7 @@ class FusingPass(Pass):
         self.query_from = query_from
         self.add_to = add_to
         self.with_image = with_image
+        self._penalty = penalty
         self._queries: dict[int, Tensor] = {}
 
     def visit(self, position: Position, layer: int, states: Tensor) -> Tensor:
@@ -64,6 +68,10 @@ class FusingPass(Pass):
             queries = self._queries.pop(layer)
             return self.rule(queries, self.keys, self.values, target=states, layer=layer)
         return states
+
+    def penalty(self, lengths: Tensor) -> Tensor | None:
+        """Return what the method's rule costs each row."""
+        return None if self._penalty is None else self._penalty(lengths)
 
     def repeated(self, times: int) -> "FusingPass":
         """Repeat keys and values of each row side by side."""
@@ -88,6 +96,7 @@ class FusingPass(Pass):
             query_from=self.query_from,
             add_to=self.add_to,
             with_image=self.with_image,
+            penalty=self._penalty,
         )
 
 

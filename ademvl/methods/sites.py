@@ -75,6 +75,17 @@ class Pass:
         """
         return None
 
+    def penalty(self, lengths: Tensor) -> Tensor | None:
+        """Return what is added to the loss of each row in training, (B,); None for nothing.
+
+        The mean over the rows of an optimiser step counts. It is asked for behind the forward pass,
+        and must not depend on which rows a batch holds.
+
+        Args:
+            lengths: (B,), places of each row up to its last label.
+        """
+        return None
+
     def repeated(self, times: int) -> "Pass":
         """Return the pass for `times` rows side by side in place of each, as beams are.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ademvl.config.method import MethodSettings
-from ademvl.data.collate import Batch
+from ademvl.data.collate import Batch, label_ends
 from ademvl.data.passes import image_tokens
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError
@@ -98,7 +98,8 @@ class VisionLanguageModel(TrainableModel):
             visual: of the rows with an image, in row order: pixels (B_img, 3, H, W) where the model
                 has a tower, else features (B_img, N, C) as the method reads them; None without any.
         """
-        hidden_states = self.hidden_states(batch, visual)  # (B, T, d)
+        hidden_states, opened = self._decoded(batch, visual)  # (B, T, d)
+        self.penalties = opened.penalty(label_ends(batch.labels)) if self.training else None
         is_scored = batch.labels[:, 1:] != IGNORED_LABEL
         rows, places = is_scored.nonzero(as_tuple=True)  # (M,), (M,)
         targets = batch.labels[rows, places + 1]
@@ -114,10 +115,13 @@ class VisionLanguageModel(TrainableModel):
 
     def hidden_states(self, batch: Batch, visual: Tensor | None) -> Tensor:
         """Return the states behind the final norm, (B, T, d). See `labelled_logits`."""
+        return self._decoded(batch, visual)[0]
+
+    def _decoded(self, batch: Batch, visual: Tensor | None) -> tuple[Tensor, Pass]:
         seeds = self._dropout_seeds(batch.item_ids)
         with self.opened(visual, batch.has_image, dropout_seeds=seeds) as opened:
             embeddings = self.embed(batch.input_ids, batch.slot_start, opened.with_image)
-            return self.decode(embeddings)[0]
+            return self.decode(embeddings)[0], opened
 
     @contextmanager
     def opened(
@@ -149,6 +153,7 @@ class VisionLanguageModel(TrainableModel):
         features = self._encode(visual, has_image, dropout_seeds)
         if self.method.settings.sees_empty_picture:
             features = self._with_empty_pictures(features, has_image)
+        self.method.training_progress = self.training_progress
         opened = self.method.open(
             features, has_image, dtype=self._compute_dtype(), dropout_seeds=dropout_seeds
         )

@@ -29,13 +29,15 @@ def formula_of(
 ) -> MethodCosts | None:
     """Return the costs of a method by formula; None of one that has none.
 
+    ADEM-VL has none with settings beyond the paper, such as a learned threshold.
+
     Args:
         settings: of the method.
         llm: sizes of the language model.
         vision: sizes of the tower.
         online: the tower takes part in every step.
     """
-    if not isinstance(settings, AdemSettings):
+    if not isinstance(settings, AdemSettings) or settings.goes_beyond_paper:
         return None
     return AdemFormula(settings, llm, vision, online)
 

@@ -40,6 +40,9 @@ class TrainableModel(nn.Module, ABC):
         dropout_seed: together with an item's id it decides that item's dropout masks; change it
             with every pass over the data, for example to derive_seed(seed, "dropout", epoch).
         gradient_sum_dtype: in which gradients of several passes are added up.
+        training_progress: share of the training's steps that are done.
+        penalties: what the last call of `labelled_logits` adds to the loss of each row, (B,): the
+            mean over the rows of an optimiser step counts. None for nothing.
     """
 
     llm: Any
@@ -47,6 +50,8 @@ class TrainableModel(nn.Module, ABC):
     method: Any
     dropout_seed: int
     gradient_sum_dtype: torch.dtype = torch.float64
+    training_progress: float = 0.0
+    penalties: Tensor | None = None
 
     @abstractmethod
     def labelled_logits(self, batch: Batch, visual: Tensor | None) -> LabelledLogits:

@@ -131,6 +131,7 @@ class Trainer:
         set_lr(self.optimizer, lr)
         epoch = step // self.plan.steps_per_epoch
         self.model.dropout_seed = derive_seed(self.plan.seed, "dropout", epoch)
+        self.model.training_progress = step / self.plan.total_steps
         loss, num_tokens, scored = self._accumulate_gradients(step)
         grad_norm, outcome = self._update(loss)
         if outcome == "not_finite":
@@ -218,8 +219,12 @@ class Trainer:
         for (batch, item_weights), visual in self._passes(step):
             with autocast(self._device, self._precision):
                 logits, targets, row_numbers = self.model.labelled_logits(batch, visual)
-            per_token = token_losses(logits, targets)  # (M,)
+            per_token = token_losses(  # (M,)
+                logits, targets, label_smoothing=self.optimization.label_smoothing
+            )
             loss = per_token @ item_weights.to(self._device)[row_numbers]
+            if (penalties := self.model.penalties) is not None:
+                loss = loss + penalties.sum() / self.optimization.effective_batch_size
             if loss.requires_grad:  # not where the fusion is off and no row has an image
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             if gradients is not None:

@@ -35,11 +35,15 @@ def token_weights(token_counts: Tensor, *, group_size: int) -> Tensor:
     return weights.repeat_interleave(group_size) * (token_counts > 0)
 
 
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+def token_losses(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Return the cross entropy of each scored token in fp32, (M,).
 
     Args:
         logits: at the positions before the scored tokens, (M, V), any float dtype.
         targets: the scored tokens, (M,).
+        label_smoothing: share of the target that is spread evenly over all V tokens (Szegedy et
+            al., arXiv 1512.00567).
     """
-    return functional.cross_entropy(logits.float(), targets, reduction="none")
+    return functional.cross_entropy(
+        logits.float(), targets, reduction="none", label_smoothing=label_smoothing
+    )

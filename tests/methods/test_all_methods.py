@@ -61,6 +61,22 @@ METHODS: Mapping[str, Case] = {
         AdemSettings(**ADEM, clip_adapter=IN_TOWER, query_from="mhsa_in", add_to="mhsa_out"),
         _FUSED,
     ),
+    "adem, a threshold each layer": Case(
+        AdemSettings(**ADEM, clip_adapter=IN_TOWER, threshold="per_layer"), _FUSED
+    ),
+    "adem, a threshold each token": Case(
+        AdemSettings(
+            **ADEM,
+            clip_adapter=IN_TOWER,
+            threshold="per_token",
+            threshold_relaxation="sigmoid",
+            score_dropout=0.1,
+            layer_dropout=0.2,
+            token_dropout=0.1,
+        ),
+        _FUSED,
+    ),
+    "adem, entmax": Case(AdemSettings(**ADEM, clip_adapter=IN_TOWER, threshold="entmax15"), _FUSED),
     "lora": Case(LoraSettings(rank=2, dropout=0.0, targets=ALL_MAPS), ["*.lora_B.weight"]),
     "llava_lora": Case(
         LlavaLoraSettings(rank=2, dropout=0.0, visual_tokens=16, projection_width=4),

@@ -7,9 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.rule import PHI, fuse_adem, keep_mask, visual_scores
+from ademvl.methods.adem.rule import PHI, drop_low_scores, fuse_adem, keep_mask, visual_scores
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.adem.thresholds import (
+    KeptPenalty,
+    LearnedThreshold,
+    drop_at,
+    drop_relaxed,
+    is_low,
+    settled,
+    sparse_weights,
+)
 from ademvl.methods.base import DecoderShape, FusionScores, ScoreGrids, rows_with_image, spread_rows
+from ademvl.methods.dropout import drop_parts, drop_rows
 from ademvl.methods.fusing import FusingPass, Rule
 from ademvl.methods.memvp.method import MEMVP_DROPOUT, fuse_memvp
 from ademvl.methods.multiscale import pool_grid
@@ -28,7 +38,7 @@ class AdemMethod(TowerAdaptedMethod):
     """ADEM-VL (paper: arXiv 2410.17779).
 
     Only what the settings use is created: no [cls] projection without [cls], no tables with the
-    fusion off, no tower adapters with cached features.
+    fusion off, no tower adapters with cached features, no threshold where gamma is fixed.
 
     Args:
         settings, llm, tower, trains_tower: see `Method`.
@@ -64,6 +74,10 @@ class AdemMethod(TowerAdaptedMethod):
             self.value_table = nn.Parameter(torch.empty(shape))
         self.grid_projection = build_projection() if has_fusion or settings.visual_tokens else None
         self.cls_projection = build_projection() if settings.cls else None
+        self.threshold: LearnedThreshold | None = None
+        if settings.learns_threshold:
+            width = llm.width if settings.threshold == "per_token" else None
+            self.threshold = LearnedThreshold(first=settings.gamma, layers=llm.layers, width=width)
         self.add_tower_adapters(settings.clip_adapter)
 
     def places(self) -> Mapping[Position, range]:
@@ -76,6 +90,8 @@ class AdemMethod(TowerAdaptedMethod):
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Set all tensors as the reference does: keys N(0, 0.02^2), values 0, Xavier-uniform.
+
+        A learned threshold begins with zeros, and so at gamma.
 
         Each tensor draws from its own generator, derived from `seed` and its name, so that a
         setting which removes one leaves the others as they were.
@@ -90,6 +106,11 @@ class AdemMethod(TowerAdaptedMethod):
             parameter.copy_(values)
         if self.clip_adapters is not None:
             self.clip_adapters.initialize(seed)
+
+    def lr_factor(self, name: str) -> float:
+        """Return that of the settings for a learned threshold."""
+        is_threshold = name.startswith("threshold.")
+        return self.settings.threshold_lr_factor if is_threshold else 1.0
 
     def open(
         self,
@@ -110,7 +131,7 @@ class AdemMethod(TowerAdaptedMethod):
             features: (B_img, 1 + G, C), see `Method.open`.
             has_image: (B,) bool.
             dtype: in which scores, their threshold and the fused states are computed.
-            dropout_seeds: one for each row, in training; for MemVP's rule only.
+            dropout_seeds: one for each row, in training.
         """
         rows = rows_with_image(features, has_image)
         shown = features.float() if features is not None and len(features) else None
@@ -122,31 +143,47 @@ class AdemMethod(TowerAdaptedMethod):
         keys, values = self._keys_and_values(shown, rows, batch_size=len(has_image))
         if not self.settings.text_only_fusion:
             values = values * has_image.to(values.device)[:, None, None]  # (B, N, d)
+        values = drop_parts(
+            values, dropout_seeds, dims=2, p=self.settings.token_dropout, purpose="image tokens"
+        )
+        penalty = self._kept_penalty()
         return FusingPass(
             keys.to(dtype),
             values.to(dtype),
-            self._rule(dropout_seeds),
+            self._rule(dropout_seeds, penalty),
             query_from=self.settings.query_from,
             add_to=self.settings.add_to,
             with_image=slots,
+            penalty=penalty,
         )
 
-    def _rule(self, dropout_seeds: Sequence[int] | None) -> Rule:
+    def _kept_penalty(self) -> KeptPenalty | None:
         settings = self.settings
-        gamma = settings.gamma if self.training else settings.gamma_in_evaluation
+        if not (self.training and settings.learns_threshold and settings.kept_weight):
+            return None
+        return KeptPenalty(target=settings.kept_target, weight=settings.kept_weight)
+
+    def _rule(self, dropout_seeds: Sequence[int] | None, penalty: KeptPenalty | None) -> Rule:
+        settings = self.settings
 
         def fuse_by_adem(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
+            def select(scores: Tensor) -> Tensor:
+                scores = self._select(scores, queries, layer, penalty)
+                p, purpose = settings.score_dropout, f"fusion scores.{layer}"
+                scores = drop_rows(scores, dropout_seeds, p=p, purpose=purpose)
+                p, purpose = settings.layer_dropout, f"fusion layers.{layer}"
+                return drop_parts(scores, dropout_seeds, dims=1, p=p, purpose=purpose)
+
             return fuse_adem(
                 queries,
                 keys,
                 values,
                 target=target,
                 alpha=settings.alpha,
-                gamma=gamma,
                 phi=settings.phi,
-                drop_by=settings.drop_by,
+                select=select,
             )
 
         def fuse_by_memvp(
@@ -165,27 +202,63 @@ class AdemMethod(TowerAdaptedMethod):
 
         return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
 
+    def _select(
+        self, scores: Tensor, queries: Tensor, layer: int, penalty: KeptPenalty | None
+    ) -> Tensor:
+        """Leave of the scores of a layer, (B, T, N), what its text tokens, (B, T, d), keep."""
+        settings = self.settings
+        if settings.threshold == "sparsemax" or settings.threshold == "entmax15":
+            return sparse_weights(scores, settings.threshold)
+        if self.threshold is None:
+            gamma = settings.gamma if self.training else settings.gamma_in_evaluation
+            return drop_low_scores(scores, gamma=gamma, by=settings.drop_by)
+        learned = self.threshold(queries, layer)  # (B, T)
+        if not self.training:
+            return drop_at(scores, settled(learned), by=settings.drop_by)
+        if penalty is not None:
+            penalty.note(learned, layer)
+        return drop_relaxed(
+            scores,
+            learned,
+            temperature=settings.temperature_at(self.training_progress),
+            relaxation=settings.threshold_relaxation,
+            by=settings.drop_by,
+        )
+
+    def _is_kept(self, scores: Tensor, queries: Tensor, layer: int) -> Tensor:
+        """Return which scores of a layer count in evaluation, bool, (B, T, N)."""
+        settings = self.settings
+        if settings.threshold == "sparsemax" or settings.threshold == "entmax15":
+            return sparse_weights(scores, settings.threshold) > 0
+        if self.threshold is None:
+            return keep_mask(scores, gamma=settings.gamma_in_evaluation, by=settings.drop_by)
+        return ~is_low(scores, settled(self.threshold(queries, layer)), by=settings.drop_by)
+
     def score_grids(self) -> ScoreGrids:
-        """Return the pooled grids, and what is dropped in evaluation."""
-        return ScoreGrids(self.settings.scales, self.settings.gamma_in_evaluation)
+        """Return the pooled grids, and what is dropped in evaluation where that is fixed."""
+        is_fixed = self.settings.threshold == "fixed"
+        return ScoreGrids(
+            self.settings.scales, self.settings.gamma_in_evaluation if is_fixed else None
+        )
 
     def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
         """Return which visual tokens each text token keeps in evaluation, in every layer."""
         if self.settings.fusion != "adem" or not isinstance(opened, FusingPass):
             return None
         found: list[Tensor] = []
+        kept: list[Tensor] = []
         plain_rule = opened.rule
 
         def record(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
-            found.append(visual_scores(queries, keys, phi=self.settings.phi))
+            scores = visual_scores(queries, keys, phi=self.settings.phi)
+            found.append(scores.float())
+            kept.append(self._is_kept(scores, queries, layer))
             return plain_rule(queries, keys, values, target=target, layer=layer)
 
         run(opened.with_rule(record))
-        scores = torch.stack(found).float()  # (L, B, T, N)
-        gamma, drop_by = self.settings.gamma_in_evaluation, self.settings.drop_by
-        return FusionScores(scores, keep_mask(scores, gamma=gamma, by=drop_by))
+        return FusionScores(torch.stack(found), torch.stack(kept))  # (L, B, T, N)
 
     def visual_tokens(self, features: Tensor) -> Tensor:
         """Return V = beta * projected multiscale grid: (B_img, N, d) of (B_img, 1 + G, C)."""

@@ -80,17 +80,18 @@ def drop_low_scores(scores: Tensor, *, gamma: float, by: DropBy = "value") -> Te
     index = _threshold_index(scores, gamma)
     if index == 0:
         return scores
-    ranked = _ranked(scores, by)
+    ranked = rank_values(scores, by)
     return scores.masked_fill(ranked < smallest_at(ranked, index), 0.0)
 
 
 def keep_mask(scores: Tensor, *, gamma: float, by: DropBy = "value") -> Tensor:
     """Return which scores `drop_low_scores` keeps: bool, (..., N)."""
-    ranked = _ranked(scores, by)
+    ranked = rank_values(scores, by)
     return ranked >= smallest_at(ranked, _threshold_index(scores, gamma))
 
 
-def _ranked(scores: Tensor, by: DropBy) -> Tensor:
+def rank_values(scores: Tensor, by: DropBy) -> Tensor:
+    """Return that by which scores are low or high, without gradient."""
     return scores.detach().abs() if by == "magnitude" else scores.detach()
 
 
@@ -123,14 +124,13 @@ def fuse_adem(
     *,
     target: Tensor,
     alpha: float,
-    gamma: float,
     phi: Phi,
-    drop_by: DropBy = "value",
+    select: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Add the visual tokens that matter to each text token: target + alpha * A values.
 
-    A are the visual scores with the low ones dropped (paper: arXiv 2410.17779, section 3; reference
-    implementation: adem/adapter.py, Adapter.forward).
+    A are the visual scores, of which `select` leaves what matters (paper: arXiv 2410.17779, section
+    3; reference implementation: adem/adapter.py, Adapter.forward).
 
     Args:
         hidden_states: queries, (B, T, d).
@@ -138,13 +138,12 @@ def fuse_adem(
         values: (B, N, d), of the dtype of `keys`, in which scores and their threshold are computed.
         target: what the fused states are added to, (B, T, d).
         alpha: factor of the fused states.
-        gamma: fraction of visual tokens dropped for each text token.
         phi: feature map of the queries.
-        drop_by: see `drop_low_scores`.
+        select: makes of scores, (B, T, N), those that values are weighed by: `drop_low_scores` in
+            the paper.
 
     Returns:
         (B, T, d), dtype of `target`.
     """
-    scores = visual_scores(hidden_states, keys, phi=phi)
-    scores = drop_low_scores(scores, gamma=gamma, by=drop_by)
+    scores = select(visual_scores(hidden_states, keys, phi=phi))
     return add_attended(target, scores, values, alpha=alpha)

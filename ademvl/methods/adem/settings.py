@@ -16,6 +16,7 @@ POSITIONS: tuple[FusionPosition, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_o
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
 Fusion = Literal["adem", "memvp", "none"]
 DropBy = Literal["value", "magnitude"]
+SparseNormalizer = Literal["sparsemax", "entmax15"]
 Threshold = Literal["fixed", "per_layer", "per_token", "sparsemax", "entmax15"]
 Relaxation = Literal["straight_through", "sigmoid"]
 LEARNED: tuple[Threshold, ...] = ("per_layer", "per_token")
@@ -225,6 +226,24 @@ class AdemSettings(MethodSettings):
     def gamma_in_evaluation(self) -> float:
         """Fraction of image tokens dropped in evaluation."""
         return self.gamma if self.drop_in_evaluation else 0.0
+
+    @property
+    def learns_threshold(self) -> bool:
+        """Whether what is kept is made of trained numbers."""
+        return self.threshold in LEARNED
+
+    @property
+    def goes_beyond_paper(self) -> bool:
+        """Whether scores are selected or dropped in a way that the paper does not have."""
+        dropouts = (self.score_dropout, self.layer_dropout, self.token_dropout)
+        return self.threshold != "fixed" or any(dropouts)
+
+    def temperature_at(self, progress: float) -> float:
+        """Return the temperature of the relaxation where this share of the training is done."""
+        first, last = self.threshold_temperature, self.threshold_final_temperature
+        if self.threshold_relaxation == "straight_through":
+            return first
+        return first * (last / first) ** progress
 
     @property
     def text_places(self) -> TextPlaces:

@@ -1,5 +1,7 @@
 """Protects the fusion rule: the threshold with its ties, gradients, feature maps."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from ademvl.methods.adem.rule import (
 from ademvl.methods.adem.settings import Phi
 
 FP32_TOLERANCE = 1e-5  # other order of sums
+DROP = partial(drop_low_scores, gamma=0.4)
 HALF_TOLERANCE = 5e-2  # bfloat16 has 8 bits; values are of order 1
 
 
@@ -86,7 +89,7 @@ def test_gradient_flows_through_kept_scores_only():
 def test_fusion_is_the_formula():
     states, target = _random(2, 3, 4), _random(2, 3, 4, seed=1)
     keys, values = _random(2, 5, 4, seed=2), _random(2, 5, 4, seed=3)
-    fused = fuse_adem(states, keys, values, target=target, alpha=0.25, gamma=0.4, phi="silu")
+    fused = fuse_adem(states, keys, values, target=target, alpha=0.25, phi="silu", select=DROP)
     scores = F.silu(states) @ keys.transpose(1, 2)
     threshold = scores.sort(dim=-1).values[..., 2:3]
     expected = target + 0.25 * torch.where(scores < threshold, 0.0, scores) @ values
@@ -95,7 +98,7 @@ def test_fusion_is_the_formula():
 
 def test_each_text_token_drops_by_its_own_scores_only():
     states, keys, values = _random(2, 6, 4), _random(2, 5, 4, seed=2), _random(2, 5, 4, seed=3)
-    options = {"alpha": 1.0, "gamma": 0.4, "phi": "silu"}
+    options = {"alpha": 1.0, "phi": "silu", "select": DROP}
     together = fuse_adem(states, keys, values, target=torch.zeros_like(states), **options)
     for row in range(2):
         for token in range(6):
@@ -114,7 +117,7 @@ def test_each_text_token_drops_by_its_own_scores_only():
 
 def test_result_has_the_dtype_of_the_target():
     states, keys, values = _random(1, 3, 4), _random(1, 5, 4, seed=2), _random(1, 5, 4, seed=3)
-    options = {"alpha": 0.5, "gamma": 0.0, "phi": "silu"}
+    options = {"alpha": 0.5, "phi": "silu", "select": lambda scores: scores}
     exact = fuse_adem(states, keys, values, target=states, **options)
     for target_dtype in (torch.float32, torch.bfloat16):
         half = fuse_adem(
