@@ -118,14 +118,15 @@ def feature_disk(jobs: Iterable[Job]) -> list[DiskUse]:
 def result_disk(study: Study, jobs: Iterable[Job]) -> list[DiskUse]:
     """Return what all jobs leave, and the resumable states of those in training.
 
-    A state holds the trained parameters and two moments of each, in fp32.
+    A state holds the trained parameters, two moments of each and their averages, in fp32.
     """
     kept, states = 0, 0
     for run, sizes, workload in jobs:
         kept += 4 * sizes.trained + _KEPT_RESULTS_BYTES
         kept += workload.evaluation.items * _PREDICTION_BYTES
         if run.adapter == TRAINED:
-            states += _STATES_KEPT * 12 * sizes.trained
+            averages = run.optimization.weight_averaging != "none"
+            states += _STATES_KEPT * (16 if averages else 12) * sizes.trained
     place = str(study.results_dir)
     return [
         DiskUse("adapters, predictions, logs", place, kept),

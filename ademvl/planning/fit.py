@@ -161,6 +161,7 @@ def numerics_of(run: RunSettings) -> Numerics:
         quantization=run.backbones.quantization,
         checkpointing=run.optimization.gradient_checkpointing,
         accumulates=run.optimization.accumulation_steps() > 1,
+        averages=run.optimization.weight_averaging != "none",
     )
 
 

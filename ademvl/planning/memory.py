@@ -34,7 +34,7 @@ class Memory:
         tower_weights: frozen tower, in fp32, with the half copies that autocast keeps.
         adapter: trained parameters, in fp32.
         gradients: of the trained parameters, and their sum over passes in fp64.
-        optimizer: two moments of AdamW for each.
+        optimizer: two moments of AdamW for each, and its average where there is one.
         llm_activations: what the decoder layers keep for the backward pass.
         tower_activations: what the tower keeps for it.
         visual_prompt: keys, values and their gradients, and the images or features themselves.
@@ -102,7 +102,7 @@ def training_memory(
         tower_weights=4 * sizes.vision.parameters * sizes.online + kept.tower_copies,
         adapter=4 * sizes.trained,
         gradients=(12 if numerics.accumulates else 4) * sizes.trained,
-        optimizer=8 * sizes.trained,
+        optimizer=(12 if numerics.averages else 8) * sizes.trained,
         llm_activations=layers,
         tower_activations=kept.tower,
         visual_prompt=kept.images,

@@ -34,12 +34,14 @@ class Numerics:
         quantization: of the matrices in its layers.
         checkpointing: a layer's activations are computed again in the backward pass.
         accumulates: gradients of several passes are added up.
+        averages: trained weights are averaged over steps.
     """
 
     precision: Precision = "fp32"
     quantization: Quantization = "none"
     checkpointing: bool = False
     accumulates: bool = False
+    averages: bool = False
 
     @property
     def bytes(self) -> int:

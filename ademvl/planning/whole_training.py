@@ -153,7 +153,7 @@ def whole_memory(
         NO_MEMORY,
         adapter=_FP32 * size.parameters,
         gradients=_FP32 * size.parameters * (2 if numerics.accumulates else 1),
-        optimizer=2 * _FP32 * size.parameters,
+        optimizer=(3 if numerics.averages else 2) * _FP32 * size.parameters,
         llm_activations=layers,
         logits=2 * logits,
         overhead=allowance + int(FRAGMENTATION * (layers + 2 * logits)),

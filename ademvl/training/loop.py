@@ -17,6 +17,7 @@ from ademvl.machine.precision import autocast
 from ademvl.randomness import derive_seed
 from ademvl.systems.trained import TrainableModel
 from ademvl.training.ahead import one_ahead
+from ademvl.training.averaging import WeightAverage
 from ademvl.training.gradients import GradientSum
 from ademvl.training.guard import NonFiniteGuard, Outcome
 from ademvl.training.loss import token_losses, token_weights
@@ -68,6 +69,7 @@ class Trainer:
         rows: the training split.
         guard: counts the steps that were left out.
         is_updating: whether parameters are being moved, so that they belong to no step.
+        average: of the weights over steps; None where the adapter holds the last ones.
 
     Raises:
         SettingsError: the batch sizes do not divide among the processes.
@@ -92,6 +94,11 @@ class Trainer:
         self.processes = processes
         self.guard = NonFiniteGuard(limit=plan.optimization.max_nonfinite_steps)
         self.is_updating = False
+        self.average: WeightAverage | None = None
+        if plan.optimization.weight_averaging != "none":
+            self.average = WeightAverage(
+                parameters, plan.optimization, total_steps=plan.total_steps
+            )
         self.rows = rows
         self._visual_source = visual_source
         self._device = next(iter(parameters.values())).device
@@ -138,6 +145,8 @@ class Trainer:
             self._note_not_finite(step, items, loss, scored)
         else:
             self.guard.note(outcome)
+        if self.average is not None:
+            self.average.add(step)
         return StepResult(
             step=step + 1,
             epoch=self.plan.epoch_at(step + 1),

@@ -30,7 +30,14 @@ from ademvl.training.live_logs import LiveLogs
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import MetricsLog, StepResult
 from ademvl.training.progress import TrainingProgress
-from ademvl.training.state import StateStore, TrainingState, capture, restore
+from ademvl.training.state import (
+    StateStore,
+    TrainingState,
+    capture,
+    capture_average,
+    restore,
+    restore_average,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +72,9 @@ class Session:
         self._usage = self._usage_before
         if state:
             restore(state.tensors, trainer.parameters, trainer.optimizer)
+            if trainer.average is not None:
+                averaged_steps = record["averaged_steps"]
+                restore_average(state.tensors, trainer.average, num_steps=averaged_steps)
             trainer.scaler.load_state_dict(record["scaler"])
             trainer.guard = NonFiniteGuard(
                 limit=run.optimization.max_nonfinite_steps, record=record["guard"]
@@ -104,6 +114,8 @@ class Session:
                     if self._processes.is_first:
                         _log.warning("stopped by a signal; step %d is saved", result.step)
                     return exit_code
+            if self._trainer.average is not None:
+                self._trainer.average.put_in()
             self._refuse_unusable()
             self._confer(interruption, meter)
             if self._processes.is_first:
@@ -204,6 +216,9 @@ class Session:
             "usage": asdict(self._usage),
         }
         tensors = capture(trainer.parameters, trainer.optimizer)
+        if trainer.average is not None:
+            tensors |= capture_average(trainer.average)
+            record["averaged_steps"] = trainer.average.num_steps
         self._store.save(TrainingState(self._steps_done, tensors, record))
         self._step_saved = self._steps_done
         self._saved_at = time.monotonic()

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from ademvl.config.nested import differences
 from ademvl.errors import DataError
 from ademvl.storage.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ademvl.training.averaging import WeightAverage
 
 _log = logging.getLogger(__name__)
 
 FORMAT = 2
 KEPT = 2
-_PARAMETER, _OPTIMIZER = "parameter", "optimizer"
+_PARAMETER, _OPTIMIZER, _AVERAGE = "parameter", "optimizer", "average"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        tensors: trained parameters and optimiser state, by `parameter/<name>` and
-            `optimizer/<key>/<name>`.
+        tensors: trained parameters, optimiser state and averages of parameters, by
+            `parameter/<name>`, `optimizer/<key>/<name>` and `average/<name>`.
         record: the rest, as plain JSON.
     """
 
@@ -150,6 +151,19 @@ def capture(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{_OPTIMIZER}/{key}/{name}"] = value.detach().cpu().clone()
     return tensors
+
+
+def capture_average(average: WeightAverage) -> dict[str, Tensor]:
+    """Copy averages of parameters to the CPU, by name."""
+    return {f"{_AVERAGE}/{name}": mean.cpu().clone() for name, mean in average.means.items()}
+
+
+def restore_average(
+    tensors: Mapping[str, Tensor], average: WeightAverage, *, num_steps: int
+) -> None:
+    """Put captured averages back, of as many steps as had been taken in."""
+    means = {name: tensors[f"{_AVERAGE}/{name}"] for name in average.means}
+    average.restore(means, num_steps)
 
 
 def restore(

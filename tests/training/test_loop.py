@@ -61,6 +61,71 @@ def test_gradients_do_not_depend_on_the_per_device_batch(
         torch.testing.assert_close(gradient, expected[name], atol=GRADIENT_TOLERANCE, rtol=0)
 
 
+def _beyond_the_paper(world: Path, **changes: object) -> dict[str, object]:
+    method = replace(
+        tiny.make_run(world).method,
+        **{
+            "threshold": "per_token",
+            "threshold_relaxation": "sigmoid",
+            "kept_target": 0.5,
+            "kept_weight": 3.0,
+            "score_dropout": 0.2,
+            "layer_dropout": 0.2,
+            "token_dropout": 0.2,
+        },
+    )
+    return {"method": method, "label_smoothing": 0.1, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"per_device_batch_size": 2}, {"gradient_checkpointing": True}], ids=str
+)
+def test_penalty_and_dropout_depend_neither_on_batches_nor_on_checkpointing(
+    world: Path, changes: dict[str, object]
+) -> None:
+    whole = _trainer(world, mode="cached", **_beyond_the_paper(world))
+    other = _trainer(world, mode="cached", **_beyond_the_paper(world, **changes))
+    with fast_cpu():
+        first, second = whole.step(0), other.step(0)
+    assert second.loss == pytest.approx(first.loss, abs=LOSS_TOLERANCE)
+    expected = _gradients(whole)
+    assert {"threshold.offsets", "threshold.direction"} < expected.keys()
+    for name, gradient in _gradients(other).items():
+        torch.testing.assert_close(gradient, expected[name], atol=GRADIENT_TOLERANCE, rtol=0)
+
+
+def test_penalty_brings_the_kept_fraction_to_its_target(world: Path) -> None:
+    method = replace(
+        tiny.make_run(world).method, threshold="per_layer", kept_target=0.5, kept_weight=100.0
+    )
+    trainer = _trainer(world, mode="cached", method=method, base_lr=0.5, epochs=60.0)
+    losses = [result.loss for result in trainer.steps(first=0)]
+    offsets = trainer.parameters["threshold.offsets"].detach()
+    kept = 1 - torch.sigmoid(math.log(0.1 / 0.9) + offsets)
+    assert float(kept.mean()) == pytest.approx(0.5, abs=0.05)
+    assert losses[0] - losses[-1] > 100 * 0.39**2  # from a kept fraction of 0.9
+
+
+def test_labels_are_smoothed_if_asked_to(world: Path) -> None:
+    plain, smoothed = (
+        _trainer(world, mode="cached", label_smoothing=share).step(0).loss for share in (0.0, 0.1)
+    )
+    assert smoothed != plain
+
+
+def test_average_follows_every_step(world: Path) -> None:
+    trainer = _trainer(
+        world, mode="cached", weight_averaging="swa", swa_start=0.0, warmup_epochs=0.0
+    )
+    seen = []
+    for step in range(3):
+        trainer.step(step)
+        seen.append(trainer.parameters["value_table"].detach().clone())
+    mean = trainer.average.means["value_table"]
+    torch.testing.assert_close(mean, torch.stack(seen).mean(dim=0))
+    assert _trainer(world, mode="cached").average is None
+
+
 def test_trajectory_with_dropout_does_not_depend_on_the_per_device_batch(world: Path) -> None:
     losses = [
         [result.loss for result in _trainer(world, per_device_batch_size=size).steps(first=0)]

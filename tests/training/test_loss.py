@@ -50,3 +50,10 @@ def test_losses_of_half_precision_logits_are_computed_in_fp32() -> None:
     assert losses.dtype == torch.float32
     # -log softmax = log(1 + e^-20 + e^-7) + 7, which bf16 would round to 7.
     torch.testing.assert_close(losses, torch.tensor([7.000911]), atol=1e-6, rtol=0)
+
+
+def test_smoothing_spreads_its_share_over_the_vocabulary() -> None:
+    logits = torch.tensor([[2.0, 0.5, -1.0]])
+    loss = token_losses(logits, torch.tensor([0]), label_smoothing=0.3)
+    of_each = -logits.log_softmax(dim=-1)[0]
+    torch.testing.assert_close(loss, (0.7 * of_each[0] + 0.3 * of_each.mean())[None])
