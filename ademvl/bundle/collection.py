@@ -157,7 +157,7 @@ def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[
     for name in names:
         if (folder / name).is_file():
             yield f"{prefix}/{name}", _json(read_json(folder / name, remedy=_REMEDY))
-    as_they_are = [f"predictions/{task}.jsonl", "metrics.csv"]
+    as_they_are = [f"predictions/{task}.jsonl", "metrics.csv", "kept.csv"]
     if extras.adapters and (folder / "adapter").is_dir():
         description = folder / "adapter" / "adapter.json"
         yield f"{prefix}/adapter/adapter.json", _json(read_json(description, remedy=_REMEDY))

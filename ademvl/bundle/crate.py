@@ -32,6 +32,7 @@ _DESCRIPTIONS = {
     "run.yaml": "Resolved settings of one run",
     "provenance.json": "Code, packages, hardware, checksums of data and weights, cost",
     "metrics.csv": "Logged steps of a training",
+    "kept.csv": "Shares of the image tokens that text tokens kept, by epoch",
     "adapter.json": "What the trained parameters belong to",
     "adapter.safetensors": "Trained parameters",
 }

@@ -129,6 +129,11 @@ class MethodSettings:
         """Whether the method has scores of image tokens, which fusion maps show."""
         return False
 
+    @property
+    def learns_what_is_kept(self) -> bool:
+        """Whether training changes which image tokens count, so that it is written down."""
+        return False
+
     def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
         """Yield what cannot work with a tower of so many grid tokens, each with its key."""
         yield from ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from ademvl.config.run import RunSettings
 from ademvl.runs.failures import Failure
+from ademvl.runs.kept import KeptRow, read_kept
 from ademvl.runs.metrics import MetricsRow, read_metrics
 from ademvl.runs.run_state import State
 from ademvl.statistics.intervals import Estimate
@@ -102,3 +103,8 @@ class SeedResult:
         """Read metrics.csv; empty where training has not started."""
         path = self.run_dir / "metrics.csv"
         return read_metrics(path) if path.is_file() else []
+
+    def kept_shares(self) -> list[KeptRow]:
+        """Read kept.csv; empty where nothing is learned about it, or not yet."""
+        path = self.run_dir / "kept.csv"
+        return read_kept(path) if path.is_file() else []

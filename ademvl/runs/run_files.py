@@ -40,6 +40,11 @@ class RunFiles:
         return self.run_dir / "metrics.csv"
 
     @property
+    def kept(self) -> Path:
+        """Table of what text tokens keep of the image, where a training learns it."""
+        return self.run_dir / "kept.csv"
+
+    @property
     def provenance(self) -> Path:
         """Code, packages, hardware, checksums and cost."""
         return self.run_dir / "provenance.json"
@@ -83,3 +88,4 @@ class RunFiles:
         """Remove what a training with other settings left, the mark of completion first."""
         self.adapter_json.unlink(missing_ok=True)
         self.provenance.unlink(missing_ok=True)
+        self.kept.unlink(missing_ok=True)

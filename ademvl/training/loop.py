@@ -67,6 +67,7 @@ class Trainer:
 
     Attributes:
         rows: the training split.
+        visual_source: gives features or pixels of a batch.
         guard: counts the steps that were left out.
         is_updating: whether parameters are being moved, so that they belong to no step.
         average: of the weights over steps; None where the adapter holds the last ones.
@@ -100,7 +101,7 @@ class Trainer:
                 parameters, plan.optimization, total_steps=plan.total_steps
             )
         self.rows = rows
-        self._visual_source = visual_source
+        self.visual_source = visual_source
         self._device = next(iter(parameters.values())).device
         self._precision = precision
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
@@ -202,7 +203,7 @@ class Trainer:
                 yield _Ready(None)
             for number, micro_batch in enumerate(micro_batches, 1):
                 epoch = step // self.plan.steps_per_epoch
-                visual = self._visual_source.for_batch(micro_batch.batch, epoch=epoch)
+                visual = self.visual_source.for_batch(micro_batch.batch, epoch=epoch)
                 if visual is not None and self._device.type == "cuda":
                     visual = visual.pin_memory()
                 yield _Ready(micro_batch, visual, ends_step=number == len(micro_batches))

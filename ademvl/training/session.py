@@ -5,7 +5,7 @@ All processes take the same steps; process 0 alone reads and writes files.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from math import isclose, isnan
@@ -19,6 +19,7 @@ from ademvl.errors import PeerLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
 from ademvl.model.adapter_file import not_finite_weights, save_adapter
+from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.operations import operations_of_row
 from ademvl.runs.adapter_training import AdapterTraining
 from ademvl.runs.identity import identity_sha256
@@ -26,6 +27,7 @@ from ademvl.runs.provenance import write_provenance
 from ademvl.runs.run_files import RunFiles
 from ademvl.training.guard import NonFiniteGuard, NotFiniteError
 from ademvl.training.interruption import Interruption
+from ademvl.training.kept import KeptLog
 from ademvl.training.live_logs import LiveLogs
 from ademvl.training.loop import Trainer
 from ademvl.training.metrics import MetricsLog, StepResult
@@ -90,7 +92,23 @@ class Session:
                 record=record.get("metrics"),
                 also=self._live.add,
             )
+        self._kept = self._kept_log(record.get("kept"))
         self._saved_at = time.monotonic()
+
+    def _kept_log(self, record: Sequence[Sequence[Any]] | None) -> KeptLog | None:
+        trainer = self._trainer
+        is_shown = self._run.images == "shown" and self._run.method.learns_what_is_kept
+        model = trainer.model
+        if not (is_shown and self._processes.is_first and isinstance(model, VisionLanguageModel)):
+            return None
+        return KeptLog(
+            self._files.kept,
+            self._run,
+            model,
+            trainer.rows,
+            trainer.visual_source,
+            record=record,
+        )
 
     def train(self, interruption: Interruption, meter: UsageMeter, *, progress: bool) -> int:
         """Do the steps that are left, then write the results; return the exit code."""
@@ -135,6 +153,9 @@ class Session:
         self._steps_done = result.step
         if self._metrics is not None:
             self._metrics.add(result, is_last=result.step == plan.total_steps)
+        is_end = result.step == plan.total_steps  # which is measured of the adapter
+        if self._kept is not None and plan.ends_epoch(result.step - 1) and not is_end:
+            self._kept.measure(result.epoch)
         return result
 
     def _rescue(self) -> None:
@@ -219,6 +240,8 @@ class Session:
         if trainer.average is not None:
             tensors |= capture_average(trainer.average)
             record["averaged_steps"] = trainer.average.num_steps
+        if self._kept is not None:
+            record["kept"] = self._kept.to_record()
         self._store.save(TrainingState(self._steps_done, tensors, record))
         self._step_saved = self._steps_done
         self._saved_at = time.monotonic()
@@ -228,6 +251,8 @@ class Session:
         if self._metrics is not None:
             self._metrics.close()
             self._metrics.write()
+        if self._kept is not None:
+            self._kept.measure(self._trainer.plan.epoch_at(self._trainer.plan.total_steps))
         write_provenance(
             self._files.provenance,
             usage=self._usage,

@@ -121,3 +121,13 @@ def test_kept_images_take_what_online_training_keeps_of_them(tmp_path):
         _sizes(online=True), Numerics(), batch, device="cpu", kept_images=len(images)
     )
     assert memory.kept_pixels == kept
+
+
+def test_averages_of_weights_take_a_copy_more_of_the_trained_parameters():
+    sizes, batch = _sizes(online=False), MicroBatch(rows=1, image_rows=1, width=8, scored=1)
+    plain, averaged = (
+        training_memory(sizes, Numerics(averages=averages), batch, device="cpu")
+        for averages in (False, True)
+    )
+    assert averaged.optimizer - plain.optimizer == 4 * sizes.trained
+    assert averaged.total - plain.total == 4 * sizes.trained

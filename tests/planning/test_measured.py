@@ -55,6 +55,7 @@ LLAMA_ADAPTER_V2 = LlamaAdapterV2Settings(
     first_layer=2, visual_width=32, visual_blocks=2, visual_heads=4
 )
 LAVIN = LavinSettings(projection_width=16, cls_blocks=(1, 3))
+LEARNED = dataclasses.replace(ADEM, threshold="per_token", score_dropout=0.1)
 PLAIN = LavinSettings(projection_width=16, cls_blocks=(0, 2), tower_adapters="plain")
 METHODS = {
     "adem": ADEM,
@@ -69,6 +70,7 @@ METHODS = {
     "lavin, plain": PLAIN,
     "fourth": Fourth(),
     "attending": Attending(),
+    "adem, learned": LEARNED,
 }
 MEASURED = [settings for name, settings in METHODS.items() if name not in ("adem", "lavin, plain")]
 SCORED = 5

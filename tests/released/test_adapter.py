@@ -179,10 +179,18 @@ def test_folders_without_one_checkpoint_are_named(released, tmp_path):
         read_for_run(tmp_path, released)
 
 
-def test_adapters_that_the_authors_code_does_not_have_stay_here(run, tmp_path):
-    other = dataclasses.replace(run, method=dataclasses.replace(run.method, phi="relu"))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"phi": "relu"}, "'relu', there 'silu'"),
+        ({"threshold": "per_token"}, "'per_token', there 'fixed'"),
+    ],
+    ids=str,
+)
+def test_adapters_that_the_authors_code_does_not_have_stay_here(run, tmp_path, changes, message):
+    other = dataclasses.replace(run, method=dataclasses.replace(run.method, **changes))
     save_adapter(tmp_path / "own", build_model(other), other)
-    with pytest.raises(SettingsError, match=r"method\.phi: 'relu', there 'silu'"):
+    with pytest.raises(SettingsError, match=message):
         export_adapter(tmp_path / "own", tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
 

@@ -67,13 +67,13 @@ def online(tmp_path: Path):
 def test_the_first_pass_of_the_next_step_is_made_ready_too(online):
     trainer = build_trainer(online, progress=False)
     asked: list[tuple[str, ...]] = []
-    for_batch = trainer._visual_source.for_batch
+    for_batch = trainer.visual_source.for_batch
 
     def note(batch, *, epoch=0):
         asked.append(batch.item_ids)
         return for_batch(batch, epoch=epoch)
 
-    trainer._visual_source.for_batch = note
+    trainer.visual_source.for_batch = note
     trainer.step(0)
     wait_until(lambda: len(asked) == 5, "the next step's first pass")
     (item,) = asked[4]

@@ -15,6 +15,7 @@ from ademvl.training.place import Place
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
+from tests.training import beyond
 
 # The order of sums in fp32: gradients of the tiny model are of the order of 1e-2.
 GRADIENT_TOLERANCE = 2e-7
@@ -61,30 +62,14 @@ def test_gradients_do_not_depend_on_the_per_device_batch(
         torch.testing.assert_close(gradient, expected[name], atol=GRADIENT_TOLERANCE, rtol=0)
 
 
-def _beyond_the_paper(world: Path, **changes: object) -> dict[str, object]:
-    method = replace(
-        tiny.make_run(world).method,
-        **{
-            "threshold": "per_token",
-            "threshold_relaxation": "sigmoid",
-            "kept_target": 0.5,
-            "kept_weight": 3.0,
-            "score_dropout": 0.2,
-            "layer_dropout": 0.2,
-            "token_dropout": 0.2,
-        },
-    )
-    return {"method": method, "label_smoothing": 0.1, **changes}
-
-
 @pytest.mark.parametrize(
     "changes", [{"per_device_batch_size": 2}, {"gradient_checkpointing": True}], ids=str
 )
 def test_penalty_and_dropout_depend_neither_on_batches_nor_on_checkpointing(
     world: Path, changes: dict[str, object]
 ) -> None:
-    whole = _trainer(world, mode="cached", **_beyond_the_paper(world))
-    other = _trainer(world, mode="cached", **_beyond_the_paper(world, **changes))
+    options = {"mode": "cached", "method": beyond.METHOD, "label_smoothing": 0.1}
+    whole, other = _trainer(world, **options), _trainer(world, **options, **changes)
     with fast_cpu():
         first, second = whole.step(0), other.step(0)
     assert second.loss == pytest.approx(first.loss, abs=LOSS_TOLERANCE)

@@ -13,6 +13,7 @@ from ademvl.training.place import Place
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
+from tests.training import beyond
 
 STEPS = 6
 
@@ -39,7 +40,7 @@ def trainer_of(run: RunSettings, processes: Processes) -> Trainer:
         alone.parameters,
         alone.optimizer,
         rows=alone.rows,
-        visual_source=alone._visual_source,
+        visual_source=alone.visual_source,
         plan=alone.plan,
         precision="fp32",
         processes=processes,
@@ -89,6 +90,13 @@ def test_one_two_and_eight_devices_train_the_same_bits(tmp_path: Path, mode: str
     for count in (2, 8):
         alone, *shares = assert_same_bits(run, count)
         assert sum(shares) == alone
+
+
+def test_settings_beyond_the_paper_train_the_same_bits_too(tmp_path: Path) -> None:
+    run = beyond.make_run(
+        tmp_path, effective_batch_size=8, per_device_batch_size=2, epochs=float(STEPS)
+    )
+    assert_same_bits(run, 2)
 
 
 def test_a_device_without_a_pass_takes_part(

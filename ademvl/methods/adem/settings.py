@@ -251,6 +251,11 @@ class AdemSettings(MethodSettings):
         return TextPlaces(with_image=self.visual_tokens + int(self.cls))
 
     @property
+    def learns_what_is_kept(self) -> bool:
+        """Whether something else decides than a fixed share."""
+        return self.threshold != "fixed"
+
+    @property
     def draws_scores(self) -> bool:
         """Only the adaptive fusion has scores."""
         return self.fusion == "adem"

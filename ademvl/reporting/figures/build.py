@@ -32,6 +32,11 @@ FIGURES: Mapping[str, FigureText] = {
         "Learning curves",
         "Training loss by optimiser step, one colour or one panel for each run.",
     ),
+    "kept_tokens": FigureText(
+        "Image tokens kept",
+        "Fraction of the image tokens that text tokens keep, where it is learned: by layer and "
+        "epoch, and by word.",
+    ),
     "accuracy_by_category": FigureText(
         "Accuracy by category",
         "Accuracy of runs in every question category, with 95 % intervals; the table has the "
@@ -85,6 +90,7 @@ def figures_of(study: Study) -> tuple[str, ...]:
     others = [f for f in factors if f.path not in _SENSITIVITY and f.run not in ablated]
     wanted = {
         "learning_curves": True,
+        "kept_tokens": any(template.method.learns_what_is_kept for template in templates),
         "accuracy_by_category": True,
         "methods": bool(groups),
         "pareto": bool(groups),
@@ -144,12 +150,14 @@ def _drawers() -> Mapping[str, Drawer]:
     from ademvl.reporting.figures.cost import draw_cost
     from ademvl.reporting.figures.curves import draw_learning_curves
     from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
+    from ademvl.reporting.figures.kept import draw_kept
     from ademvl.reporting.figures.methods import draw_methods
     from ademvl.reporting.figures.parameters import draw_parameters
     from ademvl.reporting.figures.pareto import draw_pareto
 
     return {
         "learning_curves": lambda results, _: draw_learning_curves(results),
+        "kept_tokens": lambda results, _: draw_kept(results),
         "accuracy_by_category": draw_accuracy,
         "methods": draw_methods,
         "pareto": draw_pareto,

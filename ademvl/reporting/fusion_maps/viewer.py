@@ -41,11 +41,15 @@ class MapPicture:
 
 @dataclass(frozen=True)
 class FusionMaps:
-    """What the template needs: pictures, data file of the viewer, and shares that runs drop."""
+    """What the template needs: pictures, data file of the viewer, and shares that runs drop.
+
+    `is_learned` says whether there is a run that learned the share, or has a sparse normaliser.
+    """
 
     pictures: tuple[MapPicture, ...] = ()
     script: str = ""
     gammas: tuple[float, ...] = ()
+    is_learned: bool = False
 
 
 def write_fusion_maps_data(
@@ -59,6 +63,7 @@ def write_fusion_maps_data(
     pictures: list[MapPicture] = []
     entries: list[dict[str, Any]] = []
     gammas: set[float] = set()
+    is_learned = False
     for run in results.runs:
         for seed in run.seeds:
             path = seed.run_dir / "fusion_maps" / LIST_FILE
@@ -68,7 +73,11 @@ def write_fusion_maps_data(
             group = f"{seed.settings.name}_seed{seed.settings.seed}"
             content = read_json(path, remedy=_REMEDY)
             try:
-                gammas.add(float(content["gamma"]))
+                gamma = content["gamma"]
+                if gamma is None:
+                    is_learned = True
+                else:
+                    gammas.add(float(gamma))
                 for number, item in enumerate(content["items"], 1):
                     src = f"fusion_maps/{group}_{number}.png"
                     _copy(path.parent / item["picture"], page_dir / src)
@@ -92,7 +101,7 @@ def write_fusion_maps_data(
         return FusionMaps()
     script = f"data/{KEY}.js"
     write_data_script(page_dir / script, KEY, {"items": entries})
-    return FusionMaps(tuple(pictures), script, tuple(sorted(gammas)))
+    return FusionMaps(tuple(pictures), script, tuple(sorted(gammas)), is_learned)
 
 
 def _picture(item: Mapping[str, Any], label: str, src: str) -> MapPicture:

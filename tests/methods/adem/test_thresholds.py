@@ -306,6 +306,29 @@ def test_an_image_token_is_dropped_in_all_layers():
     assert torch.equal(opened.keys, whole.keys)
 
 
+@pytest.mark.parametrize("threshold", ["per_layer", "per_token", "sparsemax", "entmax15"])
+@torch.no_grad()
+def test_maps_show_what_evaluation_keeps(threshold):
+    method, keys = _method(threshold=threshold, gamma=0.4), _random(4, 20, WIDTH, seed=3)
+    features = _random(3, 17, TOWER_WIDTH)
+    opened = method.open(features, HAS_IMAGE, dtype=torch.float32, dropout_seeds=None)
+    opened.keys, opened.values = keys, torch.eye(20).expand(4, 20, 20)
+    queries = [_random(4, 5, WIDTH, seed=seed) for seed in (5, 6)]
+    added = []
+
+    def run(shown):
+        added.clear()
+        for layer in (0, 1):
+            shown.visit("mlp_in", layer, queries[layer])
+            added.append(shown.visit("mlp_out", layer, torch.zeros(4, 5, 20)))
+
+    scores, is_kept = method.scores(opened, run)
+    torch.testing.assert_close(scores[1], F.silu(queries[1]) @ keys.transpose(1, 2))
+    assert torch.equal(is_kept, torch.stack(added) != 0)
+    assert 0 < float(is_kept.float().mean()) < 1
+    assert method.score_grids().gamma is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

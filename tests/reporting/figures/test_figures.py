@@ -15,6 +15,7 @@ from ademvl.reporting.figures.categories import draw_accuracy
 from ademvl.reporting.figures.cost import draw_cost
 from ademvl.reporting.figures.curves import draw_learning_curves, scale_losses
 from ademvl.reporting.figures.factors import draw_quirks, draw_sensitivity
+from ademvl.reporting.figures.kept import draw_kept
 from ademvl.reporting.figures.parameters import draw_parameters, main_runs
 from ademvl.reporting.figures.plotting import (
     INK,
@@ -30,12 +31,13 @@ from ademvl.reporting.figures.plotting import (
 )
 from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
+from ademvl.runs.kept import KeptRow, write_kept
 from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests.reporting.synthetic import SyntheticStudy, header_of, write_evaluation
 from tests.tiny import make_scienceqa
 
-OF_ONE_METHOD = tuple(name for name in FIGURES if name not in ("methods", "pareto"))
-"""The others are in tests/reporting/test_method_comparison.py."""
+OF_ONE_METHOD = tuple(name for name in FIGURES if name not in ("methods", "pareto", "kept_tokens"))
+"""The others have tests of their own, two of them in tests/reporting/test_method_comparison.py."""
 ALWAYS = ("learning_curves", "accuracy_by_category", "parameters", "cost")
 
 
@@ -92,6 +94,32 @@ def test_same_data_gives_the_same_bytes(varied: SyntheticStudy, tmp_path: Path) 
     first = _written(varied, tmp_path / "first")
     assert set(first) == _names(OF_ONE_METHOD)
     assert first == _written(varied, tmp_path / "second")
+
+
+def test_kept_tokens_are_drawn_by_layer_epoch_and_word(tmp_path: Path) -> None:
+    learning = {"method": {"threshold": "per_token"}, "seeds": [0, 1]}
+    synthetic = SyntheticStudy(tmp_path, runs={"adem": {}, "learned": learning, "later": learning})
+    assert "kept_tokens" in figures_of(synthetic.study)
+    for seed, kept in ((0, 0.6), (1, 0.8)):
+        rows = [
+            *(KeptRow(0.0, layer, "", 0.9, 40) for layer in (0, 1)),
+            KeptRow(0.0, -1, "color", 0.9, 5),
+            *(KeptRow(2.0, layer, "", kept - layer / 10, 40) for layer in (0, 1)),
+            KeptRow(2.0, -1, "color", kept, 5),
+            KeptRow(2.0, -1, "once", 0.1, 1),
+        ]
+        write_kept(synthetic.run_dir("learned", seed) / "kept.csv", rows)
+    by_layer, by_word, *later = draw_kept(read_results(synthetic.study)).figure.axes
+    assert [line.get_xydata().tolist() for line in by_layer.lines] == [
+        [[0.0, 0.9], [2.0, pytest.approx(0.7 - layer / 10)]] for layer in (0, 1)
+    ]
+    assert [label.get_text() for label in by_word.get_yticklabels()] == ["color"]
+    assert [line.get_xdata().tolist() for line in by_word.lines] == [[0.9], [pytest.approx(0.7)]]
+    assert all(_texts_of(axis) == ["not run"] for axis in later)
+
+
+def _texts_of(axis: Any) -> list[str]:
+    return [text.get_text() for text in axis.texts]
 
 
 def _of_any_study(results: StudyResults, reported: ReportedNumbers) -> list[Drawing]:
