@@ -4,7 +4,8 @@
     python benchmarks/fusion.py --batch 4 --text 200 --visual 320 --width 4096
 
 Only ratios within one run mean anything: processor time is the machine's. `sort` is the formula as
-it reads, with a full sort for the threshold; `kthvalue` selects by torch.
+it reads, with a full sort for the threshold; `kthvalue` selects by torch. The last three are what
+a training does with a threshold for each text token, by both relaxations, and with 1.5-entmax.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from taking_turns import take_turns
 from torch import Tensor
 
 from ademvl.methods.adem.rule import drop_low_scores, fuse_adem
+from ademvl.methods.adem.settings import Relaxation
+from ademvl.methods.adem.thresholds import LearnedThreshold, drop_relaxed, sparse_weights
 
 ALPHA, GAMMA = 0.1, 0.1
 REPETITIONS = 15
@@ -37,20 +40,15 @@ def main() -> None:
     ways = {
         "sort": lambda: _plain(tensors, _by_sorting),
         "kthvalue": lambda: _plain(tensors, _by_kthvalue),
-        "ademvl": lambda: fuse_adem(
-            tensors["states"],
-            tensors["keys"],
-            tensors["values"],
-            target=tensors["target"],
-            alpha=ALPHA,
-            phi="silu",
-            select=partial(drop_low_scores, gamma=GAMMA),
-        ),
+        "ademvl": lambda: _fuse(tensors, partial(drop_low_scores, gamma=GAMMA)),
+        "straight_through": lambda: _fuse(tensors, _learned(tensors, "straight_through")),
+        "sigmoid": lambda: _fuse(tensors, _learned(tensors, "sigmoid")),
+        "entmax15": lambda: _fuse(tensors, partial(sparse_weights, normalizer="entmax15")),
     }
     seconds = _measure(ways, tensors)
-    print(f"{'way':10} {'forward ms':>11} {'with gradients ms':>18}")
+    print(f"{'way':16} {'forward ms':>11} {'with gradients ms':>18}")
     for way, (forward, both) in seconds.items():
-        print(f"{way:10} {forward * 1e3:11.2f} {both * 1e3:18.2f}")
+        print(f"{way:16} {forward * 1e3:11.2f} {both * 1e3:18.2f}")
 
 
 def _tensors(options: argparse.Namespace) -> dict[str, Tensor]:
@@ -83,6 +81,28 @@ def _measure(
     }
     seconds = take_turns(works, turns=REPETITIONS)
     return {way: (seconds[f"{way} forward"], seconds[f"{way} backward"]) for way in ways}
+
+
+def _fuse(tensors: dict[str, Tensor], select: Callable[[Tensor], Tensor]) -> Tensor:
+    return fuse_adem(
+        tensors["states"],
+        tensors["keys"],
+        tensors["values"],
+        target=tensors["target"],
+        alpha=ALPHA,
+        phi="silu",
+        select=select,
+    )
+
+
+def _learned(tensors: dict[str, Tensor], relaxation: Relaxation) -> Callable[[Tensor], Tensor]:
+    """Drop as a training does with a threshold for each text token."""
+    states = tensors["states"]
+    threshold = LearnedThreshold(first=GAMMA, layers=1, width=states.shape[-1])
+    for parameter in threshold.parameters():
+        torch.nn.init.zeros_(parameter)
+    gamma = threshold(states, 0)
+    return partial(drop_relaxed, gamma=gamma, temperature=0.1, relaxation=relaxation, by="value")
 
 
 def _plain(tensors: dict[str, Tensor], threshold: Callable[[Tensor, int], Tensor]) -> Tensor:
