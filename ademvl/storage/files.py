@@ -240,6 +240,8 @@ def parse_json(text: str, *, place: str, remedy: str, half_characters: bool = Fa
 def _is_deeper_than(value: Any, levels: int) -> bool:
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
+        if not level:
+            return False
         level = [
             part
             for whole in level

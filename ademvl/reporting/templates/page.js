@@ -12,10 +12,15 @@ const ademvl = (() => {
     const watcher = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       watcher.disconnect();
-      waiting.set(name, use);
+      const awaited = section.querySelector(".awaited");
+      waiting.set(name, (content) => {
+        use(content);
+        awaited?.classList.remove("awaited");
+      });
       const script = document.createElement("script");
       script.src = section.dataset.script;
       script.onerror = () => {
+        awaited?.classList.remove("awaited");
         const note = element("p", { className: "callout bad" });
         note.textContent = `${section.dataset.script} cannot be loaded: keep it beside this page.`;
         section.append(note);

@@ -1,7 +1,6 @@
 """ScienceQA: multiple-choice questions, some with an image, answered by a letter."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from string import ascii_uppercase
@@ -63,7 +62,7 @@ class ScienceQAQuestions(Questions):
     @property
     def texts(self) -> Sequence[object]:
         """All of each problem but its answer."""
-        return [{**asdict(problem), "answer_index": None} for problem in self.problems]
+        return [{**vars(problem), "answer_index": None} for problem in self.problems]
 
     @property
     def answers(self) -> Sequence[object]:
