@@ -185,7 +185,6 @@ def _render(**content: Any) -> str:
     from markupsafe import Markup
 
     templates = resources.files("ademvl.reporting") / "templates"
-    style = (templates / "page.css").read_text(encoding="utf-8")
     script = "\n".join((templates / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ademvl.reporting", "templates"),
@@ -194,6 +193,7 @@ def _render(**content: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(printable=printable, flatten=flatten)
+    style = environment.get_template("page.css.j2").render()
     return environment.get_template("page.html.j2").render(
         style=Markup(style),  # our own files
         style_sha256=_sha256(style),

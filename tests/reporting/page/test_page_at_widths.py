@@ -10,7 +10,9 @@ from tests.reporting.page.browser import visit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WIDTHS = (360, 768, 1280, 1400, 1920)
+WIDTHS = (360, 768, 1024, 1130, 1280, 1400, 1920)
+A4 = 688
+"""Pixels between the margins of a printed page."""
 CUT = """() => {
     const found = [];
     for (const number of document.querySelectorAll("table.data .number, .value, .interval")) {
@@ -55,7 +57,7 @@ def test_page_never_scrolls_sideways(page: "Page", width: int) -> None:
     assert shown_width == width
 
 
-def test_no_number_is_cut_at_any_width(
+def test_no_number_is_cut_at_any_width_or_in_print(
     browser: "Browser", page: "Page", peers_file: Path, page_file: Path
 ) -> None:
     peers = visit(browser, peers_file).page
@@ -66,7 +68,12 @@ def test_no_number_is_cut_at_any_width(
             numbers, cut = opened.evaluate(CUT)
             assert numbers > 100
             assert cut == [], width
-            assert width == 768 or opened.evaluate(BROKEN) == [], width
+            assert opened.evaluate(BROKEN) == [], width
+        opened.set_viewport_size({"width": A4, "height": 900})
+        opened.emulate_media(media="print")
+        assert opened.evaluate(CUT)[1] == []
+        assert opened.evaluate(BROKEN) == []
+        opened.emulate_media(media="screen")
         opened.set_viewport_size({"width": 1280, "height": 900})
     peers.context.close()
 
@@ -119,14 +126,15 @@ def test_phone_shows_a_number_and_all_of_the_contents_on_its_first_screen(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1920, 1280, 360])
+@pytest.mark.parametrize("width", [1920, 1280, 768, 360])
+@pytest.mark.parametrize("file", ["page_file", "peers_file"])
 def test_no_violation_of_accessibility(
-    browser: "Browser", page_file: Path, width: int, dark: bool
+    browser: "Browser", file: str, width: int, dark: bool, request: pytest.FixtureRequest
 ) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
     )
-    found = visit(browser, page_file, width=width, dark=dark)
+    found = visit(browser, request.getfixturevalue(file), width=width, dark=dark)
     results = axe.Axe().run(found.page).response
     found.page.context.close()
     assert [
