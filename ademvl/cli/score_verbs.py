@@ -28,7 +28,7 @@ _MAX_SECONDS = 2_000_000
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of scoring."""
-    summary = "Score prediction files: scienceqa, captions or mme; take scores of lmms-eval."
+    summary = "Score prediction files: scienceqa, captions, aokvqa, mme; take scores of lmms-eval."
     score = verbs.add_parser("score", help=summary, description=summary)
     tasks = score.add_subparsers(dest="task", required=True, metavar="TASK")
     questions = add_verb(
@@ -47,6 +47,11 @@ def add_verbs(verbs: Verbs) -> None:
         tasks, "captions", _score_captions, "BLEU-1 to BLEU-4, CIDEr-D, ROUGE-L and options."
     )
     _add_caption_arguments(captions)
+    aokvqa = add_verb(tasks, "aokvqa", _score_aokvqa, "Accuracy of A-OKVQA's multiple choice.")
+    aokvqa.add_argument(
+        "--questions", type=Path, required=True, help="aokvqa_v1p0_val.json, as published"
+    )
+    aokvqa.add_argument("--predictions", type=Path, required=True, help="predictions to score")
     mme = add_verb(tasks, "mme", _score_mme, "Accuracy, accuracy+, perception and cognition.")
     mme.add_argument(
         "--answers", type=Path, required=True, help="folder with <task>.txt files, or one file"
@@ -62,9 +67,9 @@ def add_verbs(verbs: Verbs) -> None:
     )
     lmms.add_argument("--results", type=Path, required=True, help="<time>_results.json")
     lmms.add_argument("--run", type=Path, help="run and seed that it asked; gets the scores")
-    for verb in (questions, mme):
+    for verb in (questions, aokvqa, mme):
         add_allow_unread(verb)
-    for verb in (questions, captions, mme, lmms):
+    for verb in (questions, captions, aokvqa, mme, lmms):
         add_output(verb, "score file to write (JSON)")
 
     run = add_verb(
@@ -150,6 +155,15 @@ def _score_captions(options: argparse.Namespace) -> int:
             ),
         )
     return _finish(scores, caption_table, options.output)
+
+
+def _score_aokvqa(options: argparse.Namespace) -> int:
+    from ademvl.tasks.aokvqa.files import aokvqa_table, score_answer_file
+
+    refuse_to_replace(options.output, options.questions, options.predictions)
+    scores = score_answer_file(options.questions, options.predictions)
+    code = unread_code(options, [(options.predictions, scores["num_without_answer"], scores["n"])])
+    return _finish(scores, aokvqa_table, options.output) or code
 
 
 def _score_mme(options: argparse.Namespace) -> int:

@@ -28,5 +28,9 @@ def interval_cell(score: Mapping[str, object], *, decimals: int) -> str:
 
 
 def describe_file(path: Path) -> dict[str, str]:
-    """Return a file's path and SHA-256, so that a score file says what it was made from."""
-    return {"path": str(path), "sha256": sha256_file(path)}
+    """Return a file's path and SHA-256, so that a score file says what it was made from.
+
+    A pipe can be read but once, and was for its scores: it has no checksum.
+    """
+    found = {"path": str(path)}
+    return found | {"sha256": sha256_file(path)} if path.is_file() else found

@@ -84,7 +84,28 @@ def parse_questions(root: Path, split: str) -> tuple[list[Question], dict[str, s
     Raises:
         DataError: a missing or malformed file.
     """
-    path, places = questions_file(root, split), _read_places(root)
+    return _parse(questions_file(root, split), root / "images", _read_places(root))
+
+
+def load_published(path: Path) -> list[Question]:
+    """Read a published file of questions by itself; images are neither looked for nor named.
+
+    Raises:
+        DataError: a missing, malformed or empty file; else lists all bad questions, among them
+            those without a right choice.
+    """
+    questions, bad = _parse(path, Path(), None)
+    if bad:
+        raise DataError(list_findings(f"{path}: not valid A-OKVQA", [*bad.values()], _REMEDY))
+    if not questions:
+        raise DataError(f"{path}: holds no question. {_REMEDY}")
+    return questions
+
+
+def _parse(
+    path: Path, images: Path, places: Mapping[str, str] | None
+) -> tuple[list[Question], dict[str, str]]:
+    """Read a file of questions; `places` below `images` are not asked for where None."""
     rows = read_json(path, remedy=_REMEDY)
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds a {type(rows).__name__}, expected a list. {_REMEDY}")
@@ -100,11 +121,12 @@ def parse_questions(root: Path, split: str) -> tuple[list[Question], dict[str, s
         if findings:
             bad[item_id] = f"{path}: question {item_id}: {'; '.join(findings)}"
         else:
-            questions[item_id] = _question(root, raw, places)
+            place = places[str(raw["image_id"])] if places else ""
+            questions[item_id] = _question(raw, images / place)
     return list(questions.values()), bad
 
 
-def _row_findings(row: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
+def _row_findings(row: Mapping[str, Any], places: Mapping[str, str] | None) -> list[str]:
     findings = []
     choices, answer = row.get("choices"), row.get("correct_choice_idx")
     texts = [("question_id", row.get("question_id")), ("question", row.get("question"))]
@@ -129,12 +151,12 @@ def _row_findings(row: Mapping[str, Any], places: Mapping[str, str]) -> list[str
     image_id = row.get("image_id")
     if isinstance(image_id, bool) or not isinstance(image_id, int):
         findings.append(f"image_id is {image_id!r:.80}, expected a number")
-    elif str(image_id) not in places:
+    elif places is not None and str(image_id) not in places:
         findings.append(f"image {image_id} is not in {IMAGES_FILE}")
     return findings
 
 
-def _question(root: Path, row: Mapping[str, Any], places: Mapping[str, str]) -> Question:
+def _question(row: Mapping[str, Any], image: Path) -> Question:
     rationales = row.get("rationales") or [""]
     return Question(
         question_id=row["question_id"],
@@ -143,7 +165,7 @@ def _question(root: Path, row: Mapping[str, Any], places: Mapping[str, str]) -> 
         answer_index=row["correct_choice_idx"],
         rationale=str(rationales[0]),
         image_id=row["image_id"],
-        image=root / "images" / places[str(row["image_id"])],
+        image=image,
     )
 
 

@@ -10,23 +10,21 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import RunSettings
 from ademvl.data.choices import NO_ANSWER, TextRule
 from ademvl.data.examples import Example
-from ademvl.errors import DataError, list_findings
-from ademvl.statistics.intervals import wilson_interval
 from ademvl.tasks.aokvqa.examples import evaluation_examples, training_examples
 from ademvl.tasks.aokvqa.facts import FACTS
+from ademvl.tasks.aokvqa.files import read_answers
 from ademvl.tasks.aokvqa.reader import (
     OFFICIAL_QUESTIONS,
     Question,
     load_questions,
     questions_file,
 )
+from ademvl.tasks.aokvqa.scores import score_choices
 from ademvl.tasks.base import FileAnswers, Questions, RightAnswers, Row, ShownQuestion, Task
 from ademvl.tasks.lmms_samples import rows_by_id
-from ademvl.tasks.row_files import read_rows_or_json
 from ademvl.tasks.texts import Texts
 
 _SCORED_ANSWER = 10  # "The answer is A." and the end token, generously
-_REMEDY = "Give an object with the text of a choice for each question id."
 
 
 class AokvqaQuestions(Questions):
@@ -71,16 +69,7 @@ class AokvqaQuestions(Questions):
 
     def score(self, rows: Sequence[Row]) -> dict[str, object]:
         """Return the share of right choices, with its Wilson interval."""
-        predicted = [int(str(row["predicted_index"])) for row in rows]
-        right = sum(
-            index == item.answer_index
-            for index, item in zip(predicted, self.questions, strict=True)
-        )
-        accuracy = wilson_interval(right, len(rows)).as_percent()
-        return {
-            "columns": {FACTS.main: {**accuracy, "correct": right}},
-            "num_without_answer": predicted.count(NO_ANSWER),
-        }
+        return score_choices(self.questions, [int(str(row["predicted_index"])) for row in rows])
 
     def shown(self) -> Sequence[ShownQuestion]:
         """Return the questions as the page shows them."""
@@ -150,31 +139,8 @@ class AokvqaTask(Task):
     def answers_in_file(
         self, path: Path, root: Path, split: str, *, text_rule: TextRule = "free-text"
     ) -> FileAnswers:
-        """Read texts of choices by question, as the benchmark's own evaluation does.
-
-        A file for its leaderboard, which has objects with `multiple_choice`, is read as well. What
-        is no choice, to the letter, counts as no answer.
-        """
-        content = read_rows_or_json(path, remedy=_REMEDY)
-        if not isinstance(content, dict):
-            raise DataError(f"{path}: holds a {type(content).__name__}. {_REMEDY}")
-        choices = {
-            item.question_id: item.choices
-            for item in load_questions(root, split, look_at_images=False)
-        }
-        values: dict[str, int] = {}
-        findings = []
-        for item_id, value in content.items():
-            text = value.get("multiple_choice") if isinstance(value, dict) else value
-            known = choices.get(item_id, ())
-            if isinstance(text, str):
-                values[item_id] = known.index(text) if text in known else NO_ANSWER
-            else:
-                findings.append(f"question {item_id}: {text!r:.80} is no text")
-        if findings:
-            raise DataError(list_findings(f"{path}: predictions cannot be read", findings, _REMEDY))
-        unread = sum(index == NO_ANSWER for index in values.values())
-        return FileAnswers(values=values, num_unread=unread)
+        """Read texts of choices, see `read_answers`."""
+        return read_answers(path, load_questions(root, split, look_at_images=False))
 
     def row_of(self, item_id: str, value: Any) -> Row:
         """Return the row of a choice."""
