@@ -13,7 +13,7 @@ from ademvl.errors import ToolError
 from ademvl.randomness import derive_seed
 from ademvl.statistics.paired import Difference, McNemar, mcnemar, paired_differences
 from ademvl.statistics.paired_proportions import accuracy_difference
-from ademvl.tasks.base import Task
+from ademvl.tasks.base import CorpusScores, Task
 from ademvl.tasks.registry import task_named
 
 
@@ -24,8 +24,8 @@ class Paired:
     Attributes:
         score: its name.
         difference: first minus second.
-        tests: McNemar's of each pair of seeds, where there are as many on both sides; none for
-            captions.
+        tests: McNemar's of each pair of seeds, where there are as many on both sides; none of
+            scores that are no share of right answers.
     """
 
     score: str
@@ -68,10 +68,10 @@ def compare_items(
     if len(answers) < len(items):
         return None, "neither side holds the right answers to all common items"
     task = task_named(facts_evaluated_as(first[0].task).name)
-    if task.judges_items:
+    if task.corpus is None:
         return _compare_correct(task, first, second, answers), ""
     try:
-        return _compare_corpus(task, first, second, answers, seed=derive_seed(seed, "compare")), ""
+        return _compare_corpus(task, task.corpus, first, second, answers, seed=seed), ""
     except ToolError as error:
         what = task.facts.runs_title.lower()
         return None, f"{what} differ, and cannot be scored here: {error}"
@@ -112,18 +112,22 @@ def _compare_correct(
 
 def _compare_corpus(
     task: Task,
+    corpus: CorpusScores,
     first: Sequence[SeedRecord],
     second: Sequence[SeedRecord],
     answers: Mapping[str, Any],
     *,
     seed: int,
 ) -> Paired:
-    corpus, score = task.corpus, task.facts.main
-    if corpus is None:
-        raise TypeError(f"{task.facts.name}: neither right or wrong answers nor scores of all")
     ours, theirs = (corpus.item_sums(answers, _values(task, side)) for side in (first, second))
-    statistic = partial(corpus.totals, n=len(ours[0]))
-    found = paired_differences(ours, theirs, statistic, seed=seed, limits=corpus.limits)
+    found = paired_differences(
+        ours,
+        theirs,
+        partial(corpus.totals, n=len(ours[0])),
+        seed=derive_seed(seed, "compare"),
+        limits=corpus.limits,
+    )
+    score = task.facts.main
     return Paired(score=score, difference=found[list(corpus.names).index(score)], tests=())
 
 

@@ -196,8 +196,6 @@ class Task(ABC):
     """What it is, in words."""
     corpus: ClassVar[CorpusScores | None] = None
     """Its scores where comparisons are not about the share of right answers."""
-    judges_items: ClassVar[bool] = True
-    """Whether an answer is right or wrong."""
     every_prompt: ClassVar[str] = ""
     """Prompt of each item in evaluation, where all have the same."""
 

@@ -22,16 +22,19 @@ def record(task: str, rows: Mapping[str, Mapping[str, Any]], answers: Mapping[st
     )
 
 
-def test_mme_answers_count_by_the_benchmarks_rule() -> None:
-    answers = {f"color/{i}.jpg/{i}": "yes" if i % 2 else "no" for i in range(8)}
+def test_mme_is_compared_by_its_points_over_images() -> None:
+    asked = [(image, number) for image in range(4) for number in range(2)]
+    answers = {f"color/{i}.jpg/{n}": "yes" if n else "no" for i, n in asked}
     right = {i: {"text": answer.title() + "."} for i, answer in answers.items()}
     wrong = {**right, "color/0.jpg/0": {"text": "Yes"}, "color/1.jpg/1": {"text": "perhaps"}}
     sides = [[record("mme", rows, answers)] for rows in (right, wrong)]
     paired, reason = compare_items(*sides, seed=0)
     assert reason == ""
     assert paired is not None
-    assert (paired.score, paired.difference.value) == ("accuracy", 0.25)
-    assert (paired.tests[0].only_first, paired.tests[0].only_second) == (2, 0)
+    # Accuracy falls from 1 to 6/8, accuracy+ from 1 to 2/4; points of a task are hundredths.
+    assert (paired.score, paired.difference.value) == ("MME-P", 0.25 + 0.5)
+    assert paired.difference.n == 4
+    assert paired.tests == ()
 
 
 def test_only_items_that_both_were_asked_count() -> None:

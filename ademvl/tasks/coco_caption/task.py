@@ -145,7 +145,6 @@ class CaptionTask(Task):
     facts = FACTS
     value_key, value_type, value_words = "caption", str, "caption"
     corpus = CaptionCorpus()
-    judges_items = False
     every_prompt = CAPTION_PROMPT
 
     def training_examples(self, run: RunSettings) -> list[Example]:

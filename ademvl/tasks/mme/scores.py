@@ -48,7 +48,7 @@ def parse_answer(text: str) -> Literal["yes", "no", "other"]:
 
 
 def score_mme(
-    path: Path, *, benchmark: Path | None = None, allow_incomplete: bool = False, seed: int = 0
+    path: Path, *, benchmark: Path | None = None, allow_incomplete: bool = False
 ) -> dict[str, Any]:
     """Score answers in files; the result is ready for JSON, scores in points.
 
@@ -57,7 +57,6 @@ def score_mme(
         benchmark: its folder; needed for a file without right answers.
         allow_incomplete: score whatever tasks and questions there are; sums that lack anything
             are null, because they would not compare with published ones.
-        seed: of the resamples.
 
     Raises:
         DataError: lists tasks that are missing, or have another number of questions than the
@@ -71,7 +70,7 @@ def score_mme(
         files = dict.fromkeys(answers, path)
     else:
         answers = {task: load_answers(file) for task, file in files.items()}
-    scores = score_answers(answers, seed=seed)
+    scores = score_answers(answers)
     if scores["incomplete"] and not (allow_incomplete and answers):
         remedy = "Answer all questions, or score those that are there (--allow-incomplete)."
         raise DataError(list_findings(f"{path}: incomplete", scores["incomplete"], remedy))
@@ -80,14 +79,13 @@ def score_mme(
     return scores
 
 
-def score_answers(answers: Mapping[str, Sequence[MmeAnswer]], *, seed: int = 0) -> dict[str, Any]:
+def score_answers(answers: Mapping[str, Sequence[MmeAnswer]]) -> dict[str, Any]:
     """Score answers by task; the result is ready for JSON, scores in points.
 
     Sums of groups that lack a task or questions are null, and `incomplete` says what is missing.
 
     Args:
         answers: two for each image, one after the other.
-        seed: of the resamples.
     """
     findings = {task: f"{task}.txt: missing" for task in TASKS if task not in answers} | {
         task: f"{task}.txt: {len(rows)} questions, expected {TASKS[task]}"
@@ -97,7 +95,7 @@ def score_answers(answers: Mapping[str, Sequence[MmeAnswer]], *, seed: int = 0) 
     tasks: dict[str, Any] = {}
     resampled: dict[str, Floats] = {}
     for task, rows in answers.items():
-        tasks[task], resampled[task] = _score_task(rows, seed=derive_seed(seed, "mme", task))
+        tasks[task], resampled[task] = _score_task(rows, seed=derive_seed(0, "mme", task))
     return {
         "task": "mme",
         "n": sum(map(len, answers.values())),
