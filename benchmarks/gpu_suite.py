@@ -30,8 +30,8 @@ from taking_turns import now
 from torch import Tensor
 
 from ademvl.config.run import BackboneSettings, Precision
+from ademvl.data.batching import batches_by_length
 from ademvl.data.collate import collate
-from ademvl.evaluation.batching import batches_by_length
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.hardware import hardware
 from ademvl.machine.precision import autocast

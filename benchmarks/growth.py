@@ -121,9 +121,9 @@ def _images(folder: Path, size: int) -> Steps:
 def _questions(folder: Path, size: int) -> Steps:
     from ademvl.config.dataset import DatasetSettings
     from ademvl.config.run import PromptSettings
+    from ademvl.data.batching import batches_by_length
     from ademvl.data.rows import TokenizedExample, tokenize_examples
     from ademvl.data.tokenizer import load_tokenizer
-    from ademvl.evaluation.batching import batches_by_length
     from ademvl.evaluation.predictions import PredictionLog
     from ademvl.llm.source import MINI_LLM_DIR
     from ademvl.storage.files import write_json

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.evaluation.batching import batches_by_length
+from ademvl.data.batching import batches_by_length
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.machine.devices import compute_device, set_threads
 from ademvl.model.adapter_file import load_adapter

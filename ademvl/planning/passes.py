@@ -1,9 +1,10 @@
-"""The passes of training steps, drawn at random from rows: divided and shared as training does."""
+"""Passes of training and batches of evaluation: drawn at random, put together as in a run."""
 
 import random
 from collections.abc import Iterator, Sequence
 
 from ademvl.config.optimization import OptimizationSettings
+from ademvl.data.batching import batches_by_length
 from ademvl.data.passes import divide_rows, shared_passes
 from ademvl.planning.rows import Row
 from ademvl.planning.sizes import MicroBatch
@@ -35,6 +36,19 @@ def simulated_steps(
             [[drawn[number] for number in numbers] for numbers in share]
             for share in shared_passes(passes, row_sizes, num_devices=devices)
         ]
+
+
+def simulated_batches(rows: Sequence[Row], *, items: int, max_rows: int) -> list[MicroBatch]:
+    """Draw what is evaluated, and put rows of like length together.
+
+    Args:
+        rows: to draw from.
+        items: how many are evaluated.
+        max_rows: of a batch.
+    """
+    drawn = random.Random(0).choices(rows, k=items) if items else []
+    batches = batches_by_length([row.width for row in drawn], max_rows=max_rows)
+    return [as_batch([drawn[number] for number in numbers]) for numbers in batches]
 
 
 def as_batch(rows: Pass) -> MicroBatch:

@@ -1,6 +1,5 @@
 """What a run's items become on a device: batches, operations, steps and seconds."""
 
-import random
 from dataclasses import dataclass
 from itertools import islice
 
@@ -8,8 +7,8 @@ from ademvl.config.run import PRECISION_BYTES, RunSettings
 from ademvl.planning.devices import Gpu
 from ademvl.planning.flops import evaluation_flops, training_flops
 from ademvl.planning.frozen_costs import feature_shape, llm_weight_bytes, tower_forward_flops
-from ademvl.planning.passes import as_batch, simulated_steps
-from ademvl.planning.sizes import ModelSizes, Numerics
+from ademvl.planning.passes import as_batch, simulated_batches, simulated_steps
+from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
 from ademvl.planning.workload import Workload
 
 UTILIZATION = 0.3
@@ -97,13 +96,14 @@ def run_flops(
 
 
 def _evaluation_flops(run: RunSettings, sizes: ModelSizes, workload: Workload) -> float:
-    rows, generator = workload.evaluation.rows, random.Random(0)
-    if not workload.evaluation.items:
-        return 0.0
-    size = min(run.evaluation.batch_size, workload.evaluation.items)
-    batches = [as_batch(generator.choices(rows, k=size)) for _ in range(_SIMULATED_STEPS)]
-    counted = sum(evaluation_flops(sizes, batch, new_tokens=run.new_tokens) for batch in batches)
-    return counted / sum(batch.rows for batch in batches) * workload.evaluation.items
+    batches = evaluation_batches(run, workload)
+    return sum(evaluation_flops(sizes, batch, new_tokens=run.new_tokens) for batch in batches)
+
+
+def evaluation_batches(run: RunSettings, workload: Workload) -> list[MicroBatch]:
+    """Return the batches in which a run is evaluated."""
+    split = workload.evaluation
+    return simulated_batches(split.rows, items=split.items, max_rows=run.evaluation.batch_size)
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,14 @@ def seconds_at(flops_per_second: float, flops: float) -> Seconds:
 
 
 def generation_seconds(
-    gpu: Gpu, run: RunSettings, sizes: ModelSizes, numerics: Numerics, items: int
+    gpu: Gpu, run: RunSettings, sizes: ModelSizes, numerics: Numerics, workload: Workload
 ) -> float:
     """Return the time in which generation reads the language model's weights, once a token.
 
     With few rows this takes longer than the products themselves. The first token comes with the
     prompt; sampling and beams are left out.
     """
-    passes = (run.new_tokens - 1) * items / run.evaluation.batch_size
+    passes = (run.new_tokens - 1) * len(evaluation_batches(run, workload))
     a_pass = llm_weight_bytes(sizes.llm, numerics) / (gpu.gb_per_s * 1e9 * BANDWIDTH_UTILIZATION)
     return passes * a_pass
 

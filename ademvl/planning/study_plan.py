@@ -1,12 +1,14 @@
 """The plan of a whole study: what each run takes, and all of them together."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
+from ademvl.data.batching import MAX_PLACES
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
 from ademvl.planning.costs import costs_of
@@ -275,11 +277,12 @@ def _alternatives(
 
 
 def largest_evaluation_batch(run: RunSettings, split: Split) -> MicroBatch:
-    """Return the largest batch of prompts that evaluation may answer at once."""
+    """Return what the largest batches of evaluation have, of rows and of tokens, in one."""
     size = min(run.evaluation.batch_size, split.items)
     longest = max((row.width for row in split.longest), default=run.prompts.window)
+    width = min(longest, math.ceil(max(MAX_PLACES, longest) / max(size, 1)))
     images = size if any(row.has_image for row in split.rows) else 0
-    return MicroBatch(rows=size, image_rows=images, width=longest, scored=size)
+    return MicroBatch(rows=size, image_rows=images, width=width, scored=size)
 
 
 def _run_seconds(
@@ -304,7 +307,7 @@ def _run_seconds(
         seconds_on(target.gpu, numerics, work, utilization=target.utilization)
         for work in (flops.training, flops.evaluation)
     )
-    reading = generation_seconds(target.gpu, run, sizes, numerics, workload.evaluation.items)
+    reading = generation_seconds(target.gpu, run, sizes, numerics, workload)
     evaluation = Seconds(*(max(each, reading) for each in dataclasses.astuple(answers)))
     return RunSeconds(training.times(flops.busiest), evaluation, target.count)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ademvl.evaluation.batching import MAX_PLACES, batches_by_length
+from ademvl.data.batching import MAX_PLACES, batches_by_length
 
 LENGTHS = st.lists(st.integers(1, MAX_PLACES + 9), max_size=60)
 MAX_ROWS = st.integers(1, 20)
