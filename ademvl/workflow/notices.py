@@ -46,12 +46,13 @@ def _of_other_settings(study: Study, results: StudyResults) -> list[str]:
     there = _checksum_there(study)
     if not others and there in ("", here):
         return []
-    text = f"{study.results_dir}: results there are of another study file (settings "
-    text += f"{there or 'unknown'}; of this one {here})"
+    text = f"{study.results_dir}: results there are "
+    if there != here:
+        text += f"of another study file (settings {there or 'unknown'}; of this one {here}); "
     if not others:
-        return [f"{text}; those of the runs that this one has are of its settings"]
+        return [f"{text}those of the runs that this one has are of its settings"]
     return [
-        f"{text}; made with other settings or by another version: {_listed(others)}. They do not "
+        f"{text}made with other settings or by another version: {_listed(others)}. They do not "
         "count in tables until they are made again. Where Snakemake finds nothing to do for them, "
         "`snakemake --forcerun study_settings run_settings relevant_settings` makes them"
     ]

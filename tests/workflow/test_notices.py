@@ -11,6 +11,7 @@ import yaml
 
 from ademvl.config.study import load_study
 from ademvl.errors import SettingsError
+from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.files import sha256_file, write_json
 from ademvl.workflow.notices import notice_changes
 from ademvl.workflow.start_checks import refuse_changed_data, refuse_future_times, refuse_touch
@@ -98,6 +99,15 @@ def test_results_of_another_study_file_are_told(study: FinishedStudy) -> None:
     found = told(study)
     assert "results/tiny: results there are of another study file (settings " in found
     assert "made with other settings or by another version: other/seed0." in found
+
+
+def test_another_version_is_no_other_study_file(
+    study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RESULT_VERSIONS, "evaluate", 99)
+    found = told(study)
+    assert "results/tiny: results there are made with other settings or by another version" in found
+    assert "study file" not in found
 
 
 def test_damaged_results_do_not_keep_the_workflow_from_starting(study: FinishedStudy) -> None:
