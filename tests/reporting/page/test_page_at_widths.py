@@ -80,8 +80,8 @@ def test_no_number_is_cut_at_any_width_or_in_print(
 
 def test_table_that_is_too_wide_keeps_first_and_last_column_in_sight(page: "Page") -> None:
     frame = page.locator("#accuracy .scroll")
-    page.evaluate("document.querySelector('#accuracy .scroll').style.width = '950px'")
     page.evaluate("document.querySelector('#accuracy table').style.width = '1500px'")
+    page.evaluate("document.querySelector('#accuracy .scroll').style.width = '950px'")
     page.wait_for_selector("#accuracy .scroll.more")
     edges = frame.bounding_box()
     first = page.locator("#accuracy tbody tr > :first-child").first
