@@ -236,7 +236,7 @@ def _ask_for_all_jobs(plan: Any) -> None:
             ask(job)
         for verb in ("features", "train", "evaluate"):
             plan.relevant_json(SimpleNamespace(run=run.name, seed=run.seed, verb=verb))
-        plan.model_mem_mb(job, attempt=1)
+        asked.model_mem_mb(job, attempt=1)
     plan.study_json(None)
     for ask in (plan.run_files, plan.adapters, plan.scores, plan.tables, plan.figures):
         ask()
