@@ -141,6 +141,17 @@ def test_questions_are_filtered_by_outcome_category_and_text(page: "Page") -> No
     assert marks == ["square"]
 
 
+def test_only_answers_in_view_are_loaded(browser: "Browser", page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(page_file.as_uri())
+    page.evaluate(f"document.querySelector('{QUESTIONS}').scrollIntoView()")
+    page.wait_for_selector(f"{QUESTIONS} .item")
+    loaded = page.evaluate("[...document.scripts].filter((s) => s.src).map((s) => s.src)")
+    page.close()
+    assert f"{QUESTIONS[1:]}.js" in "".join(loaded)
+    assert f"{CAPTIONS[1:]}.js" not in "".join(loaded)
+
+
 def test_seeds_that_gave_the_same_share_a_row(page: "Page") -> None:
     rows = f"{QUESTIONS} .item:first-child tbody"
     names = page.eval_on_selector_all(f"{rows} th", "all => all.map((cell) => cell.textContent)")
