@@ -230,7 +230,7 @@ class Session:
         if self._metrics is None:
             return
         trainer = self._trainer
-        record = {
+        record: dict[str, Any] = {
             "metrics": self._metrics.to_record(),
             "scaler": trainer.scaler.state_dict(),
             "guard": trainer.guard.to_record(),
