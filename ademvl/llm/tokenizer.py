@@ -17,17 +17,22 @@ from ademvl.data.tokenizer import (
 )
 from ademvl.errors import WeightsError
 from ademvl.llm.source import LlmSource, find_llm, num_embeddings
+from ademvl.storage.files import read_json
 
 
 class TransformersTokenizer:
     """A tokenizer of transformers, such as the byte-level ones of GPT-2, SmolLM2 or Llama 3.
 
-    Text never gives control tokens, even where it spells one. A model without begin token begins
-    with its end token, as GPT-2 does. Padding plays no part: it lives in masks alone.
+    Text never gives control tokens, even where it spells one. Rows begin with the tokenizer's begin
+    token, whether or not it would put it there itself: most models that add none, such as SmolLM2
+    and Phi 2, were trained on texts with that token between them. Where the tokenizer has none, it
+    is that of the model's configuration (Qwen), and else the end token (GPT-2, OLMo). Padding plays
+    no part: it lives in masks alone.
 
     Args:
         tokenizer: of transformers.
         name: where it comes from, for errors.
+        model_bos_id: begin token of the model's configuration; None without any.
 
     Raises:
         WeightsError: it has no end token.
@@ -35,13 +40,13 @@ class TransformersTokenizer:
 
     unscored_ids: frozenset[int] = frozenset()
 
-    def __init__(self, tokenizer: Any, *, name: str) -> None:
+    def __init__(self, tokenizer: Any, *, name: str, model_bos_id: int | None = None) -> None:
         self._tokenizer = tokenizer
         if tokenizer.eos_token_id is None:
             raise WeightsError(f"{name}: its tokenizer has no end token, which answers need")
         self.eos_id = int(tokenizer.eos_token_id)
-        has_bos = tokenizer.bos_token_id is not None
-        self.bos_id = int(tokenizer.bos_token_id) if has_bos else self.eos_id
+        candidates = (tokenizer.bos_token_id, model_bos_id, self.eos_id)
+        self.bos_id = int(next(number for number in candidates if number is not None))
         self.vocab_size = 1 + max(self._ids_of_text())
 
     @classmethod
@@ -68,7 +73,9 @@ class TransformersTokenizer:
                 f"backbones.llm: {name} has no {TOKENIZER_FILE} of SentencePiece, and transformers "
                 "finds no other tokenizer: the one it gives has control tokens alone"
             )
-        return cls(tokenizer, name=name)
+        known = {*tokenizer.get_vocab().values(), *tokenizer.added_tokens_decoder}
+        bos_id = _bos_of_model(source)
+        return cls(tokenizer, name=name, model_bos_id=bos_id if bos_id in known else None)
 
     def _ids_of_text(self) -> set[int]:
         """Return all ids but those of control tokens that no text gives and no row needs."""
@@ -93,6 +100,17 @@ class TransformersTokenizer:
                 [int(i) for i in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
+
+
+def _bos_of_model(source: LlmSource) -> int | None:
+    """Return the begin token that config.json of a model names; None without any."""
+    path = source.find_file("config.json")
+    if path is None:
+        return None
+    config = read_json(path, remedy="Get the model again.")
+    config = config.get("text_config", config) if isinstance(config, dict) else {}
+    number = config.get("bos_token_id") if isinstance(config, dict) else None
+    return number if type(number) is int else None
 
 
 def load_llm_tokenizer(backbones: BackboneSettings) -> Tokenizer:

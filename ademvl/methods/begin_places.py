@@ -13,6 +13,7 @@ from torch import Tensor
 from ademvl.errors import SettingsError
 from ademvl.methods.sites import Attachment
 
+_WINDOW = "sliding_attention"  # a kind of layer, in `layer_types` of transformers
 _CACHE_NAMES = ("past_key_values", "cache")  # the second from transformers 5.24 on
 
 
@@ -51,8 +52,11 @@ def attach_begin_places(llm: Any, attachment: Attachment, num_places: int) -> No
         kwargs = _with_places(
             decoder, kwargs, vectors, num_cached=num_cached, is_counted=is_counted
         )
+        masks = _by_kind(llm.config.get_text_config(), kwargs["attention_mask"], cache)
         if is_additive:
-            kwargs["attention_mask"] = _additive(kwargs["attention_mask"], kwargs["inputs_embeds"])
+            embeddings = kwargs["inputs_embeds"]
+            masks = {kind: _additive(mask, embeddings) for kind, mask in masks.items()}
+        kwargs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
         return args, kwargs
 
     def leave(decoder: Any, args: tuple[Any, ...], output: Any) -> Any:
@@ -124,6 +128,28 @@ def _visible(
     own = padding.new_ones(len(padding), num_places)
     is_token = torch.cat((own, padding), dim=1).bool()  # (B, keys)
     return (sees & is_token[:, None, None]) | (keys == queries)
+
+
+def _by_kind(config: Any, visible: Tensor, cache: Any) -> dict[str, Tensor]:
+    """Return the mask of each kind of layer; some see no further back than their window.
+
+    Args:
+        config: of the decoder; one without `layer_types` has layers of one kind, as Mistral has.
+        visible: (B, 1, queries, keys) bool, without windows.
+        cache: of keys and values, which keeps no more of a layer with a window than it needs.
+    """
+    kinds = getattr(config, "layer_types", None) or [_WINDOW]
+    window = getattr(config, "sliding_window", None)
+    if window is None or _WINDOW not in kinds:
+        return {"": visible}
+    num_queries, num_keys = visible.shape[-2:]
+    keys = torch.arange(num_keys, device=visible.device)
+    is_near = keys > keys[num_keys - num_queries :, None] - window  # (queries, keys)
+    near = visible & is_near
+    if cache is not None:
+        length, offset = cache.get_mask_sizes(num_queries, kinds.index(_WINDOW))
+        near = near[..., offset : offset + length]
+    return {kind: near if kind == _WINDOW else visible for kind in dict.fromkeys(kinds)}
 
 
 def _additive(visible: Tensor, embeddings: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ class PromptedMethod(Method):
 
     In such a layer, P being its prompts with what the image adds, and wk, wv, wo its frozen maps:
     wo(softmax(q k^T) v + tanh(g) softmax(q (P wk)^T) (P wv)), with scores scaled as the layer's
-    own. Prompts pass through no norm and have no position, and all of the text sees all of them.
+    own. Prompts pass through no norm but that of keys, where a layer has one, and have no position;
+    all of the text sees all of them.
 
     Attributes:
         prompts: K of each layer with prompts, layer by layer, (layers * K, d).
@@ -129,10 +130,8 @@ class PromptPass(Pass):
         if self.image is not None:
             prompts = prompts + self.image  # (B, K, d)
         prompts = prompts.to(query.dtype)
-        keys, values = (
-            _by_heads(project(prompts), shape).expand(len(query), -1, -1, -1)
-            for project in (attention.k_proj, attention.v_proj)
-        )  # (B, H, K, h)
+        keys, values = _keys_and_values(attention, prompts, shape)  # (1 or B, H, K, h)
+        keys, values = (part.expand(len(query), -1, -1, -1) for part in (keys, values))
         seen = F.scaled_dot_product_attention(query, keys, values, scale=attention.scaling)
         gate = method.gates[str(layer)].tanh().to(seen.dtype)
         return (gate * seen).transpose(1, 2)  # (B, T, H, h)
@@ -144,7 +143,21 @@ class PromptPass(Pass):
         return PromptPass(self._method, self.image.repeat_interleave(times, dim=0))
 
 
-def _by_heads(states: Tensor, shape: DecoderShape) -> Tensor:
-    """Return keys or values for each query head, (B, H, K, h) of (B, K, H_kv * h)."""
-    heads = states.unflatten(-1, (shape.kv_heads, shape.head_dim)).transpose(1, 2)
-    return heads.repeat_interleave(shape.heads // shape.kv_heads, dim=1)
+def _keys_and_values(attention: Any, prompts: Tensor, shape: DecoderShape) -> tuple[Tensor, Tensor]:
+    """Map prompts (B, K, d) by a layer's frozen maps to (B, H, K, h), without rotary embedding.
+
+    Keys go through the layer's norm of keys where it has one: of each head in Qwen 3 and Gemma 3,
+    of all heads together in OLMo 2 and 3.
+    """
+    keys, values = attention.k_proj(prompts), attention.v_proj(prompts)  # (B, K, H_kv * h)
+    norms = (getattr(attention, name, None) for name in ("k_norm", "k_layernorm"))
+    norm = next((norm for norm in norms if norm is not None), None)
+    is_of_all = norm is not None and norm.weight.numel() == keys.shape[-1]
+    if norm is not None and is_of_all:
+        keys = norm(keys)
+    keys, values = (part.unflatten(-1, (shape.kv_heads, -1)) for part in (keys, values))
+    if norm is not None and not is_of_all:
+        keys = norm(keys)
+    times = shape.heads // shape.kv_heads
+    keys, values = (part.transpose(1, 2) for part in (keys, values))  # (B, H_kv, K, h)
+    return keys.repeat_interleave(times, dim=1), values.repeat_interleave(times, dim=1)

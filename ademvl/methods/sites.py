@@ -1,12 +1,18 @@
 """Where a method meets a decoder of transformers: forward hooks, taken off without a trace.
 
 Every decoder layer computes `h = h + self_attn(norm(h))` and `h = h + mlp(norm(h))`. Hooks read or
-change the states that go into a layer, and into and out of its attention and its MLP; the module
-tree and its parameters' names stay as they are. What hooks do stands in a `Pass`, which is set for
-the duration of a forward pass, or of a whole generation.
+change the states that go into a layer, what its attention and its MLP are given, and what of them
+is added to h; the module tree and its parameters' names stay as they are. What hooks do stands in a
+`Pass`, which is set for the duration of a forward pass, or of a whole generation.
+
+Families differ in their norms (docs/language_models.md has a table). Where the branch itself is
+normalised before it is added, as in Gemma 2 and 3 and OLMo 2 and 3, `mhsa_out` and `mlp_out` lie
+behind that norm. Where there is none in front of a branch (OLMo 2 and 3), `mhsa_in` and `mlp_in`
+are h itself. In parallel blocks (Phi 1 to 2) both branches are given the same states, so that what
+is added at `mhsa_out` does not reach the MLP.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 from weakref import WeakSet
@@ -19,7 +25,8 @@ _CLAIMED: WeakSet[nn.Module] = WeakSet()
 """Frozen models that have a method attached: a second one would add to the first silently."""
 
 Position = Literal["layer_in", "mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
-"""Places in a decoder layer; `layer_in` is inside of what checkpointing recomputes."""
+"""Places in a decoder layer: `layer_in` is inside of what checkpointing recomputes, `*_in` is what
+attention or MLP are given, `*_out` what of them is added to the residual stream."""
 
 _MODULES: Mapping[Position, tuple[str, bool]] = {
     "layer_in": ("", True),
@@ -29,6 +36,12 @@ _MODULES: Mapping[Position, tuple[str, bool]] = {
     "mlp_out": ("mlp", False),
 }
 """Submodule of a layer that each position belongs to, and whether it is its input."""
+_OUTPUT_NORMS: Sequence[Mapping[Position, str]] = (
+    # Gemma 2 and 3, OLMo 2 and 3; in others `post_attention_layernorm` is in front of the MLP.
+    {"mhsa_out": "post_attention_layernorm", "mlp_out": "post_feedforward_layernorm"},
+    {"mhsa_out": "post_self_attn_layernorm", "mlp_out": "post_mlp_layernorm"},  # GLM-4
+)
+"""Norms behind attention and MLP, of layers that have both of a pair."""
 
 
 class Pass:
@@ -199,7 +212,7 @@ def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Positio
 
     Args:
         llm: any model of transformers whose layers are `llm.model.layers[i]` with `mlp` and
-            `self_attn`: Llama, Mistral, Qwen, Gemma, Phi-3, OLMo and most others.
+            `self_attn`: Llama, Mistral, Qwen, Gemma, Phi, SmolLM, OLMo and most others.
         attachment: gets the hooks, and finds the passes.
         places: layers to visit, by position.
 
@@ -227,6 +240,9 @@ def _module_at(llm: nn.Module, layers: nn.ModuleList, number: int, position: Pos
     name, _ = _MODULES[position]
     if not name:
         return layers[number]
+    for norms in _OUTPUT_NORMS:
+        if all(hasattr(layers[number], norm) for norm in norms.values()):
+            name = norms.get(position, name)
     module = getattr(layers[number], name, None)
     if not isinstance(module, nn.Module):
         raise SettingsError(_wrong_layout(llm, f"model.layers.{number}.{name}"))
@@ -248,5 +264,6 @@ def decoder_layers(llm: nn.Module) -> nn.ModuleList:
 def _wrong_layout(llm: nn.Module, missing: str) -> str:
     return (
         f"backbones.llm: {type(llm).__name__} has no {missing}; methods need a decoder laid "
-        "out as model.layers[i] with self_attn and mlp, such as Llama, Mistral, Qwen or Gemma"
+        "out as model.layers[i] with self_attn and mlp: Llama, Mistral, Qwen, Gemma, Phi, SmolLM "
+        "or OLMo, for one"
     )

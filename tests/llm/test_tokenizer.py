@@ -34,6 +34,41 @@ def test_a_model_without_begin_token_begins_with_its_end_token(byte_level):
     assert (text.ids[0], text.ids[-1], text.labels[-1]) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("in_config", "begin"), [(1, 1), (None, 2), (9_999, 2)], ids=["there", "none", "no token"]
+)
+def test_without_a_begin_token_of_the_tokenizer_that_of_the_model_counts(
+    byte_level, tmp_path, in_config, begin
+):
+    """Qwen's tokenizers have none, and end instructions with another token than texts."""
+    folder = tiny.make_llm(tmp_path)
+    (folder / "tokenizer.model").unlink()
+    PreTrainedTokenizerFast(tokenizer_object=byte_level, eos_token="<|end|>").save_pretrained(
+        folder
+    )
+    config = folder / "config.json"
+    content = json.loads(config.read_text()) | {"vocab_size": 280, "bos_token_id": in_config}
+    config.write_text(json.dumps(content))
+    tokenizer = load_llm_tokenizer(BackboneSettings(llm=str(folder)))
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (begin, 2)
+
+
+@pytest.mark.parametrize("adds", [True, False], ids=["adds it", "adds none"])
+def test_rows_begin_with_the_begin_token_once_whatever_the_tokenizer_adds(byte_level, adds):
+    """Llama 3 and Gemma add it to every text, SmolLM2 and Phi 2 to none."""
+    from tokenizers.processors import TemplateProcessing
+
+    own = Tokenizer.from_str(byte_level.to_str())
+    if adds:
+        own.post_processor = TemplateProcessing(
+            single="<|begin|> $A", special_tokens=[("<|begin|>", 1)]
+        )
+    tokenizer = wrapped(own, bos_token="<|begin|>", eos_token="<|end|>")
+    text = encode_example(tokenizer, "Response:", "The answer is A.", max_tokens=99)
+    assert text.ids[0] == 1
+    assert list(text.ids).count(1) == 1
+
+
 def test_a_model_without_end_token_is_refused(byte_level):
     with pytest.raises(WeightsError, match="there: its tokenizer has no end token"):
         wrapped(byte_level, bos_token="<|begin|>")

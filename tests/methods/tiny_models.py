@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from ademvl.config.method import MethodSettings
 from ademvl.config.run import BackboneSettings
@@ -76,9 +76,14 @@ def make_backbones(folder: Path) -> BackboneSettings:
     return BackboneSettings(tower=tiny.TOWER, tower_weights=str(tiny.make_tower(folder)))
 
 
-def make_model(settings: MethodSettings, backbones: BackboneSettings) -> VisionLanguageModel:
-    """Join the models by a method that trains inside the tower too; every tensor matters."""
-    model = VisionLanguageModel(make_llm(), settings, load_tower(backbones))
+def make_model(
+    settings: MethodSettings, backbones: BackboneSettings, llm: PreTrainedModel | None = None
+) -> VisionLanguageModel:
+    """Join the models by a method that trains inside the tower too; every tensor matters.
+
+    `llm` takes the place of that of `make_llm`.
+    """
+    model = VisionLanguageModel(llm or make_llm(), settings, load_tower(backbones))
     state = {
         name: 0.3 * torch.randn(p.shape, generator=_generator(name))
         for name, p in model.method.named_parameters()
