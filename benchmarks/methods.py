@@ -40,7 +40,7 @@ from ademvl.methods.memvp.settings import MemvpSettings
 from ademvl.methods.vl_adapter.settings import VlAdapterSettings
 from ademvl.model.vision_language import VisionLanguageModel
 from ademvl.planning.costs import sizes_with
-from ademvl.planning.random_model import random_batch, random_images, random_llama, random_tower
+from ademvl.planning.random_model import random_batch, random_images, random_llm, random_tower
 from ademvl.planning.shapes import llm_shape, vision_shape
 from ademvl.reporting.reported import load_reported
 from ademvl.training.loss import token_losses
@@ -111,7 +111,7 @@ class Bench:
             sizes = sizes_of(llm, online=True)
             self._llm, self._vision = sizes.llm, sizes.vision
         torch.manual_seed(0)
-        self._decoder = random_llama(self._llm, self._precision, str(device))
+        self._decoder = random_llm(self._llm, self._precision, str(device))
         self._tower = random_tower(self._vision, str(device))
         self.methods = methods(self._vision.blocks)
 

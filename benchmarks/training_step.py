@@ -49,7 +49,7 @@ from ademvl.planning.out_of_memory import is_out_of_memory
 from ademvl.planning.random_model import (
     random_example,
     random_images,
-    random_llama,
+    random_llm,
     random_tower,
     tower_shape_of,
 )
@@ -262,7 +262,7 @@ class _Images:
 def _random_llm(shape: LlmShape, case: Case, device: torch.device, folder: Path) -> Any:
     """Make weights in their final precision; those in fewer bits are loaded from a folder."""
     torch.manual_seed(0)
-    llm = random_llama(shape, case.precision, str(device))  # type: ignore[arg-type]
+    llm = random_llm(shape, case.precision, str(device))  # type: ignore[arg-type]
     if case.quantization == "none":
         return llm
     llm.save_pretrained(folder)

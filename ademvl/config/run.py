@@ -16,7 +16,10 @@ from ademvl.config.tasks import TaskName, facts_of
 
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISION_BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
-Normalization = Literal["by_task", "clip", "imagenet"]
+Normalization = Literal["by_task", "clip", "imagenet", "siglip"]
+TowerCls = Literal["token", "pooled"]
+TRANSFORMERS_TOWER = "transformers"
+"""Value of `backbones.tower` for towers of transformers, which `tower_weights` names."""
 LabelMask = Literal["reference", "exact"]
 REFERENCE_WINDOW = 512
 """Positions of a sequence in the reference implementation's evaluation, whatever training had."""
@@ -64,6 +67,7 @@ class BackboneSettings:
     llm: str = setting(changes="results", default="mini", portable=True)
     tower: str = setting(changes="results", default="mini")
     tower_weights: str = setting(changes="results", default="", portable=True)
+    tower_cls: TowerCls = setting(changes="results", default="token", omitted_at_default=True)
     precision: Precision = setting(changes="results", default="fp32", portable=True)
     quantization: Quantization = setting(
         changes="results", default="none", portable=True, omitted_at_default=True
@@ -82,7 +86,8 @@ class FeatureTemplate:
             epoch: a crop, a flip and two operations; `none` does not. Only with online features,
             because cached ones are of the image as it is.
         normalization: mean and standard deviation of pixels: `by_task` is the reference's, that of
-            CLIP for captions and of ImageNet for all else, though the tower is CLIP's in both.
+            CLIP for captions and of ImageNet for all else, though the tower is CLIP's in both;
+            `imagenet` is right for DINO, `siglip` for SigLIP (0.5 and 0.5).
     """
 
     mode: Literal["cached", "online"] = setting(changes="results", default="online")

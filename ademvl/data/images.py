@@ -4,6 +4,7 @@ Images are squashed to a square: the aspect ratio is not kept and nothing is cro
 reference implementation. open_clip's own preprocessing crops and is not used.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,12 @@ CLIP_MEAN_STD: MeanStd = (
     (0.48145466, 0.4578275, 0.40821073),
     (0.26862954, 0.26130258, 0.27577711),
 )
+SIGLIP_MEAN_STD: MeanStd = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_MEAN_STD: Mapping[str, MeanStd] = {
+    "clip": CLIP_MEAN_STD,
+    "imagenet": IMAGENET_MEAN_STD,
+    "siglip": SIGLIP_MEAN_STD,
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def preprocessing_for(
     """
     if normalization == "by_task":
         normalization = facts_of(task).normalization
-    mean, std = CLIP_MEAN_STD if normalization == "clip" else IMAGENET_MEAN_STD
+    mean, std = _MEAN_STD[normalization]
     return Preprocessing(image_size, mean, std)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ademvl.config.method import ClipAdapterSettings
+from ademvl.errors import SettingsError
 from ademvl.methods.base import Method
 from ademvl.methods.dropout import drop_rows
 from ademvl.methods.projection import uninitialized_linear
@@ -101,9 +102,21 @@ class TowerAdapters(SeededAdapters):
             cast(ClipAdapter, adapter).initialize(seed, block)
 
     def attach(self, tower: VisionTower, attachment: Attachment) -> None:
-        """Let every block's MLP return mlp(x) + adapter(x)."""
+        """Let every block's MLP return mlp(x) + adapter(x).
+
+        Where a block scales what its MLP gives (DINOv2, ConvNeXt), the adapter's part is scaled
+        with it.
+
+        Raises:
+            SettingsError: the tower's blocks have no MLP.
+        """
         for block, adapter in self.items():
-            mlp = tower.visual.transformer.resblocks[int(block)].mlp
+            mlp = getattr(tower.blocks[int(block)], "mlp", None)
+            if mlp is None:
+                raise SettingsError(
+                    f"features.mode: online, but blocks of {tower.name} have no MLP beside which "
+                    "adapters are trained; set it to cached"
+                )
             handle = mlp.register_forward_hook(self._hook(block, cast(ClipAdapter, adapter)))
             attachment.on_detach(handle.remove)
 

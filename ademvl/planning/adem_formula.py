@@ -27,7 +27,7 @@ from ademvl.planning.sizes import MicroBatch, Numerics
 def formula_of(
     settings: MethodSettings, llm: LlmShape, vision: VisionShape, *, online: bool
 ) -> MethodCosts | None:
-    """Return the costs of a method by formula; None of one that has none.
+    """Return the costs of a method by formula; None of one that has none, or on other models.
 
     ADEM-VL has none with settings beyond the paper, such as a learned threshold.
 
@@ -38,6 +38,8 @@ def formula_of(
         online: the tower takes part in every step.
     """
     if not isinstance(settings, AdemSettings) or settings.goes_beyond_paper:
+        return None
+    if llm.config or (online and vision.built_from is not None):
         return None
     return AdemFormula(settings, llm, vision, online)
 

@@ -100,8 +100,9 @@ def cached_features(jobs: Iterable[Job]) -> list[tuple[RunSettings, ModelSizes, 
     for run, sizes, workload in jobs:
         if run.features.mode != "cached" or run.images != "shown":
             continue
-        tower = run.backbones.tower, run.backbones.tower_weights, run.method.tower_states
-        _, _, splits = found.setdefault((run.data_dir, run.features, *tower), (run, sizes, {}))
+        tower = run.backbones.tower, run.backbones.tower_weights, run.backbones.tower_cls
+        what = run.data_dir, run.features, tower, run.method.tower_states
+        _, _, splits = found.setdefault(what, (run, sizes, {}))
         splits["train"] = workload.training.images
         splits[run.evaluation.split] = workload.evaluation.images
     return [(run, sizes, sum(splits.values())) for run, sizes, splits in found.values()]

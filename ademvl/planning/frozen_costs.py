@@ -92,6 +92,10 @@ def tower_block_flops(vision: VisionShape, num_images: int) -> tuple[int, int]:
 
 def tower_forward_flops(vision: VisionShape, states: TowerStates, num_images: int) -> int:
     """Count the frozen tower's pass over images, as far as the last block that is read."""
+    if vision.built_from is not None:
+        from ademvl.planning.built_models import built_tower_flops
+
+        return num_images * built_tower_flops(vision.built_from, states)
     matrices, attention = tower_block_flops(vision, num_images)
     patches = 2 * num_images * vision.grid_tokens * 3 * vision.patch_size**2 * vision.width
     num_blocks = 1 + max(block % vision.blocks for block in states.blocks)

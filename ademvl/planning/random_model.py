@@ -1,8 +1,6 @@
 """Real models of given sizes with random weights, and batches for them: for probes and checks."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ from ademvl.data.rows import TokenizedExample
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.machine.precision import DTYPES
 from ademvl.model.vision_language import VisionLanguageModel
+from ademvl.planning.built_models import decoder_config
 from ademvl.planning.frozen_costs import feature_shape
 from ademvl.planning.rows import Row
 from ademvl.planning.shapes import LlmShape, VisionShape
 from ademvl.planning.sizes import ModelSizes, Numerics
-from ademvl.vision.tower import TowerShape, VisionTower
+from ademvl.vision.tower import TowerShape, VisionTower, untrained_tower
 
 _FIRST_WORD_ID = 3  # behind unknown, begin and end
 _SLOT_START = 3
@@ -29,7 +28,7 @@ _SLOT_START = 3
 def build_random_model(
     sizes: ModelSizes, numerics: Numerics, *, device: str = "cpu", layers: Sequence[int] = ()
 ) -> VisionLanguageModel:
-    """Build a Llama and a CLIP tower of these sizes with random weights, joined by a method.
+    """Build a decoder and a tower of these sizes with random weights, joined by a method.
 
     Args:
         sizes: of the models; without `online` there is no tower.
@@ -40,12 +39,11 @@ def build_random_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        few = dataclasses.replace(sizes.llm, layers=len(layers) or sizes.llm.layers)
-        llm = random_llama(few, numerics.precision, device)
+        llm = random_llm(sizes.llm, numerics.precision, device, layers=layers)
         tower = random_tower(sizes.vision, device) if sizes.online else None
     present = llm.model.layers
     if layers:
-        llm.model.layers = _among_all(llm, layers, sizes.llm.layers)
+        llm.model.layers = _among_all(llm, layers, _config_of(sizes.llm))
     shape = tower_shape_of(sizes.vision)
     with torch.device(device):
         empty = torch.zeros(1, *feature_shape(sizes.vision, sizes.method.tower_states))
@@ -60,9 +58,17 @@ def build_random_model(
     return model.train()
 
 
-def _among_all(llm: Any, numbers: Sequence[int], num_layers: int) -> nn.ModuleList:
-    """Number a decoder's layers, and return them among others that have no memory."""
-    llm.config.num_hidden_layers = num_layers
+def _among_all(llm: Any, numbers: Sequence[int], whole: Any) -> nn.ModuleList:
+    """Number a decoder's layers, and return them among others that have no memory.
+
+    Args:
+        llm: has these layers alone, which its configuration says.
+        numbers: of the layers.
+        whole: configuration of the whole decoder.
+    """
+    num_layers = whole.num_hidden_layers
+    for name, values in {"num_hidden_layers": num_layers, **_by_layer(whole)}.items():
+        setattr(llm.config, name, values)
     present = dict(zip(numbers, llm.model.layers, strict=True))
     for number, layer in present.items():
         layer.self_attn.layer_idx = number
@@ -85,11 +91,37 @@ def tower_shape_of(shape: VisionShape) -> TowerShape:
     )
 
 
-def random_llama(shape: LlmShape, precision: Precision, device: str) -> Any:
-    """Build a Llama of this shape with random weights, made in their final precision."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def random_llm(
+    shape: LlmShape, precision: Precision, device: str, *, layers: Sequence[int] = ()
+) -> Any:
+    """Build a decoder of this shape with random weights, made in their final precision.
 
-    config = LlamaConfig(
+    Args:
+        shape: of the whole decoder; a Llama where it names no other.
+        precision: of the weights.
+        device: where they are made.
+        layers: numbers of those that there are, ascending; none for all.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = _config_of(shape)
+    if layers:
+        few = {name: [values[n] for n in layers] for name, values in _by_layer(config).items()}
+        for name, value in {"num_hidden_layers": len(layers), **few}.items():
+            setattr(config, name, value)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[precision], attn_implementation="sdpa"
+        )
+
+
+def _config_of(shape: LlmShape) -> Any:
+    """Return the configuration of a decoder of this shape."""
+    if shape.config:
+        return decoder_config(shape.config)
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         intermediate_size=shape.ffn_width,
@@ -102,23 +134,23 @@ def random_llama(shape: LlmShape, precision: Precision, device: str) -> Any:
         bos_token_id=1,
         eos_token_id=2,
     )
-    config._attn_implementation = "sdpa"
-    with _default_dtype(DTYPES[precision]), torch.device(device):
-        return LlamaForCausalLM(config)
 
 
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+def _by_layer(config: Any) -> dict[str, list[Any]]:
+    """Return what a configuration says of each layer, such as its kind of attention."""
+    num_layers = config.num_hidden_layers
+    return {
+        name: list(values)
+        for name, values in vars(config).items()
+        if isinstance(values, list) and len(values) == num_layers
+    }
 
 
 def random_tower(shape: VisionShape, device: str) -> VisionTower:
     """Build a tower of this shape with random weights; it has no text side to speak of."""
+    if shape.built_from is not None:
+        with torch.device(device):
+            return untrained_tower(shape.built_from)
     import open_clip
 
     vision = {

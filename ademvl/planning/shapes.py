@@ -1,11 +1,15 @@
-"""Sizes of the frozen models, from files or a table: no torch, no weights, no network.
+"""Sizes of the frozen models, from files or a table: no weights, no network.
 
-What is computed from them is in `flops.py` and `memory.py`.
+What is computed from them is in `flops.py` and `memory.py`. Formulas hold for decoders as Llama's
+and for vision transformers as CLIP's; shapes of others say what they are built by, so that they can
+be counted and measured without memory (`built_models.py`). Those alone need torch.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,24 +18,25 @@ import yaml
 
 from ademvl.config.downloads import META_PARAMS_FILE
 from ademvl.config.mini_backbones import MINI_TOWERS
-from ademvl.config.run import BackboneSettings
+from ademvl.config.run import TRANSFORMERS_TOWER, BackboneSettings
 from ademvl.errors import SettingsError
 from ademvl.llm.meta_params import read_meta_params
 from ademvl.llm.sizes import decoder_sizes
 from ademvl.llm.source import find_llm
 from ademvl.storage.files import read_json
-from ademvl.vision.tower_config import tower_config
+from ademvl.vision.tower_config import is_plain, tower_config
 
 MODELS_FILE = Path(__file__).with_name("models.yaml")
 _REMEDY = "Get the model again."
 _LLAMA_1_AND_2_VOCABULARY = 32_000  # Meta's params.json says -1
 
 _BIASED_FAMILIES = frozenset({"qwen2"})  # biases of q, k, v that config.json does not mention
+_LIKE_LLAMA = frozenset({"", "llama", "mistral", "qwen2"})  # whose costs the formulas know
 
 
 @dataclass(frozen=True, kw_only=True)
 class LlmShape:
-    """Sizes of a decoder with gated MLPs, as Llama, Mistral and Qwen have them.
+    """Sizes of a decoder; without `config` it has gated MLPs, as Llama and Mistral have them.
 
     Attributes:
         width: d.
@@ -42,6 +47,7 @@ class LlmShape:
         tied: input and output embedding are one tensor.
         attention_bias: q, k and v have biases.
         source: where the sizes come from.
+        config: of a decoder of another family, as JSON, by which it is built to be measured.
     """
 
     width: int
@@ -54,6 +60,7 @@ class LlmShape:
     tied: bool = False
     attention_bias: bool = False
     source: str = ""
+    config: str = ""
 
     @property
     def query_width(self) -> int:
@@ -74,11 +81,19 @@ class LlmShape:
     @property
     def layers_parameters(self) -> int:
         """Weights of all layers that take part in matrix products: what quantisation reaches."""
+        if self.config:
+            from ademvl.planning.built_models import decoder_parameters
+
+            return decoder_parameters(self.config).in_matrices
         return self.layers * self.layer_matmul_parameters
 
     @property
     def parameters(self) -> int:
         """All weights of the model."""
+        if self.config:
+            from ademvl.planning.built_models import decoder_parameters
+
+            return decoder_parameters(self.config).total
         embeddings = (1 if self.tied else 2) * self.vocabulary * self.width
         norms = (2 * self.layers + 1) * self.width
         biases = self.layers * (self.query_width + 2 * self.kv_width) * self.attention_bias
@@ -87,7 +102,7 @@ class LlmShape:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionShape:
-    """Sizes of a CLIP vision transformer.
+    """Sizes of a tower; without `built_from` it is a vision transformer as CLIP's.
 
     Attributes:
         width: C.
@@ -100,6 +115,7 @@ class VisionShape:
             pass.
         output_width: of the output projection; 512 in CLIP ViT-B.
         source: where the sizes come from.
+        built_from: settings of another tower, by which it is built to be measured.
     """
 
     width: int
@@ -111,6 +127,7 @@ class VisionShape:
     has_quick_gelu: bool = True
     output_width: int = 512
     source: str = ""
+    built_from: BackboneSettings | None = None
 
     @property
     def grid_tokens(self) -> int:
@@ -119,7 +136,7 @@ class VisionShape:
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image: [cls] and the grid."""
+        """Tokens of an image's features: [cls], or what takes its place, and the grid."""
         return 1 + self.grid_tokens
 
     @property
@@ -135,6 +152,10 @@ class VisionShape:
     @property
     def parameters(self) -> int:
         """All weights of the vision part, the last block included, the projection not."""
+        if self.built_from is not None:
+            from ademvl.planning.built_models import tower_parameters
+
+            return tower_parameters(self.built_from)
         biases_and_norms = 9 * self.width + self.mlp_width  # qkv, out, two norms, MLP
         patches = 3 * self.patch_size**2 * self.width
         embeddings = (1 + self.tokens) * self.width + patches
@@ -174,8 +195,9 @@ def known_models() -> Mapping[str, LlmShape]:
     rows = yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))
     known = {}
     for row in rows.values():
-        names = row.pop("names")
-        known.update(dict.fromkeys(names, LlmShape(**row)))
+        names, config = row.pop("names"), row.pop("config", None)
+        shape = LlmShape(**row) if config is None else _of_config(config, source=row["source"])
+        known.update(dict.fromkeys(names, shape))
     return known
 
 
@@ -207,6 +229,7 @@ def _from_config(path: Path) -> LlmShape:
 
 def _of_config(config: Mapping[str, Any], *, source: str) -> LlmShape:
     text = SimpleNamespace(**config.get("text_config", config))
+    family = getattr(text, "model_type", "")
     try:
         sizes = {"ffn_width": text.intermediate_size}  # required here, see `decoder_sizes`
         return LlmShape(
@@ -214,13 +237,14 @@ def _of_config(config: Mapping[str, Any], *, source: str) -> LlmShape:
             vocabulary=text.vocab_size,
             tied=bool(getattr(text, "tie_word_embeddings", False)),
             attention_bias=bool(getattr(text, "attention_bias", False))
-            or getattr(text, "model_type", None) in _BIASED_FAMILIES,
+            or family in _BIASED_FAMILIES,
             source=source,
+            config="" if family in _LIKE_LLAMA else json.dumps(vars(text), sort_keys=True),
         )
     except AttributeError as error:
         raise SettingsError(
-            f"{source}: no key {error.name}; a plan needs a decoder with gated MLPs, such as "
-            "Llama, Mistral or Qwen"
+            f"{source}: no key {error.name}; a plan needs the sizes of a decoder, as those of "
+            "Llama, Mistral, Qwen, Gemma, Phi or OLMo have them"
         ) from error
 
 
@@ -247,11 +271,17 @@ def _from_params(path: Path) -> LlmShape:
 
 
 def vision_shape(backbones: BackboneSettings) -> VisionShape:
-    """Return the sizes of the tower that the settings name, from open_clip's own files.
+    """Return the sizes of the tower that the settings name.
+
+    Those of a plain vision transformer are read off open_clip's own files; another tower is built
+    without memory, which needs torch.
 
     Raises:
-        SettingsError: open_clip knows no such tower, or it is no plain vision transformer.
+        SettingsError: open_clip knows no such tower, or it cannot be read.
+        WeightsError: a tower of transformers is not there.
     """
+    if backbones.tower == TRANSFORMERS_TOWER or not is_plain(tower_config(backbones.tower)):
+        return _of_built(backbones)
     config, is_mini = tower_config(backbones.tower), backbones.tower in MINI_TOWERS
     vision = config["vision_cfg"]
     return VisionShape(
@@ -264,4 +294,33 @@ def vision_shape(backbones: BackboneSettings) -> VisionShape:
         has_quick_gelu=bool(config.get("quick_gelu", False)),
         output_width=config["embed_dim"],
         source=backbones.tower if is_mini else f"open_clip's {backbones.tower}",
+    )
+
+
+def _of_built(backbones: BackboneSettings) -> VisionShape:
+    from ademvl.planning.built_models import built_tower
+
+    name, weights = backbones.tower, backbones.tower_weights
+    is_of_transformers = name == TRANSFORMERS_TOWER
+    if is_of_transformers and not Path(weights).is_dir():
+        config = _in_hub_cache(weights)
+        if config is None:
+            raise SettingsError(
+                f"backbones.tower_weights: {weights} is not downloaded, and its sizes are not known"
+            )
+        weights = str(config.parent)
+    built_from = BackboneSettings(
+        tower=name,
+        tower_weights=weights if is_of_transformers else "",
+        tower_cls=backbones.tower_cls,
+    )
+    shape = built_tower(built_from).shape
+    return VisionShape(
+        width=shape.width,
+        blocks=shape.num_blocks,
+        image_size=shape.image_size,
+        patch_size=shape.image_size // isqrt(shape.num_grid_tokens),
+        output_width=shape.output_width,
+        source=weights if is_of_transformers else f"open_clip's {name}",
+        built_from=built_from,
     )

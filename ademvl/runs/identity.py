@@ -73,7 +73,8 @@ def feature_settings(run: RunSettings) -> dict[str, Any]:
     """Return the settings that the cached features of a run depend on, as plain JSON."""
     plain = to_plain(run)
     read = ("data_dir", "evaluation_data_dir", "task", "features")
-    tower = {key: plain["backbones"][key] for key in ("tower", "tower_weights")}
+    of_tower = ("tower", "tower_weights", "tower_cls")  # the last where it is not the default
+    tower = {key: plain["backbones"][key] for key in of_tower if key in plain["backbones"]}
     found = {key: plain[key] for key in read if key in plain} | tower
     if run.method.tower_states != TowerStates():  # cached features had no others once
         found["tower_states"] = asdict(run.method.tower_states)
@@ -230,4 +231,7 @@ def weight_checksums(backbones: BackboneSettings) -> dict[str, str]:
     weights = Path(backbones.tower_weights)
     if weights.is_file():
         checksums["tower_weights"] = checksum_file(weights)
+    elif backbones.tower_weights and weights.is_dir():
+        files = checksum_files(weights, (file for file in weights.iterdir() if file.is_file()))
+        checksums.update({f"tower_weights/{file}": text for file, text in files.items()})
     return checksums

@@ -1,9 +1,13 @@
-"""The frozen vision tower: states of the blocks of any CLIP that open_clip builds."""
+"""The frozen vision tower: states of the blocks of a vision model, as tokens of each image.
+
+Whatever the model, an image's features are one token in place of [cls] and the grid behind it, row
+by row; registers are left out. Where the model has no [cls], or `backbones.tower_cls` says so, the
+first token is pooled: by the model's own attention pooling, or the mean of the grid.
+"""
 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +16,19 @@ from torch import Tensor, nn
 
 from ademvl.config.method import TowerStates
 from ademvl.config.mini_backbones import MINI_TOWERS
-from ademvl.config.run import BackboneSettings
+from ademvl.config.run import TRANSFORMERS_TOWER, BackboneSettings, TowerCls
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.storage.weight_files import read_weights
 from ademvl.vision.attention import with_linear_projections
-from ademvl.vision.tower_config import tower_config
+from ademvl.vision.tower_config import is_plain, tower_config
 from ademvl.vision.tower_weights import load_clip
+from ademvl.vision.transformers_towers import load_transformers_tower, transformers_tower
+from ademvl.vision.trunks import find_trunk
 
 PENULTIMATE = TowerStates()
 FEATURES = "all blocks but the last, then ln_post; class token first"
 """What `describe` says of the penultimate states: stands in keys of features that are there."""
+_SMALLEST_TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
 
 
 @dataclass(frozen=True)
@@ -44,37 +51,55 @@ class TowerShape:
 
 
 class VisionTower(nn.Module):
-    """Encodes pixels into the states of a vision transformer's blocks.
+    """Encodes pixels into the states of a vision model's residual blocks.
 
     Weights are frozen and stay in evaluation mode. LayerNorms run in fp32, under autocast too.
 
     Args:
-        clip: model of open_clip with a vision transformer in `visual`, which is taken over: its
-            attention is computed in another way, see `ademvl/vision/attention.py`.
+        model: of open_clip, whose vision part is taken, or of transformers. It is taken over: its
+            attention may be computed in another way, see `ademvl/vision/attention.py`.
         name: architecture, for the fingerprint.
+        cls: what the first token of features is.
 
     Raises:
-        SettingsError: the model's vision part is no plain transformer.
+        SettingsError: the model is of no known layout, or has no [cls].
     """
 
-    def __init__(self, clip: nn.Module, *, name: str) -> None:
+    def __init__(self, model: nn.Module, *, name: str, cls: TowerCls = "token") -> None:
         super().__init__()
-        visual = _require_transformer(clip, name)
+        visual: Any = getattr(model, "visual", model)
+        self._trunk = find_trunk(visual, name)
         self.visual = visual.eval().requires_grad_(False)
-        with_linear_projections(visual.transformer.resblocks)
-        grid_size, image_size = visual.grid_size, visual.image_size
-        if grid_size[0] != grid_size[1] or isqrt(grid_size[0] * grid_size[1]) != grid_size[0]:
-            raise SettingsError(f"backbones.tower: {name} has a grid of {grid_size}, not a square")
+        with_linear_projections(self.blocks)
+        rows, columns = self._trunk.grid_size
+        if rows != columns:
+            raise SettingsError(
+                f"backbones.tower: {name} has a grid of {rows} x {columns}, not a square"
+            )
         self.shape = TowerShape(
-            width=visual.ln_post.normalized_shape[0],
-            num_blocks=len(visual.transformer.resblocks),
-            image_size=image_size[0] if isinstance(image_size, tuple) else image_size,
-            num_grid_tokens=grid_size[0] * grid_size[1],
-            output_width=visual.output_dim,
+            width=self._trunk.width,
+            num_blocks=len(self.blocks),
+            image_size=self._trunk.image_size,
+            num_grid_tokens=rows * columns,
+            output_width=self._trunk.output_width,
         )
         if self.shape.num_blocks < 2:
             raise SettingsError(f"backbones.tower: {name} has fewer than two blocks")
+        if cls == "token" and not self._trunk.has_cls:
+            raise SettingsError(f"backbones.tower_cls: {name} has no [cls] token; set it to pooled")
+        self.cls = cls
         self.name = name
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The residual blocks that states are read of, in order."""
+        blocks: Any = self._trunk.model.get_submodule(self._trunk.blocks)
+        return blocks  # type: ignore[no-any-return]
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens in front of the grid inside the tower: [cls], then registers."""
+        return self._trunk.num_prefix
 
     @property
     def width(self) -> int:
@@ -99,8 +124,13 @@ class VisionTower(nn.Module):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(memoryview(raw.numpy()))
-        activation = type(self.visual.transformer.resblocks[0].mlp.gelu).__name__
-        return f"{self.name} {activation} sha256:{digest.hexdigest()}"
+        return f"{self.name} {self._kind} sha256:{digest.hexdigest()}"
+
+    @property
+    def _kind(self) -> str:
+        """Activation of a CLIP, which its name does not tell; class of other models."""
+        mlp = getattr(self.blocks[0], "mlp", None)
+        return type(mlp.gelu if hasattr(mlp, "gelu") else self.visual).__name__
 
     def encode(self, pixels: Tensor, states: TowerStates = PENULTIMATE) -> Tensor:
         """Return the features of images.
@@ -123,31 +153,31 @@ class VisionTower(nn.Module):
             raise ValueError(
                 f"pixels of {tuple(pixels.shape[-2:])}, the tower wants {self.image_size} squared"
             )
-        output = self.visual.forward_intermediates(
-            pixels,
-            indices=self._indices(states),
-            stop_early=True,
-            normalize_intermediates=states.normalized,
-            intermediates_only=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-        )
-        prefixes, grids = output["image_intermediates_prefix"], output["image_intermediates"]
+        read = self._trunk.read(pixels, self._indices(states), normalized=states.normalized)
         parts = []
-        for prefix, grid in zip(prefixes, grids, strict=True):
+        for prefix, grid in read:
             if states.tokens != "grid":
-                parts.append(prefix)
+                parts.append(self._first(prefix, grid))
             if states.tokens != "cls":
                 parts.append(grid)
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # (B, N, C)
         if not states.projected:
             return features
-        if self.visual.proj is None:
+        projected = self._trunk.project(features)
+        if projected is None:
             raise SettingsError(
                 f"backbones.tower_weights: the weights of {self.name} have no output projection, "
                 "which the method reads; use those of the whole CLIP"
             )
-        return features @ self.visual.proj
+        return projected
+
+    def _first(self, prefix: Tensor, grid: Tensor) -> Tensor:
+        """Return the token in place of [cls], (B, 1, C), of (B, P, C) and (B, G, C)."""
+        if self.cls == "token":
+            return prefix[:, :1]
+        if self._trunk.pooling is None:
+            return grid.mean(dim=1, keepdim=True)
+        return self._trunk.pooling(torch.cat((prefix, grid), dim=1))[:, None]
 
     @torch.no_grad()
     def encode_empty(self, states: TowerStates) -> Tensor:
@@ -166,11 +196,12 @@ class VisionTower(nn.Module):
         """Say in words which states these are; part of the key of cached features."""
         blocks = self._indices(states)
         is_penultimate = blocks == self._indices(PENULTIMATE)
+        first = "class token" if self.cls == "token" else "pooled token"
         if is_penultimate and replace(states, blocks=PENULTIMATE.blocks) == PENULTIMATE:
-            return FEATURES
+            return FEATURES.replace("class token", first)
         norm = "then ln_post" if states.normalized else "before ln_post"
         projection = ", projected" if states.projected else ""
-        tokens = {"all": "class token first", "cls": "class token alone", "grid": "grid alone"}
+        tokens = {"all": f"{first} first", "cls": f"{first} alone", "grid": "grid alone"}
         numbers = ", ".join(str(block + 1) for block in blocks)
         of = self.shape.num_blocks
         return f"blocks {numbers} of {of}, {norm}{projection}; {tokens[states.tokens]}"
@@ -190,33 +221,64 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
     """Load the tower that the settings name, with its weights.
 
     Raises:
-        SettingsError: an unknown name, or an activation that the weights were not trained with.
+        SettingsError: an unknown name, an activation that the weights were not trained with, or a
+            tower without [cls] that is asked for it.
         WeightsError: the weights are missing or damaged.
     """
-    if backbones.tower in MINI_TOWERS:
+    name, weights, cls = backbones.tower, backbones.tower_weights, backbones.tower_cls
+    if name in MINI_TOWERS:
         from ademvl.backbones.mini_clip_model import load_mini_clip
 
-        return VisionTower(load_mini_clip(MINI_TOWERS[backbones.tower]), name=backbones.tower)
-    name, weights = backbones.tower, backbones.tower_weights
+        return VisionTower(load_mini_clip(MINI_TOWERS[name]), name=name, cls=cls)
     tower_shape(backbones)
-    return VisionTower(load_clip(name, weights), name=f"{name}/{Path(weights).name}")
+    is_of_transformers = name == TRANSFORMERS_TOWER
+    load = load_transformers_tower(weights) if is_of_transformers else load_clip(name, weights)
+    return VisionTower(load, name=f"{name}/{Path(weights).name}", cls=cls)
+
+
+def untrained_tower(backbones: BackboneSettings) -> VisionTower:
+    """Build the tower that the settings name with fresh weights; on `meta` in no time.
+
+    Raises:
+        SettingsError, WeightsError: see `load_tower`; no weights are read.
+    """
+    name, cls = backbones.tower, backbones.tower_cls
+    if name == TRANSFORMERS_TOWER:
+        return VisionTower(transformers_tower(backbones.tower_weights), name=name, cls=cls)
+    import open_clip
+
+    config = tower_config(name)
+    clip = open_clip.CLIP(
+        embed_dim=config["embed_dim"],
+        vision_cfg=dict(config["vision_cfg"]),
+        text_cfg=_SMALLEST_TEXT,
+        quick_gelu=bool(config.get("quick_gelu", False)),
+    )
+    return VisionTower(clip, name=name, cls=cls)
 
 
 def tower_shape(backbones: BackboneSettings) -> TowerShape:
     """Return the sizes of the tower that the settings name, without loading weights.
 
+    Those of a plain vision transformer of open_clip stand in its configuration; another tower is
+    built without memory.
+
     Raises:
-        SettingsError: an unknown name, or a tower that is no plain vision transformer.
+        SettingsError: an unknown name, a tower of no known layout, or one without [cls] that is
+            asked for it.
+        WeightsError: the configuration of a tower of transformers is missing or damaged.
     """
-    config = tower_config(backbones.tower)
-    vision = config["vision_cfg"]
-    return TowerShape(
-        width=vision["width"],
-        num_blocks=vision["layers"],
-        image_size=vision["image_size"],
-        num_grid_tokens=(vision["image_size"] // vision["patch_size"]) ** 2,
-        output_width=config["embed_dim"],
-    )
+    if backbones.tower != TRANSFORMERS_TOWER and is_plain(config := tower_config(backbones.tower)):
+        vision = config["vision_cfg"]
+        return TowerShape(
+            width=vision["width"],
+            num_blocks=vision["layers"],
+            image_size=vision["image_size"],
+            num_grid_tokens=(vision["image_size"] // vision["patch_size"]) ** 2,
+            output_width=config["embed_dim"],
+        )
+    with torch.device("meta"):
+        return untrained_tower(backbones).shape
 
 
 def load_openai_format(path: Path) -> VisionTower:
@@ -236,15 +298,3 @@ def load_openai_format(path: Path) -> VisionTower:
     except (KeyError, RuntimeError) as error:
         raise WeightsError(f"{path}: no CLIP state dict in OpenAI's format: {error}") from error
     return VisionTower(clip.float(), name="openai")
-
-
-def _require_transformer(clip: nn.Module, name: str) -> Any:
-    from open_clip.transformer import VisionTransformer
-
-    visual = getattr(clip, "visual", None)
-    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
-        raise SettingsError(
-            f"backbones.tower: {name} is no plain vision transformer of open_clip "
-            "(ViT with a class token and without attention pooling)"
-        )
-    return visual

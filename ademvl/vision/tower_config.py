@@ -14,21 +14,25 @@ from ademvl.storage.files import read_json
 _REMEDY = "Reinstall the package, or run the rule mini_backbones."
 
 
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a vision transformer of open_clip itself, as CLIP has it."""
+    vision = config["vision_cfg"]
+    return (
+        bool(vision.get("patch_size"))
+        and isinstance(vision.get("layers"), int)
+        and not vision.get("timm_model_name")
+        and not vision.get("attentional_pool")
+    )
+
+
 def tower_config(name: str) -> Mapping[str, Any]:
     """Return a tower's configuration in open_clip's keys, `vision_cfg` and `embed_dim` among them.
 
+    Its file inside open_clip is read without importing it, which takes seconds.
+
     Raises:
-        SettingsError: open_clip knows no such tower, or it is no plain vision transformer.
+        SettingsError: open_clip knows no such tower.
     """
-    config = _config_of(name)
-    vision = config["vision_cfg"]
-    if "patch_size" not in vision or not isinstance(vision.get("layers"), int):
-        raise SettingsError(f"backbones.tower: {name} is no plain vision transformer")
-    return config
-
-
-def _config_of(name: str) -> Mapping[str, Any]:
-    """Read a tower's file inside open_clip without importing it, which takes seconds."""
     if name in MINI_TOWERS:
         return dict(read_json(MINI_TOWERS[name] / "config.json", remedy=_REMEDY))
     imported = sys.modules.get("open_clip")

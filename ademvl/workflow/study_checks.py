@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.config.run import GIVEN_ADAPTERS, TRAINED, RunSettings
+from ademvl.config.run import GIVEN_ADAPTERS, TRAINED, TRANSFORMERS_TOWER, RunSettings
 from ademvl.config.study import Study
 from ademvl.data.acquisition.existing import fault_of_copy
 from ademvl.data.acquisition.fetch import refuse_unaccepted
@@ -142,6 +142,8 @@ def _model_findings(run: RunSettings, shared: Path) -> Iterator[tuple[str, str]]
             yield key, fault
     if not run.backbones.tower:
         return  # the system has its own
+    if run.backbones.tower == TRANSFORMERS_TOWER and not Path(run.backbones.tower_weights).is_dir():
+        return  # downloaded later; its configuration tells all
     try:
         vision_shape(run.backbones)
     except AdemvlError as error:

@@ -102,7 +102,7 @@ def test_pixels_of_another_size_are_refused(tower):
         ("ViT-L-14", "openai", "use ViT-L-14-quickgelu"),
         ("ViT-L-14-quickgelu", "", "needs a pretrained tag"),
         ("ViT-L-15", "openai", "knows no model"),
-        ("RN50", "openai", "no plain vision transformer"),
+        ("RN50", "openai", r"has no \[cls\] token; set it to pooled"),
     ],
 )
 def test_wrong_towers_are_refused_before_anything_is_loaded(name, weights, message):

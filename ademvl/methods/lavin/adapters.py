@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ademvl.errors import SettingsError
 from ademvl.machine.precision import compute_dtype
 from ademvl.methods.dropout import drop_rows
 from ademvl.methods.lavin.settings import LavinSettings
@@ -129,6 +130,9 @@ def _linear(states: Tensor, layer: nn.Linear, dtype: torch.dtype) -> Tensor:
     return F.linear(states.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))
 
 
+_ATTENTION_NORMS = ("ln_1", "norm1", "layer_norm1")  # of open_clip; timm and DINO; SigLIP
+
+
 class TowerAdapters(SeededAdapters):
     """An adapter between norm and attention in each block of a tower, by block number.
 
@@ -151,9 +155,20 @@ class TowerAdapters(SeededAdapters):
                 yield name
 
     def attach(self, tower: VisionTower, attachment: Attachment) -> None:
-        """Let every block's first norm return what attention gets of the adapter."""
+        """Let every block's first norm return what attention gets of the adapter.
+
+        Raises:
+            SettingsError: the tower's blocks have no norm in front of an attention.
+        """
         for block, adapter in self.items():
-            norm = tower.visual.transformer.resblocks[int(block)].ln_1
+            own = tower.blocks[int(block)]
+            norms = (getattr(own, name, None) for name in _ATTENTION_NORMS)
+            norm = next((norm for norm in norms if norm is not None), None)
+            if norm is None:
+                raise SettingsError(
+                    f"features.mode: online, but blocks of {tower.name} have no attention before "
+                    "which method lavin trains adapters; use a vision transformer"
+                )
             handle = norm.register_forward_hook(self._hook(f"lavin.tower.{block}", adapter))
             attachment.on_detach(handle.remove)
 

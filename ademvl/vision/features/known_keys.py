@@ -21,6 +21,7 @@ from ademvl.vision.features.namespace import FeatureKey
 
 KEYS_FOLDER = "keys"
 _LIBRARIES = ("torch", "open_clip_torch", "safetensors")
+_POOLED = {"tower_cls": "pooled"}
 
 
 def known_key(run: RunSettings) -> FeatureKey | None:
@@ -53,7 +54,7 @@ def _origin(run: RunSettings) -> dict[str, Any] | None:
         return None
     versions = package_versions()
     return {
-        "tower": tower,
+        "tower": tower if run.backbones.tower_cls == "token" else tower | _POOLED,
         "weights_name": Path(run.backbones.tower_weights).name,
         "task": run.task,
         "precision": run.features.precision,
