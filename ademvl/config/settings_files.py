@@ -40,9 +40,13 @@ def run_to_json(run: RunSettings) -> str:
 def study_to_json(study: Study) -> str:
     """Render a study's settings as one line of JSON, the same for the same settings."""
     plain = to_plain(study.settings)
-    for name, template in study.settings.runs.items():
+    templates = study.settings.runs
+    is_pooled = any(template.backbones.tower_cls != "token" for template in templates.values())
+    for name, template in templates.items():
         if template.adapter != TRAINED:  # read again, it inherits what is not written
             plain["runs"][name] = all_plain(template)
+            if not is_pooled:  # younger than present files
+                del plain["runs"][name]["backbones"]["tower_cls"]
             if not template.optimization.log_to:  # younger than present files; it trains nothing
                 del plain["runs"][name]["optimization"]["log_to"]
     for run in plain["runs"].values():
