@@ -64,15 +64,15 @@ def test_parameters_of_a_decoder_are_those_of_the_model(folders, family):
     assert shape.layers_parameters == sum(matrix.weight.numel() for matrix in matrices)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["Qwen 3", "Gemma 3", "Phi", "OLMo 2"])
 def test_a_real_step_of_a_decoder_takes_what_is_predicted(folders, family):
     llm = llm_shape(BackboneSettings(llm=str(folders[family])))
     sizes = sizes_with(ADEM, llm=llm, vision=CLIP, online=False)
-    measured = measure_step(sizes, Numerics(), BATCH)
+    kept, operations, _ = measure_step(sizes, Numerics(), BATCH, device="cpu")
     predicted = training_flops(sizes, Numerics(), BATCH)
-    assert predicted.total == pytest.approx(measured.flops, rel=AGREES)
+    assert predicted.total == pytest.approx(operations, rel=AGREES)
     memory = training_memory(sizes, Numerics(), BATCH, device="cpu")
-    assert memory.tensors == pytest.approx(measured.bytes, rel=KEPT)
+    assert memory.tensors == pytest.approx(kept, rel=KEPT)
 
 
 @pytest.mark.parametrize("settings", [LoraSettings(rank=2), LavinSettings(cls_blocks=(0, 1))])
@@ -110,18 +110,18 @@ def test_a_tower_is_counted_and_measured_as_it_is(towers, kind):
     assert costs_of(cached).tower(2, training=False) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("kind", ["SigLIP", "EVA02", "ConvNeXt", "DINOv3"])
+@pytest.mark.parametrize("kind", ["SigLIP", "ConvNeXt", "DINOv3"])
 def test_a_real_step_with_a_tower_takes_what_is_predicted(towers, kind):
     llm = dataclasses.replace(
         known_models()["llama-7b"], width=32, ffn_width=64, layers=2, heads=2, kv_heads=2,
         head_dim=16, vocabulary=60,
     )  # fmt: skip
     sizes = sizes_with(ADEM, llm=llm, vision=vision_shape(towers(kind)), online=True)
-    measured = measure_step(sizes, Numerics(), BATCH)
+    kept, operations, _ = measure_step(sizes, Numerics(), BATCH, device="cpu")
     predicted = training_flops(sizes, Numerics(), BATCH)
-    assert predicted.total == pytest.approx(measured.flops, rel=AGREES)
+    assert predicted.total == pytest.approx(operations, rel=AGREES)
     memory = training_memory(sizes, Numerics(), BATCH, device="cpu")
-    assert memory.tensors == pytest.approx(measured.bytes, rel=KEPT)
+    assert memory.tensors == pytest.approx(kept, rel=KEPT)
 
 
 def test_known_models_of_other_families_are_built_by_their_configuration():
