@@ -5,7 +5,7 @@ change the states that go into a layer, what its attention and its MLP are given
 is added to h; the module tree and its parameters' names stay as they are. What hooks do stands in a
 `Pass`, which is set for the duration of a forward pass, or of a whole generation.
 
-Families differ in their norms (docs/language_models.md has a table). Where the branch itself is
+Families differ in their norms (docs/backbones.md has a table). Where the branch itself is
 normalised before it is added, as in Gemma 2 and 3 and OLMo 2 and 3, `mhsa_out` and `mlp_out` lie
 behind that norm. Where there is none in front of a branch (OLMo 2 and 3), `mhsa_in` and `mlp_in`
 are h itself. In parallel blocks (Phi 1 to 2) both branches are given the same states, so that what

@@ -82,7 +82,7 @@ class LlmShape:
     def layers_parameters(self) -> int:
         """Weights of all layers that take part in matrix products: what quantisation reaches."""
         if self.config:
-            from ademvl.planning.built_models import decoder_parameters
+            from ademvl.planning.built_models import decoder_parameters  # needs torch
 
             return decoder_parameters(self.config).in_matrices
         return self.layers * self.layer_matmul_parameters

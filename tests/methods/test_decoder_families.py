@@ -1,6 +1,6 @@
 """Protects the families of decoders: where positions lie, and that methods do there what they do.
 
-docs/language_models.md has the table of positions that is tested here.
+docs/backbones.md has the table of positions that is tested here.
 """
 
 import fnmatch

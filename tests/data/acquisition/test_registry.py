@@ -34,6 +34,9 @@ def test_all_that_studies_may_name_is_there() -> None:
     assert {
         *("scienceqa", "coco_caption", "aokvqa", "lavin_instruct", "mme", "clip_vit_l14"),
         *("clip_vit_b32", "smollm2"),
+        *("clip_rn50", "clip_convnext_base_w", "siglip2_base"),
+        *("dinov2_registers_base", "dinov3_base"),
+        *("smollm2_360m", "llama3_2_1b", "qwen3_0_6b", "gemma3_1b", "phi_2", "olmo2_1b"),
         *("llama_7b", "llama_13b", "llama2_7b"),
         *("llava_1_5_7b", "llava_1_5_13b", "blip_large_captioning", "blip2_opt_2_7b_coco"),
         *("unifiedqa_t5_base", "unifiedqa_t5_large"),
