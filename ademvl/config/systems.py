@@ -42,7 +42,7 @@ def without_unread(run: RunSettings) -> RunSettings:
         return replace(run, prompts=PromptSettings())
     if not run.method.is_given:
         return run
-    backbones = replace(run.backbones, tower="", tower_weights="")
+    backbones = replace(run.backbones, tower="", tower_weights="", tower_cls="token")
     if kind == "elsewhere":
         backbones = BackboneSettings(llm="", tower="")
     return replace(

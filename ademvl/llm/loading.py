@@ -66,9 +66,22 @@ def load_llm(
         llm = llm.eval().requires_grad_(False)
     else:
         llm = load_frozen(AutoModelForCausalLM, backbones, device=device, attention="sdpa")
+        llm = _text_alone(llm)
     _refuse_logit_transforms(llm)
     frozen: PreTrainedModel = llm
     return frozen
+
+
+def _text_alone(llm: Any) -> Any:
+    """Return a Gemma 3 that sees images itself, from 4B on, as the model of text that it holds."""
+    if llm.config.model_type != "gemma3":
+        return llm
+    from transformers import Gemma3ForCausalLM
+
+    with torch.device("meta"):
+        text = Gemma3ForCausalLM(llm.config.get_text_config())
+    text.model, text.lm_head = llm.model.language_model, llm.lm_head
+    return text.eval().requires_grad_(False)
 
 
 def load_frozen(

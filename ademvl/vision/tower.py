@@ -93,13 +93,9 @@ class VisionTower(nn.Module):
     @property
     def blocks(self) -> nn.ModuleList:
         """The residual blocks that states are read of, in order."""
-        blocks: Any = self._trunk.model.get_submodule(self._trunk.blocks)
-        return blocks  # type: ignore[no-any-return]
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        """Tokens in front of the grid inside the tower: [cls], then registers."""
-        return self._trunk.num_prefix
+        visual: Any = self.visual
+        blocks: nn.ModuleList = visual.get_submodule(self._trunk.blocks)
+        return blocks
 
     @property
     def width(self) -> int:
@@ -128,9 +124,12 @@ class VisionTower(nn.Module):
 
     @property
     def _kind(self) -> str:
-        """Activation of a CLIP, which its name does not tell; class of other models."""
-        mlp = getattr(self.blocks[0], "mlp", None)
-        return type(mlp.gelu if hasattr(mlp, "gelu") else self.visual).__name__
+        """Activation of a CLIP, which its name does not tell; class of others, with theirs."""
+        mlp: Any = getattr(self.blocks[0], "mlp", None)
+        if hasattr(mlp, "gelu"):
+            return type(mlp.gelu).__name__
+        activation = getattr(getattr(self.visual, "config", None), "hidden_act", "")
+        return " ".join(filter(None, (type(self.visual).__name__, activation)))
 
     def encode(self, pixels: Tensor, states: TowerStates = PENULTIMATE) -> Tensor:
         """Return the features of images.
@@ -232,8 +231,8 @@ def load_tower(backbones: BackboneSettings) -> VisionTower:
         return VisionTower(load_mini_clip(MINI_TOWERS[name]), name=name, cls=cls)
     tower_shape(backbones)
     is_of_transformers = name == TRANSFORMERS_TOWER
-    load = load_transformers_tower(weights) if is_of_transformers else load_clip(name, weights)
-    return VisionTower(load, name=f"{name}/{Path(weights).name}", cls=cls)
+    model = load_transformers_tower(weights) if is_of_transformers else load_clip(name, weights)
+    return VisionTower(model, name=f"{name}/{Path(weights).name}", cls=cls)
 
 
 def untrained_tower(backbones: BackboneSettings) -> VisionTower:

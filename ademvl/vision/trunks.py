@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from ademvl.errors import SettingsError
 from ademvl.vision.transformers_towers import layout_of
 
-_CLS_AND_GRID = 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Trunk:
@@ -163,7 +161,7 @@ def _of_clip(visual: Any) -> Trunk:
         width=visual.ln_post.normalized_shape[0],
         image_size=_side(visual.image_size),
         grid_size=visual.grid_size,
-        num_prefix=_CLS_AND_GRID,
+        num_prefix=1,
         has_cls=True,
         output_width=visual.output_dim,
     )

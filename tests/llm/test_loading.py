@@ -76,6 +76,28 @@ def test_models_that_change_their_logits_are_refused(tmp_path):
         load_llm(BackboneSettings(llm=str(tmp_path)))
 
 
+def test_of_a_gemma_3_that_sees_images_the_decoder_is_taken(tmp_path):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(
+        text_config={**sizes, "vocab_size": 20, "intermediate_size": 8, "head_dim": 4},
+        vision_config={**sizes, "intermediate_size": 8, "image_size": 8, "patch_size": 4},
+        mm_tokens_per_image=4,
+        image_token_id=19,
+    )
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    llm = load_llm(BackboneSettings(llm=str(tmp_path)))
+    attach_sites(llm, Attachment(), {"mlp_out": range(1)})
+    assert not any("vision" in name for name, _ in llm.named_parameters())
+    assert llm.get_output_embeddings().weight is llm.get_input_embeddings().weight
+    token_ids = torch.tensor([[1, 5, 7]])
+    expected = whole(token_ids).logits
+    states = load_llm(BackboneSettings(llm=str(tmp_path))).model(token_ids).last_hidden_state
+    torch.testing.assert_close(llm.get_output_embeddings()(states), expected)
+
+
 MEASURED = """
 import sys
 from pathlib import Path
