@@ -79,9 +79,10 @@ def test_models_that_change_their_logits_are_refused(tmp_path):
 def test_of_a_gemma_3_that_sees_images_the_decoder_is_taken(tmp_path):
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 20, "intermediate_size": 8, "num_key_value_heads": 2}
     config = Gemma3Config(
-        text_config={**sizes, "vocab_size": 20, "intermediate_size": 8, "head_dim": 4},
+        text_config={**text, "head_dim": 4},
         vision_config={**sizes, "intermediate_size": 8, "image_size": 8, "patch_size": 4},
         mm_tokens_per_image=4,
         image_token_id=19,
