@@ -57,8 +57,13 @@ class BackboneSettings:
             folder in the layout of transformers or of Meta's releases, a GGUF file, or a repository
             id of the Hugging Face hub.
         tower: `mini` or `mini_shapes`, which ship with the package and know images of easy_vqa and
-            of many_shapes, or a model name of open_clip such as `ViT-L-14-quickgelu`.
-        tower_weights: pretrained tag or file for open_clip; empty for those of the package.
+            of many_shapes, or a model name of open_clip such as `ViT-L-14-quickgelu`, or
+            `transformers` for a DINOv2, DINOv3 or SigLIP in its layout.
+        tower_weights: pretrained tag or file for open_clip, folder or repository id for
+            `transformers`; empty for those of the package.
+        tower_cls: what takes the place of [cls]: `token` is the tower's own; `pooled`, for towers
+            without one, is what its attention pooling makes of the tokens (SigLIP), or the mean of
+            the grid (ConvNeXt).
         precision: dtype of the frozen language model's weights.
         quantization: bits in which the weights of its linear layers are kept, `int8` or `int4`, to
             save memory; needs the extra `quantized`. `none` keeps them in `precision`.
