@@ -134,7 +134,7 @@ def find_trunk(visual: nn.Module, name: str) -> Trunk:
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 
-    trunk = None
+    trunk: Trunk | None = None
     if isinstance(visual, VisionTransformer):
         trunk = _of_clip(visual) if visual.attn_pool is None else None
     elif isinstance(visual, ModifiedResNet):
