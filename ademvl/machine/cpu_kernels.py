@@ -73,7 +73,12 @@ class _FrozenLinearMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is functional.linear and not kwargs and _is_suited(*args):
-            return _FrozenLinear.apply(*args, *([None] if len(args) == 2 else []))
+            inputs, weight, *bias = args
+            # As rows: the operator's own reshaping would make its output a view, which a model
+            # (OLMo, which clamps queries) may not change in place.
+            rows = inputs.flatten(0, -2)
+            output = _FrozenLinear.apply(rows, weight, *(bias or [None]))
+            return output.unflatten(0, inputs.shape[:-1])
         return func(*args, **(kwargs or {}))
 
 

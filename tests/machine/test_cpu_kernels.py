@@ -37,6 +37,15 @@ def test_frozen_product_and_its_gradient_are_the_same(shape: tuple[int, ...], bi
         torch.testing.assert_close(tensor, reference, atol=TOLERANCE, rtol=0)
 
 
+def test_what_comes_out_may_be_changed_in_place() -> None:
+    """OLMo clamps its queries, keys and values so."""
+    inputs, weight = torch.randn(2, 3, 8, requires_grad=True), torch.randn(4, 8)
+    with fast_cpu():
+        nn.functional.linear(inputs, weight).clamp_(min=-1, max=1).sum().backward()
+    inside = (inputs.detach() @ weight.T).abs() < 1
+    torch.testing.assert_close(inputs.grad, inside.float() @ weight)
+
+
 def test_transposed_inputs_give_the_same() -> None:
     layer = _layer(frozen=True, bias=True)
     inputs = torch.randn(64, 7, generator=torch.Generator().manual_seed(2)).t()
