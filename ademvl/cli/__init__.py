@@ -26,6 +26,7 @@ from ademvl.cli import (
     score_verbs,
     start_verbs,
     study_verbs,
+    tune_verbs,
 )
 from ademvl.cli.verb import Handler
 from ademvl.errors import AdemvlError, shortened
@@ -42,6 +43,7 @@ _MODULES = (  # in the order of work
     score_verbs,
     study_verbs,
     compare_verbs,
+    tune_verbs,
     bundle_verbs,
     check_verbs,
     cluster_verbs,
@@ -52,6 +54,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "data and models": ("data", "backbones", "adapter", "cache"),
     "one step of a run": ("features", "train", "evaluate", "evaluate-mme", "fusion-maps"),
     "results": ("summary", "tables", "figures", "report", "compare", "effects", "ranking"),
+    "search settings": ("tune",),
     "ask, score, check": ("predict", "demo", "score", "verify"),
     "pass on": ("bundle", "diff", "samples"),
     "for the workflow": ("settings", "choose-rate"),

@@ -33,6 +33,7 @@ from ademvl.config.study_settings import (
 )
 from ademvl.config.systems import backbones_read, check_systems, without_unread
 from ademvl.config.tasks import facts_of
+from ademvl.config.tuned_run import search_findings
 from ademvl.errors import SettingsError, collect, list_findings
 
 
@@ -179,6 +180,7 @@ def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -
         lambda: check_systems(settings.runs, places),
         lambda: check_starts(settings.runs, places),
         lambda: _check_runs(settings, places, source=source),
+        lambda: _check_search(settings, places, source=source),
     )
     refused = collect(*checks)
     if refused:
@@ -222,6 +224,11 @@ def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None
     if findings:
         marked = list(map(places.mark, findings))
         raise SettingsError(list_findings(f"{source}: wrong settings", marked, REMEDY))
+
+
+def _check_search(settings: StudySettings, places: Places, *, source: str) -> None:
+    if findings := list(search_findings(settings)):
+        raise refusal(findings, source=source, places=places)
 
 
 def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:

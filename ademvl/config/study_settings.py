@@ -18,6 +18,7 @@ from ademvl.config.run import (
     FeatureTemplate,
     PromptSettings,
 )
+from ademvl.config.search_space import TuneSettings
 from ademvl.config.setting import group, relation, setting, settings_class
 from ademvl.config.tasks import TaskName, score_columns
 
@@ -143,6 +144,7 @@ class StudySettings:
         report: what the report shows.
         base_runs: runs that others are compared with, one factor at a time: every run that differs
             in exactly one setting from one of them shows that setting's effect.
+        tune: search of good settings of one run (`ademvl tune`).
     """
 
     study: str = setting(changes="nothing")
@@ -160,6 +162,7 @@ class StudySettings:
     runs: Mapping[str, RunTemplate] = group(default_factory=dict)
     report: ReportSettings = group(default_factory=ReportSettings, omitted_at_default=True)
     base_runs: tuple[str, ...] = setting(changes="nothing", default=(), omitted_at_default=True)
+    tune: TuneSettings = group(default_factory=TuneSettings, omitted_at_default=True)
 
     @relation("only", "include")
     def _choose_among_included(self) -> Iterator[str]:

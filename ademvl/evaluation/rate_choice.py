@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
-from ademvl.config.tasks import TaskFacts, all_facts, facts_of
+from ademvl.config.tasks import all_facts, facts_of
 from ademvl.errors import SettingsError
 from ademvl.evaluation.run import evaluate_run, predict_ahead
+from ademvl.evaluation.val_score import read_val_score
 from ademvl.runs.chosen_rate import (
     Candidate,
     RateChoice,
@@ -20,7 +21,6 @@ from ademvl.runs.chosen_rate import (
     choose_rate,
     write_choice,
 )
-from ademvl.runs.run_state import read_object
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.run import train_run
 
@@ -64,20 +64,12 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
         if code:
             return code
         evaluate_run(run_dir, progress=progress)
-        candidates.append(_scored(run_dir, facts_of(run.task), base_lr))
-        _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, candidates[-1].score)
+        found = read_val_score(run_dir, facts_of(run.task))
+        _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, found.percent)
+        candidates.append(
+            Candidate(base_lr=base_lr, score=found.percent, n=found.n, seconds=found.seconds)
+        )
     chosen = choose_rate(candidates)
     choice = RateChoice(run=run.name, base_lr=chosen, candidates=tuple(candidates))
     write_choice(output, choice)
     return 0
-
-
-def _scored(run_dir: Path, task: TaskFacts, base_lr: float) -> Candidate:
-    found = read_object(run_dir / "scores" / f"{task.evaluated_as}.json")[task.scores_in][task.main]
-    usage = read_object(run_dir / "provenance.json")["usage"]
-    return Candidate(
-        base_lr=base_lr,
-        score=float(found["percent"]),
-        n=int(found["n"]),
-        seconds=float(usage["wall_seconds"]),
-    )

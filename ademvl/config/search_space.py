@@ -1,0 +1,96 @@
+"""Settings of `ademvl tune`: which settings of a run are searched, among which values, and how."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from ademvl.config.setting import group, relation, setting, settings_class
+
+
+def _read_choices(choices: Any) -> tuple[Any, ...]:
+    if not isinstance(choices, list | tuple):
+        raise ValueError(f"{choices!r}, expected a list of values that the setting may have")
+    if any(choice in choices[:place] for place, choice in enumerate(choices)):
+        raise ValueError(f"{list(choices)}, expected different values")
+    return tuple(choices)
+
+
+Choices: TypeAlias = Annotated[
+    tuple[Any, ...], PlainValidator(_read_choices), WithJsonSchema({"type": "array"})
+]
+"""Values of any type: whether the setting takes them, its own class says."""
+
+
+@settings_class
+class SearchedValues:
+    """Values that a setting may have: a range of numbers, or a list.
+
+    Attributes:
+        low, high: ends of a range of numbers, both included.
+        log: of a range: as many values are drawn from 0.01 to 0.1 as from 0.1 to 1, which suits
+            rates.
+        step: of a range: between values that are drawn; 0 draws any, of whole numbers each.
+        choices: in place of a range, whatever the setting takes, lists as well.
+    """
+
+    low: float | None = setting(changes="nothing", default=None)
+    high: float | None = setting(changes="nothing", default=None)
+    log: bool = setting(changes="nothing", default=False)
+    step: float = setting(changes="nothing", default=0.0, ge=0)
+    choices: Choices = setting(changes="nothing", default=())
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is a range of numbers."""
+        return not self.choices
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a range has whole numbers alone."""
+        return all(float(number or 0).is_integer() for number in (self.low, self.high, self.step))
+
+    @relation("choices", "low", "high", "log", "step")
+    def _is_range_or_list(self) -> Iterator[str]:
+        given = (self.low is not None, self.high is not None)
+        if self.choices and (any(given) or self.log or self.step):
+            yield "stands beside low, high, log or step; give a list or a range"
+        elif not self.choices and not all(given):
+            yield "neither a list nor a range; give choices: [...], or low and high"
+
+    @relation("low", "high")
+    def _has_width(self) -> Iterator[str]:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            yield f"{self.low:g}, expected less than high, {self.high:g}"
+
+    @relation("log", "low", "step")
+    def _is_log_of_positive(self) -> Iterator[str]:
+        if self.log and self.step:
+            yield "a range with step is drawn evenly; leave out one of both"
+        elif self.log and self.low is not None and self.low <= 0:
+            yield f"needs low > 0, but it is {self.low:g}"
+
+
+@settings_class
+class TuneSettings:
+    """The search of `ademvl tune`; no result of the study's runs depends on it.
+
+    Attributes:
+        run: of the study, whose settings are searched; it has all others as they stand there.
+            Empty where nothing is searched.
+        space: values of each searched setting, by its path in a run, such as `method.gamma`. Where
+            the run has an `optimization.lr_grid`, its rates are searched without being named.
+        trials: combinations of values that are tried.
+        rungs: lengths of training. Every trial has the shortest, and goes on to the next only when
+            it is among the best by then; the longest is that of the run. 1 trains all of them in
+            full.
+        reduction: factor between two lengths, and one in how many goes on.
+        seed: of the draws.
+    """
+
+    run: str = setting(changes="nothing", default="")
+    space: Mapping[str, SearchedValues] = group(default_factory=dict)
+    trials: int = setting(changes="nothing", default=20, ge=1, le=10_000)
+    rungs: int = setting(changes="nothing", default=3, ge=1, le=10)
+    reduction: int = setting(changes="nothing", default=3, ge=2, le=100)
+    seed: int = setting(changes="nothing", default=0, ge=0)

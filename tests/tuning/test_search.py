@@ -1,0 +1,68 @@
+"""Protects the file of a search: what a crash leaves of it is mended, damage is told."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna", reason="the extra `tune` is missing")
+
+from ademvl.config.search_space import SearchedValues
+from ademvl.errors import DataError
+from ademvl.tuning.search import Search
+from ademvl.tuning.space import SearchedSetting
+
+SPACE = {
+    "method.scales": SearchedSetting(SearchedValues(choices=([16], [16, 4])), [64]),
+    "method.projection_width": SearchedSetting(SearchedValues(low=8, high=64, log=True), 128),
+    "method.gamma": SearchedSetting(SearchedValues(low=0.0, high=0.5), 0.25),
+}
+
+
+def open_search(file: Path) -> Search:
+    return Search(file, SPACE, reduction=3, seed=0)
+
+
+def try_one(search: Search, score: float) -> None:
+    trial = search.propose()
+    assert trial is not None
+    trial.report(score, 1)
+    search.keep(trial, is_complete=True)
+
+
+def test_values_are_those_that_a_study_file_can_have(tmp_path: Path) -> None:
+    search = open_search(tmp_path / "trials.journal")
+    for score in range(12):
+        try_one(search, float(score))
+    for trial in search.trials:
+        assert trial.values["method.scales"] in ([16], [16, 4])
+        assert type(trial.values["method.projection_width"]) is int
+        gamma = trial.values["method.gamma"]
+        assert 0 <= gamma <= 0.5
+        assert gamma == float(f"{gamma:.4g}")
+    assert [trial.score for trial in search.trials] == list(range(12))
+
+
+def test_line_that_a_crash_cut_short_is_no_trial_and_hurts_none(tmp_path: Path) -> None:
+    file = tmp_path / "trials.journal"
+    search = open_search(file)
+    try_one(search, 50.0)
+    whole = file.read_bytes()
+    try_one(search, 60.0)
+    values = search.trials[1].values
+    file.write_bytes(file.read_bytes()[:-20])
+    again = open_search(file)
+    assert file.read_bytes().startswith(whole)
+    assert [trial.score for trial in again.trials] == [50.0]
+    try_one(again, 60.0)
+    assert [trial.values for trial in open_search(file).trials[1:]] == [values]
+
+
+@pytest.mark.parametrize("damage", [b"{}\n", b"not JSON\n", b"\xff\xfe\n", b"[1, 2]\n"])
+def test_damaged_file_is_told_with_what_to_do(damage: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "trials.journal"
+    search = open_search(file)
+    try_one(search, 50.0)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + damage + b"".join(lines[1:]))
+    with pytest.raises(DataError, match=r"trials\.journal: damaged .* Delete the file"):
+        open_search(file)
