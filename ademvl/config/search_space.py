@@ -16,8 +16,18 @@ def _read_choices(choices: Any) -> tuple[Any, ...]:
     return tuple(choices)
 
 
+_CHOICE: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number"},
+        {"type": "string"},
+        {"type": "boolean"},
+        {"type": "array", "items": {"type": "number"}},
+    ]
+}
 Choices: TypeAlias = Annotated[
-    tuple[Any, ...], PlainValidator(_read_choices), WithJsonSchema({"type": "array"})
+    tuple[Any, ...],
+    PlainValidator(_read_choices),
+    WithJsonSchema({"type": "array", "items": _CHOICE}),
 ]
 """Values of any type: whether the setting takes them, its own class says."""
 
@@ -30,8 +40,9 @@ class SearchedValues:
         low, high: ends of a range of numbers, both included.
         log: of a range: as many values are drawn from 0.01 to 0.1 as from 0.1 to 1, which suits
             rates.
-        step: of a range: between values that are drawn; 0 draws any, of whole numbers each.
-        choices: in place of a range, whatever the setting takes, lists as well.
+        step: of a range: distance between values that are drawn, from `low` on; 0 draws any value,
+            of whole numbers each.
+        choices: values in place of a range, whatever the setting takes.
     """
 
     low: float | None = setting(changes="nothing", default=None)
@@ -81,10 +92,10 @@ class TuneSettings:
         space: values of each searched setting, by its path in a run, such as `method.gamma`. Where
             the run has an `optimization.lr_grid`, its rates are searched without being named.
         trials: combinations of values that are tried.
-        rungs: lengths of training. Every trial has the shortest, and goes on to the next only when
-            it is among the best by then; the longest is that of the run. 1 trains all of them in
-            full.
-        reduction: factor between two lengths, and one in how many goes on.
+        rungs: lengths of training, each a whole one with a schedule of its own. Every trial has the
+            shortest, and the next one only when it is among the best by then; the longest is the
+            run's. 1 trains every trial in full.
+        reduction: factor between two lengths, and of how many trials one has the next length.
         seed: of the draws.
     """
 
