@@ -45,6 +45,13 @@ def add_verbs(verbs: Verbs) -> None:
     effects = add_verb(verbs, "effects", _effects, summary)
     effects.add_argument("study", type=Path, help="study file with base_runs")
     add_seed(effects, of="the resamples")
+    effects.add_argument(
+        "--combine",
+        type=Path,
+        metavar="FILE",
+        help="study file to write: this one, with all settings that are higher than the first base "
+        "run in one run, and both asked the test split",
+    )
 
     summary = "Print how a study's methods compare, in Markdown: accuracy, difference, ranking."
     ranking = add_verb(verbs, "ranking", _ranking, summary)
@@ -72,6 +79,7 @@ def _effects(options: argparse.Namespace) -> int:
     from ademvl.config.factors import one_factor_runs
     from ademvl.config.study import load_study
     from ademvl.reporting.effects import effects_table, measure_effects
+    from ademvl.reporting.improvements import COMBINED, combine, conclusion
     from ademvl.reporting.results import read_results
     from ademvl.statistics.intervals import ITEMS_NOTE
 
@@ -79,13 +87,17 @@ def _effects(options: argparse.Namespace) -> int:
     if not study.settings.base_runs:
         raise SettingsError(f"{options.study}: names no base_runs, so there are no effects")
     effects = measure_effects(read_results(study), one_factor_runs(study), seed=options.seed)
-    print(effects_table(effects), end="")
+    print(f"{effects_table(effects)}\n{conclusion(effects)}", end="")
     measured = [effect.difference for effect in effects if effect.difference]
     if not all(found.covers_seeds for found in measured):
         print(ITEMS_NOTE, file=sys.stderr)
     for effect in effects:
         if effect.state:
             print(f"{effect.factor.run}: {effect.state}", file=sys.stderr)
+    if options.combine:
+        refuse_to_replace(options.combine, options.study)
+        combine(study, options.study, effects, options.combine)
+        print(f"{options.combine}: written, with run {COMBINED}", file=sys.stderr)
     return 0
 
 

@@ -9,6 +9,9 @@ from ademvl.config.influence import told_differences
 from ademvl.config.study import Study
 
 _NOT_COMPARABLE = ("task", "dataset", "evaluation.split")
+_TOWER = "backbones.tower"
+_OF_TOWER = (_TOWER, "backbones.tower_weights", "backbones.tower_cls", "features.normalization")
+"""What goes with a tower: with another one they are one change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +40,16 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
     """Find the runs that differ in one setting from one of the study's `base_runs`.
 
     Runs come in the order of the study file, each with the first base that it fits. Base runs are
-    compared with the base runs before them. Another task, data set or split is no factor: what is
-    asked must be the same, so that runs can be compared item by item. Settings that change no
-    results do not count.
+    compared with the base runs before them. A tower with its weights and pixels is one setting.
+    Another task, data set or split is no factor: what is asked must be the same, so that runs can
+    be compared item by item. Settings that change no results do not count.
     """
     runs, bases = study.settings.runs, study.settings.base_runs
     found = []
     for name in runs:
         candidates = bases[: bases.index(name)] if name in bases else bases
         for base in candidates:
-            differences = told_differences(runs[name], runs[base])
+            differences = _with_one_tower(told_differences(runs[name], runs[base]))
             if len(differences) == 1 and differences[0][0] not in _NOT_COMPARABLE:
                 path, value, base_value = differences[0]
                 found.append(
@@ -54,6 +57,13 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
                 )
                 break
     return tuple(found)
+
+
+def _with_one_tower(differences: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Leave out what goes with a tower where the tower itself differs."""
+    if all(path != _TOWER for path, _, _ in differences):
+        return differences
+    return [found for found in differences if found[0] == _TOWER or found[0] not in _OF_TOWER]
 
 
 def pairs_differing_in(study: Study, path: str) -> Iterator[OneFactorRun]:

@@ -157,7 +157,7 @@ def _cells(effect: Effect) -> list[str]:
         f"{100 * effect.base_value:.2f}",
         " ".join(printed(found)),
         direction(found),
-        _seeds_needed(found),
+        seeds_in_words(found),
         f"{100 * effect.same_fraction:.1f} %",
         f"{found.n:,}",
         str(found.num_seeds[0]),
@@ -172,7 +172,8 @@ def direction(difference: Difference) -> str:
     return "higher" if difference.value > 0 else "lower"
 
 
-def _seeds_needed(difference: Difference) -> str:
+def seeds_in_words(difference: Difference) -> str:
+    """Say how many seeds of each run would tell what cannot be told; empty where it can be."""
     if judge_effect(difference).outcome != "cannot tell":
         return ""
     if not difference.covers_seeds:

@@ -69,3 +69,13 @@ def test_base_run_that_is_no_run_is_refused(raw: dict[str, Any]) -> None:
     raw["base_runs"] = ["adam"]
     with pytest.raises(SettingsError, match=r"base_runs\.0: 'adam' is not under runs"):
         load_study(raw)
+
+
+def test_a_tower_with_its_weights_and_pixels_is_one_setting(raw: dict[str, Any]) -> None:
+    tower = {"tower": "ViT-B-16", "tower_weights": "laion2b_s34b_b88k"}
+    raw["runs"]["tower"] = {"backbones": tower, "features": {"normalization": "clip"}}
+    raw["runs"]["two"] = {"backbones": tower, "method": {"gamma": 0.0}}
+    raw["runs"]["pixels"] = {"features": {"normalization": "clip"}}
+    assert found(raw)["tower"] == "adem, backbones.tower: mini -> ViT-B-16"
+    assert found(raw)["pixels"] == "adem, features.normalization: by_task -> clip"
+    assert "two" not in found(raw)
