@@ -10,8 +10,11 @@ from ademvl.config.study import Study
 
 _NOT_COMPARABLE = ("task", "dataset", "evaluation.split")
 _TOWER = "backbones.tower"
-_OF_TOWER = (_TOWER, "backbones.tower_weights", "backbones.tower_cls", "features.normalization")
-"""What goes with a tower: with another one they are one change."""
+_OF_TOWER = (
+    *("backbones.tower_weights", "backbones.tower_cls", "features.normalization"),
+    "method.scales",
+)
+"""What goes with a tower, as its pixels and its grid do: with another one they are one change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,8 @@ def one_factor_runs(study: Study) -> tuple[OneFactorRun, ...]:
     """Find the runs that differ in one setting from one of the study's `base_runs`.
 
     Runs come in the order of the study file, each with the first base that it fits. Base runs are
-    compared with the base runs before them. A tower with its weights and pixels is one setting.
+    compared with the base runs before them. A tower with its weights, pixels and the scales of its
+    grid is one setting.
     Another task, data set or split is no factor: what is asked must be the same, so that runs can
     be compared item by item. Settings that change no results do not count.
     """
@@ -63,7 +67,7 @@ def _with_one_tower(differences: list[tuple[str, Any, Any]]) -> list[tuple[str, 
     """Leave out what goes with a tower where the tower itself differs."""
     if all(path != _TOWER for path, _, _ in differences):
         return differences
-    return [found for found in differences if found[0] == _TOWER or found[0] not in _OF_TOWER]
+    return [found for found in differences if found[0] not in _OF_TOWER]
 
 
 def pairs_differing_in(study: Study, path: str) -> Iterator[OneFactorRun]:

@@ -71,11 +71,16 @@ def test_base_run_that_is_no_run_is_refused(raw: dict[str, Any]) -> None:
         load_study(raw)
 
 
-def test_a_tower_with_its_weights_and_pixels_is_one_setting(raw: dict[str, Any]) -> None:
+def test_a_tower_with_its_weights_pixels_and_grid_is_one_setting(raw: dict[str, Any]) -> None:
     tower = {"tower": "ViT-B-16", "tower_weights": "laion2b_s34b_b88k"}
-    raw["runs"]["tower"] = {"backbones": tower, "features": {"normalization": "clip"}}
+    pixels = {"normalization": "clip"}
+    raw["runs"]["tower"] = {
+        "backbones": tower,
+        "features": pixels,
+        "method": {"scales": [196, 49]},
+    }
     raw["runs"]["two"] = {"backbones": tower, "method": {"gamma": 0.0}}
-    raw["runs"]["pixels"] = {"features": {"normalization": "clip"}}
+    raw["runs"]["pixels"] = {"features": pixels}
     assert found(raw)["tower"] == "adem, backbones.tower: mini -> ViT-B-16"
     assert found(raw)["pixels"] == "adem, features.normalization: by_task -> clip"
     assert "two" not in found(raw)
