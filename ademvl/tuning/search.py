@@ -104,7 +104,7 @@ class Search:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{file}: damaged ({error}). Delete the file: the same command makes it again from "
-                "the trainings beside it, without training any anew."
+                "the trainings beside it; only those that failed are trained anew."
             ) from error
 
     @property

@@ -157,6 +157,8 @@ def test_finished_search_is_only_read_and_goes_on_with_more_trials(
     trials = tune(study).trials
     trained = len(quick.trained)
     assert tune(study).trials == trials
+    (search_folder(study) / "trials.journal").unlink()
+    assert tune(study).trials == trials  # made again from the trainings
     more = make_search(folder, trials=6)
     assert tune(more, minutes=0).trials == trials
     assert len(quick.trained) == trained
