@@ -1,10 +1,11 @@
-"""Protects the two mini studies: every ablation row once, and every quirk against one base run."""
+"""Protects the mini studies: every ablation row once, every quirk and improvement one change."""
 
 from dataclasses import replace
 
 import pytest
 
 from ademvl.config.factors import one_factor_runs
+from ademvl.config.influence import told_differences
 from ademvl.config.study import Study, load_study
 from ademvl.reporting.references import check_references
 from ademvl.reporting.reported import load_reported
@@ -64,3 +65,24 @@ def test_the_two_comparisons_differ_in_the_language_model_alone() -> None:
     backbones = peers.runs[0].backbones
     same = [replace(run, study="peers_mini", backbones=backbones) for run in slots.runs]
     assert same == list(peers.runs)
+
+
+@pytest.mark.parametrize("name", ["improvements-mini", "improvements-7b"])
+def test_every_improvement_is_one_change_that_val_judges(name: str) -> None:
+    improvements = study(name)
+    factors = one_factor_runs(improvements)
+    assert set(improvements.settings.runs) - {factor.run for factor in factors} == {"adem"}
+    assert {run.evaluation.split for run in improvements.runs} == {"val"}
+    page = (PROJECT_ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    for factor in factors:
+        assert factor.path.partition(".")[2] in page, factor.path
+        assert f"`{factor.run}`" in page or factor.run in factor.path, factor.run
+
+
+def test_improvements_begin_where_the_comparison_has_adem() -> None:
+    improvements, peers = study("improvements-mini").settings, study("peers-mini").settings
+    assert improvements.datasets == peers.datasets
+    assert improvements.shared_dir == peers.shared_dir
+    differences = told_differences(improvements.runs["adem"], peers.runs["adem"])
+    assert {path for path, _, _ in differences} == {"evaluation.split", "optimization.ema_decay"}
+    assert improvements.runs["adem"].seeds == peers.runs["adem"].seeds
