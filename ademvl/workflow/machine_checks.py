@@ -12,6 +12,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import AdemvlError, collect
 from ademvl.machine.free_memory import FreeMemory, free_host_memory
+from ademvl.planning.adem_formula import formula_of
 from ademvl.planning.cpu_time import expected_days
 from ademvl.planning.devices import present_gpu
 from ademvl.planning.disk import DiskUse, feature_disk, result_disk
@@ -113,13 +114,17 @@ def _too_large(study: Study, run: RunSettings) -> str:
     """Say why a run cannot be trained on the processor; empty where it can, or is not known.
 
     The frozen models decide it, so that the default method, whose costs are a formula, stands for
-    those that would have to be measured.
+    those that would have to be measured. Frozen models that no formula covers are not looked at, as
+    a start is no time to measure them: a training looks at its own memory.
     """
     run = dataclasses.replace(run, method=default_method())
     load = _workload(study, run)
     if load is None:
         return ""
     try:
+        sizes = model_sizes(run)
+        if formula_of(run.method, sizes.llm, sizes.vision, online=sizes.online) is None:
+            return ""
         memory = RunMemory(run, "cpu", load.training.known_rows, load.training.images).predict()
         there = free_host_memory()
         if fit_of(memory.total, there.bytes) == "does not fit":
