@@ -19,6 +19,7 @@ from ademvl.runs.chosen_rate import (
     write_choice,
 )
 from ademvl.storage.files import write_json
+from ademvl.workflow import machine_checks
 from ademvl.workflow.sources import StudySources
 from ademvl.workflow.study_checks import problems_at_start, study_problems
 from ademvl.workflow.work import pending_work
@@ -135,6 +136,16 @@ def test_a_training_that_the_processor_cannot_do_is_refused(tmp_path: Path) -> N
     assert len(found) < MAX_LISTED
     (told,) = [text for text in found if text.startswith("no GPU is usable here")]
     assert all(f"{name} (" in told for name in ("scienceqa_7b", "captions_7b", "instruction_7b"))
+
+
+def test_frozen_models_without_a_formula_are_not_measured_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_checks, "formula_of", lambda *_, **__: None)
+    monkeypatch.setattr(machine_checks, "RunMemory", None)
+    study = load_study(PROJECT_ROOT / PAPER)
+    found = problems_at_start(study, StudySources(study))
+    assert not any(text.startswith("no GPU is usable here") for text in found)
 
 
 def test_finished_work_is_not_looked_at(tmp_path: Path) -> None:
