@@ -207,7 +207,7 @@ def _of_timm(visual: Any) -> Trunk | None:
     }
     if isinstance(trunk, ConvNeXt):
         blocks = f"trunk.stages.{len(trunk.stages) - 1}.blocks"
-        norm = nn.Sequential(trunk.norm_pre, trunk.head.norm)
+        norm = nn.Sequential(trunk.norm_pre, trunk.get_submodule("head.norm"))
         return Trunk(**sizes, blocks=blocks, norm=norm, is_map=True)
     return Trunk(
         **sizes,
