@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from ademvl.errors import DataError
+from ademvl.runs.csv_rows import read_rows
 from ademvl.storage.files import write_text
 
 MEASURED_ITEMS = 16
@@ -50,18 +50,9 @@ def read_kept(path: Path) -> list[KeptRow]:
     Raises:
         DataError: missing file, other columns, or a value that is no number.
     """
-    remedy = "Delete the run's directory and train again."
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}). {remedy}") from error
-    if tuple(header) != COLUMNS:
-        raise DataError(f"{path}: columns are {header}, expected {list(COLUMNS)}. {remedy}")
-    try:
-        return [
-            KeptRow(float(epoch), int(layer), word, float(kept), int(tokens))
-            for epoch, layer, word, kept, tokens in rows
-        ]
-    except ValueError as error:
-        raise DataError(f"{path}: a row is malformed ({error}). {remedy}") from error
+    return read_rows(path, COLUMNS, _row)
+
+
+def _row(values: Sequence[str]) -> KeptRow:
+    epoch, layer, word, kept, tokens = values
+    return KeptRow(float(epoch), int(layer), word, float(kept), int(tokens))

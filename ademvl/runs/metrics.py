@@ -1,11 +1,10 @@
 """The rows of metrics.csv: what they hold, written and read."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from ademvl.errors import DataError
+from ademvl.runs.csv_rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
     Raises:
         DataError: missing file, other columns, or a value that is no number.
     """
-    remedy = "Delete the run's directory and train again."
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). {remedy}") from error
-    if tuple(header) != COLUMNS:
-        raise DataError(f"{path}: columns are {header}, expected {list(COLUMNS)}. {remedy}")
-    try:
-        return [_row(row) for row in rows]
-    except (ValueError, IndexError, TypeError) as error:
-        raise DataError(f"{path}: a row is malformed ({error}). {remedy}") from error
+    return read_rows(path, COLUMNS, _row)
 
 
 def _row(values: Sequence[str]) -> MetricsRow:
