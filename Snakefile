@@ -47,7 +47,7 @@ wildcard_constraints:
 report: "workflow/report/workflow.rst"
 
 
-include: "workflow/rules/targets.smk"
+include: "workflow/targets.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"

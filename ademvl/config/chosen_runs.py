@@ -56,7 +56,7 @@ def _findings(included: Raw, content: Raw) -> Iterator[str]:
         yield f"{ONLY}: {only!r}, expected a list of runs of included files"
     else:
         for name in only:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 yield f"{ONLY}: {name!r}{suggest(str(name), list(map(str, known)))}"
     for group in _GROUPS:
         there = _entries(included, group)

@@ -41,6 +41,7 @@ NUMBERS = {
     ("--max-new-tokens",): [["evaluate-mme", "run", "--benchmark", "x", "--answers", "y"]],
     ("--utilization",): [["plan", "study.yaml"]],
     ("--unused-days",): [["cache", "gc"]],
+    ("--minutes",): [["tune", "study.yaml"]],
     ("--difference", "--seed-spread", "--seed"): [["compare", "a", "b"]],
     ("--seed",): [["effects", "study.yaml"], ["diff", "a", "b"]],
     ("--meteor-seconds", "--meteor-mib", "--spice-seconds", "--spice-mib"): [

@@ -118,6 +118,7 @@ def test_choices_among_runs_that_no_file_has_are_refused_with_the_nearest() -> N
         {**raw, "only": ["sharde"]}
     )
     assert "only: 'own', expected a list of runs" in refusal({**raw, "only": "own"})
+    assert "only: []" in refusal({**raw, "only": [[]]})
     assert "runs.owm: null (allowed: own, shared); did you mean own?" in refusal(
         {**raw, "runs": {"owm": None}}
     )
