@@ -57,7 +57,6 @@ def batch_of(*, length):
         labels=labels,
         lengths=torch.tensor([length, length]),
         slot_start=torch.tensor([5, -1]),
-        num_slots=1,
         has_image=torch.tensor([True, False]),
         images=(None, None),
     )

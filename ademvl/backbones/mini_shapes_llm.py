@@ -24,7 +24,7 @@ WITH_SLOTS = MiniLlmSettings(
     slot_noise=1.5,
 )
 TEXT_ALONE = replace(WITH_SLOTS, slot_share=0.0)
-_MEASURED = DatasetSettings(
+MEASURED = DatasetSettings(
     source="many_shapes",
     seed=1_000_000,
     train_questions=10,
@@ -41,7 +41,7 @@ def train_mini_shapes_llm(output_dir: Path, settings: MiniLlmSettings) -> dict[s
     """Train one of the models, and write it; see `train_mini_llm`."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "many_shapes"
-        draw_many_shapes(data, _MEASURED)
+        draw_many_shapes(data, MEASURED)
         return train_mini_llm(
             output_dir,
             data / "scienceqa",

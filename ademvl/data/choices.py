@@ -21,10 +21,7 @@ def first_capital(text: str) -> str | None:
 
 
 def choice_named(text: str, *, num_choices: int) -> int:
-    """Return the 0-based choice that the first capital in `text` names, or NO_ANSWER.
-
-    Where the reference implementation guesses at random, this never does.
-    """
+    """Return the 0-based choice that the first capital in `text` names, or NO_ANSWER."""
     letter = first_capital(text)
     if letter is None:
         return NO_ANSWER

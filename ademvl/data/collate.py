@@ -22,7 +22,6 @@ class Batch:
         labels: (B, T) int64; -100 where nothing is scored; not shifted.
         lengths: (B,) int64, places of each row that are not padding.
         slot_start: (B,) int64, place of the first slot, -1 without slots.
-        num_slots: slots of every row with an image.
         has_image: (B,) bool.
         images: files of the pictures, None without one.
     """
@@ -32,7 +31,6 @@ class Batch:
     labels: Tensor
     lengths: Tensor
     slot_start: Tensor
-    num_slots: int
     has_image: Tensor
     images: tuple[Path | None, ...]
 
@@ -65,7 +63,6 @@ def collate(rows: Sequence[TokenizedExample], *, trim_after_labels: bool) -> Bat
         labels=torch.from_numpy(labels),
         lengths=torch.tensor([min(len(row.ids), width) for row in rows]),
         slot_start=torch.tensor([row.slot_start for row in rows]),
-        num_slots=rows[0].num_slots,
         has_image=torch.tensor([row.image is not None for row in rows]),
         images=tuple(row.image for row in rows),
     )

@@ -1,4 +1,4 @@
-"""Answers the MME benchmark with a trained run, and scores the answers.
+"""Answers the MME benchmark with a trained run, in files that the benchmark's own tool reads.
 
 Answers are generated after the prompt of instruction data. Images are preprocessed as in the run's
 own training.

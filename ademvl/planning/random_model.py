@@ -218,7 +218,6 @@ def random_batch(
         labels=labels,
         lengths=torch.tensor(lengths),
         slot_start=torch.where(has_slots, _SLOT_START, -1),
-        num_slots=sizes.method.text_places.with_image,
         has_image=has_image,
         images=(None,) * num_rows,
     )

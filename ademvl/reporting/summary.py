@@ -2,14 +2,13 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from ademvl.config.study import Study
 from ademvl.config.tasks import all_facts
 from ademvl.reporting.headlines import find_headlines
 from ademvl.reporting.method_comparison import compare_methods
 from ademvl.reporting.printable import printable
-from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
+from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.tables.columns import task_columns
 from ademvl.reporting.tables.judging import estimate_cell
@@ -24,9 +23,9 @@ _TABLES = (f"tables/{facts.table.key}.md" for facts in all_facts().values() if f
 _PLACES = ("report/index.html", *_TABLES, "figures")
 
 
-def print_main_table(study: Study, *, reported_dir: Path = REPORTED_DIR) -> None:
+def print_main_table(study: Study) -> None:
     """Print the study's main numbers, at most 100 characters wide, and where to look further."""
-    print(main_table(read_results(study), load_reported(reported_dir)), end="")
+    print(main_table(read_results(study), load_reported()), end="")
 
 
 def main_table(results: StudyResults, reported: ReportedNumbers) -> str:

@@ -44,7 +44,8 @@ class Estimate:
     """A measured number with its uncertainty.
 
     Attributes:
-        value, ci_low, ci_high: fractions.
+        value, ci_low, ci_high: fractions; of scores that are no share, such as CIDEr and MME's
+            points, hundredths.
         n: items that were scored.
         method: of the interval.
         covers_seeds: the interval covers other trainings too, not other items alone.

@@ -63,7 +63,9 @@ def test_grid_tokens_tell_what_and_where_and_cls_does_not_tell_all():
     assert metrics == pytest.approx(recorded, abs=0.02)
     assert metrics["patch color"] > 0.97
     assert metrics["patch shape"] > 0.85
-    assert metrics["patch place"] > 0.7
+    assert metrics["patch place"] > 0.97
+    assert metrics["cls color of the largest"] > 0.97
+    assert metrics["cls color of the smallest"] < 0.5
 
 
 def test_covered_patches_are_those_of_the_box():
@@ -78,7 +80,9 @@ def test_covered_patches_are_those_of_the_box():
     assert float(patches.sum()) == pytest.approx(1)
 
 
-def test_training_the_tower_twice_gives_the_same_weights_and_learns(tmp_path):
+def test_training_the_tower_twice_gives_the_same_weights(tmp_path, monkeypatch):
+    few = {"fitted": 40, "measured": 20}
+    monkeypatch.setattr("ademvl.backbones.mini_shapes_clip_scores.NUM_SCENES", few)
     state = torch.random.get_rng_state()
     recipes = [
         train_mini_shapes_clip(tmp_path / name, TINY_CLIP, num_scenes=8) for name in ("a", "b")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sentencepiece import SentencePieceProcessor
 
+from ademvl.backbones import mini_shapes_llm
 from ademvl.backbones.mini_llm import MODEL_FILES, MiniLlmSettings, evaluate_mini_llm
 from ademvl.backbones.mini_llm_rows import LETTERS, RowMaker
 from ademvl.backbones.mini_shapes_llm import TEXT_ALONE, WITH_SLOTS, train_mini_shapes_llm
@@ -105,7 +106,9 @@ def test_some_questions_hold_their_answer_and_slots_come_only_where_asked_for():
     assert 60 < num_aside < 140
 
 
-def test_training_is_deterministic(tmp_path):
+def test_training_is_deterministic(tmp_path, monkeypatch):
+    few = replace(mini_shapes_llm.MEASURED, test_questions=40)
+    monkeypatch.setattr(mini_shapes_llm, "MEASURED", few)
     recipes = [train_mini_shapes_llm(tmp_path / name, SMOKE) for name in ("a", "b")]
     other = train_mini_shapes_llm(tmp_path / "c", replace(SMOKE, seed=1))
 

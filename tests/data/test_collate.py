@@ -175,7 +175,6 @@ def test_batch_is_padded_on_the_right(tokenizer):
     assert batch.slot_start.tolist() == [-1, 2]
     assert batch.has_image.tolist() == [False, True]
     assert batch.images == (None, IMAGE)
-    assert batch.num_slots == 2
     assert batch.input_ids.dtype == batch.labels.dtype == batch.lengths.dtype == torch.int64
 
 

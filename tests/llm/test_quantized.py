@@ -47,7 +47,6 @@ def make_batch():
         labels=labels,
         lengths=torch.tensor([12, 12]),
         slot_start=torch.tensor([1, -1]),
-        num_slots=1,
         has_image=has_image,
         images=(None, None),
     ), torch.randn(1, 17, 16, generator=generator)

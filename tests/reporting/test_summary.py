@@ -62,7 +62,7 @@ def test_main_table_fits_a_terminal(finished: SyntheticStudy) -> None:
 def test_main_table_of_nothing_says_not_run(
     synthetic: SyntheticStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_main_table(synthetic.study, reported_dir=REPORTED_DIR)
+    print_main_table(synthetic.study)
     printed = capsys.readouterr().out
     assert printed.count("not run") == 3
     assert "not comparable in size" in printed

@@ -33,7 +33,7 @@ from ademvl.reporting.page.provenance import gather_facts, other_code
 from ademvl.reporting.page.settings_difference import differences_to_paper, flatten
 from ademvl.reporting.page.thumbnails import Thumbnails
 from ademvl.reporting.printable import printable
-from ademvl.reporting.reported import REPORTED_DIR, ReportedNumbers, load_reported
+from ademvl.reporting.reported import ReportedNumbers, load_reported
 from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.tables.build import build_tables
 from ademvl.reporting.tables.html import to_html
@@ -85,25 +85,24 @@ class PageTable:
     files: Mapping[str, str]
 
 
-def write_page(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
+def write_page(study: Study, output_dir: Path) -> None:
     """Write `output_dir`/index.html and what it shows beside it, from whatever has been run.
 
     Args:
         study: whose results are shown; fusion maps are read from its results.
         output_dir: folder of the page, which appears complete; an earlier page is replaced.
-        reported_dir: numbers of others.
 
     Raises:
         DataError: a score or prediction file, a list of fusion maps, or the reported numbers, are
             malformed.
     """
     with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
-        _write_page(study, folder, reported_dir)
+        _write_page(study, folder)
 
 
-def _write_page(study: Study, output_dir: Path, reported_dir: Path) -> None:
+def _write_page(study: Study, output_dir: Path) -> None:
     results = read_results(study)
-    reported = load_reported(reported_dir)
+    reported = load_reported()
     headlines = find_headlines(results)
     comparisons = compare_methods(results, reported)
     tables = build_tables(results, reported, headlines, comparisons)

@@ -10,7 +10,6 @@ from ademvl.reporting.headlines import Headline, find_headlines
 from ademvl.reporting.method_comparison import MethodComparison, compare_methods
 from ademvl.reporting.references import check_references
 from ademvl.reporting.reported import (
-    REPORTED_DIR,
     ReportedNumbers,
     load_reported,
 )
@@ -33,19 +32,18 @@ from ademvl.reporting.tables.tidy_csv import to_csv
 from ademvl.storage.files import write_text
 
 
-def write_tables(study: Study, output_dir: Path, *, reported_dir: Path = REPORTED_DIR) -> None:
+def write_tables(study: Study, output_dir: Path) -> None:
     """Write every table as CSV, Markdown, LaTeX and HTML from whatever has been run.
 
     Args:
         study: whose runs are looked for.
         output_dir: gets `<key>.csv`, `.md`, `.tex` and `.html` of every table.
-        reported_dir: numbers of others.
 
     Raises:
         DataError: a score file, or the reported numbers, are malformed.
         SettingsError: a run refers to a row that nobody reported.
     """
-    for name, text in render_tables(read_results(study), load_reported(reported_dir)).items():
+    for name, text in render_tables(read_results(study), load_reported()).items():
         write_text(output_dir / name, text)
 
 

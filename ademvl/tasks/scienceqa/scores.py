@@ -1,4 +1,4 @@
-"""ScienceQA: the answer from one forward pass, and accuracy in the nine published columns."""
+"""Accuracy on ScienceQA in its nine published columns, with Wilson intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -129,5 +129,5 @@ def fusion_maps(study: SyntheticStudy, run: str, question: str, *, word: str = "
 def make_page(study: SyntheticStudy) -> Path:
     """Write the page; return its file."""
     results = study.study.results_dir
-    write_page(study.study, results / "report", reported_dir=REPORTED_DIR)
+    write_page(study.study, results / "report")
     return results / "report" / "index.html"

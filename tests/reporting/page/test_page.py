@@ -17,7 +17,6 @@ from ademvl.reporting.page.write import write_page
 from ademvl.reporting.tables.build import write_tables
 from tests.reporting.page.page_study import (
     HOSTILE,
-    REPORTED_DIR,
     answered_study,
     fusion_maps,
     make_page,
@@ -54,7 +53,7 @@ class Reader(HTMLParser):
 
 def _page(synthetic: SyntheticStudy) -> tuple[str, Reader]:
     output = synthetic.study.results_dir / "report"
-    write_page(synthetic.study, output, reported_dir=REPORTED_DIR)
+    write_page(synthetic.study, output)
     html = (output / "index.html").read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(html)
@@ -130,7 +129,7 @@ def test_steps_that_a_training_left_out_stand_beside_its_scores(finished: Synthe
     _, reader = _page(finished)
     assert reader.text.count(sentence) == 3  # overview, scores and cost
     output = finished.study.results_dir / "tables"
-    write_tables(finished.study, output, reported_dir=REPORTED_DIR)
+    write_tables(finished.study, output)
     for name in ("accuracy", "cost"):
         assert (output / f"{name}.md").read_text(encoding="utf-8").count(sentence) == 1
 
@@ -190,7 +189,7 @@ def test_headline_stands_on_the_page(answered: SyntheticStudy) -> None:
 def test_each_table_lies_beside_the_page_as_the_verb_writes_it(answered: SyntheticStudy) -> None:
     page = make_page(answered)
     folder = answered.study.results_dir / "tables"
-    write_tables(answered.study, folder, reported_dir=REPORTED_DIR)
+    write_tables(answered.study, folder)
     beside = {path.name: path.read_bytes() for path in (page.parent / "tables").iterdir()}
     written = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert beside == {name: text for name, text in written.items() if not name.endswith(".html")}

@@ -254,7 +254,7 @@ def test_written_files_are_the_same_bytes_every_time(finished: SyntheticStudy) -
     output = finished.study.results_dir / "tables"
     contents = []
     for _ in range(2):
-        write_tables(finished.study, output, reported_dir=REPORTED_DIR)
+        write_tables(finished.study, output)
         contents.append({path.name: path.read_bytes() for path in sorted(output.iterdir())})
     assert contents[0] == contents[1]
     assert set(contents[0]) == {
@@ -270,7 +270,7 @@ def test_tables_of_scores_do_not_depend_on_what_training_took(finished: Syntheti
             path.write_text(path.read_text().replace("61.5", seconds))
         for path in finished.study.results_dir.glob("runs/*/*/metrics.csv"):
             path.write_text(path.read_text().replace("10.0", speed))
-        write_tables(finished.study, output, reported_dir=REPORTED_DIR)
+        write_tables(finished.study, output)
         contents.append({path.name: path.read_bytes() for path in output.iterdir()})
     changed = {
         name.partition(".")[0] for name in contents[0] if contents[0][name] != contents[1][name]
