@@ -1,4 +1,8 @@
-"""A study: data sets, defaults and a list of runs, resolved into the settings of every run."""
+"""A study: data sets, defaults and a list of runs, resolved into the settings of every run.
+
+Included files come first, then the study's defaults, then what a run says itself; then names of
+data sets and weights become paths. What is wrong anywhere is listed at once.
+"""
 
 import dataclasses
 import unicodedata

@@ -1,4 +1,8 @@
-"""Finds image files that are missing or do not decode, and opens the others as RGB."""
+"""Finds image files that are missing or do not decode, and opens the others as RGB.
+
+There is one rule by which models, page and figures decode and resize an image; it does not depend
+on the release of Pillow.
+"""
 
 import io
 import struct

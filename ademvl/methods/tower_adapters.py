@@ -44,14 +44,14 @@ class ClipAdapter(nn.Module):
         self.up.weight.zero_()
 
     def forward(self, states: Tensor, *, seeds: Sequence[int] | None, purpose: str) -> Tensor:
-        """Map (B, 1 + G, C) to the branch's contribution, same shape.
+        """Map (B, P + G, C), P tokens before the grid, to the branch's contribution, same shape.
 
         Args:
             states: normalised input of the block's MLP.
             seeds: of the dropout, one for each image; None switches it off.
             purpose: name of this adapter, for the dropout.
         """
-        bottleneck = F.gelu(self.down(states))  # (B, 1 + G, r), exact GELU
+        bottleneck = F.gelu(self.down(states))  # (B, P + G, r), exact GELU
         bottleneck = drop_rows(bottleneck, seeds, p=self.settings.dropout, purpose=purpose)
         branch: Tensor = self.up(bottleneck)
         return self.settings.scale * branch

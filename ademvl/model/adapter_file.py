@@ -1,4 +1,8 @@
-"""The file of a trained adapter: what a user keeps, loadable without the workflow."""
+"""The file of a trained adapter: what a user keeps, loadable without the workflow.
+
+Its description is written last, and says that the weights are complete. It holds the fingerprints
+of the frozen models, and an adapter is joined with no others.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,9 +1,9 @@
 """The vision-language model: a frozen language model and tower, joined by a trained method.
 
 Everything here takes batches as `ademvl.data.collate` makes them and moves them to the model's
-device itself. Precision is the caller's: the adapter is kept in fp32, and keys, values and slot
-vectors are cast once per forward pass to the dtype in which the language model computes (that of
-autocast where it is on).
+device itself. Precision is the caller's: the adapter is kept in fp32, and what its pass holds is
+cast once per forward pass to the dtype in which the language model computes (that of autocast where
+it is on).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,10 @@
-"""One optimiser step, and the loop over a run's steps: the same for cached and online features."""
+"""One optimiser step, and the loop over a run's steps: the same for cached and online features.
+
+- What an item weighs in the loss is settled for the whole step, before its rows are divided into
+  passes: their number, and that of processes, has no influence on what is learned.
+- The images of the next pass are made ready while this one computes.
+- Nothing is updated from a step whose loss or gradient is not finite.
+"""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from math import isfinite, nan

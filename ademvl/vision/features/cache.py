@@ -116,7 +116,7 @@ class FeatureCache:
 
         Args:
             images: image files, duplicates allowed.
-            encode: from paths to features (n, 1+G, C) of any floating dtype, on any device.
+            encode: from paths to features (n, N, C) of any floating dtype, on any device.
             batch_size: most paths given to one call of `encode`.
             progress: show a progress bar on a terminal, else a line in the log now and then.
             announce: told all paths of a claim before the first of them is encoded, in the order

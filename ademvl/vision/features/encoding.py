@@ -22,7 +22,7 @@ class EncodeJob:
 
     Attributes:
         sources: a file of each image, by digest.
-        encode: from paths to features (n, 1+G, C) of any floating dtype, on any device.
+        encode: from paths to features (n, N, C) of any floating dtype, on any device.
         announce: told all paths that are about to be encoded, in their order.
         batch_size: most paths given to one call of `encode`.
     """
@@ -35,7 +35,7 @@ class EncodeJob:
     def run(
         self, images: Sequence[str], precision: Precision, advance: Callable[[int], object]
     ) -> "Tensor":
-        """Return features (n, 1+G, C) in `precision`.
+        """Return features (n, N, C) in `precision`.
 
         Raises:
             CacheError: features are not finite in this precision; names the images.

@@ -1,4 +1,8 @@
-"""Encodes the images of a data set through a frozen vision tower into the feature cache."""
+"""Encodes the images of a data set through a frozen vision tower into the feature cache.
+
+The tower always sees full batches of one shape, so that the rounding of an image's features does
+not depend on which images come with it.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,7 +101,7 @@ class Extraction:
         tower: frozen, without adapters; runs on the device and in the dtype of its weights.
         states: of the tower that are kept.
         preprocessing: from file to pixels; part of the cache's key.
-        image_bytes: size of an image's features; 0 where it is not known.
+        image_bytes: size of an image's features.
     """
 
     cache: FeatureCache

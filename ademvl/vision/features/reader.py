@@ -15,7 +15,7 @@ class FeatureReader:
     """Copies rows out of mapped shards; keeps their namespace from being removed while open.
 
     Args:
-        shards: name to features (n, 1+G, C), mapped and checked.
+        shards: name to features (n, N, C), mapped and checked.
         places: path of an image to (shard, row).
         use: the shared lock of the namespace, released by `close`.
     """
@@ -31,7 +31,7 @@ class FeatureReader:
         self._empty = next(iter(shards.values()))[:0] if shards else None
 
     def read(self, paths: Sequence[Path]) -> "Tensor":
-        """Return a copy of the features of `paths`, (B, 1+G, C), in the cache's precision.
+        """Return a copy of the features of `paths`, (B, N, C), in the cache's precision.
 
         Raises:
             ValueError: a path was not among those the reader was opened for, or there are neither

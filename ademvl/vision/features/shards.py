@@ -1,6 +1,6 @@
 """One file of cached image features: written whole, named by its checksum, mapped into memory.
 
-A shard is a safetensors file with one tensor `features` (n, 1+G, C); its metadata list the SHA-256
+A shard is a safetensors file with one tensor `features` (n, N, C); its metadata list the SHA-256
 of the n images' files and the namespace it belongs to. Its name is the SHA-256 of its own bytes, so
 that damage, truncation and a shard under another one's name all show in one comparison.
 """
@@ -33,7 +33,7 @@ class ShardHeader:
 
     Attributes:
         images: hex SHA-256 of the images' files, in the order of the tensor's rows.
-        shape: (n, 1+G, C).
+        shape: (n, N, C).
         image_bytes: size of one image's features.
     """
 
@@ -49,7 +49,7 @@ def write_shard(folder: Path, namespace: str, images: Sequence[str], features: "
         folder: where shards of the namespace lie.
         namespace: id of the namespace, recorded in the file.
         images: hex SHA-256 of the images' files.
-        features: (n, 1+G, C) in the precision of the namespace.
+        features: (n, N, C) in the precision of the namespace.
 
     Raises:
         OSError: for example no space left; nothing stands under a final name then.
@@ -107,7 +107,7 @@ def check_bytes(path: Path) -> None:
 
 
 def map_features(path: Path) -> "Tensor":
-    """Map a checked shard's features into memory, (n, 1+G, C); pages are read when touched."""
+    """Map a checked shard's features into memory, (n, N, C); pages are read when touched."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as shard:
