@@ -13,6 +13,7 @@ from ademvl.cli.verb import (
     refuse_to_replace,
     run_dir_of,
 )
+from ademvl.runs.run_files import RunFiles
 
 _DIFF_EPILOG = """\
 exit code:
@@ -71,7 +72,7 @@ def _samples(options: argparse.Namespace) -> int:
     from ademvl.evaluation.others_formats import write_predictions
 
     run_dir = run_dir_of(options.run)
-    refuse_to_replace(options.output, *(run_dir / "predictions").glob("*.jsonl"))
+    refuse_to_replace(options.output, *RunFiles(run_dir).predictions_dir.glob("*.jsonl"))
     count = write_predictions(run_dir, options.output)
     print(f"{options.output}: {count} predictions", file=beside(options.output))
     return 0

@@ -16,7 +16,7 @@ from ademvl.errors import AdemvlError, DataError, list_findings
 from ademvl.evaluation.predictions import SEAL
 from ademvl.evaluation.sealed_scores import seal_of_scores
 from ademvl.runs.adapter_folder import adapter_checksum
-from ademvl.runs.run_files import LMMS_SCORES
+from ademvl.runs.run_files import LMMS_SCORES, RunFiles
 from ademvl.runs.run_state import present_adapter
 from ademvl.runs.trained_adapter import find_adapter
 from ademvl.statistics.intervals import WILSON, Estimate, wilson_interval
@@ -205,7 +205,7 @@ def _described(raw: Mapping[str, Any], task: str) -> str:
 def _adapter_of(run_dir: Path) -> str:
     """Return the checksum of a run's adapter, its own or the one that it takes."""
     found = present_adapter(run_dir, read_run(run_dir))
-    return found or adapter_checksum(run_dir / "adapter")  # which says what is missing
+    return found or adapter_checksum(RunFiles(run_dir).adapter)  # which says what is missing
 
 
 def _asked_adapter(arguments: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ademvl.errors import DataError
 from ademvl.evaluation.asking import task_of
 from ademvl.evaluation.task import TaskPredictions, load_run_tokenizer
+from ademvl.runs.run_files import RunFiles
 from ademvl.tasks.mme.questions import MmeQuestions, answers_by_task
 from ademvl.tasks.mme.reader import TASKS, load_benchmark, write_answers
 
@@ -50,7 +51,7 @@ def answer_benchmark(
             "Name another folder, or remove them."
         )
     tokenizer = load_run_tokenizer(run)
-    with lock_file(run_dir / ".evaluate.lock"):
+    with lock_file(RunFiles(run_dir).evaluation_lock):
         task = task_of(run, tokenizer, MmeQuestions(questions))
         kept = answers.with_name(f"{answers.name}.predictions")
         predictions = TaskPredictions(run, run_dir, task, tokenizer, other_folder=kept)

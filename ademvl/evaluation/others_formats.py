@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ademvl.config.settings_files import read_run
 from ademvl.errors import DataError, list_findings
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import read_json_or_lines, write_text
 from ademvl.tasks.base import Row
 from ademvl.tasks.lmms_samples import REMEDY
@@ -27,7 +28,7 @@ def write_predictions(run_dir: Path, output: Path) -> int:
             predictions are of other items than the data set has.
     """
     run = read_run(run_dir)
-    path = run_dir / "predictions" / f"{run.evaluation_task}.jsonl"
+    path = RunFiles(run_dir).predictions(run.evaluation_task)
     task = task_named(run.task)
     rows = _read_rows(path, task.value_key, task.value_type)
     write_text(output, f"{task.in_other_format(run, path, rows)}\n")

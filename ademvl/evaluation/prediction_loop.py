@@ -16,6 +16,7 @@ from ademvl.machine.devices import compute_device, set_threads
 from ademvl.model.adapter_file import load_adapter
 from ademvl.planning.out_of_memory import evaluation_advice, explained_out_of_memory
 from ademvl.runs.answer_speed import AnswerSpeed, speed_file, write_speed
+from ademvl.runs.run_files import RunFiles
 from ademvl.tasks.base import Row
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None)
 
         return load_system(run, device)
     model = build_trainable(run, device=device)
-    load_adapter(run_dir / "adapter", model)
+    load_adapter(RunFiles(run_dir).adapter, model)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from ademvl.evaluation.prediction_loop import load_trained
 from ademvl.evaluation.sealed_scores import doubt_of, underived, write_scores
 from ademvl.evaluation.task import TaskPredictions, load_run_tokenizer
 from ademvl.evaluation.two_stages import answer_task
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import read_json
 from ademvl.storage.locks import lock_file
 from ademvl.tasks.base import Row
@@ -43,7 +44,7 @@ def evaluate_run(run_dir: Path, *, threads: int | None = None, progress: bool = 
     """
     run = read_run(run_dir)
     # An evaluation whose workflow was killed may still be at work here: wait for it.
-    with lock_file(run_dir / ".evaluate.lock"):
+    with lock_file(RunFiles(run_dir).evaluation_lock):
         _evaluate(run, run_dir, threads=threads, progress=progress)
 
 
@@ -67,12 +68,12 @@ def predict_ahead(
         return  # its first stage has to write first, and is not in memory
     from ademvl.model.adapter_file import load_adapter
 
-    with lock_file(run_dir / ".evaluate.lock"):
+    with lock_file(RunFiles(run_dir).evaluation_lock):
         tokenizer = load_run_tokenizer(run)
         predictions = TaskPredictions(
             run, run_dir, task_of(run, tokenizer, questions_of(run)), tokenizer
         )
-        load_adapter(run_dir / "adapter", model)
+        load_adapter(RunFiles(run_dir).adapter, model)
         predictions.make(
             predictions.tokenize(), progress=progress, load_model=model.eval, ahead=True
         )
@@ -87,7 +88,7 @@ def _evaluate(run: RunSettings, run_dir: Path, *, threads: int | None, progress:
     else:
         task = task_of(run, tokenizer, questions_of(run))
     predictions = TaskPredictions(run, run_dir, task, tokenizer)
-    scores_path = run_dir / "scores" / f"{task.name}.json"
+    scores_path = RunFiles(run_dir).scores(task.name)
     rows = predictions.read_complete()
     if rows is not None and _is_current(scores_path, predictions, task.asked, rows):
         _log.info("%s: already evaluated with this adapter", run_dir)

@@ -19,6 +19,7 @@ from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
 from ademvl.runs.adapter_training import check_training
 from ademvl.runs.identity import evaluation_settings, weight_checksums, without_places
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.tasks.base import Row
 
@@ -87,17 +88,18 @@ class TaskPredictions:
         self._task = task
         self._tokenizer = tokenizer
         weights = weight_checksums(run.backbones)
+        files = RunFiles(run_dir)
         self.header: dict[str, object] = {
-            "adapter_sha256": adapter_checksum(run_dir / "adapter"),
+            "adapter_sha256": adapter_checksum(files.adapter),
             "data": dict(task.asked.data),
             "weights": weights,
             "settings": without_places(evaluation_settings(run, task=task.name), weights),
             "version": RESULT_VERSIONS["evaluate"],
         }
-        check_settings(run_dir / "adapter", run)
-        check_training(run_dir / "adapter", run)
+        check_settings(files.adapter, run)
+        check_training(files.adapter, run)
         self.item_ids = [example.item_id for example in task.examples]
-        folders = [run_dir / "predictions", *([other_folder] if other_folder else [])]
+        folders = [files.predictions_dir, *([other_folder] if other_folder else [])]
         self._logs = [
             PredictionLog(folder, task.name, header=self.header, item_ids=self.item_ids)
             for folder in folders

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.tasks import TaskFacts
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import read_object
 
 
@@ -24,8 +25,9 @@ class ValScore:
 
 def read_val_score(run_dir: Path, task: TaskFacts) -> ValScore:
     """Read the main score of a run that was evaluated on the val split."""
-    found = read_object(run_dir / "scores" / f"{task.evaluated_as}.json")[task.scores_in][task.main]
-    usage = read_object(run_dir / "provenance.json")["usage"]
+    files = RunFiles(run_dir)
+    found = read_object(files.scores(task.evaluated_as))[task.scores_in][task.main]
+    usage = read_object(files.provenance)["usage"]
     return ValScore(
         percent=float(found["percent"]), n=int(found["n"]), seconds=float(usage["wall_seconds"])
     )

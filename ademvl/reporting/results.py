@@ -24,6 +24,7 @@ from ademvl.runs.answer_speed import read_speed, speed_file
 from ademvl.runs.chosen_rate import with_chosen_rates
 from ademvl.runs.failures import read_failure
 from ademvl.runs.identity import study_checksum
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import REMEDY, State, read_object, state_of
 from ademvl.statistics.intervals import Estimate, combine_seeds
 from ademvl.statistics.seed_spread import UNKNOWN, SeedRow, Spread, spread_of_others
@@ -208,8 +209,8 @@ def _of_same_items(seeds: Sequence[SeedResult]) -> tuple[SeedResult, ...]:
 
 
 def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
-    scores_path = run_dir / "scores" / f"{settings.evaluation_task}.json"
-    provenance_path = run_dir / "provenance.json"
+    files = RunFiles(run_dir)
+    scores_path, provenance_path = files.scores(settings.evaluation_task), files.provenance
     raw, provenance = read_object(scores_path), read_object(provenance_path)
     header = object_at(raw, "header", scores_path)
     for key in ("checksums", "hardware", "usage"):
@@ -225,7 +226,7 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         ]
     if state != "finished" or impossible:
         raw = {}
-    speed = read_speed(speed_file(run_dir / "predictions" / f"{settings.evaluation_task}.jsonl"))
+    speed = read_speed(speed_file(files.predictions(settings.evaluation_task)))
     cost = _cost(provenance, provenance_path)
     found = SeedResult(
         settings=settings,
@@ -240,7 +241,7 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         adapter_sha256=str(header.get("adapter_sha256") or ""),
         doubts=tuple(impossible),
     )
-    other = other_training(run_dir / "adapter", provenance)
+    other = other_training(files.adapter, provenance)
     return found.left_out(f"its adapter is of another training ({other})") if other else found
 
 

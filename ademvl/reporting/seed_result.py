@@ -9,6 +9,7 @@ from ademvl.config.run import RunSettings
 from ademvl.runs.failures import Failure
 from ademvl.runs.kept import KeptRow, read_kept
 from ademvl.runs.metrics import MetricsRow, read_metrics
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import State
 from ademvl.statistics.intervals import Estimate
 
@@ -88,12 +89,12 @@ class SeedResult:
     @property
     def scores_path(self) -> Path:
         """File of the scores."""
-        return self.run_dir / "scores" / f"{self.settings.evaluation_task}.json"
+        return RunFiles(self.run_dir).scores(self.settings.evaluation_task)
 
     @property
     def predictions_path(self) -> Path:
         """File of the predictions."""
-        return self.run_dir / "predictions" / f"{self.settings.evaluation_task}.jsonl"
+        return RunFiles(self.run_dir).predictions(self.settings.evaluation_task)
 
     def left_out(self, reason: str) -> "SeedResult":
         """Return it as stale, without scores."""

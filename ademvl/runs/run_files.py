@@ -1,4 +1,4 @@
-"""The files of a run's directory that training writes, and when they are complete."""
+"""The files of a run's directory, and when those that training writes are complete."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ LMMS_SCORES = "scores/lmms_eval.json"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of a run's directory that training writes."""
+    """Files of a run's directory that training and evaluation write."""
 
     run_dir: Path
 
@@ -58,6 +58,24 @@ class RunFiles:
     def lock(self) -> Path:
         """Held by the process that trains."""
         return self.run_dir / ".train.lock"
+
+    @property
+    def predictions_dir(self) -> Path:
+        """Folder of answers, by what was evaluated."""
+        return self.run_dir / "predictions"
+
+    def predictions(self, evaluated: str) -> Path:
+        """Answers, one a line; `evaluated` is a task, or the benchmark that it is evaluated on."""
+        return self.predictions_dir / f"{evaluated}.jsonl"
+
+    def scores(self, evaluated: str) -> Path:
+        """What came of the answers."""
+        return self.run_dir / "scores" / f"{evaluated}.json"
+
+    @property
+    def evaluation_lock(self) -> Path:
+        """Held by the process that evaluates."""
+        return self.run_dir / ".evaluate.lock"
 
     def stages(self, run: RunSettings) -> "dict[str, RunFiles]":
         """Files of each training of a run by its name, in order; the last are the run's own.

@@ -17,6 +17,7 @@ from ademvl.runs.identity import (
     without_places,
 )
 from ademvl.runs.metrics import COLUMNS as METRICS_COLUMNS
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.files import read_json
 
@@ -62,7 +63,7 @@ def present_adapter(run_dir: Path, settings: RunSettings) -> str:
     """Return the checksum of the adapter that a run has now, or takes; empty without any."""
     is_taken = settings.adapter not in OWN_ADAPTERS
     owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
-    return str(read_object(owner / "adapter" / "adapter.json").get("sha256", ""))
+    return str(read_object(RunFiles(owner).adapter_json).get("sha256", ""))
 
 
 def _started_from_other(settings: RunSettings, provenance: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from ademvl.errors import MAX_LISTED, AdemvlError
 from ademvl.reporting.results import StudyResults, read_results
 from ademvl.reporting.seed_result import SeedResult
 from ademvl.runs.identity import study_checksum
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import REMEDY
 from ademvl.storage.files import read_json, sha256_file, write_json
 
@@ -77,7 +78,7 @@ def _of_other_data(results: StudyResults) -> list[str]:
         elif seed.reason:
             by_reason.setdefault(seed.reason, []).append(_name(seed))
         if seed.trained_on_other:
-            _refuse_result(seed, "train", seed.run_dir / "provenance.json")
+            _refuse_result(seed, "train", RunFiles(seed.run_dir).provenance)
             reason = "trained before files of the data set changed, trained again"
             by_reason.setdefault(reason, []).append(_name(seed))
     return [f"{_listed(names)}: {reason}" for reason, names in by_reason.items()]

@@ -8,6 +8,7 @@ from ademvl.config.study import Study
 from ademvl.reporting.results import read_results
 from ademvl.reporting.seed_result import SeedResult
 from ademvl.runs.chosen_rate import candidate_dir, choice_file, choice_of, choosing_run
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.locks import try_lock_file
 from ademvl.workflow.terminal.job_logs import read_training_state
 from ademvl.workflow.terminal.jobs import duration
@@ -67,7 +68,7 @@ def _state(study: Study, seed: SeedResult, *, at_work: bool) -> str:
         return f"stale: {seed.reason or 'of other settings, or of another version'}"
     if seed.state != "unfinished":
         return seed.state
-    if (seed.run_dir / "adapter" / "adapter.json").is_file():
+    if RunFiles(seed.run_dir).adapter_json.is_file():
         return "trained, not evaluated yet"
     if seed.settings.adapter != TRAINED:
         return "not evaluated yet"

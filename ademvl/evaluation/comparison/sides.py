@@ -22,6 +22,7 @@ from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.evaluation.asked import asked_now, asked_of, other_parts
 from ademvl.evaluation.predictions import is_sealed, read_header
 from ademvl.runs.identity import evaluation_settings, training_settings, without_places
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import present_adapter
 from ademvl.storage.files import read_json_lines
 from ademvl.tasks.base import RightAnswers
@@ -98,8 +99,7 @@ def read_seeds(
     runs = [read_run(run_dir) for run_dir in run_dirs]
     first = runs[0]
     root, split = data_dir or Path(first.evaluated_dir), split or first.evaluation.split
-    name = f"{first.evaluation_task}.jsonl"
-    sources = tuple(run_dir / "predictions" / name for run_dir in run_dirs)
+    sources = tuple(RunFiles(run_dir).predictions(first.evaluation_task) for run_dir in run_dirs)
     headers = [_read_header(source) for source in sources]
     _refuse_mixed(run_dirs[0].parent, runs, headers)
     _refuse_predictions_of_others(run_dirs, runs, headers)
@@ -174,7 +174,9 @@ def _seed_dirs(path: Path) -> list[Path]:
             "file of predictions"
         )
     seeds = [file.parent for file in found]
-    evaluated = [seed for seed in seeds if list((seed / "predictions").glob("*.header.json"))]
+    evaluated = [
+        seed for seed in seeds if list(RunFiles(seed).predictions_dir.glob("*.header.json"))
+    ]
     for seed in seeds:
         if seed not in evaluated:
             _log.warning("%s: not evaluated, left out of the comparison", seed)

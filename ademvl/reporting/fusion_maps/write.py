@@ -26,6 +26,7 @@ from ademvl.reporting.fusion_maps.items import (
     words_of_question,
 )
 from ademvl.reporting.fusion_maps.words import WordToken
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import write_json
 from ademvl.storage.folders import folder_built_aside
 
@@ -96,7 +97,7 @@ def _load(
     from ademvl.runs.adapter_training import check_training
     from ademvl.vision.features.source import open_visual_source
 
-    adapter = run_dir / "adapter"
+    adapter = RunFiles(run_dir).adapter
     check_settings(adapter, run)
     check_training(adapter, run)
     model = build_model(run).eval()

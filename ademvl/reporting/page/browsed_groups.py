@@ -14,6 +14,7 @@ from ademvl.errors import DataError
 from ademvl.reporting.printable import printable
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.seed_result import SeedResult
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import read_json_lines
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Group:
     def _read(self, run: RunResult, seed: SeedResult, item_ids: Sequence[str]) -> BrowsedRun | None:
         number = seed.settings.seed if len(run.seeds) > 1 else None
         browsed = BrowsedRun(printable(run.label), number, (), seed)
-        path = seed.run_dir / "predictions" / f"{self.task.evaluated_as}.jsonl"
+        path = RunFiles(seed.run_dir).predictions(self.task.evaluated_as)
         if not path.is_file():
             self.notes.append(f"{browsed.label}: its predictions are not here ({path}).")
             return None

@@ -146,7 +146,7 @@ def test_on_a_terminal_running_jobs_are_drawn_below(tmp_path: Path) -> None:
 
 
 def test_every_rule_and_target_is_told_of_or_left_out_on_purpose() -> None:
-    paths = [PROJECT_ROOT / "Snakefile", *(PROJECT_ROOT / "workflow/rules").glob("*.smk")]
+    paths = [PROJECT_ROOT / "Snakefile", *(PROJECT_ROOT / "workflow").rglob("*.smk")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     rules = set(re.findall(r"^rule (\w+):", text, flags=re.MULTILINE))
     own_words = {
