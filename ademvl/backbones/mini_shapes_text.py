@@ -10,12 +10,8 @@ from dataclasses import replace
 from ademvl.backbones.mini_llm_rows import LETTERS, Question, Told, render_prompt
 from ademvl.data.many_shapes import KIND_OF_SKILL
 from ademvl.data.scene_captions import draw_caption, plural
-from ademvl.data.scene_questions import (
-    ANSWER_WORDS,
-    AnswerBalance,
-    QuestionKind,
-    draw_question,
-)
+from ademvl.data.scene_forms import ANSWER_WORDS, QuestionKind
+from ademvl.data.scene_questions import AnswerBalance, draw_question
 from ademvl.data.scenes import (
     PLACES,
     SHAPES,

@@ -14,7 +14,8 @@ from pathlib import Path
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.mini_layout import CaptionedImage, Labels, MiniQuestion, MiniSplit, write_mini
 from ademvl.data.scene_captions import draw_references
-from ademvl.data.scene_questions import AnswerBalance, QuestionKind, draw_question
+from ademvl.data.scene_forms import QuestionKind
+from ademvl.data.scene_questions import AnswerBalance, draw_question
 from ademvl.data.scenes import Scene, draw_scene, render
 from ademvl.randomness import derive_seed
 

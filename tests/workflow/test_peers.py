@@ -1,6 +1,7 @@
 """Protects the comparison of methods from nothing to its table: rates chosen on val, once."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,5 +79,9 @@ def test_rates_are_chosen_before_all_seeds_are_trained_with_them(tmp_path: Path)
     again = run_to_end(tmp_path, configfile=configfile)
     assert "Nothing to be done" in again
     assert "Look further:" in again  # the results, as after a run
+    study["defaults"]["optimization"]["lr_grid"] = [0.003, *GRID]
+    configfile.write_text(yaml.safe_dump(study))
+    planned = run_to_end(tmp_path, "--dry-run", configfile=configfile)
+    assert re.search(r"^choose_rate +3$", planned, flags=re.MULTILINE)
     speed = json.loads((results / "runs/adem/seed0/predictions/scienceqa.speed.json").read_text())
     assert speed["items"] == 20

@@ -8,6 +8,7 @@ settings/<verb>.json, with those that matter to it alone.
 localrules:
     study_settings,
     rate_settings,
+    grid_settings,
     run_settings,
     relevant_settings,
 
@@ -57,6 +58,31 @@ rule rate_settings:
         version=plan.versions["settings"],
     shell:
         "ademvl settings {params.settings:q} --output {output} 2> {log}"
+
+
+rule grid_settings:
+    """What the choice of a run's rate depends on.
+
+    A file, as Snakemake overlooks changed params of jobs behind an `ancient` input that is made anew.
+    """
+    output:
+        "<results>/rates/{run}/grid.json",
+    log:
+        "<results>/logs/grid_settings/{run}.log",
+    benchmark:
+        "<results>/benchmarks/grid_settings/{run}.tsv"
+    conda:
+        "../../envs/ademvl.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=5,
+        gpu=0,
+    params:
+        settings=plan.rates.grid_json,
+        version=[plan.versions["train"], plan.versions["evaluate"]],
+    shell:
+        "printf '%s\\n' {params.settings:q} > {output} 2> {log}"
 
 
 rule run_settings:

@@ -11,6 +11,7 @@ rule choose_rate:
     Their trainings lie in rates/{run}/, undeclared: a killed job goes on there.
     """
     input:
+        relevant="<results>/rates/{run}/grid.json",
         data=plan.run_data,
         backbones=plan.run_backbones,
         features=ancient(plan.run_features),
@@ -32,7 +33,6 @@ rule choose_rate:
     params:
         settings=plan.rates.grid_json,
         folder=plan.rates.folder,
-        version=[plan.versions["train"], plan.versions["evaluate"]],
     shell:
         "exec ademvl choose-rate {params.settings:q} --folder {params.folder:q}"
         " --output {output} --threads {threads} --gpus {resources.gpu}"

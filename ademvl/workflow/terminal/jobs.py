@@ -19,7 +19,13 @@ NAMES = {
     "write_page": "page",
     "write_bundle": "bundle",
 }
-_MOMENTS = ("study_settings", "run_settings", "rate_settings", "relevant_settings")  # many of them
+_MOMENTS = (  # many of them
+    "study_settings",
+    "run_settings",
+    "rate_settings",
+    "grid_settings",
+    "relevant_settings",
+)
 _TARGETS = ("all", "data", "features", "train", "evaluate", "figures", "report", "bundle")
 UNTOLD = frozenset((*_MOMENTS, *_TARGETS))
 
