@@ -10,7 +10,7 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from ademvl.backbones.mini_llm_rows import Row, RowMaker, Topic, train_tokenizer
+from ademvl.backbones.mini_llm_scores import evaluate_mini_llm
 from ademvl.backbones.mini_llm_text import OneShape, read_wordings
 from ademvl.randomness import derive_seed
 from ademvl.storage.files import sha256_file, write_bytes, write_json
-from ademvl.tasks.scienceqa.reader import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -290,70 +290,3 @@ def _pad(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
             labels[index, : length - 1] = torch.tensor(row.ids[1:])
             weights[index, : length - 1] = torch.tensor(row.weights[1:])
     return ids, weights, labels
-
-
-@torch.inference_mode()
-def evaluate_mini_llm(
-    model_dir: Path,
-    data_dir: Path,
-    kind_of: Callable[[Problem], str] = OneShape.kind_of,
-    *,
-    split: str = "test",
-) -> dict[str, Any]:
-    """Answer a split's questions with the picture's caption in the context, and without it.
-
-    Args:
-        model_dir: of the model.
-        data_dir: data set in the layout of ScienceQA.
-        kind_of: what a question is about.
-        split: of the data set.
-
-    Returns:
-        Fractions answered right: for `QCM-A` and `CQM-A` with the caption by kind of question,
-        and `no_context` without it; `n` questions.
-    """
-    from transformers import LlamaForCausalLM
-
-    from ademvl.data.choices import ANSWER_CUE, choice_named
-    from ademvl.data.collate import collate
-    from ademvl.data.examples import Example
-    from ademvl.data.rows import tokenize_examples
-    from ademvl.data.tokenizer import load_tokenizer
-    from ademvl.tasks.scienceqa.prompts import build_prompt
-    from ademvl.tasks.scienceqa.reader import load_scienceqa
-
-    model = LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
-    tokenizer = load_tokenizer(model_dir)
-    problems = [problem for problem in load_scienceqa(data_dir).split(split) if problem.has_image]
-
-    def accuracies(prompt_format: str, *, use_caption: bool) -> dict[str, float]:
-        examples = [
-            Example(
-                p.question_id,
-                build_prompt(p, prompt_format, use_caption=use_caption) + ANSWER_CUE,
-                None,
-                None,
-            )
-            for p in problems
-        ]
-        rows = tokenize_examples(
-            tokenizer, examples, max_seq_len=512, num_slots=1, with_prefix=True
-        )
-        right: dict[str, list[bool]] = {}
-        for first in range(0, len(rows), 64):
-            batch = collate(rows[first : first + 64], trim_after_labels=False)
-            states = model.model(input_ids=batch.input_ids).last_hidden_state
-            last = states[torch.arange(len(states)), batch.lengths - 1]
-            predicted = model.lm_head(last).argmax(-1).tolist()
-            for problem, token_id in zip(problems[first : first + 64], predicted, strict=True):
-                index = choice_named(tokenizer.decode([token_id]), num_choices=len(problem.choices))
-                right.setdefault(kind_of(problem), []).append(index == problem.answer_index)
-        right["all"] = [answer for answers in right.values() for answer in answers]
-        return {kind: round(sum(found) / len(found), 4) for kind, found in sorted(right.items())}
-
-    return {
-        "n": len(problems),
-        "QCM-A": accuracies("QCM-A", use_caption=True),
-        "CQM-A": accuracies("CQM-A", use_caption=True),
-        "no_context": accuracies("CQM-A", use_caption=False),
-    }

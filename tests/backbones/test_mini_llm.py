@@ -11,10 +11,10 @@ import torch
 from ademvl.backbones.mini_llm import (
     MODEL_FILES,
     MiniLlmSettings,
-    evaluate_mini_llm,
     train_mini_llm,
 )
 from ademvl.backbones.mini_llm_rows import LETTERS, RowMaker
+from ademvl.backbones.mini_llm_scores import evaluate_mini_llm
 from ademvl.backbones.mini_llm_text import OneShape, draw_question, read_wordings
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.easy_vqa import COLORS, SHAPES, YES_NO, is_negated, true_answer

@@ -9,8 +9,9 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from ademvl.backbones import mini_shapes_llm
-from ademvl.backbones.mini_llm import MODEL_FILES, MiniLlmSettings, evaluate_mini_llm
+from ademvl.backbones.mini_llm import MODEL_FILES, MiniLlmSettings
 from ademvl.backbones.mini_llm_rows import LETTERS, RowMaker
+from ademvl.backbones.mini_llm_scores import evaluate_mini_llm
 from ademvl.backbones.mini_shapes_llm import TEXT_ALONE, WITH_SLOTS, train_mini_shapes_llm
 from ademvl.backbones.mini_shapes_text import ManyShapes
 from ademvl.config.dataset import DatasetSettings

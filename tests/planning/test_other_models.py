@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -44,14 +45,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
-    made: dict[str, BackboneSettings] = {}
-
-    def get(kind: str) -> BackboneSettings:
-        if kind not in made:
-            made[kind] = make_tower(kind, tmp_path_factory.mktemp("tower"))
-        return made[kind]
-
-    return get
+    return cache(lambda kind: make_tower(kind, tmp_path_factory.mktemp("tower")))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,6 +1,7 @@
 """Protects towers beside CLIP's: their blocks, [cls] or what takes its place, and the grid."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -24,14 +25,7 @@ by_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
-    made: dict[str, BackboneSettings] = {}
-
-    def get(kind: str) -> BackboneSettings:
-        if kind not in made:
-            made[kind] = make_tower(kind, tmp_path_factory.mktemp("tower"))
-        return made[kind]
-
-    return get
+    return cache(lambda kind: make_tower(kind, tmp_path_factory.mktemp("tower")))
 
 
 def _pixels(tower, number: int = 2) -> Tensor:
