@@ -44,10 +44,10 @@ def test_features_wait_for_no_rate_and_all_seeds_for_one(tmp_path: Path) -> None
     features = SimpleNamespace(features=Path(report).stem)
     assert plan.feature_run_settings(features) == f"{tmp_path}/grid/rates/adem/run.yaml"
     first = json.loads(plan.rates.first_json(SimpleNamespace(run="adem")))["optimization"]
-    assert first["base_lr"] == 0.007
+    assert first["base_lr"] == 0.01
     assert "lr_grid" not in first
     asked = json.loads(plan.rates.grid_json(SimpleNamespace(run="memvp")))
-    assert (asked["seed"], asked["optimization"]["lr_grid"][0]) == (CHOICE_SEED, 0.007)
+    assert (asked["seed"], asked["optimization"]["lr_grid"][0]) == (CHOICE_SEED, 0.01)
 
 
 @pytest.mark.slow
