@@ -4,8 +4,8 @@
     snakemake --list                   targets
     snakemake --configfile workflow/studies/<name>.yaml --cores all
 
-Everything stands under <results>/<study>: study.yaml, features/, runs/<run>/seed<seed>/, tables/,
-figures/, report/, logs/, benchmarks/. docs/outputs.md says what each file is.
+Everything stands under <results>, which is results/<study>: study.yaml, features/, rates/, runs/<run>/seed<seed>/,
+tables/, figures/, report/, logs/, benchmarks/. docs/outputs.md says what each file is.
 """
 
 from snakemake.utils import min_version

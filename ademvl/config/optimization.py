@@ -8,6 +8,8 @@ from ademvl.errors import SettingsError
 
 LiveLog: TypeAlias = Literal["tensorboard", "wandb"]
 """Packages of the logs that people watch, and the extras that bring them."""
+CHOICE_SEED = 1000
+"""Trains the candidates of grids and searches; no run with a grid may have it."""
 WeightAveraging: TypeAlias = Literal["none", "ema", "swa"]
 _ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
 
@@ -25,9 +27,9 @@ class OptimizationSettings:
         epochs: passes over the training split, may be a fraction.
         warmup_epochs: linear warm-up, may be a fraction.
         base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
-        lr_grid: rates of which `base_lr` is chosen, ascending: each is trained once, with a seed of
-            its own, and the best on the val split is taken (`rates/<run>.json` of the results);
-            empty takes `base_lr` as it is.
+        lr_grid: rates of which `base_lr` is chosen, ascending; results depend on them through it.
+            Each is trained once, with a seed of its own, and the best on the val split is taken
+            (`rates/<run>.json` of the results); empty takes `base_lr` as it is.
         min_lr: end of the decay.
         lr_decay: from the peak to `min_lr`: half a cosine, as in the reference, or a straight line.
         effective_batch_size: items of one optimiser step over all devices.

@@ -18,6 +18,7 @@ from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merg
 from ademvl.config.mini_backbones import MINI_BACKBONES
 from ademvl.config.names import check_names
 from ademvl.config.nested import holds
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.places import Places
 from ademvl.config.plain import all_plain
 from ademvl.config.reading import refusal, try_reading
@@ -263,6 +264,11 @@ def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:
     if optimization.lr_grid and not facts.has_val_split:
         yield (
             f"runs.{name}.optimization.lr_grid: task {template.task} has no val split to choose by"
+        )
+    if optimization.lr_grid and CHOICE_SEED in template.seeds:
+        yield (
+            f"runs.{name}.seeds: {CHOICE_SEED} trains the rates of optimization.lr_grid, so that a "
+            "run with it would be the training that its rate was chosen by; take another seed"
         )
     if template.images == "withheld" and facts.needs_images:
         what = facts.runs_title.lower()

@@ -126,7 +126,7 @@ class StudySettings:
             must not contradict each other.
         only: runs of included files that are kept; all of them where the key is missing.
         scale: `mini` results are never printed in a column of paper-scale numbers; `paper` is for
-            studies with neither mini backbones nor easy-VQA.
+            studies with neither mini backbones nor drawn or easy-VQA data.
         results_dir: folder of everything the workflow makes.
         shared_dir: folder of data and feature cache, may be shared by studies and users.
         gpus: GPUs of this machine that the study may use; `all`, how many at once (0 for the CPU),

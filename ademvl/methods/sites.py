@@ -6,7 +6,7 @@ is added to h; the module tree and its parameters' names stay as they are. What 
 `Pass`, which is set for the duration of a forward pass, or of a whole generation.
 
 Families differ in their norms (docs/backbones.md has a table). Where the branch itself is
-normalised before it is added, as in Gemma 2 and 3 and OLMo 2 and 3, `mhsa_out` and `mlp_out` lie
+normalised before it is added, as in Gemma 3 and OLMo 2 and 3, `mhsa_out` and `mlp_out` lie
 behind that norm. Where there is none in front of a branch (OLMo 2 and 3), `mhsa_in` and `mlp_in`
 are h itself. In parallel blocks (Phi 1 to 2) both branches are given the same states, so that what
 is added at `mhsa_out` does not reach the MLP.
@@ -37,7 +37,7 @@ _MODULES: Mapping[Position, tuple[str, bool]] = {
 }
 """Submodule of a layer that each position belongs to, and whether it is its input."""
 _OUTPUT_NORMS: Sequence[Mapping[Position, str]] = (
-    # Gemma 2 and 3, OLMo 2 and 3; in others `post_attention_layernorm` is in front of the MLP.
+    # Gemma 3, OLMo 2 and 3; in others `post_attention_layernorm` is in front of the MLP.
     {"mhsa_out": "post_attention_layernorm", "mlp_out": "post_feedforward_layernorm"},
     {"mhsa_out": "post_self_attn_layernorm", "mlp_out": "post_mlp_layernorm"},  # GLM-4
 )

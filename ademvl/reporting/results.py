@@ -77,7 +77,7 @@ class RunResult:
         return combine_seeds(found, self.others.get(column, UNKNOWN)) if found else None
 
     def seed_estimates(self, column: str) -> list[Estimate]:
-        """Return the finished seeds' scores; what `evaluation.verdict` judges by."""
+        """Return the finished seeds' scores; what `statistics.verdict` judges by."""
         return [seed.scores[column] for seed in self.finished if column in seed.scores]
 
     @property

@@ -1,7 +1,7 @@
 """Learning rates that were chosen from a grid: the record of each choice, and its rule.
 
-A run with `optimization.lr_grid` is trained with each of its rates, by a seed that no run should
-have (`CHOICE_SEED`), and scored on the val split; the test split has no part in it. The best rate
+A run with `optimization.lr_grid` is trained with each of its rates, by a seed that no run has
+(`CHOICE_SEED`), and scored on the val split; the test split has no part in it. The best rate
 is the run's `base_lr`; where several are equally good, the smallest of them.
 """
 
@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.reading import read
 from ademvl.config.run import OWN_ADAPTERS, TRAINED, RunSettings
 from ademvl.config.setting import record_class
@@ -18,7 +19,6 @@ from ademvl.errors import DataError, SettingsError, TrainingError, list_findings
 from ademvl.runs.run_state import read_object
 from ademvl.storage.files import parse_json, write_json
 
-CHOICE_SEED = 1000
 _REMEDY = "Delete the file; the workflow chooses again."
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import yaml
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.study import Study
 from ademvl.config.tuned_run import nested, searched_space
-from ademvl.runs.chosen_rate import CHOICE_SEED
 from ademvl.text_table import aligned
 from ademvl.tuning.search import Trial
 

@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.config.tuned_run import searched_space, with_values
 from ademvl.planning.possible import refuse_impossible
-from ademvl.runs.chosen_rate import CHOICE_SEED
 from ademvl.runs.identity import identity_sha256
 from ademvl.runs.versions import RESULT_VERSIONS
 

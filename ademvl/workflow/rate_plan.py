@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json
 from ademvl.config.study import Study
-from ademvl.runs.chosen_rate import CHOICE_SEED, choice_file, choosing_run
+from ademvl.runs.chosen_rate import choice_file, choosing_run
 
 
 class RatePlan:
@@ -23,7 +24,7 @@ class RatePlan:
         self._run_of = run_of
 
     def grid_json(self, wildcards: Any) -> str:
-        """Return those settings of a run that its choice depends on."""
+        """Return a run's settings for its choice, which is the same for all its seeds."""
         run = self._run_of(wildcards)
         optimization = dataclasses.replace(run.optimization, base_lr=0.0)
         return run_to_json(dataclasses.replace(run, seed=CHOICE_SEED, optimization=optimization))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import read_run
 from ademvl.errors import SettingsError
 from ademvl.evaluation import rate_choice
 from ademvl.evaluation.rate_choice import choose_rate_of
-from ademvl.runs.chosen_rate import CHOICE_SEED, read_choice
+from ademvl.runs.chosen_rate import read_choice
 from ademvl.training.guard import NotFiniteError
 from tests.tiny import make_run, make_scienceqa
 

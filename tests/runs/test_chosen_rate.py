@@ -149,3 +149,17 @@ def test_instructions_have_no_val_split_to_choose_by(study: Study) -> None:
     }
     with pytest.raises(SettingsError, match="no val split"):
         load_study(raw)
+
+
+def test_a_run_with_a_grid_never_has_the_seed_that_chooses() -> None:
+    raw = {
+        "study": "x",
+        "scale": "mini",
+        "datasets": {"shapes": {"source": "easy_vqa"}},
+        "defaults": {"dataset": "shapes", "optimization": {"lr_grid": [0.1]}},
+        "runs": {"a": {"seeds": [0, 1000]}, "b": {"optimization": {"lr_grid": []}}},
+    }
+    with pytest.raises(SettingsError, match=r"runs\.a\.seeds: 1000 .* take another seed"):
+        load_study(raw)
+    raw["runs"] = {"b": {"seeds": [1000], "optimization": {"lr_grid": []}}}
+    assert load_study(raw).runs[0].seed == 1000

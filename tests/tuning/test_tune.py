@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("optuna", reason="the extra `tune` is missing")
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.settings_files import read_run
 from ademvl.config.study import Study
 from ademvl.errors import AdemvlError, PeerLostError, SettingsError
 from ademvl.evaluation.val_score import ValScore
-from ademvl.runs.chosen_rate import CHOICE_SEED
 from ademvl.storage.locks import lock_file
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.interruption import EXIT_RETRY

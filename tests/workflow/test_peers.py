@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.study import load_study
-from ademvl.runs.chosen_rate import CHOICE_SEED, read_choice
+from ademvl.runs.chosen_rate import read_choice
 from ademvl.workflow.plan import WorkflowPlan
 from tests.conftest import PROJECT_ROOT
 from tests.workflow.killing import run_to_end

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ademvl.config.optimization import CHOICE_SEED
 from ademvl.reporting.effects import direction
 from ademvl.reporting.method_comparison import (
     REPORTED_TABLE,
@@ -25,7 +26,7 @@ from ademvl.reporting.tables.rows import (
     trainable_text,
 )
 from ademvl.reporting.tables.scores import OTHER_SCALE, run_notes, source_notes
-from ademvl.runs.chosen_rate import CHOICE_SEED, RateChoice
+from ademvl.runs.chosen_rate import RateChoice
 from ademvl.statistics.ranking import METHOD
 
 _AVERAGE = replace(SCIENCEQA_COLUMNS[-1], header="accuracy", group="all questions")
