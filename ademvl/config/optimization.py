@@ -30,6 +30,8 @@ class OptimizationSettings:
         lr_grid: rates of which `base_lr` is chosen, ascending; results depend on them through it.
             Each is trained once, with a seed of its own, and the best on the val split is taken
             (`rates/<run>.json` of the results); empty takes `base_lr` as it is.
+        lr_grid_growth: how many rates at most are tried beyond an end of the grid, one by one and
+            each as far from the last as the grid's own two, while the best is the outermost.
         min_lr: end of the decay.
         lr_decay: from the peak to `min_lr`: half a cosine, as in the reference, or a straight line.
         effective_batch_size: items of one optimiser step over all devices.
@@ -73,6 +75,9 @@ class OptimizationSettings:
         le=1_000_000,
         check=_check_ascending,
         unwritten_at_default=True,
+    )
+    lr_grid_growth: int = setting(
+        changes="nothing", default=0, ge=0, le=10, unwritten_at_default=True
     )
     min_lr: float = setting(changes="training", default=0.0, ge=0, le=1_000_000)
     lr_decay: Literal["cosine", "linear"] = setting(

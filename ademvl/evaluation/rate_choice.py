@@ -1,5 +1,7 @@
 """Chooses a run's learning rate: trains each of its grid, and scores them on the val split.
 
+Which rates are tried, also beyond the grid, is the rule's to say (`next_rate`).
+
 Killed at any moment, the same call goes on: a training from its last state, an evaluation after its
 last whole batch; finished candidates are not made again.
 """
@@ -19,6 +21,7 @@ from ademvl.runs.chosen_rate import (
     candidate_dir,
     candidate_of,
     choose_rate,
+    next_rate,
     write_choice,
 )
 from ademvl.training.guard import NotFiniteError
@@ -50,25 +53,25 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
             f"run {run.name}: a rate is chosen for runs with optimization.lr_grid, of the tasks "
             f"{' and '.join(able)}"
         )
-    candidates = []
-    for base_lr in run.optimization.lr_grid:
+    candidates = list[Candidate]()
+    while (base_lr := next_rate(run.optimization, candidates)) is not None:
         run_dir = candidate_dir(folder, base_lr)
         write_settings(run_dir / "run.yaml", run_to_json(candidate_of(run, base_lr)))
         try:
             code = train_run(run_dir, progress=progress, on_trained=predict_ahead)
         except NotFiniteError as error:
             _log.warning("%s: base_lr %g diverged: %s", run.name, base_lr, error)
-            failure = str(error).partition("\n")[0]
-            candidates.append(Candidate(base_lr=base_lr, failure=failure))
-            continue
-        if code:
-            return code
-        evaluate_run(run_dir, progress=progress)
-        found = read_val_score(run_dir, facts_of(run.task))
-        _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, found.percent)
-        candidates.append(
-            Candidate(base_lr=base_lr, score=found.percent, n=found.n, seconds=found.seconds)
-        )
+            candidate = Candidate(base_lr=base_lr, failure=str(error).partition("\n")[0])
+        else:
+            if code:
+                return code
+            evaluate_run(run_dir, progress=progress)
+            found = read_val_score(run_dir, facts_of(run.task))
+            _log.info("%s: base_lr %g scores %.2f on val", run.name, base_lr, found.percent)
+            candidate = Candidate(
+                base_lr=base_lr, score=found.percent, n=found.n, seconds=found.seconds
+            )
+        candidates = sorted([*candidates, candidate], key=lambda tried: tried.base_lr)
     chosen = choose_rate(candidates)
     choice = RateChoice(run=run.name, base_lr=chosen, candidates=tuple(candidates))
     write_choice(output, choice)

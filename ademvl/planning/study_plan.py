@@ -106,6 +106,10 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
             on_val = workload_of(candidate, dataset)
             choices.append(_plan_choice(plan, run, sizes, on_val, target))
             tried += [(candidate, sizes, on_val)] * len(run.optimization.lr_grid)
+            if growth := run.optimization.lr_grid_growth:
+                assumptions.append(
+                    f"the best rate is inside its grid; else up to {growth} trainings more a run"
+                )
     jobs = [*(done[run.name] for run in study.runs if run.name in done), *tried]
     return StudyPlan(
         study=study.name,

@@ -2,14 +2,15 @@
 
 A run with `optimization.lr_grid` is trained with each of its rates, by a seed that no run has
 (`CHOICE_SEED`), and scored on the val split; the test split has no part in it. The best rate
-is the run's `base_lr`; where several are equally good, the smallest of them.
+is the run's `base_lr`; where several are equally good, the smallest of them. Where it is the
+outermost, the grid grows there, as far as `optimization.lr_grid_growth` allows (`next_rate`).
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ademvl.config.optimization import CHOICE_SEED
+from ademvl.config.optimization import CHOICE_SEED, OptimizationSettings
 from ademvl.config.reading import read
 from ademvl.config.run import OWN_ADAPTERS, TRAINED, RunSettings
 from ademvl.config.setting import record_class
@@ -49,7 +50,7 @@ class RateChoice:
     Attributes:
         run: its name.
         base_lr: the chosen rate.
-        candidates: in the order of the grid.
+        candidates: by ascending rate.
         split: that they were scored on.
         seed: that they were trained with.
     """
@@ -88,6 +89,29 @@ def choose_rate(candidates: Sequence[Candidate]) -> float:
         remedy = "Put smaller rates into optimization.lr_grid."
         raise TrainingError(list_findings("all trainings of the grid diverged", findings, remedy))
     return min(scored)[1]
+
+
+def next_rate(optimization: OptimizationSettings, tried: Sequence[Candidate]) -> float | None:
+    """Return the next rate to try; None where all are tried that the settings ask for.
+
+    Args:
+        optimization: settings with a grid, which is tried first.
+        tried: what is known already, by ascending rate.
+    """
+    grid, rates = optimization.lr_grid, [candidate.base_lr for candidate in tried]
+    if missing := [rate for rate in grid if rate not in rates]:
+        return missing[0]
+    if len(grid) < 2 or len(rates) >= len(grid) + optimization.lr_grid_growth:
+        return None
+    has_score = any(candidate.score is not None for candidate in tried)
+    best = choose_rate(tried) if has_score else rates[0]  # where all diverge, smaller ones may not
+    if best == rates[0]:
+        return _rounded(rates[0] * grid[0] / grid[1])
+    return _rounded(rates[-1] * grid[-1] / grid[-2]) if best == rates[-1] else None
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.6g}")
 
 
 def choice_file(study_dir: Path, run: str) -> Path:
@@ -155,9 +179,20 @@ def candidate_of(run: RunSettings, base_lr: float) -> RunSettings:
     return dataclasses.replace(
         run,
         seed=CHOICE_SEED,
-        optimization=dataclasses.replace(run.optimization, base_lr=base_lr, lr_grid=()),
+        optimization=dataclasses.replace(
+            run.optimization, base_lr=base_lr, lr_grid=(), lr_grid_growth=0
+        ),
         evaluation=dataclasses.replace(run.evaluation, split="val"),
     )
+
+
+def is_choice_for(run: RunSettings, choice: RateChoice) -> bool:
+    """Whether just those rates were tried that a run's grid and its growth ask for."""
+    optimization, tried = run.optimization, list[Candidate]()
+    known = {candidate.base_lr: candidate for candidate in choice.candidates}
+    while (rate := next_rate(optimization, tried)) in known:
+        tried = sorted([*tried, known[rate]], key=lambda candidate: candidate.base_lr)
+    return rate is None and len(tried) == len(known)
 
 
 def with_rate(run: RunSettings, choice: RateChoice) -> RunSettings:
@@ -167,7 +202,7 @@ def with_rate(run: RunSettings, choice: RateChoice) -> RunSettings:
         SettingsError: the choice was made from another grid.
     """
     grid = run.optimization.lr_grid
-    if choice.grid != grid:
+    if not is_choice_for(run, choice):
         raise SettingsError(
             f"run {run.name}: optimization.lr_grid is {list(grid)}, but the rate was chosen from "
             f"{list(choice.grid)}; choose again (`snakemake`, or `ademvl choose-rate`)"
@@ -212,7 +247,7 @@ def with_chosen_rates(study: Study) -> Study:
 
     def chosen(run: RunSettings) -> RunSettings:
         choice = choice_of(study.results_dir, run)
-        if choice is None or choice.grid != run.optimization.lr_grid:
+        if choice is None or not is_choice_for(run, choice):
             return run
         return with_rate(run, choice)
 

@@ -7,7 +7,13 @@ from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 from ademvl.reporting.results import read_results
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.runs.chosen_rate import candidate_dir, choice_file, choice_of, choosing_run
+from ademvl.runs.chosen_rate import (
+    candidate_dir,
+    choice_file,
+    choice_of,
+    choosing_run,
+    is_choice_for,
+)
 from ademvl.runs.run_files import RunFiles
 from ademvl.storage.locks import try_lock_file
 from ademvl.workflow.terminal.job_logs import read_training_state
@@ -79,14 +85,15 @@ def _state(study: Study, seed: SeedResult, *, at_work: bool) -> str:
 def _rate_state(study: Study, run: RunSettings, *, at_work: bool) -> str:
     """Say how far the choice of a run's learning rate is."""
     grid, choice = run.optimization.lr_grid, choice_of(study.results_dir, run)
-    if choice is not None and choice.grid == grid:
-        return f"{choice.base_lr:g}, the best of {len(grid)} on {choice.split}"
+    if choice is not None and is_choice_for(run, choice):
+        return f"{choice.base_lr:g}, the best of {len(choice.grid)} on {choice.split}"
     folder = choice_file(study.results_dir, run.name).with_suffix("")
     begun = sum(candidate_dir(folder, base_lr).is_dir() for base_lr in grid)
     if not begun:
         return "not chosen yet"
     training = _training(study, f"choose_rate/{run.name}", at_work=at_work)
-    return f"rate {begun} of {len(grid)} {training}"
+    beyond = " or beyond" if begun == len(grid) and run.optimization.lr_grid_growth else ""
+    return f"rate {begun} of {len(grid)}{beyond} {training}"
 
 
 def _training(study: Study, job: str, *, at_work: bool) -> str:

@@ -37,6 +37,7 @@ OTHER_VALUES: Mapping[str, Any] = {
     "per_device_batch_size": 8,
     "loss_group_size": 4,
     "lr_grid": (0.1, 0.2),
+    "lr_grid_growth": 2,
     "query_from": "mhsa_in",
     "add_to": "mlp_in",
     "scales": (64,),

@@ -50,6 +50,18 @@ def test_each_rate_is_trained_once_and_scored_on_val(
     assert {path: path.read_bytes() for path in folder.rglob("adapter.*")} == before
 
 
+def test_a_grid_that_may_grow_is_trained_beyond_its_best_end(
+    run: RunSettings, tmp_path: Path
+) -> None:
+    optimization = dataclasses.replace(run.optimization, lr_grid_growth=1)
+    run, output = dataclasses.replace(run, optimization=optimization), tmp_path / "rates/run.json"
+    assert choose_rate_of(run, tmp_path / "rates/run", output, progress=False) == 0
+    choice = read_choice(output)
+    assert choice is not None
+    assert choice.grid in ((0.00001, *GRID), (*GRID, 10.0))  # of two rates, the best is at an end
+    assert all(found.seconds > 0 for found in choice.candidates)
+
+
 def test_a_rate_that_diverges_is_told_and_not_chosen(
     run: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

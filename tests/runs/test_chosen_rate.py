@@ -16,6 +16,8 @@ from ademvl.runs.chosen_rate import (
     choice_file,
     choose_rate,
     choosing_run,
+    is_choice_for,
+    next_rate,
     read_choice,
     resolved,
     with_chosen_rates,
@@ -51,6 +53,37 @@ def test_best_on_val_is_chosen_and_the_smallest_of_equals(
 def test_nothing_is_chosen_where_all_diverge() -> None:
     with pytest.raises(TrainingError, match="lr_grid"):
         choose_rate(candidates(None, None, None))
+
+
+@pytest.mark.parametrize(
+    ("growth", "scores", "tried"),
+    [
+        (2, {0.01: 50.0, 0.1: 60.0, 1.0: 55.0}, (0.01, 0.1, 1.0)),  # the best is inside
+        (0, {0.01: 60.0, 0.1: 50.0, 1.0: 55.0}, (0.01, 0.1, 1.0)),
+        (2, {0.01: 60.0, 0.1: 50.0, 1.0: 55.0, 0.001: 60.5, 0.0001: 1.0}, (1e-4, 0.001, *GRID)),
+        (2, {0.01: 60.0, 0.1: 50.0, 1.0: 55.0, 0.001: 59.0}, (0.001, *GRID)),
+        (1, {0.01: 40.0, 0.1: 50.0, 1.0: 55.0, 10.0: 56.0}, (*GRID, 10.0)),
+        (2, {0.01: 40.0, 0.1: 50.0, 1.0: 55.0, 10.0: None}, (*GRID, 10.0)),
+        (1, {0.01: None, 0.1: None, 1.0: None, 0.001: 40.0}, (0.001, *GRID)),
+    ],
+)
+def test_grid_grows_where_its_best_rate_is_the_outermost(
+    study: Study, growth: int, scores: dict[float, float | None], tried: tuple[float, ...]
+) -> None:
+    run = study.runs[0]
+    optimization = dataclasses.replace(run.optimization, lr_grid_growth=growth)
+    run = dataclasses.replace(run, optimization=optimization)
+    known: list[Candidate] = []
+    while (rate := next_rate(optimization, known)) is not None:
+        failure = "" if scores[rate] else "nan"
+        known.append(Candidate(base_lr=rate, score=scores[rate], n=30, failure=failure))
+        known.sort(key=lambda candidate: candidate.base_lr)
+    choice = RateChoice(run="adem", base_lr=choose_rate(known), candidates=tuple(known))
+    assert choice.grid == tried
+    assert is_choice_for(run, choice)
+    longer = Candidate(base_lr=tried[-1] * 10, score=1.0, n=30)
+    assert not is_choice_for(run, dataclasses.replace(choice, candidates=(*known, longer)))
+    assert not is_choice_for(run, dataclasses.replace(choice, candidates=tuple(known[:-1])))
 
 
 @pytest.fixture
