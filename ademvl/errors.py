@@ -40,7 +40,7 @@ class TrainingError(AdemvlError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
-class PeerLostError(TrainingError):
+class ProcessLostError(TrainingError):
     """Another process of a training is gone; what went wrong there is its own message."""
 
 

@@ -34,8 +34,8 @@ from ademvl.model.vision_language import LabelledLogits
 from ademvl.tasks.scienceqa.examples import scienceqa_training_examples
 from ademvl.tasks.scienceqa.reader import load_scienceqa
 from ademvl.training.loop import Trainer
+from ademvl.training.membership import Membership
 from ademvl.training.order import StepPlan
-from ademvl.training.place import Place
 from ademvl.training.processes import Processes
 
 BEFORE = "905169a"
@@ -138,7 +138,7 @@ def make_trainer(model: Shapes, rows: Sequence[Any], size: int, rank: int, devic
         visual_source=NoImages(),
         plan=StepPlan(len(rows), 0, optimization),
         precision="fp32",
-        processes=OneOfSeveral(Place(rank, devices, rank, devices)),
+        processes=OneOfSeveral(Membership(rank, devices, rank, devices)),
     )
 
 

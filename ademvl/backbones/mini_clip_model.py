@@ -29,7 +29,8 @@ class MiniClipSettings:
         vision_layers, vision_width, head_width: of the image tower.
         text_layers, text_width, text_heads, context_length: of the text tower.
         embed_dim: of the common space.
-        epochs, batch_size: passes over the captioned train images, and images of a step.
+        epochs: how often training goes through the captioned train images.
+        batch_size: images of a step.
         lr, warmup_share, weight_decay: AdamW with linear warm-up over that share of the steps,
             then half a cosine to zero.
         seed: of weights, order and augmentation.

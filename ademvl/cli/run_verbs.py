@@ -85,11 +85,11 @@ def _train(options: argparse.Namespace) -> int:
     from ademvl.config.settings_files import read_run
     from ademvl.planning.cpu_time import warn_of_cpu
     from ademvl.training.launch import train
-    from ademvl.training.place import find_place
+    from ademvl.training.membership import find_membership
 
     run_dir = run_dir_of(options.run)
     with noted_failure(run_dir, "train"), gpus_of(options):
-        if find_place(os.environ) is None:
+        if find_membership(os.environ) is None:
             warn_of_cpu(read_run(run_dir))
         return train(
             run_dir,

@@ -8,8 +8,8 @@ import yaml
 
 from ademvl.config.chosen_runs import keep_chosen
 from ademvl.config.inheritance import merge_settings
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.nested import leaves
-from ademvl.config.places import Places
 from ademvl.config.strict_yaml import load_with_lines
 from ademvl.errors import SettingsError, list_findings
 from ademvl.storage.project import PROJECT
@@ -18,12 +18,12 @@ _IGNORED = ("study", "include")
 """Keys of an included file that have no effect."""
 
 
-def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Places]:
+def read_with_lines(path: Path, *, name: str) -> tuple[Mapping[str, Any], KeyLines]:
     """Read a YAML file of keys and values; return also the line of each.
 
     Args:
         path: of the file.
-        name: by which the places name it.
+        name: by which the lines name it.
 
     Raises:
         SettingsError: it cannot be read, is something else, or not read as it is meant.
@@ -37,19 +37,19 @@ def read_with_places(path: Path, *, name: str) -> tuple[Mapping[str, Any], Place
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise SettingsError(f"{path}: expected keys and values, found {found}")
-    return raw, Places({key: f"{name}:{line}" for key, line in lines.items()})
+    return raw, KeyLines({key: f"{name}:{line}" for key, line in lines.items()})
 
 
 def expand_includes(
-    raw: Mapping[str, Any], places: Places, *, source: str, above: tuple[Path, ...] = ()
-) -> tuple[dict[str, Any], Places]:
+    raw: Mapping[str, Any], key_lines: KeyLines, *, source: str, above: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], KeyLines]:
     """Put the content of included files in place of the key `include`.
 
     What the including file says itself stands above what is included.
 
     Args:
         raw: a study as read.
-        places: of its keys.
+        key_lines: of its keys.
         source: file or place it comes from.
         above: files that include this one.
 
@@ -60,14 +60,14 @@ def expand_includes(
     """
     own = {key: value for key, value in raw.items() if key != "include"}
     merged: dict[str, Any] = {}
-    included = Places()
+    included = KeyLines()
     seen: list[tuple[str, Mapping[str, Any]]] = []
     findings: list[str] = []
     for name in _names(raw, source):
         path = _find(name, source)
         if path in above:
             raise SettingsError(f"{source}: include: {name} includes itself")
-        read, lines = read_with_places(path, name=name)
+        read, lines = read_with_lines(path, name=name)
         content, lines = expand_includes(read, lines, source=name, above=(*above, path))
         content = {key: value for key, value in content.items() if key not in _IGNORED}
         for earlier, other in seen:
@@ -83,7 +83,7 @@ def expand_includes(
     content = merge_settings(merged, own)
     if merged:
         content = keep_chosen(merged, content, source=source)
-    return content, places.over(included.where_unchanged(merged, content))
+    return content, key_lines.over(included.where_unchanged(merged, content))
 
 
 def _names(raw: Mapping[str, Any], source: str) -> list[str]:

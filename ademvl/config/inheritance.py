@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ademvl.config.influence import differing, trains_anew
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.method import DEFAULT_METHOD
 from ademvl.config.nested import Path
-from ademvl.config.places import Places
 from ademvl.config.run import OWN_ADAPTERS, TRAINED
 from ademvl.config.study_settings import RunTemplate
 
@@ -48,7 +48,7 @@ def merge_runs(
     runs: Mapping[str, Mapping[str, Any]],
     *,
     source: str,
-    places: Places,
+    key_lines: KeyLines,
 ) -> dict[str, dict[str, Any]]:
     """Fill in what each run does not name itself.
 
@@ -56,7 +56,7 @@ def merge_runs(
         defaults: raw settings that every run starts from.
         runs: raw settings by name.
         source: file or place they come from.
-        places: file and line of the keys.
+        key_lines: file and line of the keys.
 
     Raises:
         SettingsError: a run takes its adapter from a run that is not there or has none of its own,
@@ -69,7 +69,7 @@ def merge_runs(
         known = ", ".join(str(name) for name, raw in runs.items() if not owner_of(raw))
         others = f", or in a run one of the runs {known}" if known else ""
         remedy = f"Give {', '.join(f'`{name}`' for name in OWN_ADAPTERS)}{others}."
-        places.refuse(findings, headline=f"{source}: adapters of no run", remedy=remedy)
+        key_lines.refuse(findings, headline=f"{source}: adapters of no run", remedy=remedy)
     merged = {}
     for name, raw in runs.items():
         base = dict(defaults)
@@ -91,12 +91,12 @@ def bases_of_runs(runs: Mapping[str, Mapping[str, Any]]) -> dict[Path, tuple[Pat
     }
 
 
-def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> None:
+def check_shared_adapters(runs: Mapping[str, RunTemplate], key_lines: KeyLines) -> None:
     """Refuse runs that change what the adapter that they take over depends on.
 
     Args:
         runs: complete settings by name.
-        places: file and line of the keys.
+        key_lines: file and line of the keys.
 
     Raises:
         SettingsError: lists each such key, and seeds that the other run does not train.
@@ -112,7 +112,7 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], places: Places) -> No
         ]
         if missing := [seed for seed in run.seeds if seed not in runs[owner].seeds]:
             findings.append(f"runs.{name}.seeds: {missing} are no seeds of run {owner}")
-    places.refuse(
+    key_lines.refuse(
         findings,
         headline="Runs that do not fit their adapter",
         remedy="Such a run may change what its adapter does not depend on, such as evaluation "

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from ademvl.config.places import Places
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.study_settings import StudySettings
 from ademvl.errors import SettingsError, list_findings
 
@@ -14,13 +14,13 @@ _STUDY = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _FOLDER = r"[\w./][\w./@%+=:,-]{0,999}"
 
 
-def check_names(settings: StudySettings, places: Places, *, source: str) -> None:
+def check_names(settings: StudySettings, key_lines: KeyLines, *, source: str) -> None:
     """Refuse names and folders that the workflow's rules cannot take.
 
     Raises:
         SettingsError: lists all of them with what is allowed.
     """
-    if findings := list(map(places.mark, _findings(settings))):
+    if findings := list(map(key_lines.mark, _findings(settings))):
         remedy = "Give other names or folders; a link may stand for a folder of another name."
         raise SettingsError(list_findings(f"{source}: wrong settings", findings, remedy))
 

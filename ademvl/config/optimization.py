@@ -24,7 +24,7 @@ class OptimizationSettings:
     """AdamW and its schedule; defaults are the paper's ScienceQA recipe.
 
     Attributes:
-        epochs: passes over the training split, may be a fraction.
+        epochs: how often training goes through its split, may be a fraction.
         warmup_epochs: linear warm-up, may be a fraction.
         base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
         lr_grid: rates of which `base_lr` is chosen, ascending; results depend on them through it.

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from ademvl.config.findings import REMEDY, Finding, findings_of
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.nested import Path, without
-from ademvl.config.places import Places
 from ademvl.config.plain import all_plain
 from ademvl.errors import SettingsError, list_findings
 
@@ -19,7 +19,7 @@ def read(
     raw: Mapping[str, Any],
     *,
     source: str,
-    places: Places | None = None,
+    key_lines: KeyLines | None = None,
     remedy: str = REMEDY,
 ) -> Settings:
     """Check raw settings and build their object; absent keys get their defaults.
@@ -28,7 +28,7 @@ def read(
         settings_class: made by `settings_class` or `record_class`.
         raw: keys and values as read; what arrives as text (`--config`, `9e-3`) is converted.
         source: file or place they come from, named in errors.
-        places: file and line of the keys, where they are known.
+        key_lines: file and line of the keys, where they are known.
         remedy: last line of the error.
 
     Raises:
@@ -37,16 +37,16 @@ def read(
     """
     settings, findings = try_reading(settings_class, raw)
     if settings is None:
-        raise refusal(findings, source=source, places=places or Places(), remedy=remedy)
+        raise refusal(findings, source=source, key_lines=key_lines or KeyLines(), remedy=remedy)
     return settings
 
 
 def refusal(
-    findings: list[Finding], *, source: str, places: Places, remedy: str = REMEDY
+    findings: list[Finding], *, source: str, key_lines: KeyLines, remedy: str = REMEDY
 ) -> SettingsError:
     """Return the error that lists findings."""
     texts = dict.fromkeys(
-        f"{place}: {finding}" if (place := places.find(finding.path)) else str(finding)
+        f"{line}: {finding}" if (line := key_lines.find(finding.path)) else str(finding)
         for finding in findings
     )
     return SettingsError(list_findings(f"{source}: wrong settings", list(texts), remedy))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ademvl.config.places import Places
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.run import RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate
 from ademvl.errors import WeightsError
@@ -26,17 +26,17 @@ def checkpoint_path(released_from: str, shared_dir: str) -> str:
     return released_from
 
 
-def check_released(runs: Mapping[str, RunTemplate], places: Places) -> None:
+def check_released(runs: Mapping[str, RunTemplate], key_lines: KeyLines) -> None:
     """Refuse runs that evaluate a released adapter of no file or another method, or train one too.
 
     Args:
         runs: complete settings by name.
-        places: file and line of the keys.
+        key_lines: file and line of the keys.
 
     Raises:
         SettingsError: lists all such runs.
     """
-    places.refuse(
+    key_lines.refuse(
         (text for name, run in runs.items() for text in _findings(name, run)),
         headline="Released adapters",
         remedy=f"`adapter: {RELEASED}` evaluates the checkpoint that `released_from` names: a "

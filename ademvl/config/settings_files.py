@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ademvl.config.downloads import DownloadSettings
-from ademvl.config.includes import read_with_places
+from ademvl.config.includes import read_with_lines
 from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.reading import read
 from ademvl.config.run import TRAINED, RunSettings
@@ -94,5 +94,5 @@ def read_copied_run(run_dir: Path) -> RunSettings:
         SettingsError: missing or malformed file, or wrong settings.
     """
     path = run_dir / "run.yaml"
-    raw, places = read_with_places(path, name=str(path))
-    return read(RunSettings, raw, source=str(path), places=places)
+    raw, key_lines = read_with_lines(path, name=str(path))
+    return read(RunSettings, raw, source=str(path), key_lines=key_lines)

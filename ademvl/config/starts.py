@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ademvl.config.places import Places
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.run import OWN_ADAPTERS, RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate, StudySettings
 
@@ -16,17 +16,17 @@ def start_folder(settings: StudySettings, start_from: str, seed: int) -> str:
     return str(runs / start_from / f"seed{seed}" / "adapter")
 
 
-def check_starts(runs: Mapping[str, RunTemplate], places: Places) -> None:
+def check_starts(runs: Mapping[str, RunTemplate], key_lines: KeyLines) -> None:
     """Refuse runs that start from what cannot be the beginning of their training.
 
     Args:
         runs: complete settings by name.
-        places: file and line of the keys.
+        key_lines: file and line of the keys.
 
     Raises:
         SettingsError: lists all such runs.
     """
-    places.refuse(
+    key_lines.refuse(
         (text for name in runs for text in _findings(name, runs)),
         headline="Adapters to start from",
         remedy="`start_from` names a run of the study that has an adapter of the same method on "

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from ademvl.config.dataset import share_coco
 from ademvl.config.findings import REMEDY, Finding, suggest
-from ademvl.config.includes import expand_includes, read_with_places
+from ademvl.config.includes import expand_includes, read_with_lines
 from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.mini_backbones import MINI_BACKBONES
 from ademvl.config.names import check_names
 from ademvl.config.nested import holds
 from ademvl.config.optimization import CHOICE_SEED
-from ademvl.config.places import Places
 from ademvl.config.plain import all_plain
 from ademvl.config.reading import refusal, try_reading
 from ademvl.config.released import check_released, checkpoint_path
@@ -89,12 +89,12 @@ class Study:
         are scored on the test split.
         """
         run = self.settings.runs[run_name]
-        peers = {name: one for name, one in self.settings.runs.items() if one.task == run.task}
-        looks = [_as_seen(peer.label or name) for name, peer in peers.items()]
+        same_task = {name: one for name, one in self.settings.runs.items() if one.task == run.task}
+        looks = [_as_seen(each.label or name) for name, each in same_task.items()]
         label = run.label or run_name
         if looks.count(_as_seen(label)) > 1:
             label += f" ({run_name})"
-        splits = {peer.evaluation.split for peer in peers.values()}
+        splits = {each.evaluation.split for each in same_task.values()}
         facts = facts_of(run.task)
         if not facts.benchmark and splits != {facts.usual_split}:
             label += f" ({run.evaluation.split})"
@@ -110,12 +110,12 @@ def _as_seen(label: str) -> str:
     )
 
 
-def load_study(source: Path | Mapping[str, Any], *, places: Places | None = None) -> Study:
+def load_study(source: Path | Mapping[str, Any], *, key_lines: KeyLines | None = None) -> Study:
     """Read, check and resolve a study.
 
     Args:
         source: a study file, or its content (as Snakemake's `config`).
-        places: of the keys of such content, where they are known.
+        key_lines: of the keys of such content, where they are known.
 
     Raises:
         SettingsError: lists all wrong keys and values with path, allowed values and nearest
@@ -123,13 +123,13 @@ def load_study(source: Path | Mapping[str, Any], *, places: Places | None = None
     """
     name = str(source) if isinstance(source, Path) else "config"
     if isinstance(source, Path):
-        raw, places = read_with_places(source, name=name)
+        raw, key_lines = read_with_lines(source, name=name)
     else:
-        raw, places = source, places or Places()
-    raw, places = expand_includes(raw, places, source=name)
-    settings, places = _build(raw, places, source=name)
+        raw, key_lines = source, key_lines or KeyLines()
+    raw, key_lines = expand_includes(raw, key_lines, source=name)
+    settings, key_lines = _build(raw, key_lines, source=name)
     settings = dataclasses.replace(settings, datasets=share_coco(settings.datasets))
-    _check_as_a_whole(settings, places, source=name)
+    _check_as_a_whole(settings, key_lines, source=name)
     runs = tuple(
         _resolve(settings, run, seed)
         for run, template in settings.runs.items()
@@ -138,26 +138,28 @@ def load_study(source: Path | Mapping[str, Any], *, places: Places | None = None
     return Study(settings, runs)
 
 
-def _build(raw: Mapping[str, Any], places: Places, *, source: str) -> tuple[StudySettings, Places]:
+def _build(
+    raw: Mapping[str, Any], key_lines: KeyLines, *, source: str
+) -> tuple[StudySettings, KeyLines]:
     """Let runs inherit, and check and build everything; return also where inherited keys stand."""
     own = all_plain(raw.get("runs", {}))
     can_inherit = isinstance(own, dict) and all(
         isinstance(group, Mapping) for group in (raw.get("defaults", {}), *own.values())
     )
     if can_inherit:
-        merged = merge_runs(raw.get("defaults", {}), own, source=source, places=places)
+        merged = merge_runs(raw.get("defaults", {}), own, source=source, key_lines=key_lines)
         raw = {**raw, "runs": merged}
-        places = dataclasses.replace(places, bases=bases_of_runs(own))
+        key_lines = dataclasses.replace(key_lines, bases=bases_of_runs(own))
     settings, findings = try_reading(StudySettings, raw)
     if settings is None:
         if can_inherit:
-            findings = _without_inherited(findings, own, places)
-        raise refusal(findings, source=source, places=places)
-    return settings, places
+            findings = _without_inherited(findings, own, key_lines)
+        raise refusal(findings, source=source, key_lines=key_lines)
+    return settings, key_lines
 
 
 def _without_inherited(
-    findings: Sequence[Finding], runs: Mapping[str, Any], places: Places
+    findings: Sequence[Finding], runs: Mapping[str, Any], key_lines: KeyLines
 ) -> list[Finding]:
     """Leave out what is wrong with a run only because it is wrong where the run has it from."""
     known = {(finding.path, finding.text) for finding in findings}
@@ -170,29 +172,29 @@ def _without_inherited(
         )
         or not any(
             ((*base, *finding.path[2:]), finding.text) in known
-            for base in places.bases.get(finding.path[:2], ())
+            for base in key_lines.bases.get(finding.path[:2], ())
         )
     ]
 
 
-def _check_as_a_whole(settings: StudySettings, places: Places, *, source: str) -> None:
+def _check_as_a_whole(settings: StudySettings, key_lines: KeyLines, *, source: str) -> None:
     """Refuse what no settings class can see by itself: all of it at once, kind by kind."""
     checks = (
-        lambda: check_names(settings, places, source=source),
-        lambda: _refuse_mini_as_paper(settings, places, source=source),
-        lambda: check_shared_adapters(settings.runs, places),
-        lambda: check_released(settings.runs, places),
-        lambda: check_systems(settings.runs, places),
-        lambda: check_starts(settings.runs, places),
-        lambda: _check_runs(settings, places, source=source),
-        lambda: _check_search(settings, places, source=source),
+        lambda: check_names(settings, key_lines, source=source),
+        lambda: _refuse_mini_as_paper(settings, key_lines, source=source),
+        lambda: check_shared_adapters(settings.runs, key_lines),
+        lambda: check_released(settings.runs, key_lines),
+        lambda: check_systems(settings.runs, key_lines),
+        lambda: check_starts(settings.runs, key_lines),
+        lambda: _check_runs(settings, key_lines, source=source),
+        lambda: _check_search(settings, key_lines, source=source),
     )
     refused = collect(*checks)
     if refused:
         raise SettingsError("\n".join(refused))
 
 
-def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: str) -> None:
+def _refuse_mini_as_paper(settings: StudySettings, key_lines: KeyLines, *, source: str) -> None:
     if settings.scale == "mini":
         return
     findings = [
@@ -208,10 +210,10 @@ def _refuse_mini_as_paper(settings: StudySettings, places: Places, *, source: st
         if run.dataset in mini_sources
     ]
     headline = f"{source}: scale is paper, which these are not of"
-    places.refuse(findings, headline=headline, remedy="Write `scale: mini`.")
+    key_lines.refuse(findings, headline=headline, remedy="Write `scale: mini`.")
 
 
-def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None:
+def _check_runs(settings: StudySettings, key_lines: KeyLines, *, source: str) -> None:
     if not settings.runs:
         raise SettingsError(f"{source}: runs is empty, nothing to do; name at least one run")
     findings = [text for name in settings.runs for text in _run_findings(settings, name)]
@@ -227,13 +229,13 @@ def _check_runs(settings: StudySettings, places: Places, *, source: str) -> None
         if key not in NOTED_COLUMNS
     ]
     if findings:
-        marked = list(map(places.mark, findings))
+        marked = list(map(key_lines.mark, findings))
         raise SettingsError(list_findings(f"{source}: wrong settings", marked, REMEDY))
 
 
-def _check_search(settings: StudySettings, places: Places, *, source: str) -> None:
+def _check_search(settings: StudySettings, key_lines: KeyLines, *, source: str) -> None:
     if findings := list(search_findings(settings)):
-        raise refusal(findings, source=source, places=places)
+        raise refusal(findings, source=source, key_lines=key_lines)
 
 
 def _run_findings(settings: StudySettings, name: str) -> Iterator[str]:

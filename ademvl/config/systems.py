@@ -6,9 +6,9 @@ They share `defaults` with runs of methods; what they do not read has no part in
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.method import Kind, MethodSettings
 from ademvl.config.optimization import OptimizationSettings
-from ademvl.config.places import Places
 from ademvl.config.released import seed_findings
 from ademvl.config.run import (
     PREDICTIONS,
@@ -54,17 +54,17 @@ def without_unread(run: RunSettings) -> RunSettings:
     )
 
 
-def check_systems(runs: Mapping[str, RunTemplate], places: Places) -> None:
+def check_systems(runs: Mapping[str, RunTemplate], key_lines: KeyLines) -> None:
     """Refuse runs whose `adapter` and `method` do not belong together, or that lack something.
 
     Args:
         runs: complete settings by name.
-        places: file and line of the keys.
+        key_lines: file and line of the keys.
 
     Raises:
         SettingsError: lists all such runs.
     """
-    places.refuse(
+    key_lines.refuse(
         (text for name, run in runs.items() for text in _findings(name, run)),
         headline="Systems that are not trained here",
         remedy=f"`adapter: {PRETRAINED}` evaluates a system such as llava, blip or blip2 as its "

@@ -22,7 +22,7 @@ _FIRST = ("scienceqa", "coco_caption", "instruction")
 AnswerForm = Literal["letter", "text"]
 RequestKind = Literal["choice", "open", "caption"]
 """What a user may ask of a trained adapter."""
-Shown = Literal["questions", "captions"]
+ShownAs = Literal["questions", "captions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class TaskFacts:
         summarized: keys of the columns that the terminal shows; none keep it out.
         scores_in: key of a score file under which its columns stand.
         table: of its scores.
-        shown: how the page shows its items.
+        shown_as: how the page shows its items.
         categories: of its questions, with their words.
         filters: of the page by these categories.
         benchmark: data set that it is evaluated on, and name of its score files; empty for its own.
@@ -147,7 +147,7 @@ class TaskFacts:
     summarized: tuple[str, ...] = ()
     scores_in: str
     table: ScoreTable
-    shown: Shown
+    shown_as: ShownAs
     categories: Mapping[str, str] = field(default_factory=dict)
     filters: tuple[CategoryFilter, ...] = ()
     benchmark: str = ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-ImageUse = Literal["shown", "withheld"]
+ImageVisibility = Literal["shown", "withheld"]
 
 
 @dataclass(frozen=True)

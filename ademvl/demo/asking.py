@@ -19,7 +19,7 @@ Kind = Literal["question", "caption"]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Reply:
     """What is shown of an answer.
 
     Attributes:
@@ -89,7 +89,7 @@ def ask(
     question: str,
     choices: Sequence[str],
     hint: str,
-) -> Shown:
+) -> Reply:
     """Ask one adapter what the page says.
 
     Args:
@@ -107,10 +107,10 @@ def ask(
     text, offered, context = (question, tuple(choices), hint) if is_question else ("", (), "")
     if image and model.trained.run.method.draws_scores and (text or kind == "caption"):
         explanation = model.explain(image, text, offered, hint=context)
-        return Shown(explanation.answer, offered, explanation)
+        return Reply(explanation.answer, offered, explanation)
     if kind == "caption":
-        return Shown(model.caption(image or ""), (), None)
-    return Shown(model.answer(image, text, offered, hint=context), offered, None)
+        return Reply(model.caption(image or ""), (), None)
+    return Reply(model.answer(image, text, offered, hint=context), offered, None)
 
 
 def name_of(model: AdaptedModel) -> str:

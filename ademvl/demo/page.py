@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.demo.asking import ALL_LAYERS, Shown, ask, name_of
+from ademvl.demo.asking import ALL_LAYERS, Reply, ask, name_of
 from ademvl.errors import AdemvlError, SettingsError, ToolError
 from ademvl.prediction.adapted_model import AdaptedModel
 from ademvl.prediction.sample_images import FOLDER
@@ -113,26 +113,26 @@ def _add_column(gr: Any, model: AdaptedModel, asked: list[Any], button: Any) -> 
     def answer(image: str | None, kind: Any, question: str, choices: str, hint: str) -> list[Any]:
         lines = [line.strip() for line in choices.splitlines() if line.strip()]
         try:
-            shown = ask(model, image, kind, question.strip(), lines, hint.strip())
+            reply = ask(model, image, kind, question.strip(), lines, hint.strip())
         except AdemvlError as error:
             return [None, f"cannot be asked: {error}", *[gr.update(visible=False)] * 2,
                     *[gr.update()] * 2, gr.update(visible=False)]  # fmt: skip
-        has_maps = bool(shown.scales)
+        has_maps = bool(reply.scales)
         return [
-            shown,
-            shown.text,
-            gr.update(value=shown.probabilities, visible=shown.probabilities is not None),
+            reply,
+            reply.text,
+            gr.update(value=reply.probabilities, visible=reply.probabilities is not None),
             gr.update(visible=has_maps),
-            gr.update(choices=shown.scales, value=shown.scales[0] if has_maps else None),
-            gr.update(choices=shown.layers, value=ALL_LAYERS),
+            gr.update(choices=reply.scales, value=reply.scales[0] if has_maps else None),
+            gr.update(choices=reply.layers, value=ALL_LAYERS),
             gr.update(
-                value=_pictures(shown, shown.scales[0], ALL_LAYERS) if has_maps else None,
+                value=_pictures(reply, reply.scales[0], ALL_LAYERS) if has_maps else None,
                 visible=has_maps,
             ),
         ]
 
-    def redraw(shown: Shown | None, scale: str, layer: str) -> str | None:
-        return _pictures(shown, scale, layer) if shown and shown.scales else None
+    def redraw(reply: Reply | None, scale: str, layer: str) -> str | None:
+        return _pictures(reply, scale, layer) if reply and reply.scales else None
 
     outputs = [state, text, shares, controls, scale, layer, maps]
     button.click(answer, asked, outputs, api_visibility="private")
@@ -140,10 +140,10 @@ def _add_column(gr: Any, model: AdaptedModel, asked: list[Any], button: Any) -> 
         control.input(redraw, [state, scale, layer], maps, api_visibility="private")
 
 
-def _pictures(shown: Shown, scale: str, layer: str) -> str:
+def _pictures(reply: Reply, scale: str, layer: str) -> str:
     """Return the maps of all words side by side as HTML."""
     figures = []
-    for picture, word in shown.maps(scale, layer):
+    for picture, word in reply.maps(scale, layer):
         content = io.BytesIO()
         picture.save(content, format="PNG")
         source = f"data:image/png;base64,{b64encode(content.getvalue()).decode()}"

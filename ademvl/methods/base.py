@@ -57,7 +57,7 @@ class FusionScores(NamedTuple):
 
 
 class ScoreGrids(NamedTuple):
-    """Which places of the image the N scores are of.
+    """Which parts of the image the N scores are of.
 
     Attributes:
         scales: numbers of tokens of the square grids that they are of, one after the other.
@@ -109,8 +109,8 @@ class Method(nn.Module):
         self.trains_tower = trains_tower
         self.training_progress = 0.0
 
-    def places(self) -> Mapping[Position, range]:
-        """Return the layers that `Pass.visit` is called in, by position."""
+    def sites(self) -> Mapping[Position, range]:
+        """Return the layers that `Pass.visit` is called in, by position: its sites."""
         return {}
 
     def attending_layers(self) -> range:
@@ -118,7 +118,7 @@ class Method(nn.Module):
         return range(0)
 
     def tuned_layers(self) -> range:
-        """Return the layers inside of which `attach` changes more than places and attention."""
+        """Return the layers inside of which `attach` changes more than sites and attention."""
         return range(0)
 
     def attach(self, llm: nn.Module, tower: VisionTower | None) -> Attachment:
@@ -133,7 +133,7 @@ class Method(nn.Module):
             attachment.claim(llm, type(llm).__name__)
             # Before attention, which gives the model's implementation another name.
             attach_begin_places(llm, attachment, self.settings.text_places.before_begin)
-            attach_sites(llm, attachment, self.places())
+            attach_sites(llm, attachment, self.sites())
             attach_attention(llm, attachment, self.attending_layers())
             if tower is not None:
                 attachment.claim(tower, f"backbones.tower: {tower.name}")
@@ -204,7 +204,7 @@ class Method(nn.Module):
         return 1.0
 
     def score_grids(self) -> ScoreGrids:
-        """Return which places of the image `scores` are of.
+        """Return which parts of the image `scores` are of.
 
         To be overridden together with `scores` where the settings say `draws_scores`.
         """

@@ -25,7 +25,7 @@ _CLAIMED: WeakSet[nn.Module] = WeakSet()
 """Frozen models that have a method attached: a second one would add to the first silently."""
 
 Position = Literal["layer_in", "mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
-"""Places in a decoder layer: `layer_in` is inside of what checkpointing recomputes, `*_in` is what
+"""Where in a decoder layer: `layer_in` is inside of what checkpointing recomputes, `*_in` is what
 attention or MLP are given, `*_out` what of them is added to the residual stream."""
 
 _MODULES: Mapping[Position, tuple[str, bool]] = {
@@ -65,7 +65,7 @@ class Pass:
         """Read or change the states at a position of a layer, counted from 0.
 
         Args:
-            position: one of the method's `places`.
+            position: one of the method's `sites`.
             layer: counted from 0.
             states: (B, T, d), in the dtype in which the language model computes; with places before
                 the begin token T counts these, too, and with a cache only what is new.
@@ -207,14 +207,14 @@ class _OutputSite(_Site):
         return self._visit(output)
 
 
-def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Position, range]) -> None:
+def attach_sites(llm: nn.Module, attachment: Attachment, visited: Mapping[Position, range]) -> None:
     """Hook an attachment into a language model's layers.
 
     Args:
         llm: any model of transformers whose layers are `llm.model.layers[i]` with `mlp` and
             `self_attn`: Llama, Mistral, Qwen, Gemma, Phi, SmolLM, OLMo and most others.
         attachment: gets the hooks, and finds the passes.
-        places: layers to visit, by position.
+        visited: layers by position, as `Method.sites` returns them.
 
     Raises:
         SettingsError: the model has another layout.
@@ -222,7 +222,7 @@ def attach_sites(llm: nn.Module, attachment: Attachment, places: Mapping[Positio
     layers = decoder_layers(llm)
     sites = [
         (_module_at(llm, layers, number, position), position, number)
-        for position, numbers in places.items()
+        for position, numbers in visited.items()
         for number in numbers
     ]
     for module, position, number in sites:

@@ -47,7 +47,7 @@ class VisionLanguageModel(TrainableModel):
     Attributes:
         method: owns everything that is trained.
         dropout_seed: together with an item's id it decides that item's dropout masks; change it
-            with every pass over the data, for example to derive_seed(seed, "dropout", epoch).
+            with every epoch, for example to derive_seed(seed, "dropout", epoch).
 
     Raises:
         SettingsError: the language model has another layout, or the settings do not fit the tower.

@@ -9,7 +9,8 @@ from ademvl.data.passes import divide_rows, shared_passes
 from ademvl.planning.rows import Row
 from ademvl.planning.sizes import MicroBatch
 
-Pass = Sequence[Row]
+PassRows = Sequence[Row]
+"""Rows that go through the model together."""
 
 
 def simulated_steps(
@@ -18,7 +19,7 @@ def simulated_steps(
     *,
     image_tokens: int,
     devices: int = 1,
-) -> Iterator[list[list[Pass]]]:
+) -> Iterator[list[list[PassRows]]]:
     """Draw effective batches without end, and give the passes of each device.
 
     Args:
@@ -51,7 +52,7 @@ def simulated_batches(rows: Sequence[Row], *, items: int, max_rows: int) -> list
     return [as_batch([drawn[number] for number in numbers]) for numbers in batches]
 
 
-def as_batch(rows: Pass) -> MicroBatch:
+def as_batch(rows: PassRows) -> MicroBatch:
     """Return what rows take together, padded to the longest."""
     return MicroBatch(
         rows=len(rows),

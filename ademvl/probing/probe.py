@@ -27,7 +27,7 @@ from ademvl.planning.flops import training_flops
 from ademvl.planning.frozen_costs import llm_weight_bytes
 from ademvl.planning.memory import training_memory
 from ademvl.planning.method_costs import UnmeasurableError
-from ademvl.planning.passes import Pass, as_batch, simulated_steps
+from ademvl.planning.passes import PassRows, as_batch, simulated_steps
 from ademvl.planning.rows import Row
 from ademvl.planning.schedule import Rate
 from ademvl.planning.sizes import ModelSizes, Numerics
@@ -248,7 +248,7 @@ def _build_trainer(
     run: RunSettings,
     sizes: ModelSizes,
     numerics: Numerics,
-    passes: Sequence[Pass],
+    passes: Sequence[PassRows],
     device: "torch.device",
     *,
     layers: tuple[int, ...],

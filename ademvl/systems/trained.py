@@ -38,7 +38,7 @@ class TrainableModel(nn.Module, ABC):
         tower: the frozen vision tower; None where features are given.
         method: owns everything that is trained.
         dropout_seed: together with an item's id it decides that item's dropout masks; change it
-            with every pass over the data, for example to derive_seed(seed, "dropout", epoch).
+            with every epoch, for example to derive_seed(seed, "dropout", epoch).
         gradient_sum_dtype: in which gradients of several passes are added up.
         training_progress: share of the training's steps that are done.
         penalties: what the last call of `labelled_logits` adds to the loss of each row, (B,): the

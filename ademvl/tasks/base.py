@@ -55,7 +55,7 @@ class ShownImage:
     references: tuple[str, ...]
 
 
-Shown = ShownQuestion | ShownImage
+ShownItem = ShownQuestion | ShownImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class Questions(ABC):
         """Score one row an item, ready for JSON."""
 
     @abstractmethod
-    def shown(self) -> Sequence[Shown]:
+    def shown(self) -> Sequence[ShownItem]:
         """Return the items as people see them."""
 
     def row(self, item_id: str, text: str) -> Row:

@@ -48,7 +48,7 @@ class DataLayout:
     """How a data set is found, laid out and inspected; `LAYOUT` of a folder's `layout.py`.
 
     Attributes:
-        find: looks for its parts in places, in order of preference; raises DataError where they are
+        find: looks for its parts in copies, in order of preference; raises DataError where they are
             in no known layout.
         lay_out: links its parts into a folder of the project's layout, and returns what the
             manifest says about where they came from.

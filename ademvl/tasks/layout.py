@@ -55,7 +55,7 @@ def make_dataset(manifest: Path, settings: DatasetSettings, *, started: Path | N
             draw_many_shapes(folder, settings)
             return
         shared_dir = manifest.absolute().parents[2]
-        lay_out(folder, settings, places_of(settings, shared_dir), shared_dir=shared_dir)
+        lay_out(folder, settings, copies_of(settings, shared_dir), shared_dir=shared_dir)
 
 
 def _is_made_since(started: Path, manifest: Path, settings: DatasetSettings) -> bool:
@@ -67,7 +67,7 @@ def _is_made_since(started: Path, manifest: Path, settings: DatasetSettings) -> 
         return False
 
 
-def places_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:
+def copies_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:
     """Return where files of a data set may lie, in order of preference.
 
     That are existing copies, then what was unpacked, then what was downloaded.
@@ -75,7 +75,7 @@ def places_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:
     Raises:
         DataError: `existing` or `coco` is no folder.
     """
-    places = []
+    copies = []
     for key, copy in (("existing", settings.existing), ("coco", settings.coco)):
         if copy:
             folder = Path(copy).expanduser()
@@ -83,10 +83,10 @@ def places_of(settings: DatasetSettings, shared_dir: Path) -> list[Path]:
                 raise DataError(
                     f"{folder}: no such folder; correct the key `{key}` of the data set"
                 )
-            places.append(folder.absolute())
+            copies.append(folder.absolute())
     for source in (settings.source, *_shared_sources(settings.source)):
-        places += [shared_dir / stage / source for stage in ("unpacked", "downloads")]
-    return [place for place in places if place.is_dir()]
+        copies += [shared_dir / stage / source for stage in ("unpacked", "downloads")]
+    return [copy for copy in copies if copy.is_dir()]
 
 
 def _shared_sources(source: Source) -> tuple[str, ...]:
@@ -95,32 +95,32 @@ def _shared_sources(source: Source) -> tuple[str, ...]:
 
 
 def lay_out(
-    output_dir: Path, settings: DatasetSettings, places: list[Path], *, shared_dir: Path
+    output_dir: Path, settings: DatasetSettings, copies: list[Path], *, shared_dir: Path
 ) -> None:
     """Link a real data set's files into `output_dir` and write its manifest.
 
     Args:
         output_dir: must not exist, be empty, or hold an earlier layout, which is replaced.
         settings: of the data set; its source is no mini one.
-        places: folders to look in, in order of preference.
+        copies: folders in which a copy may lie, in order of preference.
         shared_dir: links inside it are relative, so that it may be moved as a whole.
 
     Raises:
-        DataError: no known layout in these places, or a file that has to be converted is damaged.
+        DataError: no known layout in any copy, or a file that has to be converted is damaged.
     """
     layout = layout_of(settings.tasks[0])
     with folder_built_aside(output_dir, entries=_ENTRIES) as folder:
         linker = Linker(shared_dir)
         task_dir = folder / settings.tasks[0]
         task_dir.mkdir()
-        facts = layout.lay_out(task_dir, settings, places, linker)
+        facts = layout.lay_out(task_dir, settings, copies, linker)
         if linker.num_copied:
             _log.info("%d files were copied: links do not work here", linker.num_copied)
         files = sorted([*task_dir.glob("*.json"), *task_dir.glob("*/*.json")])
         manifest = {
             "source": {
                 "name": settings.source,
-                "places": [str(place) for place in places],
+                "places": [str(copy) for copy in copies],
                 **facts,
             },
             "settings": settings.to_plain(),

@@ -64,7 +64,7 @@ class GradientSum:
             Their sums.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         extra = torch.stack([number.to(self._device, self._dtype) for number in numbers])
         total = torch.cat((self._allocated(), extra))

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ademvl.config.run import TRAINED
 from ademvl.config.settings_files import read_run
-from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
+from ademvl.errors import AdemvlError, ProcessLostError, SettingsError, TrainingError
 from ademvl.machine.devices import set_threads, usable_gpus
 from ademvl.training.interruption import EXIT_CODES, EXIT_RETRY, Interruption
-from ademvl.training.place import find_place
+from ademvl.training.membership import find_membership
 
 if TYPE_CHECKING:
     from ademvl.training.run import OnTrained
@@ -69,13 +69,14 @@ def train(
     Raises:
         AdemvlError: what is wrong with the run's inputs, or with the number of processes.
     """
-    place = find_place(os.environ)
-    if place is not None:
+    membership = find_membership(os.environ)
+    if membership is not None:
         from ademvl.training.run import train_run
 
         set_threads(threads)
         return run_as_one_of_several(
-            lambda: train_run(run_dir, place=place, ignore_memory=ignore_memory), rank=place.rank
+            lambda: train_run(run_dir, membership=membership, ignore_memory=ignore_memory),
+            rank=membership.rank,
         )
     with Interruption().handled():
         run = read_run(run_dir)
@@ -115,7 +116,7 @@ def run_as_one_of_several(work: Callable[[], int], *, rank: int) -> int:
         _end_with_parent()
     try:
         return work()
-    except PeerLostError as error:
+    except ProcessLostError as error:
         if not error_file:
             raise
         # The first process to end is taken for the cause: let the lost one come to its end.

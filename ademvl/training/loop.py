@@ -138,7 +138,7 @@ class Trainer:
 
         Raises:
             NotFiniteError: loss or gradient is not finite, once too often; nothing was updated.
-            PeerLostError: another process is gone; nothing was updated.
+            ProcessLostError: another process is gone; nothing was updated.
         """
         items = self.plan.items_of(step)
         lr = lr_at(self.plan.lr_epoch(step), self.optimization)

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ademvl.errors import PeerLostError
-from ademvl.training.place import Place
+from ademvl.errors import ProcessLostError
+from ademvl.training.membership import Membership
 
 # One process may wait for another that encodes images or waits for a lock; one that has died is
 # noticed at once, by its closed connections.
@@ -39,9 +39,9 @@ class Processes:
         world_size: how many there are.
     """
 
-    def __init__(self, place: Place | None = None, *, gpu_group: Any = None) -> None:
-        self.rank = place.rank if place else 0
-        self.world_size = place.world_size if place else 1
+    def __init__(self, membership: Membership | None = None, *, gpu_group: Any = None) -> None:
+        self.rank = membership.rank if membership else 0
+        self.world_size = membership.world_size if membership else 1
         self._gpu_group = gpu_group
 
     @property
@@ -58,23 +58,23 @@ class Processes:
         """Replace a tensor by its sum over all processes, bit-identical in each.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         if not self.is_alone:
-            with _peers():
+            with _lost_told():
                 dist.all_reduce(tensor, group=self._gpu_group if tensor.is_cuda else None)
 
     def gather_numbers(self, *numbers: float) -> list[list[float]]:
         """Return everyone's numbers, in order of rank.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         if self.is_alone:
             return [list(numbers)]
         own = torch.tensor(numbers, dtype=torch.float64)
         every = own.new_empty(self.world_size, len(numbers))
-        with _peers():
+        with _lost_told():
             dist.all_gather(list(every), own)
         found: list[list[float]] = every.tolist()
         return found
@@ -83,11 +83,11 @@ class Processes:
         """Return everyone's value, in order of rank.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         every: list[Any] = [value] * self.world_size
         if not self.is_alone:
-            with _peers():
+            with _lost_told():
                 dist.all_gather_object(every, value)
         return every
 
@@ -95,11 +95,11 @@ class Processes:
         """Return the value of process 0; what others give is ignored.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         holder: list[Any] = [value if self.is_first else None]
         if not self.is_alone:
-            with _peers():
+            with _lost_told():
                 dist.broadcast_object_list(holder, src=0)
         found: T = holder[0]
         return found
@@ -108,10 +108,10 @@ class Processes:
         """Wait until all processes are here.
 
         Raises:
-            PeerLostError: another process is gone.
+            ProcessLostError: another process is gone.
         """
         if not self.is_alone:
-            with _peers():
+            with _lost_told():
                 dist.barrier()
 
 
@@ -119,46 +119,53 @@ ALONE = Processes()
 
 
 @contextmanager
-def joined(place: Place, device: torch.device) -> Iterator[Processes]:
+def joined(membership: Membership, device: torch.device) -> Iterator[Processes]:
     """Join the other processes of a training for the duration of a block.
 
     Args:
-        place: of this process.
+        membership: of this process.
         device: on which it computes; sums of tensors on a GPU go through NCCL.
 
     Raises:
-        PeerLostError: the others do not come.
+        ProcessLostError: the others do not come.
     """
-    with _told_after(_SILENT_SECONDS, place):
+    with _told_after(_SILENT_SECONDS, membership):
         try:
             dist.init_process_group(
                 "gloo",
-                init_method=place.init_method,
-                rank=place.rank,
-                world_size=place.world_size,
+                init_method=membership.init_method,
+                rank=membership.rank,
+                world_size=membership.world_size,
                 timeout=_WAIT_FOR_PROCESSES,
             )
         except RuntimeError as error:
-            raise PeerLostError(
-                f"process {place.rank} of {place.world_size} does not meet {place.others} at "
-                f"{place.address}: {str(error).splitlines()[0]}. {_why(place)}"
+            raise ProcessLostError(
+                f"process {membership.rank} of {membership.world_size} does not meet "
+                f"{membership.others} at {membership.address}: "
+                f"{str(error).splitlines()[0]}. {_why(membership)}"
             ) from error
     try:
         gpu_group = None
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            with _peers():
+            with _lost_told():
                 gpu_group = dist.new_group(backend="nccl", timeout=_WAIT_FOR_GPUS)
-        yield Processes(place, gpu_group=gpu_group)
+        yield Processes(membership, gpu_group=gpu_group)
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def _told_after(seconds: float, place: Place) -> Iterator[None]:
+def _told_after(seconds: float, membership: Membership) -> Iterator[None]:
     """Say what is waited for where the block takes longer."""
     message = "process %d of %d waits for %s at %s. %s"
-    values = (place.rank, place.world_size, place.others, place.address, _why(place))
+    values = (
+        membership.rank,
+        membership.world_size,
+        membership.others,
+        membership.address,
+        _why(membership),
+    )
     notice = threading.Timer(seconds, _log.warning, args=(message, *values))
     notice.daemon = True
     notice.start()
@@ -168,22 +175,22 @@ def _told_after(seconds: float, place: Place) -> Iterator[None]:
         notice.cancel()
 
 
-def _why(place: Place) -> str:
+def _why(membership: Membership) -> str:
     return (
-        f"{place.told_by} in the environment say that several train together: where they are left "
-        "over from something else, end this and unset them"
+        f"{membership.told_by} in the environment say that several train together: where they are "
+        "left over from something else, end this and unset them"
     )
 
 
 @contextmanager
-def _peers() -> Iterator[None]:
+def _lost_told() -> Iterator[None]:
     """Tell a lost connection from other errors."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise PeerLostError(
+        raise ProcessLostError(
             f"another process of this training is gone ({str(error).splitlines()[0]}); its own "
             "message says why. The same command goes on from the last state."
         ) from error

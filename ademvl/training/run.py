@@ -27,7 +27,7 @@ from ademvl.storage.locks import lock_file
 from ademvl.training.given import note_given
 from ademvl.training.interruption import Interruption
 from ademvl.training.live_logs import refuse_missing_logs
-from ademvl.training.place import Place
+from ademvl.training.membership import Membership
 from ademvl.training.processes import ALONE, Processes, joined
 from ademvl.training.released_adapter import import_released
 from ademvl.training.schedule import lr_at
@@ -52,7 +52,7 @@ OnTrained = Callable[[RunSettings, Path, "TrainableModel"], None]
 def train_run(
     run_dir: Path,
     *,
-    place: Place | None = None,
+    membership: Membership | None = None,
     progress: bool = True,
     ignore_memory: bool = False,
     on_trained: OnTrained | None = None,
@@ -67,7 +67,7 @@ def train_run(
 
     Args:
         run_dir: directory of the run.
-        place: of this process, where several train together: all of them make this call.
+        membership: of this process, where several train together: all of them make this call.
         progress: show a bar on a terminal, else a log line every ten seconds.
         ignore_memory: start though the run is predicted not to fit into memory.
         on_trained: called once the adapter is written, by a process that trained alone on the CPU:
@@ -84,14 +84,14 @@ def train_run(
             is gone.
         SystemExit: SIGTERM or SIGINT before the first step.
     """
-    interruption = Interruption(is_alone=place is None)
-    is_first = place is None or place.rank == 0
+    interruption = Interruption(is_alone=membership is None)
+    is_first = membership is None or membership.rank == 0
     with interruption.handled(), UsageMeter(with_energy=is_first) as meter:
         run, files = read_run(run_dir), RunFiles(run_dir)
         refuse_missing_logs(run)
-        device = _device(run, place)
+        device = _device(run, membership)
         with (
-            joined(place, device) if place else nullcontext(ALONE) as processes,
+            joined(membership, device) if membership else nullcontext(ALONE) as processes,
             # A process whose workflow was killed may still be training here: wait for it.
             lock_file(files.lock) if is_first else nullcontext(),
         ):
@@ -105,7 +105,7 @@ def train_run(
                     continue
                 rows = training_rows(run, stage)
                 if not ignore_memory:
-                    local = place.local_processes if place else 1
+                    local = membership.local_processes if membership else 1
                     free = free_memory(device, local_processes=local)
                     images = len({row.image for row in rows} - {None})
                     check_fits(run, free, memory_rows(rows), num_images=images)
@@ -122,17 +122,19 @@ def train_run(
         return exit_code
 
 
-def _device(run: RunSettings, place: Place | None) -> "torch.device":
+def _device(run: RunSettings, membership: Membership | None) -> "torch.device":
     """Return this process's device, after checking that the batches divide."""
-    if place is None:
+    if membership is None:
         run.optimization.accumulation_steps()
         return compute_device(run.backbones)
     try:
-        run.optimization.accumulation_steps(place.world_size)
+        run.optimization.accumulation_steps(membership.world_size)
     except SettingsError as error:
-        raise SettingsError(f"{error}. {place.told_by} in the environment say how many") from error
+        raise SettingsError(
+            f"{error}. {membership.told_by} in the environment say how many"
+        ) from error
     return compute_device(
-        run.backbones, local_rank=place.local_rank, local_processes=place.local_processes
+        run.backbones, local_rank=membership.local_rank, local_processes=membership.local_processes
     )
 
 
@@ -210,7 +212,7 @@ def build_trainer(
             device=model.device,
             progress=progress,
             training=True,
-            peers=None if processes.is_alone else processes,
+            processes=None if processes.is_alone else processes,
         ),
         plan=plan,
         precision=run.backbones.precision,

@@ -15,7 +15,7 @@ import torch
 
 from ademvl.config.run import RunSettings
 from ademvl.data.prompt_forms import TrainedForms
-from ademvl.errors import PeerLostError, TrainingError, list_findings
+from ademvl.errors import ProcessLostError, TrainingError, list_findings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.machine.usage import Usage, UsageMeter
 from ademvl.model.adapter_file import not_finite_weights, save_adapter
@@ -174,7 +174,7 @@ class Session:
 
         Raises:
             TrainingError: they have not got the same gradients, as they would on sound devices.
-            PeerLostError: another process is gone; the steps done are saved.
+            ProcessLostError: another process is gone; the steps done are saved.
         """
         own = meter.read()
         try:
@@ -185,7 +185,7 @@ class Session:
                 own.peak_memory_mib,
                 own.peak_gpu_memory_mib,
             )
-        except PeerLostError:
+        except ProcessLostError:
             self._rescue()
             raise
         norms, exit_codes, cpu_seconds, memory, gpu_memory = zip(*every, strict=True)

@@ -23,7 +23,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.config.study import Study
 from ademvl.config.tasks import facts_of
-from ademvl.errors import AdemvlError, PeerLostError, SettingsError, TrainingError
+from ademvl.errors import AdemvlError, ProcessLostError, SettingsError, TrainingError
 from ademvl.evaluation.run import evaluate_run, predict_ahead
 from ademvl.evaluation.val_score import ValScore, read_val_score
 from ademvl.runs.identity import identity_sha256
@@ -173,7 +173,7 @@ def _try(
         run_dir = folder / identity_sha256(values)[:_NAME_DIGITS] / f"epochs{epochs:g}"
         try:
             found = _score(run, run_dir / f"seed{run.seed}", threads=threads)
-        except PeerLostError:
+        except ProcessLostError:
             raise
         except TrainingError as error:  # its values are to blame: it diverged, or lacked memory
             _note_failure(trial, error)

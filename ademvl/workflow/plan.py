@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.includes import read_with_places
-from ademvl.config.places import places_in_files
+from ademvl.config.includes import read_with_lines
+from ademvl.config.key_lines import lines_in_files
 from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
@@ -75,8 +75,8 @@ class WorkflowPlan:
                 does not say on which line a key stands.
         """
         try:
-            read = [read_with_places(Path(path), name=_shown(path)) for path in files]
-            plan = cls(load_study(config, places=places_in_files(config, read)))
+            read = [read_with_lines(Path(path), name=_shown(path)) for path in files]
+            plan = cls(load_study(config, key_lines=lines_in_files(config, read)))
             refuse_all(plan.study.name, wrong_settings(plan.study, plan.sources))
             return plan
         except AdemvlError as error:
@@ -333,7 +333,7 @@ class WorkflowPlan:
         """Return the options for a run, empty where nothing is to be drawn."""
         report = self.study.settings.report
         chosen = report.fusion_map_questions
-        if facts_of(run.task).shown == "captions":
+        if facts_of(run.task).shown_as == "captions":
             chosen = tuple(map(str, report.fusion_map_images))
         if not chosen and not report.fusion_map_items:
             return ""

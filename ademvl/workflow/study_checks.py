@@ -20,7 +20,7 @@ from ademvl.planning.shapes import vision_shape
 from ademvl.reporting.references import check_reported
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
 from ademvl.storage.stand_ins import describe_stand_in_at
-from ademvl.tasks.layout import places_of
+from ademvl.tasks.layout import copies_of
 from ademvl.tasks.registry import layout_of
 from ademvl.workflow.machine_checks import device_problems, disk_problems
 from ademvl.workflow.sources import StudySources
@@ -118,7 +118,7 @@ def _find_layout(dataset: DatasetSettings, shared_dir: str) -> None:
     Raises:
         DataError: its folder is missing, or in no known layout.
     """
-    layout_of(dataset.tasks[0]).find(places_of(dataset, Path(shared_dir)))
+    layout_of(dataset.tasks[0]).find(copies_of(dataset, Path(shared_dir)))
 
 
 def _model_problems(study: Study, work: Work) -> Iterator[str]:

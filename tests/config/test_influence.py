@@ -18,8 +18,8 @@ import yaml
 
 from ademvl.config.influence import differing, fields_of, is_told, told_settings
 from ademvl.config.inheritance import check_shared_adapters
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.method import MethodSettings, built_in_methods, settings_class_of
-from ademvl.config.places import Places
 from ademvl.config.plain import to_plain
 from ademvl.config.run import RunSettings
 from ademvl.config.setting import Setting
@@ -157,7 +157,7 @@ def test_run_with_another_runs_adapter_changes_only_what_that_does_not_depend_on
         taker = dataclasses.replace(field.after, adapter="owner")
         is_free = field.said.changes in ("evaluation", "speed", "nothing")
         try:
-            check_shared_adapters({"owner": owner, "taker": taker}, Places())
+            check_shared_adapters({"owner": owner, "taker": taker}, KeyLines())
         except SettingsError as error:
             return not is_free and f"- runs.taker.{field.name}: " in str(error)
         return is_free or field.name in ("adapter", "seeds")

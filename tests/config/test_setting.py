@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ademvl.config.places import Places
+from ademvl.config.key_lines import KeyLines
 from ademvl.config.plain import all_plain, to_plain
 from ademvl.config.setting import group, record_class, relation, setting, settings_class
 from ademvl.config.strict_yaml import load_with_lines
@@ -194,12 +194,12 @@ def test_lines_are_those_of_keys_and_entries_of_lists() -> None:
 def test_place_of_a_key_is_where_it_is_inherited_from() -> None:
     lines = {("defaults", "a"): "f:2", ("runs", "x"): "f:5", ("runs", "y", "a"): "f:7"}
     bases = {("runs", "x"): (("runs", "y"), ("defaults",)), ("runs", "y"): (("defaults",),)}
-    places = Places(lines, bases)
-    assert places.find(("runs", "y", "a")) == "f:7"
-    assert places.find(("runs", "x", "a", "0")) == "f:7"
-    assert places.find(("runs", "x", "b")) == "f:5"
-    assert places.mark("runs.x.a: wrong") == "f:7: runs.x.a: wrong"
-    assert places.mark("other: wrong") == "other: wrong"
+    key_lines = KeyLines(lines, bases)
+    assert key_lines.find(("runs", "y", "a")) == "f:7"
+    assert key_lines.find(("runs", "x", "a", "0")) == "f:7"
+    assert key_lines.find(("runs", "x", "b")) == "f:5"
+    assert key_lines.mark("runs.x.a: wrong") == "f:7: runs.x.a: wrong"
+    assert key_lines.mark("other: wrong") == "other: wrong"
 
 
 def test_empty_file_has_no_lines(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ademvl.config.includes import read_with_places
+from ademvl.config.includes import read_with_lines
 from ademvl.config.strict_yaml import load_with_lines, load_yaml
 from ademvl.errors import SettingsError
 
@@ -98,4 +98,4 @@ def test_what_stands_in_a_file_without_keys_is_named(tmp_path: Path) -> None:
     for text, found in (("", "nothing"), ("- a\n", "a list"), ("a\n", "a str")):
         (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(SettingsError, match=f"expected keys and values, found {found}"):
-            read_with_places(tmp_path / "study.yaml", name="study.yaml")
+            read_with_lines(tmp_path / "study.yaml", name="study.yaml")

@@ -8,7 +8,7 @@ import jsonschema  # comes with Snakemake
 import pytest
 import yaml
 
-from ademvl.config.includes import read_with_places
+from ademvl.config.includes import read_with_lines
 from ademvl.config.json_schema import schema_of
 from ademvl.config.names import NAME
 from ademvl.config.settings_files import read_run, run_to_json, study_to_json, write_settings
@@ -183,7 +183,7 @@ def test_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_keys_of_another_mapping_may_be_overridden(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n", encoding="utf-8")
-    assert read_with_places(path, name=str(path))[0]["b"] == {"x": 2}
+    assert read_with_lines(path, name=str(path))[0]["b"] == {"x": 2}
 
 
 def test_position_before_the_query_is_refused(raw: dict[str, Any]) -> None:

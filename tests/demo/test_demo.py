@@ -56,13 +56,13 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 def test_shown_is_what_the_adapter_answers(make: Callable[..., Path]) -> None:
     model = ademvl.load(make("adem"))
-    shown = ask(model, IMAGE, "question", QUESTION, CHOICES, "")
+    reply = ask(model, IMAGE, "question", QUESTION, CHOICES, "")
     expected = model.answer(IMAGE, QUESTION, CHOICES)
-    assert shown.answer == expected
-    assert list((shown.probabilities or {}).values()) == list(expected.probabilities or ())
-    assert shown.scales == ["64 patches", "16 patches"]
-    assert shown.layers == [ALL_LAYERS, *(f"layer {number}" for number in range(1, 5))]
-    maps = [shown.maps(scale, layer) for scale in shown.scales for layer in shown.layers[:2]]
+    assert reply.answer == expected
+    assert list((reply.probabilities or {}).values()) == list(expected.probabilities or ())
+    assert reply.scales == ["64 patches", "16 patches"]
+    assert reply.layers == [ALL_LAYERS, *(f"layer {number}" for number in range(1, 5))]
+    maps = [reply.maps(scale, layer) for scale in reply.scales for layer in reply.layers[:2]]
     assert [[word for _, word in each] for each in maps] == [["color", "(answer)"]] * 4
     assert len({each[0][0].tobytes() for each in maps}) == 4
 
@@ -87,17 +87,17 @@ def test_python_predict_and_demo_give_the_same_answer(
 
 def test_caption_leaves_the_other_texts_out(make: Callable[..., Path]) -> None:
     model = ademvl.load(make("captions", task="coco_caption"))
-    shown = ask(model, IMAGE, "caption", QUESTION, CHOICES, "hint")
-    assert shown.answer == model.caption(IMAGE)
-    assert shown.probabilities is None
+    reply = ask(model, IMAGE, "caption", QUESTION, CHOICES, "hint")
+    assert reply.answer == model.caption(IMAGE)
+    assert reply.probabilities is None
     with pytest.raises(DataError, match="a caption needs an image"):
         ask(model, None, "caption", "", (), "")
 
 
 def test_question_without_an_image_has_no_maps(make: Callable[..., Path]) -> None:
-    shown = ask(ademvl.load(make("adem")), None, "question", "<b>?", ("*a*", "b"), "hint")
-    assert (shown.scales, shown.layers) == ([], [ALL_LAYERS])
-    assert "*a*" not in shown.text  # Markdown and HTML are shown as they stand
+    reply = ask(ademvl.load(make("adem")), None, "question", "<b>?", ("*a*", "b"), "hint")
+    assert (reply.scales, reply.layers) == ([], [ALL_LAYERS])
+    assert "*a*" not in reply.text  # Markdown and HTML are shown as they stand
 
 
 def test_default_runs_that_are_not_there_are_told(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -23,8 +23,8 @@ from ademvl.llm.source import llm_config
 from ademvl.released.checkpoint import read_checkpoint
 from ademvl.storage.files import read_json
 from ademvl.storage.stand_ins import refuse_stand_in
+from ademvl.tasks.scienceqa.copies import ExportParts
 from ademvl.tasks.scienceqa.hub_export import convert_export
-from ademvl.tasks.scienceqa.places import ExportParts
 from ademvl.vision.tower import load_openai_format, load_tower
 from tests import tiny
 from tests.data.acquisition.studies import study_of

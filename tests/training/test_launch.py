@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 _PRELUDE = """
 import os, signal, sys, time
 from pathlib import Path
-from ademvl.errors import DataError, PeerLostError
+from ademvl.errors import DataError, ProcessLostError
 from ademvl.training.launch import run_as_one_of_several
 from tests.waiting import wait_until
 rank = int(os.environ["RANK"])
@@ -88,7 +88,7 @@ def test_process_that_only_lost_the_other_leaves_it_time_to_tell_the_cause() -> 
             '    raise DataError("image 7 is missing")\n'
             "sleep = time.sleep\n"
             'time.sleep = lambda seconds: (Path("waits").touch(), sleep(600))\n'
-            'raise PeerLostError("gone")'
+            'raise ProcessLostError("gone")'
         )
 
 

@@ -11,7 +11,7 @@ from ademvl.config.run import FeatureSettings
 from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.loop import Trainer
-from ademvl.training.place import Place
+from ademvl.training.membership import Membership
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
@@ -303,7 +303,7 @@ class _Other(Processes):
     """One of two processes; the other has found gradients."""
 
     def __init__(self) -> None:
-        super().__init__(Place(rank=0, world_size=2, local_rank=0, local_processes=2))
+        super().__init__(Membership(rank=0, world_size=2, local_rank=0, local_processes=2))
 
     def add_up(self, tensor: torch.Tensor) -> None:
         tensor += 1e-3

@@ -11,7 +11,7 @@ import pytest
 
 from ademvl.config.method import built_in_methods
 from ademvl.config.run import FeatureSettings, RunSettings
-from ademvl.errors import PeerLostError, TrainingError
+from ademvl.errors import ProcessLostError, TrainingError
 from ademvl.machine.usage import UsageMeter
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings
 from ademvl.methods.lavin.settings import LavinSettings
@@ -220,7 +220,7 @@ class _Lost(_Faulty):
     def gather_numbers(self, *numbers: float) -> list[list[float]]:
         self._factor -= 1
         if self._factor < 0:
-            raise PeerLostError("another process of this training is gone")
+            raise ProcessLostError("another process of this training is gone")
         return [list(numbers)] * 2
 
 
@@ -241,7 +241,7 @@ def test_processes_that_differ_are_noticed(world: Path, tmp_path: Path) -> None:
 
 def test_a_process_lost_between_two_steps_leaves_those_done(world: Path, tmp_path: Path) -> None:
     small = {"effective_batch_size": 2, "per_device_batch_size": 1, "state_interval_seconds": 1e9}
-    with pytest.raises(PeerLostError):  # no epoch of 6 steps has ended
+    with pytest.raises(ProcessLostError):  # no epoch of 6 steps has ended
         _train_beside(_Lost(1), world, tmp_path, **small)
     assert children.newest_state(tmp_path / "run") == "step-00000002.json"
 

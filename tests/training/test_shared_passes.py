@@ -9,7 +9,7 @@ import torch
 
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.training.loop import Trainer
-from ademvl.training.place import Place
+from ademvl.training.membership import Membership
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
@@ -22,7 +22,7 @@ class Together(Processes):
     """One of several threads that stand for processes; adds up in the order of ranks."""
 
     def __init__(self, rank: int, tensors: list[torch.Tensor | None], barrier: threading.Barrier):
-        super().__init__(Place(rank, len(tensors), rank, len(tensors)))
+        super().__init__(Membership(rank, len(tensors), rank, len(tensors)))
         self._tensors, self._barrier = tensors, barrier
 
     def add_up(self, tensor: torch.Tensor) -> None:

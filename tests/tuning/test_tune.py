@@ -12,7 +12,7 @@ pytest.importorskip("optuna", reason="the extra `tune` is missing")
 from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.settings_files import read_run
 from ademvl.config.study import Study
-from ademvl.errors import AdemvlError, PeerLostError, SettingsError
+from ademvl.errors import AdemvlError, ProcessLostError, SettingsError
 from ademvl.evaluation.val_score import ValScore
 from ademvl.storage.locks import lock_file
 from ademvl.training.guard import NotFiniteError
@@ -225,11 +225,11 @@ def test_lost_process_is_no_fault_of_the_values(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(*_: object, **__: object) -> int:
-        raise PeerLostError("another process is gone")
+        raise ProcessLostError("another process is gone")
 
     monkeypatch.setattr(tune_module, "train", train)
     study = make_search(folder)
-    with pytest.raises(PeerLostError):
+    with pytest.raises(ProcessLostError):
         tune(study)
     assert tune(study, minutes=0).trials == ()
 

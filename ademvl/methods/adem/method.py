@@ -80,7 +80,7 @@ class AdemMethod(TowerAdaptedMethod):
             self.threshold = LearnedThreshold(first=settings.gamma, layers=llm.layers, width=width)
         self.add_tower_adapters(settings.clip_adapter)
 
-    def places(self) -> Mapping[Position, range]:
+    def sites(self) -> Mapping[Position, range]:
         """Return all layers, at the two positions of the settings."""
         if self.settings.fusion == "none":
             return {}

@@ -11,7 +11,7 @@ from ademvl.config.run import RunSettings
 from ademvl.errors import DataError, SettingsError
 from ademvl.randomness import derive_seed
 from ademvl.reporting.fusion_maps.words import WordToken, caption_words, question_words
-from ademvl.tasks.base import Shown, ShownImage
+from ademvl.tasks.base import ShownImage, ShownItem
 from ademvl.tasks.registry import questions_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def choose_items(run: RunSettings, tokenizer: "Tokenizer", choice: Choice) -> li
     return [MapItem(row, row.image, records[row.item_id]) for row in rows if row.image is not None]
 
 
-def _record(item: Shown) -> Mapping[str, Any]:
+def _record(item: ShownItem) -> Mapping[str, Any]:
     if isinstance(item, ShownImage):
         return {"image_id": int(item.item_id), "references": list(item.references)}
     return {

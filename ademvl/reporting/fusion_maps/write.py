@@ -121,7 +121,7 @@ def _read_item(
 
     row, record = item.row, dict(item.record)
     with torch.inference_mode(), autocast(model.device, run.backbones.precision):
-        if facts_of(run.task).shown == "questions":
+        if facts_of(run.task).shown_as == "questions":
             tokens = words_of_question(tokenizer, row)
         else:
             row, record["caption"], tokens = caption_with_words(model, source, tokenizer, row, run)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from ademvl.config.run import PromptSettings
 from ademvl.data.choices import ANSWER_CUE
-from ademvl.data.examples import Example, ImageUse
+from ademvl.data.examples import Example, ImageVisibility
 from ademvl.tasks.aokvqa.reader import Question
 from ademvl.tasks.scienceqa.prompts import REFERENCE_EVALUATION_FORMAT, build_answer, build_prompt
 from ademvl.tasks.scienceqa.reader import Problem
 
 
 def training_examples(
-    questions: Sequence[Question], prompts: PromptSettings, images: ImageUse
+    questions: Sequence[Question], prompts: PromptSettings, images: ImageVisibility
 ) -> list[Example]:
     """Render questions in the training format."""
     return [
@@ -30,7 +30,7 @@ def training_examples(
 
 
 def evaluation_examples(
-    questions: Sequence[Question], prompts: PromptSettings, images: ImageUse
+    questions: Sequence[Question], prompts: PromptSettings, images: ImageVisibility
 ) -> list[Example]:
     """Render questions for evaluation: prompts end in "Response:The answer is"."""
     is_reference = prompts.evaluation == "reference"

@@ -16,7 +16,7 @@ FACTS = TaskFacts(
     summarized=("mc",),
     scores_in="columns",
     table=ScoreTable(key="aokvqa", title="A-OKVQA, multiple choice", unit="accuracy in percent"),
-    shown="questions",
+    shown_as="questions",
     scored_splits=("val",),
     has_val_split=False,  # results stand on it
     has_fusion_maps=True,

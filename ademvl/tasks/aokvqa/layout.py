@@ -21,34 +21,34 @@ from ademvl.tasks.aokvqa.reader import (
     questions_file,
 )
 from ademvl.tasks.coco_caption.coco_images import CocoImages
-from ademvl.tasks.coco_caption.places import find_captions
+from ademvl.tasks.coco_caption.copies import find_captions
+from ademvl.tasks.copies import first_of, nothing_found
 from ademvl.tasks.data_layout import DataLayout, Inspection, place_images
-from ademvl.tasks.places import first_of, nothing_found
 
 ARCHIVE = "aokvqa_v1p0.tar.gz"
 _PREFIXES = ("", "aokvqa/", "datasets/aokvqa/")
 _REMEDY = "Download it again, or correct the key `existing` of the data set."
 
 
-def find_aokvqa(places: Sequence[Path]) -> tuple[Path, Mapping[str, Path]]:
+def find_aokvqa(copies: Sequence[Path]) -> tuple[Path, Mapping[str, Path]]:
     """Find the folder of A-OKVQA's questions or their archive, and COCO's folders of images.
 
     Raises:
         DataError: no known layout; says what was looked for.
     """
     names = [questions_file(Path(), "val").name, ARCHIVE]
-    found = first_of(places, [prefix + name for name in names for prefix in _PREFIXES])
+    found = first_of(copies, [prefix + name for name in names for prefix in _PREFIXES])
     if found is None:
         looked_for = [f"aokvqa_v1p0_{{{','.join(SPLITS)}}}.json", f"the archive {ARCHIVE}"]
-        raise nothing_found("A-OKVQA", places, looked_for)
+        raise nothing_found("A-OKVQA", copies, looked_for)
     home = found if found.name == ARCHIVE else found.parent
-    return home, find_captions([found.parent, *places]).image_folders
+    return home, find_captions([found.parent, *copies]).image_folders
 
 
 def _lay_out(
-    root: Path, settings: DatasetSettings, places: list[Path], linker: Linker
+    root: Path, settings: DatasetSettings, copies: list[Path], linker: Linker
 ) -> dict[str, Any]:
-    home, folders = find_aokvqa(places)
+    home, folders = find_aokvqa(copies)
     for name, folder in folders.items():
         place_images(folder, root, name, linker)
     if home.name == ARCHIVE:

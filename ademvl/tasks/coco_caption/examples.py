@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ademvl.config.run import PromptSettings
-from ademvl.data.examples import Example, ImageUse
+from ademvl.data.examples import Example, ImageVisibility
 from ademvl.tasks.coco_caption.prompts import CAPTION_MAX_WORDS, CAPTION_PROMPT, caption_cue
 from ademvl.tasks.coco_caption.reader import (
     CaptionImage,
@@ -16,7 +16,7 @@ _STANDARD = PromptSettings()
 
 
 def caption_training_examples(
-    root: Path, images: ImageUse = "shown", prompts: PromptSettings = _STANDARD
+    root: Path, images: ImageVisibility = "shown", prompts: PromptSettings = _STANDARD
 ) -> list[Example]:
     """Render the captions of the train split, each with its picture.
 
@@ -42,7 +42,7 @@ def caption_answer(caption: str, prompts: PromptSettings) -> str:
 
 def caption_evaluation_examples(
     captioned: Sequence[CaptionImage],
-    images: ImageUse = "shown",
+    images: ImageVisibility = "shown",
     prompts: PromptSettings = _STANDARD,
 ) -> list[Example]:
     """Render one prompt for each picture of a split."""

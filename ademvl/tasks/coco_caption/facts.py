@@ -29,7 +29,7 @@ FACTS = TaskFacts(
             "compares on the same images only.",
         ),
     ),
-    shown="captions",
+    shown_as="captions",
     needs_images=True,
     normalization="clip",
     is_augmented=True,

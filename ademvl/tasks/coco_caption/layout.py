@@ -9,6 +9,7 @@ from ademvl.data.image_checks import ImageUse
 from ademvl.data.links import Linker
 from ademvl.errors import DataError
 from ademvl.tasks.coco_caption.coco_images import CocoImages
+from ademvl.tasks.coco_caption.copies import CaptionParts, find_captions
 from ademvl.tasks.coco_caption.karpathy import (
     IMAGE_FOLDERS,
     rewrite_splits,
@@ -16,7 +17,6 @@ from ademvl.tasks.coco_caption.karpathy import (
     split_officially,
     write_references,
 )
-from ademvl.tasks.coco_caption.places import CaptionParts, find_captions
 from ademvl.tasks.coco_caption.reader import (
     KARPATHY_IMAGES,
     OFFICIAL_IMAGES,
@@ -30,9 +30,9 @@ _SPLITS = ("train", "val", "test")
 
 
 def _lay_out(
-    root: Path, settings: DatasetSettings, places: list[Path], linker: Linker
+    root: Path, settings: DatasetSettings, copies: list[Path], linker: Linker
 ) -> dict[str, Any]:
-    parts = find_captions(places)
+    parts = find_captions(copies)
     for name, folder in parts.image_folders.items():
         place_images(folder, root, name, linker)
     for name, file in parts.annotations.items():

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ademvl.data.examples import Example, ImageUse
+from ademvl.data.examples import Example, ImageVisibility
 from ademvl.tasks.instruction.reader import load_instructions
 
 
-def instruction_training_examples(root: Path, images: ImageUse = "shown") -> list[Example]:
+def instruction_training_examples(root: Path, images: ImageVisibility = "shown") -> list[Example]:
     """Render LaVIN's instruction data, with and without pictures; prompts come rendered."""
     return [
         Example(

@@ -25,7 +25,7 @@ FACTS = TaskFacts(
         reported="mme",
         reported_notes=("Extra tokens: those that the language model processes beyond the text.",),
     ),
-    shown="questions",
+    shown_as="questions",
     categories={task: task.replace("_", " ") for task in TASKS},
     filters=(CategoryFilter(name="category", label="Category", members=tuple(TASKS)),),
     benchmark="mme",

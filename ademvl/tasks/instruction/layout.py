@@ -7,39 +7,39 @@ from typing import Any
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.image_checks import ImageUse
 from ademvl.data.links import Linker
-from ademvl.tasks.data_layout import DataLayout, Inspection, place_images
-from ademvl.tasks.instruction.reader import TEXT_ONLY_THOUSANDS, parse_instructions
-from ademvl.tasks.places import (
+from ademvl.tasks.copies import (
     COCO_PREFIXES,
     IMAGE_PREFIXES,
     first_images,
     first_of,
     nothing_found,
 )
+from ademvl.tasks.data_layout import DataLayout, Inspection, place_images
+from ademvl.tasks.instruction.reader import TEXT_ONLY_THOUSANDS, parse_instructions
 
 
-def find_instructions(places: Sequence[Path]) -> tuple[Path, Path | None]:
+def find_instructions(copies: Sequence[Path]) -> tuple[Path, Path | None]:
     """Find LaVIN's `all_data.json`, and the folder with COCO's train2014 images if there is one.
 
     Raises:
         DataError: no known layout; says what was looked for.
     """
-    found = first_of(places, ["all_data.json", "data/all_data.json", "instruction/all_data.json"])
+    found = first_of(copies, ["all_data.json", "data/all_data.json", "instruction/all_data.json"])
     if found is None:
         raise nothing_found(
             "LaVIN's instruction data",
-            places,
+            copies,
             ["LaVIN, ADEM-VL: all_data.json or data/all_data.json, with images/train2014"],
         )
     inside = [outer + inner for outer in COCO_PREFIXES for inner in IMAGE_PREFIXES]
     images = [f"{prefix}train2014" for prefix in inside] + ["cocoimages/train"]
-    return found, first_images([found.parent, *places], images)
+    return found, first_images([found.parent, *copies], images)
 
 
 def _lay_out(
-    root: Path, settings: DatasetSettings, places: list[Path], linker: Linker
+    root: Path, settings: DatasetSettings, copies: list[Path], linker: Linker
 ) -> dict[str, Any]:
-    file, images = find_instructions(places)
+    file, images = find_instructions(copies)
     linker.place(file, root / "all_data.json")
     if images:
         place_images(images, root, "train2014", linker)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from ademvl.data.examples import Example, ImageUse
+from ademvl.data.examples import Example, ImageVisibility
 from ademvl.tasks.instruction.prompts import build_instruction_prompt
 from ademvl.tasks.mme.reader import MmeQuestion
 
 
-def mme_examples(questions: Sequence[MmeQuestion], images: ImageUse = "shown") -> list[Example]:
+def mme_examples(
+    questions: Sequence[MmeQuestion], images: ImageVisibility = "shown"
+) -> list[Example]:
     """Render MME's questions as instructions, in their published order."""
     return [
         Example(

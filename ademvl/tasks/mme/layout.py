@@ -8,9 +8,9 @@ from typing import Any
 from ademvl.config.dataset import DatasetSettings
 from ademvl.data.image_checks import ImageUse
 from ademvl.data.links import Linker
+from ademvl.tasks.copies import first_of, nothing_found
 from ademvl.tasks.data_layout import DataLayout, Inspection
 from ademvl.tasks.mme.reader import TASKS, parse_benchmark
-from ademvl.tasks.places import first_of, nothing_found
 
 _PREFIXES = (
     *("", "MME_Benchmark_release_version/", "MME_Benchmark_release_version/MME_Benchmark/"),
@@ -18,23 +18,23 @@ _PREFIXES = (
 )
 
 
-def find_mme(places: Sequence[Path]) -> Path:
+def find_mme(copies: Sequence[Path]) -> Path:
     """Find the folder that holds MME's categories.
 
     Raises:
         DataError: no known layout; says what was looked for.
     """
-    found = first_of(places, [f"{prefix}existence" for prefix in _PREFIXES])
+    found = first_of(copies, [f"{prefix}existence" for prefix in _PREFIXES])
     if found is None:
         looked_for = "the benchmark's archive: MME_Benchmark_release_version/existence, ..."
-        raise nothing_found("MME", places, [looked_for])
+        raise nothing_found("MME", copies, [looked_for])
     return found.parent
 
 
 def _lay_out(
-    root: Path, settings: DatasetSettings, places: list[Path], linker: Linker
+    root: Path, settings: DatasetSettings, copies: list[Path], linker: Linker
 ) -> dict[str, Any]:
-    found = find_mme(places)
+    found = find_mme(copies)
     for folder in sorted(found.iterdir()):
         if folder.is_dir():
             linker.place(folder, root / folder.name)

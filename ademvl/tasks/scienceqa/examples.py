@@ -2,7 +2,7 @@
 
 from ademvl.config.run import PromptSettings
 from ademvl.data.choices import ANSWER_CUE
-from ademvl.data.examples import Example, ImageUse
+from ademvl.data.examples import Example, ImageVisibility
 from ademvl.errors import DataError
 from ademvl.tasks.scienceqa.prompts import (
     REFERENCE_EVALUATION_FORMAT,
@@ -14,7 +14,7 @@ from ademvl.tasks.scienceqa.reader import ScienceQA
 
 
 def scienceqa_training_examples(
-    dataset: ScienceQA, prompts: PromptSettings, images: ImageUse
+    dataset: ScienceQA, prompts: PromptSettings, images: ImageVisibility
 ) -> list[Example]:
     """Render the train split in the training format, without captions, as the reference does."""
     return [
@@ -31,7 +31,7 @@ def scienceqa_training_examples(
 
 
 def scienceqa_evaluation_examples(
-    dataset: ScienceQA, split: str, prompts: PromptSettings, images: ImageUse
+    dataset: ScienceQA, split: str, prompts: PromptSettings, images: ImageVisibility
 ) -> list[Example]:
     """Render a split for evaluation: prompts end in "Response:The answer is".
 

@@ -36,7 +36,7 @@ FACTS = TaskFacts(
         reported="scienceqa_test",
         reported_notes=("Intervals of reported averages: binomial (Wilson), derived here from n.",),
     ),
-    shown="questions",
+    shown_as="questions",
     categories={
         "NAT": "natural science",
         "SOC": "social science",

@@ -14,7 +14,7 @@ from typing import Any
 from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.storage.files import write_bytes, write_json
 from ademvl.storage.stand_ins import refuse_stand_in
-from ademvl.tasks.scienceqa.places import ExportParts
+from ademvl.tasks.scienceqa.copies import ExportParts
 from ademvl.tasks.scienceqa.reader import SPLITS, read_object
 
 _FIELDS = (

@@ -9,8 +9,8 @@ from ademvl.data.image_checks import ImageUse
 from ademvl.data.links import Linker
 from ademvl.errors import DataError
 from ademvl.tasks.data_layout import DataLayout, Inspection, place_images
+from ademvl.tasks.scienceqa.copies import ExportParts, find_scienceqa
 from ademvl.tasks.scienceqa.hub_export import convert_export
-from ademvl.tasks.scienceqa.places import ExportParts, find_scienceqa
 from ademvl.tasks.scienceqa.reader import (
     OFFICIAL_IMAGES,
     OFFICIAL_PROBLEMS,
@@ -24,16 +24,16 @@ from ademvl.tasks.scienceqa.taking import take_questions
 
 
 def _lay_out(
-    root: Path, settings: DatasetSettings, places: list[Path], linker: Linker
+    root: Path, settings: DatasetSettings, copies: list[Path], linker: Linker
 ) -> dict[str, Any]:
-    facts = _place(root, places, linker)
+    facts = _place(root, copies, linker)
     if settings.take:
         facts["questions_before_take"] = take_questions(root, settings.take)
     return facts
 
 
-def _place(root: Path, places: list[Path], linker: Linker) -> dict[str, Any]:
-    parts = find_scienceqa(places)
+def _place(root: Path, copies: list[Path], linker: Linker) -> dict[str, Any]:
+    parts = find_scienceqa(copies)
     if isinstance(parts, ExportParts):
         return {"layout": "Hugging Face export", "ids": convert_export(parts, root)}
     if not parts.splits.is_file():

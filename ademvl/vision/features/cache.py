@@ -26,7 +26,7 @@ from ademvl.vision.features.encoding import EncodeJob
 from ademvl.vision.features.image_digests import THREADS, digest_images
 from ademvl.vision.features.image_progress import ImageProgress
 from ademvl.vision.features.namespace import Claim, FeatureKey, Namespace, as_cache_errors
-from ademvl.vision.features.peers import Peers
+from ademvl.vision.features.process_group import ProcessGroup
 from ademvl.vision.features.reader import FeatureReader
 from ademvl.vision.features.shards import (
     DamagedShardError,
@@ -73,7 +73,7 @@ class FeatureCache:
         root: folder of all namespaces.
         key: what the features depend on besides the image.
         shard_images: images of a shard and of a claim.
-        peers: processes that make the same calls of `ensure` and `open` with the same images; each
+        processes: those that make the same calls of `ensure` and `open` with the same images; each
             reads a share of images and shards.
     """
 
@@ -83,14 +83,14 @@ class FeatureCache:
         key: FeatureKey,
         *,
         shard_images: int = SHARD_IMAGES,
-        peers: Peers | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
         if shard_images < 1:
             raise ValueError(f"shard_images must be at least 1, not {shard_images}")
         self.key = key
         self._namespace = Namespace(root, key)
         self._shard_images = shard_images
-        self._peers = peers
+        self._processes = processes
         self._digests: dict[Path, str] = {}
         self._checked: set[str] = set()
 
@@ -167,12 +167,12 @@ class FeatureCache:
         """Return digests of images; those that this cache has seen are not read again."""
         paths = list(dict.fromkeys(images))
         unknown = [path for path in paths if path not in self._digests]
-        self._digests.update(digest_images(unknown, progress=progress, peers=self._peers))
+        self._digests.update(digest_images(unknown, progress=progress, processes=self._processes))
         return {path: self._digests[path] for path in paths}
 
     def _all_say(self, answer: bool) -> bool:
-        """Whether it is so for all peers, which must go on alike."""
-        return all(self._peers.gather(answer)) if self._peers else answer
+        """Whether it is so for all processes, which must go on alike."""
+        return all(self._processes.gather(answer)) if self._processes else answer
 
     def _look_again(self, wanted: Sequence[str]) -> None:
         """Bring the index up to date with the folder, and put damaged shards away."""
@@ -233,17 +233,22 @@ class FeatureCache:
     def _check(self, wanted: Iterable[str]) -> None:
         """Compare the checksums of all shards that hold wanted images, and put damaged ones away.
 
-        An image of a damaged shard may lie in a second one, which is then checked as well. Peers
-        first share what they have to check; what one of them alone sees, it checks itself.
+        An image of a damaged shard may lie in a second one, which is then checked as well.
+        Processes first share what they have to check; what one of them alone sees, it
+        checks itself.
         """
         wanted = tuple(wanted)
-        if self._peers:
-            num_peers = self._peers.world_size
+        if self._processes:
+            num_processes = self._processes.world_size
             names = self._unchecked(wanted)
             self._compare(
-                {name for name in names if crc32(name.encode()) % num_peers == self._peers.rank}
+                {
+                    name
+                    for name in names
+                    if crc32(name.encode()) % num_processes == self._processes.rank
+                }
             )
-            self._checked.update(*self._peers.gather(frozenset(self._checked)))
+            self._checked.update(*self._processes.gather(frozenset(self._checked)))
             self._namespace.refresh()
         while names := self._unchecked(wanted):
             self._compare(names)

@@ -24,7 +24,7 @@ from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.image_digests import THREADS
 from ademvl.vision.features.known_keys import remember_key
 from ademvl.vision.features.namespace import FeatureKey
-from ademvl.vision.features.peers import Peers
+from ademvl.vision.features.process_group import ProcessGroup
 from ademvl.vision.features.reader import FeatureReader
 
 BATCH_SIZE = 32
@@ -71,7 +71,7 @@ def ensure_features(
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     progress: bool,
-    peers: Peers | None = None,
+    processes: ProcessGroup | None = None,
 ) -> FeatureReader:
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
@@ -81,13 +81,13 @@ def ensure_features(
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         cache: that was looked into before and knows what images hold; None opens one.
         progress: show progress bars on a terminal.
-        peers: processes that all make this call, and share the work.
+        processes: those that all make this call, and share the work.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    parts = _parts(run, device, peers, cache)
+    parts = _parts(run, device, processes, cache)
     parts.fill(images, progress=progress)
     return parts.cache.open(images)
 
@@ -145,7 +145,7 @@ class Extraction:
 def _parts(
     run: RunSettings,
     device: torch.device | None,
-    peers: Peers | None,
+    processes: ProcessGroup | None,
     cache: FeatureCache | None,
 ) -> Extraction:
     from ademvl.vision.tower import load_tower
@@ -158,7 +158,7 @@ def _parts(
     num_tokens, width = tower.features_shape(states)
     image_bytes = num_tokens * width * PRECISION_BYTES[precision]
     if cache is None or cache.key != key:
-        cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
+        cache = FeatureCache(Path(run.features.cache_dir), key, processes=processes)
     return Extraction(cache, tower, states, preprocessing, image_bytes)
 
 

@@ -10,7 +10,7 @@ from ademvl.data.acquisition.zip_images import image_stamp, read_image_bytes
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.known_checksums import KnownChecksums, Stamp
 from ademvl.vision.features.image_progress import ImageProgress
-from ademvl.vision.features.peers import Peers
+from ademvl.vision.features.process_group import ProcessGroup
 
 _CHUNK = 64
 THREADS = min(8, len(os.sched_getaffinity(0)))
@@ -21,7 +21,7 @@ def digest_images(
     *,
     progress: bool,
     known: KnownChecksums | None = None,
-    peers: Peers | None = None,
+    processes: ProcessGroup | None = None,
 ) -> dict[Path, str]:
     """Return the hex SHA-256 of each file, each path once, in the order given.
 
@@ -29,7 +29,7 @@ def digest_images(
         paths: image files; a path may occur many times.
         progress: show how far it is.
         known: of files that were read before; what is read here is added to it.
-        peers: processes that all make this call with the same paths, of which each reads a share.
+        processes: those that all make this call with the same paths, of which each reads a share.
 
     Raises:
         DataError: files that are missing or cannot be read, all listed at once.
@@ -37,12 +37,12 @@ def digest_images(
     if known is not None:
         return _digest_unknown(paths, known, progress=progress)
     unique = list(dict.fromkeys(paths))
-    if peers is None:
+    if processes is None:
         digests, findings = _digest(unique, progress=progress)
     else:
         digests, findings = dict.fromkeys(unique, ""), []
-        own = _digest(unique[peers.rank :: peers.world_size], progress=progress)
-        for found, problems in peers.gather(own):
+        own = _digest(unique[processes.rank :: processes.world_size], progress=progress)
+        for found, problems in processes.gather(own):
             digests |= found
             findings += problems
     if findings:

@@ -21,7 +21,7 @@ from ademvl.errors import DataError, list_findings
 if TYPE_CHECKING:
     from ademvl.data.collate import Batch
     from ademvl.data.images import Preprocessing
-    from ademvl.vision.features.peers import Peers
+    from ademvl.vision.features.process_group import ProcessGroup
     from ademvl.vision.features.reader import FeatureReader
     from ademvl.vision.tower import VisionTower
 
@@ -176,7 +176,7 @@ def open_visual_source(
     device: torch.device,
     progress: bool,
     training: bool = False,
-    peers: "Peers | None" = None,
+    processes: "ProcessGroup | None" = None,
 ) -> VisualSource:
     """Prepare the visual inputs of `images` in the run's feature mode.
 
@@ -187,7 +187,7 @@ def open_visual_source(
         device: on which features that are missing in the cache are encoded.
         progress: show bars on a terminal.
         training: change images at random where the run's settings say so.
-        peers: processes that all make this call, and share what there is to read and to encode.
+        processes: those that all make this call, and share what there is to read and to encode.
 
     In cached mode every image is in the cache when this returns. Online, images are decoded when a
     batch asks for them; that all files are there is made sure first.
@@ -201,7 +201,7 @@ def open_visual_source(
     if run.features.mode == "cached":
         from ademvl.vision.features.whole import open_features
 
-        reader = open_features(run, images, device=device, progress=progress, peers=peers)
+        reader = open_features(run, images, device=device, progress=progress, processes=processes)
         return CachedFeatures(reader)
     from ademvl.data.image_files import missing_image_findings
     from ademvl.data.images import load_augmented_pixels, preprocessing_for

@@ -15,7 +15,7 @@ from ademvl.machine.devices import set_threads
 from ademvl.storage.files import write_json
 from ademvl.vision.features.cache import EnsureReport, FeatureCache
 from ademvl.vision.features.known_keys import known_key
-from ademvl.vision.features.peers import Peers
+from ademvl.vision.features.process_group import ProcessGroup
 from ademvl.vision.features.reader import FeatureReader
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def open_features(
     *,
     device: "torch.device | None" = None,
     progress: bool,
-    peers: Peers | None = None,
+    processes: ProcessGroup | None = None,
 ) -> FeatureReader:
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
@@ -78,30 +78,36 @@ def open_features(
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         progress: show progress bars on a terminal.
-        peers: processes that all make this call, and share the work.
+        processes: those that all make this call, and share the work.
 
     Raises:
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache, report = _find(run, images, progress=progress, peers=peers)
+    cache, report = _find(run, images, progress=progress, processes=processes)
     if cache is not None and report is not None:
         return cache.open(images)
     from ademvl.vision.features.extraction import ensure_features
 
-    return ensure_features(run, images, device=device, cache=cache, progress=progress, peers=peers)
+    return ensure_features(
+        run, images, device=device, cache=cache, progress=progress, processes=processes
+    )
 
 
 def _find(
-    run: RunSettings, images: Sequence[Path], *, progress: bool, peers: Peers | None = None
+    run: RunSettings,
+    images: Sequence[Path],
+    *,
+    progress: bool,
+    processes: ProcessGroup | None = None,
 ) -> tuple[FeatureCache | None, EnsureReport | None]:
     """Return a run's cache where its key is known, and what it holds where that is all."""
     key = known_key(run)
-    # Peers must go on alike: one of them may have just made the others remember the key.
-    keys = peers.gather(key) if peers else [key]
+    # Processes must go on alike: one of them may have just made the others remember the key.
+    keys = processes.gather(key) if processes else [key]
     if key is None or None in keys:
         return None, None
-    cache = FeatureCache(Path(run.features.cache_dir), key, peers=peers)
+    cache = FeatureCache(Path(run.features.cache_dir), key, processes=processes)
     return cache, cache.find(images, progress=progress)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from ademvl.errors import SettingsError
-from ademvl.training.place import Place, find_place
+from ademvl.training.membership import Membership, find_membership
 
 TORCHRUN = {
     "RANK": "5",
@@ -29,11 +29,11 @@ SRUN = {
 
 
 def test_usual_process_is_alone() -> None:
-    assert find_place({"PATH": "/bin"}) is None
+    assert find_membership({"PATH": "/bin"}) is None
 
 
 def test_torchrun() -> None:
-    assert find_place(TORCHRUN) == Place(
+    assert find_membership(TORCHRUN) == Membership(
         rank=5,
         world_size=8,
         local_rank=1,
@@ -45,30 +45,37 @@ def test_torchrun() -> None:
 
 
 def test_tasks_of_srun() -> None:
-    place = find_place(SRUN)
-    assert place is not None
-    assert (place.rank, place.world_size, place.local_rank, place.local_processes) == (6, 8, 2, 4)
-    assert place.init_method.startswith("tcp://node1:2")
-    assert place.init_method == find_place({**SRUN, "SLURM_PROCID": "0"}).init_method
-    assert place.init_method != find_place({**SRUN, "SLURM_JOB_ID": "13"}).init_method
+    membership = find_membership(SRUN)
+    assert membership is not None
+    assert (
+        membership.rank,
+        membership.world_size,
+        membership.local_rank,
+        membership.local_processes,
+    ) == (6, 8, 2, 4)
+    assert membership.init_method.startswith("tcp://node1:2")
+    assert membership.init_method == find_membership({**SRUN, "SLURM_PROCID": "0"}).init_method
+    assert membership.init_method != find_membership({**SRUN, "SLURM_JOB_ID": "13"}).init_method
 
 
 def test_address_of_the_user_is_taken() -> None:
-    place = find_place({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
-    assert place is not None
-    assert place.init_method == "tcp://10.0.0.1:1234"
+    membership = find_membership({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
+    assert membership is not None
+    assert membership.init_method == "tcp://10.0.0.1:1234"
 
 
 @pytest.mark.parametrize(("node", "expected"), [("0", 3), ("1", 3), ("2", 2)])
 def test_machines_with_different_numbers_of_tasks(node: str, expected: int) -> None:
-    place = find_place({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "3(x2),2", "SLURM_NODEID": node})
-    assert place is not None
-    assert place.local_processes == expected
+    membership = find_membership(
+        {**SRUN, "SLURM_STEP_TASKS_PER_NODE": "3(x2),2", "SLURM_NODEID": node}
+    )
+    assert membership is not None
+    assert membership.local_processes == expected
 
 
 def test_batch_script_with_several_tasks_is_none_of_them() -> None:
     script = {"SLURM_JOB_ID": "12", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
-    assert find_place(script) is None
+    assert find_membership(script) is None
 
 
 @pytest.mark.parametrize(
@@ -82,13 +89,13 @@ def test_batch_script_with_several_tasks_is_none_of_them() -> None:
 )
 def test_half_an_environment_is_an_error(environ: Mapping[str, str]) -> None:
     with pytest.raises(SettingsError, match="started as one of several processes"):
-        find_place(environ)
+        find_membership(environ)
 
 
 @pytest.mark.parametrize("changes", [{"RANK": "8"}, {"RANK": "-1"}, {"WORLD_SIZE": "0"}])
 def test_a_number_that_no_process_has_is_an_error(changes: Mapping[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"RANK=.* and WORLD_SIZE=.*, but processes count"):
-        find_place({**TORCHRUN, **changes})
+        find_membership({**TORCHRUN, **changes})
 
 
 @pytest.mark.parametrize(
@@ -100,6 +107,6 @@ def test_a_number_that_no_process_has_is_an_error(changes: Mapping[str, str]) ->
     ],
 )
 def test_those_that_are_waited_for(changes: Mapping[str, str], others: str) -> None:
-    place = find_place({**TORCHRUN, **changes})
-    assert place is not None
-    assert place.others == others
+    membership = find_membership({**TORCHRUN, **changes})
+    assert membership is not None
+    assert membership.others == others

@@ -25,11 +25,11 @@ class Meeting:
         self.told = [None] * world_size
         self.barrier = threading.Barrier(world_size, timeout=60)
 
-    def peer(self, rank):
-        return Peer(self, rank)
+    def process(self, rank):
+        return MeetingProcess(self, rank)
 
 
-class Peer:
+class MeetingProcess:
     def __init__(self, meeting, rank):
         self.meeting, self.rank, self.world_size = meeting, rank, meeting.world_size
 
@@ -71,7 +71,7 @@ def open_together(tmp_path, images, world_size, *, fill=True):
 
     def work(rank):
         cache = FeatureCache(
-            tmp_path / "cache", KEY, shard_images=SHARD_IMAGES, peers=meeting.peer(rank)
+            tmp_path / "cache", KEY, shard_images=SHARD_IMAGES, processes=meeting.process(rank)
         )
         if fill:
             cache.ensure(images, expected, batch_size=3, progress=False)

@@ -10,23 +10,23 @@ from ademvl.errors import SettingsError, list_findings
 
 
 @dataclass(frozen=True)
-class Places:
+class KeyLines:
     """File and line of keys.
 
     Attributes:
-        lines: place by path of keys, such as `config.yaml:34`; what came from a command line, or
-            from Snakemake, has none.
+        lines: file and line by path of keys, such as `config.yaml:34`; what came from a command
+            line, or from Snakemake, has none.
         bases: of a group of keys those groups from which it inherits, nearest first.
     """
 
     lines: Mapping[Path, str] = field(default_factory=dict)
     bases: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
-    def over(self, others: "Places") -> "Places":
+    def over(self, others: "KeyLines") -> "KeyLines":
         """Return these, and those of others where these have none."""
-        return Places({**others.lines, **self.lines}, self.bases)
+        return KeyLines({**others.lines, **self.lines}, self.bases)
 
-    def where_unchanged(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> "Places":
+    def where_unchanged(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> "KeyLines":
         """Return those of keys, and of whole groups, whose value is still the same.
 
         Args:
@@ -40,10 +40,10 @@ class Places:
             and holds(after, path)
             and value_at(before, path) == value_at(after, path)
         }
-        return Places(lines, self.bases)
+        return KeyLines(lines, self.bases)
 
     def find(self, path: Path) -> str:
-        """Return the place of a key, else where it is inherited from, else of the group it is in.
+        """Return the line of a key, else where it is inherited from, else of the group it is in.
 
         Empty where none is known.
         """
@@ -54,12 +54,12 @@ class Places:
         return ""
 
     def mark(self, finding: str) -> str:
-        """Put the place in front of a finding that begins with the path of a key."""
-        place = self.find(tuple(finding.partition(":")[0].split(".")))
-        return f"{place}: {finding}" if place else finding
+        """Put the line in front of a finding that begins with the path of a key."""
+        line = self.find(tuple(finding.partition(":")[0].split(".")))
+        return f"{line}: {finding}" if line else finding
 
     def refuse(self, findings: Iterable[str], *, headline: str, remedy: str) -> None:
-        """Raise a SettingsError that lists findings with their places, if there are any."""
+        """Raise a SettingsError that lists findings with their lines, if there are any."""
         if marked := [self.mark(text) for text in findings]:
             raise SettingsError(list_findings(headline, marked, remedy))
 
@@ -72,17 +72,17 @@ class Places:
         ]
 
 
-def places_in_files(
-    merged: Mapping[str, Any], files: Sequence[tuple[Mapping[str, Any], Places]]
-) -> Places:
-    """Return the places of those keys of merged files that come from exactly one of them.
+def lines_in_files(
+    merged: Mapping[str, Any], files: Sequence[tuple[Mapping[str, Any], KeyLines]]
+) -> KeyLines:
+    """Return the lines of those keys of merged files that come from exactly one of them.
 
     Args:
         merged: what was made of the files and of a command line, which may have changed them.
-        files: content and places of each.
+        files: content of each, and the lines of its keys.
     """
-    times = Counter(path for _, places in files for path in places.lines)
-    found = Places()
-    for raw, places in files:
-        found = places.where_unchanged(raw, merged).over(found)
-    return Places({path: line for path, line in found.lines.items() if times[path] == 1})
+    times = Counter(path for _, key_lines in files for path in key_lines.lines)
+    found = KeyLines()
+    for raw, key_lines in files:
+        found = key_lines.where_unchanged(raw, merged).over(found)
+    return KeyLines({path: line for path, line in found.lines.items() if times[path] == 1})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.tasks.places import (
+from ademvl.tasks.copies import (
     COCO_PREFIXES,
     IMAGE_PREFIXES,
     find_each,
@@ -34,8 +34,8 @@ class CaptionParts:
     annotations: dict[str, Path]
 
 
-def find_captions(places: Sequence[Path]) -> CaptionParts:
-    """Find COCO images, Karpathy files and COCO's own captions, each in the first place with it.
+def find_captions(copies: Sequence[Path]) -> CaptionParts:
+    """Find COCO images, Karpathy files and COCO's own captions, each in the first copy with it.
 
     Raises:
         DataError: no known layout; says what was looked for.
@@ -46,25 +46,25 @@ def find_captions(places: Sequence[Path]) -> CaptionParts:
     image_folders = {
         name: folder
         for name in years
-        if (folder := first_images(places, [prefix + name for prefix in prefixes]))
+        if (folder := first_images(copies, [prefix + name for prefix in prefixes]))
     }
-    if not image_folders and (folder := _flat_images(places, prefixes)):
+    if not image_folders and (folder := _flat_images(copies, prefixes)):
         image_folders = {_FLAT: folder}
     karpathy = find_each(
-        places,
+        copies,
         {
             name: [f"{prefix}coco_karpathy_{name}.json" for prefix in files]
             for name in ("train", "val", "test", "val_gt", "test_gt")
         },
     )
     annotations = find_each(
-        places, {name: [f"{prefix}captions_{name}.json" for prefix in files] for name in years}
+        copies, {name: [f"{prefix}captions_{name}.json" for prefix in files] for name in years}
     )
-    combined = first_of(places, [f"{prefix}dataset_coco.json" for prefix in files])
+    combined = first_of(copies, [f"{prefix}dataset_coco.json" for prefix in files])
     if not image_folders:
         raise nothing_found(
             "COCO captions",
-            places,
+            copies,
             [
                 "COCO: train2014, val2014 (or 2017), or images/train2014, with annotations/ beside",
                 "all images (*.jpg) in one folder, here or in images/",
@@ -74,7 +74,7 @@ def find_captions(places: Sequence[Path]) -> CaptionParts:
     return CaptionParts(image_folders, karpathy, combined, annotations)
 
 
-def _flat_images(places: Sequence[Path], relative: Sequence[str]) -> Path | None:
+def _flat_images(copies: Sequence[Path], relative: Sequence[str]) -> Path | None:
     """Return the first folder that holds JPEG files itself."""
-    folders = (place / name for place in places for name in relative)
+    folders = (copy / name for copy in copies for name in relative)
     return next((folder for folder in folders if any(folder.glob("*.jpg"))), None)

@@ -17,7 +17,7 @@ _FIRST_PORT, _NUM_PORTS = 20_000, 10_000
 
 
 @dataclass(frozen=True)
-class Place:
+class Membership:
     """One of several processes.
 
     Attributes:
@@ -46,8 +46,8 @@ class Place:
         return f"the other {self.world_size - 1} of {self.world_size} processes"
 
 
-def find_place(environ: Mapping[str, str]) -> Place | None:
-    """Return this process's place, None where it was not started as one of several.
+def find_membership(environ: Mapping[str, str]) -> Membership | None:
+    """Return what this process is among others, None where it was not started as one of several.
 
     A batch script of Slurm has SLURM_PROCID too, but is no step: only tasks of srun have
     SLURM_STEP_NUM_TASKS.
@@ -57,21 +57,21 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
         ToolError: Slurm does not tell the first machine's name.
     """
     try:
-        place = _found(environ)
+        membership = _found(environ)
     except (KeyError, ValueError) as error:
         raise SettingsError(
             f"environment: started as one of several processes, but {error} is missing or no "
             "number; start with torchrun or srun, or unset RANK and WORLD_SIZE"
         ) from error
-    if place is not None and not 0 <= place.rank < place.world_size:
+    if membership is not None and not 0 <= membership.rank < membership.world_size:
         raise SettingsError(
-            f"environment: {place.told_by}, but processes count from 0 to one less than there are; "
-            "start with torchrun or srun, or unset RANK and WORLD_SIZE"
+            f"environment: {membership.told_by}, but processes count from 0 to one less than there "
+            "are; start with torchrun or srun, or unset RANK and WORLD_SIZE"
         )
-    return place
+    return membership
 
 
-def _found(environ: Mapping[str, str]) -> Place | None:
+def _found(environ: Mapping[str, str]) -> Membership | None:
     if "RANK" in environ and "WORLD_SIZE" in environ:
         return _of_torchrun(environ)
     if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
@@ -83,13 +83,13 @@ def _told_by(environ: Mapping[str, str], *names: str) -> str:
     return " and ".join(f"{name}={environ[name]}" for name in names)
 
 
-def _of_torchrun(environ: Mapping[str, str]) -> Place:
+def _of_torchrun(environ: Mapping[str, str]) -> Membership:
     world_size = int(environ["WORLD_SIZE"])
     rank = int(environ["RANK"])
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not environ.get(name):
             raise KeyError(name)
-    return Place(
+    return Membership(
         rank=rank,
         world_size=world_size,
         local_rank=int(environ.get("LOCAL_RANK", rank)),
@@ -99,13 +99,13 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place:
     )
 
 
-def _of_slurm(environ: Mapping[str, str]) -> Place:
+def _of_slurm(environ: Mapping[str, str]) -> Membership:
     rank, world_size = int(environ["SLURM_PROCID"]), int(environ["SLURM_STEP_NUM_TASKS"])
     address = environ.get("MASTER_ADDR") or _first_host(environ["SLURM_STEP_NODELIST"])
     port = environ.get("MASTER_PORT") or _port_of(
         f"{environ['SLURM_JOB_ID']}.{environ['SLURM_STEP_ID']}"
     )
-    return Place(
+    return Membership(
         rank=rank,
         world_size=world_size,
         local_rank=int(environ["SLURM_LOCALID"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.errors import DataError, list_findings
-from ademvl.tasks.places import first_images, first_of, nothing_found
+from ademvl.tasks.copies import first_images, first_of, nothing_found
 
 _PREFIXES = ("", "data/", "data/scienceqa/", "scienceqa/", "ScienceQA/", "data/ScienceQA/")
 _PROBLEM_NAMES = ("problems.json", "problem.json")
@@ -46,19 +46,19 @@ class ExportParts:
     problems: Path | None
 
 
-def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
-    """Find ScienceQA; the first place with problems decides, others may complete it with images.
+def find_scienceqa(copies: Sequence[Path]) -> ScienceQAParts | ExportParts:
+    """Find ScienceQA; the first copy with problems decides, others may complete it with images.
 
     Raises:
         DataError: no known layout; says what was looked for.
     """
-    problems = first_of(places, [prefix + name for name in _PROBLEM_NAMES for prefix in _PREFIXES])
+    problems = first_of(copies, [prefix + name for name in _PROBLEM_NAMES for prefix in _PREFIXES])
     is_official = problems is not None and (problems.parent / "pid_splits.json").exists()
-    exported = {} if is_official else _find_export(places)
+    exported = {} if is_official else _find_export(copies)
     if problems is None and not exported:
         raise nothing_found(
             "ScienceQA",
-            places,
+            copies,
             [
                 "official repository: data/scienceqa/problems.json, or problems.json",
                 "LaVIN, ADEM-VL, MemVP: problems.json or problem.json, with images/train below",
@@ -71,8 +71,8 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
         return ExportParts(exported, problems or first_of(beside, _PROBLEM_NAMES))
     assert problems is not None
     home = problems.parent
-    captions = first_of([home, home.parent, *places], ["captions.json"])
-    roots = [home, *places]
+    captions = first_of([home, home.parent, *copies], ["captions.json"])
+    roots = [home, *copies]
     inside = [prefix + images for prefix in _PREFIXES for images in ("images/", "")]
     folders = {
         split: folder
@@ -83,23 +83,23 @@ def find_scienceqa(places: Sequence[Path]) -> ScienceQAParts | ExportParts:
     return ScienceQAParts(name, problems, home / "pid_splits.json", captions, folders)
 
 
-def _find_export(places: Sequence[Path]) -> dict[str, list[Path]]:
-    """Return the parquet files of each split, in the first place or folder below it with any.
+def _find_export(copies: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the parquet files of each split, in the first copy or folder below it with any.
 
     Raises:
-        DataError: several folders of a place hold an export.
+        DataError: several folders of a copy hold an export.
     """
-    for place in places:
-        if found := _export_in(place):
+    for copy in copies:
+        if found := _export_in(copy):
             return found
         below = {
             folder: found
-            for folder in sorted(place.iterdir())
+            for folder in sorted(copy.iterdir())
             if folder.is_dir() and (found := _export_in(folder))
         }
         if len(below) > 1:
             listed = [str(folder) for folder in below]
-            headline = f"{place}: holds several folders of parquet files"
+            headline = f"{copy}: holds several folders of parquet files"
             raise DataError(list_findings(headline, listed, "Name one under the key `existing`."))
         if below:
             return next(iter(below.values()))

@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Peers(Protocol):
+class ProcessGroup(Protocol):
     """What `ademvl.training.processes.Processes` is for the feature cache.
 
     Attributes:
