@@ -248,9 +248,13 @@ def answering(asked: "Asked") -> Work:
         with tempfile.TemporaryDirectory() as folder:
             ids = [row.item_id for row in asked.rows]
             log = PredictionLog(Path(folder), "scienceqa", header={}, item_ids=ids)
-            found = prediction_loop.predict_rows(
-                asked.run, Path(folder), asked.rows, log, answer, label="", progress=False
-            )
+            if hasattr(prediction_loop, "Answerer"):
+                answerer = prediction_loop.Answerer(asked.run, lambda: asked.model, answer)
+                found = prediction_loop.predict_rows(answerer, asked.rows, log, progress=False)
+            else:  # earlier commits take what it holds apart, and load the model themselves
+                found = prediction_loop.predict_rows(
+                    asked.run, Path(folder), asked.rows, log, answer, label="", progress=False
+                )
         return [zlib.crc32(row["text"].encode()) for row in found]
 
     return work
@@ -330,13 +334,17 @@ def make_evaluation(*, layers: int, width: int) -> Asked:
         tower_shape=tower_shape_of(sizes.vision),
     )
     model.initialize(0)
-    rows = tokenize_examples(
-        tokenizer,
-        examples,
-        max_seq_len=run.prompts.window,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=True,
-    )
+    window, slots = run.prompts.window, run.method.text_places.with_image
+    try:
+        from ademvl.data.rows import RowLayout
+
+        layout = RowLayout.of_run(run, tokenizer)
+    except (ImportError, AttributeError):  # earlier commits take what it holds apart
+        rows = tokenize_examples(
+            tokenizer, examples, max_seq_len=window, num_slots=slots, with_prefix=True
+        )
+    else:
+        rows = tokenize_examples(tokenizer, examples, layout, max_seq_len=window)
     num_choices = {example.item_id: len(problems[example.item_id].choices) for example in examples}
     return Asked(run, model, tokenizer, rows, random_images(sizes, 1), num_choices)
 

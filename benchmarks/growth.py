@@ -122,7 +122,7 @@ def _questions(folder: Path, size: int) -> Steps:
     from ademvl.config.dataset import DatasetSettings
     from ademvl.config.run import PromptSettings
     from ademvl.data.batching import batches_by_length
-    from ademvl.data.rows import TokenizedExample, tokenize_examples
+    from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
     from ademvl.data.tokenizer import load_tokenizer
     from ademvl.evaluation.predictions import PredictionLog
     from ademvl.llm.source import MINI_LLM_DIR
@@ -144,7 +144,12 @@ def _questions(folder: Path, size: int) -> Steps:
         prompts = PromptSettings(max_seq_len=512)
         examples = scienceqa_evaluation_examples(read[0], "test", prompts, "shown")
         rows.extend(
-            tokenize_examples(tokenizer, examples, max_seq_len=512, num_slots=1, with_prefix=True)
+            tokenize_examples(
+                tokenizer,
+                examples,
+                RowLayout.of(tokenizer, num_slots=1, with_prefix=True),
+                max_seq_len=512,
+            )
         )
 
     def answer() -> None:

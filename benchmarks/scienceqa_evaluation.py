@@ -35,7 +35,7 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import FeatureSettings, PromptSettings, RunSettings
 from ademvl.data.collate import Batch, collate
 from ademvl.data.mini import convert_easy_vqa
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import load_tokenizer
 from ademvl.evaluation.generation import decoding_steps
 from ademvl.llm.source import MINI_LLM_DIR
@@ -101,13 +101,9 @@ def _prepare(
     examples = scienceqa_evaluation_examples(
         load_scienceqa(Path(cached.data_dir)), "test", cached.prompts, "shown"
     )
-    rows = tokenize_examples(
-        load_tokenizer(MINI_LLM_DIR),
-        examples,
-        max_seq_len=cached.prompts.max_seq_len,
-        num_slots=cached.method.text_places.with_image,
-        with_prefix=True,
-    )
+    tokenizer = load_tokenizer(MINI_LLM_DIR)
+    layout = RowLayout.of_run(cached, tokenizer)
+    rows = tokenize_examples(tokenizer, examples, layout, max_seq_len=cached.prompts.max_seq_len)
     images = list(dict.fromkeys(row.image for row in rows if row.image is not None))
     setups = {}
     for mode in ("cached", "online"):

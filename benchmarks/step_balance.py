@@ -28,7 +28,7 @@ from before_after_cases import SCIENCEQA, pieces
 
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.run import PromptSettings
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import SentencePieceTokenizer
 from ademvl.model.vision_language import LabelledLogits
 from ademvl.tasks.scienceqa.examples import scienceqa_training_examples
@@ -148,7 +148,8 @@ def read_rows() -> list[TokenizedExample]:
     dataset = load_scienceqa(SCIENCEQA)
     examples = scienceqa_training_examples(dataset, PromptSettings(), "withheld")
     tokenizer = SentencePieceTokenizer(pieces([f"{each.prompt}{each.answer}" for each in examples]))
-    return tokenize_examples(tokenizer, examples, max_seq_len=512, num_slots=0, with_prefix=True)
+    layout = RowLayout.of(tokenizer, num_slots=0, with_prefix=True)
+    return tokenize_examples(tokenizer, examples, layout, max_seq_len=512)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def evaluate_mini_llm(
     from ademvl.data.choices import ANSWER_CUE, choice_named
     from ademvl.data.collate import collate
     from ademvl.data.examples import Example
-    from ademvl.data.rows import tokenize_examples
+    from ademvl.data.rows import RowLayout, tokenize_examples
     from ademvl.data.tokenizer import load_tokenizer
     from ademvl.tasks.scienceqa.prompts import build_prompt
     from ademvl.tasks.scienceqa.reader import load_scienceqa
@@ -54,9 +54,8 @@ def evaluate_mini_llm(
             )
             for p in problems
         ]
-        rows = tokenize_examples(
-            tokenizer, examples, max_seq_len=512, num_slots=1, with_prefix=True
-        )
+        layout = RowLayout.of(tokenizer, num_slots=1, with_prefix=True)
+        rows = tokenize_examples(tokenizer, examples, layout, max_seq_len=512)
         right: dict[str, list[bool]] = {}
         for first in range(0, len(rows), 64):
             batch = collate(rows[first : first + 64], trim_after_labels=False)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ademvl.config.run import LabelMask
+from ademvl.config.run import LabelMask, RunSettings
 from ademvl.data.examples import Example
 from ademvl.data.shortening import shorten_prompt
 from ademvl.data.tokenizer import (
@@ -49,8 +49,20 @@ class RowLayout:
     num_slots: int
 
     @classmethod
+    def of_run(cls, run: RunSettings, tokenizer: Tokenizer) -> "RowLayout":
+        """Return the layout of all rows of a run, in training and evaluation."""
+        slots = run.method.text_places.with_image
+        return cls.of(tokenizer, num_slots=slots, with_prefix=run.has_image_prefix)
+
+    @classmethod
     def of(cls, tokenizer: Tokenizer, *, num_slots: int, with_prefix: bool) -> "RowLayout":
-        """Return the layout of a run; prefixes are tokenized apart from the text."""
+        """Return a layout with or without prefixes, which are tokenized apart from the text.
+
+        Args:
+            tokenizer: gives the ids of the prefixes.
+            num_slots: places for image vectors in rows with an image.
+            with_prefix: whether rows begin with "Image: " or "Image: N/A".
+        """
         if not with_prefix:
             return cls((), (), num_slots)
         image, no_image = tokenizer.encode(IMAGE_PREFIX), tokenizer.encode(NO_IMAGE_PREFIX)
@@ -95,10 +107,9 @@ class TokenizedExample:
 def tokenize_examples(
     tokenizer: Tokenizer,
     examples: Sequence[Example],
+    layout: RowLayout,
     *,
     max_seq_len: int,
-    num_slots: int,
-    with_prefix: bool,
     overflow: Overflow = "keep_end",
     label_mask: LabelMask = "reference",
     unlearnable: Unlearnable = "refuse",
@@ -110,11 +121,10 @@ def tokenize_examples(
     which asks for the answer, stays.
 
     Args:
-        tokenizer: of the language model.
+        tokenizer: that of `layout`, too.
         examples: what to tokenize.
+        layout: what is put in front of their text.
         max_seq_len: places of a row in all, prefix and slots included.
-        num_slots: places for image vectors in rows with an image.
-        with_prefix: whether rows begin with "Image: " or "Image: N/A".
         overflow: `cut_end` cuts prompts at their end too, as the reference implementation does,
             though the model then never sees what it is asked.
         label_mask: see `encode_example`.
@@ -126,7 +136,6 @@ def tokenize_examples(
         DataError: lists training examples that keep nothing to learn (the reference crashes on a
             batch of them), unless they are to be left out.
     """
-    layout = RowLayout.of(tokenizer, num_slots=num_slots, with_prefix=with_prefix)
     num_inserted = max(layout.num_inserted(has_image=flag) for flag in (True, False))
     if max_seq_len < num_inserted + 2:
         raise SettingsError(

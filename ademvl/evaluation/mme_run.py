@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ademvl.errors import DataError
 from ademvl.evaluation.asking import task_of
+from ademvl.evaluation.prediction_loop import load_trained
 from ademvl.evaluation.task import TaskPredictions, load_run_tokenizer
 from ademvl.runs.run_files import RunFiles
 from ademvl.tasks.mme.questions import MmeQuestions, answers_by_task
@@ -55,5 +56,7 @@ def answer_benchmark(
         task = task_of(run, tokenizer, MmeQuestions(questions))
         kept = answers.with_name(f"{answers.name}.predictions")
         predictions = TaskPredictions(run, run_dir, task, tokenizer, other_folder=kept)
-        rows = predictions.make(predictions.tokenize(), progress=True)
+        rows = predictions.make(
+            predictions.tokenize(), load_model=lambda: load_trained(run, run_dir), progress=True
+        )
     write_answers(answers, answers_by_task(questions, rows))

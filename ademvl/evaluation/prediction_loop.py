@@ -6,6 +6,7 @@ Where all is predicted already, by the process that trained, no model is loaded,
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,48 @@ Predict = Callable[["Answering", "Batch", Any], Sequence[Row]]
 """Model, batch and its visual input to the rows of the batch, in order."""
 LoadModel = Callable[[], "Answering"]
 """Gives the run's model with its adapter, in evaluation mode."""
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """What answers the items of a run, and how.
+
+    Attributes:
+        run: whose evaluation says how many items go together, and whose features are read.
+        load_model: called once, before the first item that is left to be predicted.
+        predict: what is asked of the model.
+    """
+
+    run: RunSettings
+    load_model: LoadModel
+    predict: Predict
+
+    @contextmanager
+    def answering(
+        self, tokenized: "Sequence[TokenizedExample]", *, progress: bool
+    ) -> Iterator[Callable[[Sequence[int]], Sequence[Row]]]:
+        """Load the model, and yield what answers items, given by their numbers, as one batch."""
+        import torch
+
+        from ademvl.data.collate import collate
+        from ademvl.machine.cpu_kernels import fast_cpu
+        from ademvl.machine.precision import autocast
+        from ademvl.model.build import open_images
+
+        run, model = self.run, self.load_model()
+        images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
+        source = open_images(run, images, model, progress=progress)
+
+        def answer(items: Sequence[int]) -> Sequence[Row]:
+            batch = collate([tokenized[item] for item in items], trim_after_labels=False)
+            with torch.inference_mode(), autocast(model.device, run.backbones.precision):
+                return self.predict(model, batch, source.for_batch(batch))
+
+        with (
+            fast_cpu(model.device),
+            explained_out_of_memory(lambda: evaluation_advice(run, model.device)),
+        ):
+            yield answer
 
 
 def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None) -> "Answering":
@@ -55,31 +98,23 @@ def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None)
 
 
 def predict_rows(
-    run: RunSettings,
-    run_dir: Path,
+    answerer: Answerer,
     tokenized: "Sequence[TokenizedExample]",
     log: PredictionLog,
-    predict_batch: Predict,
     *,
-    label: str,
     progress: bool,
-    load_model: LoadModel | None = None,
     ahead: bool = False,
 ) -> list[Row]:
-    """Predict all items with the run's adapter, going on after the last whole batch in `log`.
+    """Predict all items, going on after the last whole batch in `log`.
 
     Items of like length are predicted together, whatever their order. How long the models took is
     written beside the predictions.
 
     Args:
-        run: its settings.
-        run_dir: folder with adapter/.
+        answerer: loads its model only where something is left to be predicted.
         tokenized: prompts, in the order of `log`.
-        log: where rows are kept.
-        predict_batch: what to ask of the model.
-        label: of the progress bar.
-        progress: show a progress bar on a terminal.
-        load_model: called where something is left to be predicted; None loads it from `run_dir`.
+        log: where rows are kept; its task stands before the progress bar.
+        progress: show a progress bar, on a terminal only.
         ahead: see `PredictionLog.fill`.
 
     Raises:
@@ -89,21 +124,19 @@ def predict_rows(
     from tqdm import tqdm
 
     lengths = [len(row.ids) for row in tokenized]
-    batches = batches_by_length(lengths, max_rows=run.evaluation.batch_size)
+    batches = batches_by_length(lengths, max_rows=answerer.run.evaluation.batch_size)
     bar_is_off = None if progress else True  # None: shown on a terminal only
     answer: Callable[[Sequence[int]], Sequence[Row]] | None = None
     took: list[tuple[int, float]] = []  # items and seconds of each batch
     with (
         ExitStack() as stack,
-        tqdm(total=len(tokenized), desc=label, unit="item", disable=bar_is_off) as bar,
+        tqdm(total=len(tokenized), desc=log.task, unit="item", disable=bar_is_off) as bar,
     ):
 
         def predict(items: Sequence[int]) -> Sequence[Row]:
             nonlocal answer
             if answer is None:
-                model = load_model() if load_model else load_trained(run, run_dir)
-                answering = _answering(run, model, tokenized, predict_batch, progress=progress)
-                answer = stack.enter_context(answering)
+                answer = stack.enter_context(answerer.answering(tokenized, progress=progress))
             started = time.perf_counter()
             rows = answer(items)
             took.append((len(items), time.perf_counter() - started))
@@ -114,35 +147,3 @@ def predict_rows(
         answered, seconds = map(sum, zip(*took, strict=True))
         write_speed(speed_file(log.path), AnswerSpeed(int(answered), seconds))
     return rows
-
-
-@contextmanager
-def _answering(
-    run: RunSettings,
-    model: "Answering",
-    tokenized: "Sequence[TokenizedExample]",
-    predict_batch: Predict,
-    *,
-    progress: bool,
-) -> Iterator[Callable[[Sequence[int]], Sequence[Row]]]:
-    """Yield the function that answers items, given by their numbers, as one batch."""
-    import torch
-
-    from ademvl.data.collate import collate
-    from ademvl.machine.cpu_kernels import fast_cpu
-    from ademvl.machine.precision import autocast
-    from ademvl.model.build import open_images
-
-    images = list(dict.fromkeys(row.image for row in tokenized if row.image is not None))
-    source = open_images(run, images, model, progress=progress)
-
-    def answer(items: Sequence[int]) -> Sequence[Row]:
-        batch = collate([tokenized[item] for item in items], trim_after_labels=False)
-        with torch.inference_mode(), autocast(model.device, run.backbones.precision):
-            return predict_batch(model, batch, source.for_batch(batch))
-
-    with (
-        fast_cpu(model.device),
-        explained_out_of_memory(lambda: evaluation_advice(run, model.device)),
-    ):
-        yield answer

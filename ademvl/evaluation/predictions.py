@@ -42,6 +42,7 @@ class PredictionLog:
     def __init__(
         self, folder: Path, task: str, *, header: Mapping[str, object], item_ids: Sequence[str]
     ) -> None:
+        self.task = task
         self.path = folder / f"{task}.jsonl"
         self._partial = folder / f"{task}.partial.jsonl"
         self._header = json.loads(json.dumps(header))

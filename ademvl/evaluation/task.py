@@ -13,7 +13,7 @@ from ademvl.config.run import RunSettings
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import DataError
 from ademvl.evaluation.asked import Asked
-from ademvl.evaluation.prediction_loop import LoadModel, Predict, predict_rows
+from ademvl.evaluation.prediction_loop import Answerer, LoadModel, Predict, predict_rows
 from ademvl.evaluation.predictions import PredictionLog
 from ademvl.llm.tokenizer import load_llm_tokenizer
 from ademvl.runs.adapter_folder import adapter_checksum, check_settings
@@ -84,7 +84,6 @@ class TaskPredictions:
                 "another one by evaluation.split, or make the data again."
             )
         self._run = run
-        self._run_dir = run_dir
         self._task = task
         self._tokenizer = tokenizer
         weights = weight_checksums(run.backbones)
@@ -119,16 +118,16 @@ class TaskPredictions:
         self,
         tokenized: "Sequence[TokenizedExample]",
         *,
+        load_model: LoadModel,
         progress: bool,
-        load_model: LoadModel | None = None,
         ahead: bool = False,
     ) -> list[Row]:
         """Return all predictions, made as far as they are not there.
 
         Args:
             tokenized: as `tokenize` gives them.
-            progress: show a progress bar on a terminal.
-            load_model: see `predict_rows`.
+            load_model: called only where predictions are missing.
+            progress: show a progress bar, on a terminal only.
             ahead: see `PredictionLog.fill`.
 
         Raises:
@@ -137,17 +136,8 @@ class TaskPredictions:
         rows = self.read_complete()
         if rows is not None:
             return rows
-        return predict_rows(
-            self._run,
-            self._run_dir,
-            tokenized,
-            self._logs[-1],
-            self._task.predict,
-            label=self._task.name,
-            progress=progress,
-            load_model=load_model,
-            ahead=ahead,
-        )
+        answerer = Answerer(self._run, load_model, self._task.predict)
+        return predict_rows(answerer, tokenized, self._logs[-1], progress=progress, ahead=ahead)
 
     def keep(self, rows: Sequence[Row]) -> list[Row]:
         """Keep rows that another program made, one an item, as the run's own."""
@@ -207,13 +197,12 @@ def tokenize_prompts(
         from ademvl.systems.mm_cot.rows import tokenize
 
         return tokenize(run, tokenizer, examples)
-    from ademvl.data.rows import tokenize_examples
+    from ademvl.data.rows import RowLayout, tokenize_examples
 
     return tokenize_examples(
         tokenizer,
         examples,
+        RowLayout.of_run(run, tokenizer),
         max_seq_len=run.prompts.window - max_new_tokens,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=run.has_image_prefix,
         overflow="cut_end" if run.prompts.cuts_end else "keep_end",
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ademvl.data.collate import collate, pad_left
 from ademvl.data.examples import Example
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer, load_tokenizer
 from ademvl.evaluation.generation import cut_at
 from ademvl.golden.checks import Check
@@ -110,9 +110,8 @@ def _rows(call: Mapping[str, Any], tokenizer: Tokenizer) -> list[TokenizedExampl
     return tokenize_examples(
         tokenizer,
         examples,
+        RowLayout.of(tokenizer, num_slots=int(call["with_cls"]), with_prefix=call["with_cls"]),
         max_seq_len=call["start_pos"],
-        num_slots=int(call["with_cls"]),
-        with_prefix=call["with_cls"],
         overflow="cut_end",
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ademvl.data.collate import collate
 from ademvl.data.examples import Example
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import IGNORED_LABEL
 from ademvl.errors import SettingsError
 from ademvl.evaluation.generation import generate
@@ -133,9 +133,8 @@ class AdemvlModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         (row,) = tokenize_examples(
             tokenizer,
             [replace(example, answer=str(continuation))],
+            RowLayout.of_run(run, tokenizer),
             max_seq_len=run.prompts.window,
-            num_slots=run.method.text_places.with_image,
-            with_prefix=run.has_image_prefix,
             label_mask="exact",
         )
         labels = row.labels.copy()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ademvl.config.run import RunSettings
 from ademvl.config.tasks import RequestKind, facts_of
 from ademvl.data.prompt_forms import PromptForm, TrainedForms
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer
 from ademvl.errors import WeightsError, list_findings
 from ademvl.prediction.rendering import render_as_trained
@@ -71,8 +71,7 @@ def _row_as_trained(request: Request, run: RunSettings, tokenizer: Tokenizer) ->
     (row,) = tokenize_examples(
         tokenizer,
         [render_as_trained(request, run)],
+        RowLayout.of_run(run, tokenizer),
         max_seq_len=_UNLIMITED,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=run.has_image_prefix,
     )
     return row

@@ -15,7 +15,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.tasks import facts_of
 from ademvl.data.choices import ANSWER_CUE
 from ademvl.data.examples import Example
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import IGNORED_LABEL, check_text
 from ademvl.errors import WeightsError
 from ademvl.llm.source import find_llm
@@ -110,9 +110,8 @@ def tokenize_for_system(
     rows = tokenize_examples(
         tokenizer,
         [_framed(example, run, settings, tokenizer, places) for example in examples],
+        RowLayout.of(tokenizer, num_slots=0, with_prefix=False),
         max_seq_len=run.prompts.window - max_new_tokens,
-        num_slots=0,
-        with_prefix=False,
         overflow="cut_end" if run.prompts.cuts_end else "keep_end",
     )
     return [_with_places(row, places) for row in rows]

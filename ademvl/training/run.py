@@ -238,7 +238,7 @@ def training_rows(run: RunSettings, stage: str = "") -> "list[TokenizedExample]"
         DataError: the data set is missing or malformed, or an example keeps nothing to learn.
         WeightsError: the language model has no readable tokenizer.
     """
-    from ademvl.data.rows import tokenize_examples
+    from ademvl.data.rows import RowLayout, tokenize_examples
     from ademvl.llm.tokenizer import load_llm_tokenizer
     from ademvl.tasks.registry import training_examples
 
@@ -246,12 +246,12 @@ def training_rows(run: RunSettings, stage: str = "") -> "list[TokenizedExample]"
         from ademvl.systems.mm_cot.rows import training_rows as rows_of_stage
 
         return rows_of_stage(run, load_llm_tokenizer(run.backbones), stage)
+    tokenizer = load_llm_tokenizer(run.backbones)
     return tokenize_examples(
-        load_llm_tokenizer(run.backbones),
+        tokenizer,
         training_examples(run),
+        RowLayout.of_run(run, tokenizer),
         max_seq_len=run.prompts.max_seq_len,
-        num_slots=run.method.text_places.with_image,
-        with_prefix=run.has_image_prefix,
         label_mask=run.prompts.label_mask,
         # A few prompts of Alpaca are longer than the limit; those of the other tasks are not.
         unlearnable="leave_out" if facts_of(run.task).may_lack_answers else "refuse",

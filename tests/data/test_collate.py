@@ -48,9 +48,8 @@ def rows_of(tokenizer, *examples, max_seq_len=20, num_slots=1, with_prefix=True,
     return tokenize_examples(
         tokenizer,
         examples,
+        RowLayout.of(tokenizer, num_slots=num_slots, with_prefix=with_prefix),
         max_seq_len=max_seq_len,
-        num_slots=num_slots,
-        with_prefix=with_prefix,
         **settings,
     )
 

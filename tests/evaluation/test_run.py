@@ -339,7 +339,7 @@ def test_prefix_without_slots_is_one_of_evaluation_too(make, monkeypatch, image_
     )
     monkeypatch.setattr(
         "ademvl.evaluation.task.predict_rows",
-        lambda run, run_dir, tokenized, *_, **__: asked.extend(tokenized) or _stop(),
+        lambda answerer, tokenized, *_, **__: asked.extend(tokenized) or _stop(),
     )
     with pytest.raises(KilledError):
         evaluate_run(run_dir, progress=False)

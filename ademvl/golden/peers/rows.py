@@ -14,7 +14,7 @@ from torch import Tensor
 from ademvl.config.method import MethodSettings
 from ademvl.data.choices import ANSWER_CUE
 from ademvl.data.examples import Example
-from ademvl.data.rows import TokenizedExample, tokenize_examples
+from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import FILLER_ID, IGNORED_LABEL, encode_example
 from ademvl.golden.peers.cases import Comparison, PeerSet
 from ademvl.tasks.scienceqa.prompts import build_answer, build_prompt
@@ -151,9 +151,8 @@ def _tokenized(
     return tokenize_examples(
         peers.tokenizer,
         examples,
+        RowLayout.of(peers.tokenizer, num_slots=num_slots, with_prefix=num_slots > 0),
         max_seq_len=max_seq_len,
-        num_slots=num_slots,
-        with_prefix=num_slots > 0,
         overflow="cut_end",
     )
 
