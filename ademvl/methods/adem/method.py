@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from ademvl.errors import SettingsError
-from ademvl.methods.adem.rule import PHI, drop_low_scores, fuse_adem, keep_mask, visual_scores
-from ademvl.methods.adem.settings import AdemSettings
-from ademvl.methods.adem.thresholds import (
-    KeptPenalty,
-    LearnedThreshold,
-    drop_at,
-    drop_relaxed,
-    is_low,
-    settled,
-    sparse_weights,
+from ademvl.methods.adem.keeping import (
+    FixedKeeping,
+    Keeping,
+    LearnedKeeping,
+    Relaxed,
+    SparseKeeping,
 )
+from ademvl.methods.adem.rule import PHI, fuse_adem, visual_scores
+from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.adem.thresholds import KeptPenalty, LearnedThreshold
 from ademvl.methods.base import DecoderShape, FusionScores, ScoreGrids, rows_with_image, spread_rows
 from ademvl.methods.dropout import drop_parts, drop_rows
 from ademvl.methods.fusing import FusingPass, Rule
@@ -164,13 +163,13 @@ class AdemMethod(TowerAdaptedMethod):
         return KeptPenalty(target=settings.kept_target, weight=settings.kept_weight)
 
     def _rule(self, dropout_seeds: Sequence[int] | None, penalty: KeptPenalty | None) -> Rule:
-        settings = self.settings
+        settings, keeping = self.settings, self._keeping(penalty)
 
         def fuse_by_adem(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
             def select(scores: Tensor) -> Tensor:
-                scores = self._select(scores, queries, layer, penalty)
+                scores = keeping.select(scores, queries, layer)
                 p, purpose = settings.score_dropout, f"fusion scores.{layer}"
                 scores = drop_rows(scores, dropout_seeds, p=p, purpose=purpose)
                 p, purpose = settings.layer_dropout, f"fusion layers.{layer}"
@@ -189,50 +188,26 @@ class AdemMethod(TowerAdaptedMethod):
         def fuse_by_memvp(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
-            return fuse_memvp(
-                queries,
-                keys,
-                values,
-                target=target,
-                alpha=settings.alpha,
-                dropout_seeds=dropout_seeds,
-                purpose=f"memvp.{layer}",
-                dropout=MEMVP_DROPOUT,
-            )
+            purpose = f"memvp.{layer}"
+            drop = partial(drop_rows, seeds=dropout_seeds, p=MEMVP_DROPOUT, purpose=purpose)
+            return fuse_memvp(queries, keys, values, target=target, alpha=settings.alpha, drop=drop)
 
         return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
 
-    def _select(
-        self, scores: Tensor, queries: Tensor, layer: int, penalty: KeptPenalty | None
-    ) -> Tensor:
-        """Leave of the scores of a layer, (B, T, N), what its text tokens, (B, T, d), keep."""
+    def _keeping(self, penalty: KeptPenalty | None) -> Keeping:
+        """Return what is kept of a layer's scores: in training, or in evaluation."""
         settings = self.settings
         if settings.threshold == "sparsemax" or settings.threshold == "entmax15":
-            return sparse_weights(scores, settings.threshold)
+            return SparseKeeping(settings.threshold)
         if self.threshold is None:
-            gamma = settings.gamma if self.training else settings.gamma_in_evaluation
-            return drop_low_scores(scores, gamma=gamma, by=settings.drop_by)
-        learned = self.threshold(queries, layer)  # (B, T)
-        if not self.training:
-            return drop_at(scores, settled(learned), by=settings.drop_by)
-        if penalty is not None:
-            penalty.note(learned, layer)
-        return drop_relaxed(
-            scores,
-            learned,
-            temperature=settings.temperature_at(self.training_progress),
-            relaxation=settings.threshold_relaxation,
-            by=settings.drop_by,
-        )
-
-    def _is_kept(self, scores: Tensor, queries: Tensor, layer: int) -> Tensor:
-        """Return which scores of a layer count in evaluation, bool, (B, T, N)."""
-        settings = self.settings
-        if settings.threshold == "sparsemax" or settings.threshold == "entmax15":
-            return sparse_weights(scores, settings.threshold) > 0
-        if self.threshold is None:
-            return keep_mask(scores, gamma=settings.gamma_in_evaluation, by=settings.drop_by)
-        return ~is_low(scores, settled(self.threshold(queries, layer)), by=settings.drop_by)
+            in_evaluation = settings.gamma_in_evaluation
+            gamma = settings.gamma if self.training else in_evaluation
+            return FixedKeeping(gamma, in_evaluation, settings.drop_by)
+        relaxed = None
+        if self.training:
+            temperature = settings.temperature_at(self.training_progress)
+            relaxed = Relaxed(temperature, settings.threshold_relaxation)
+        return LearnedKeeping(self.threshold, settings.drop_by, relaxed, penalty)
 
     def score_grids(self) -> ScoreGrids:
         """Return the pooled grids, and what is dropped in evaluation where that is fixed."""
@@ -247,14 +222,14 @@ class AdemMethod(TowerAdaptedMethod):
             return None
         found: list[Tensor] = []
         kept: list[Tensor] = []
-        plain_rule = opened.rule
+        plain_rule, keeping = opened.rule, self._keeping(None)
 
         def record(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
             scores = visual_scores(queries, keys, phi=self.settings.phi)
             found.append(scores.float())
-            kept.append(self._is_kept(scores, queries, layer))
+            kept.append(keeping.is_kept(scores, queries, layer))
             return plain_rule(queries, keys, values, target=target, layer=layer)
 
         run(opened.with_rule(record))

@@ -1,6 +1,7 @@
 """MemVP (arXiv 2405.05615): the image as rows of a memory beside every layer's MLP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -116,15 +117,10 @@ class MemvpMethod(TowerAdaptedMethod):
         def fuse(
             queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
         ) -> Tensor:
+            p, purpose = self.settings.dropout, f"memvp.{layer}"
+            drop = partial(drop_rows, seeds=dropout_seeds, p=p, purpose=purpose)
             return fuse_memvp(
-                queries,
-                keys,
-                values,
-                target=target,
-                alpha=self.settings.alpha,
-                dropout_seeds=dropout_seeds,
-                purpose=f"memvp.{layer}",
-                dropout=self.settings.dropout,
+                queries, keys, values, target=target, alpha=self.settings.alpha, drop=drop
             )
 
         return FusingPass(
@@ -148,11 +144,9 @@ def fuse_memvp(
     *,
     target: Tensor,
     alpha: float,
-    dropout_seeds: Sequence[int] | None,
-    purpose: str,
-    dropout: float,
+    drop: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Add visual tokens by MemVP's rule: target + alpha * dropout(silu(queries keys^T)) values.
+    """Add visual tokens by MemVP's rule: target + alpha * drop(silu(queries keys^T)) values.
 
     Args:
         hidden_states: the queries, (B, T, d); brought to the dtype of `keys`.
@@ -160,13 +154,10 @@ def fuse_memvp(
         values: (B, N, d), dtype of `keys`.
         target: what the fused states are added to, (B, T, d).
         alpha: factor of the fused states.
-        dropout_seeds: one for each row; None in evaluation.
-        purpose: name of this place, for the dropout.
-        dropout: probability that a score is dropped in training; 0 draws nothing.
+        drop: dropout of the scores, (B, T, N), in training.
 
     Returns:
         (B, T, d), dtype of `target`.
     """
     scores = F.silu(torch.bmm(hidden_states.to(keys.dtype), keys.transpose(1, 2)))  # (B, T, N)
-    scores = drop_rows(scores, dropout_seeds, p=dropout, purpose=purpose)
-    return add_attended(target, scores, values, alpha=alpha)
+    return add_attended(target, drop(scores), values, alpha=alpha)

@@ -1,6 +1,7 @@
 """Protects MemVP: its rule, its rows of zeros, what is never used, and that ADEM-VL contains it."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from ademvl.config.method import ClipAdapterSettings
 from ademvl.errors import SettingsError
 from ademvl.methods.adem.settings import AdemSettings
+from ademvl.methods.dropout import drop_rows
 from ademvl.methods.memvp.method import MEMVP_DROPOUT, MemvpMethod, fuse_memvp
 from ademvl.methods.memvp.settings import MemvpSettings
 from tests.methods.tiny_models import (
@@ -53,19 +55,16 @@ def _open(method: MemvpMethod, features, has_image: list[bool]):
 
 def test_memvp_maps_scores_and_drops_at_random_in_training_only():
     states, keys, values = _random(2, 3, 4), _random(2, 50, 4, seed=2), _random(2, 50, 4, seed=3)
-    options = {
-        "target": torch.zeros_like(states),
-        "alpha": 1.0,
-        "purpose": "memvp.0",
-        "dropout": MEMVP_DROPOUT,
-    }
-    evaluated = fuse_memvp(states, keys, values, dropout_seeds=None, **options)
+
+    def fuse(seeds):
+        drop = partial(drop_rows, seeds=seeds, p=MEMVP_DROPOUT, purpose="memvp.0")
+        target = torch.zeros_like(states)
+        return fuse_memvp(states, keys, values, target=target, alpha=1.0, drop=drop)
+
+    evaluated = fuse(None)
     expected = F.silu(states @ keys.transpose(1, 2)) @ values
     torch.testing.assert_close(evaluated, expected, atol=FP32_TOLERANCE, rtol=0)
-    trained = [
-        fuse_memvp(states, keys, values, dropout_seeds=seeds, **options)
-        for seeds in ([1, 2], [1, 2], [1, 3])
-    ]
+    trained = [fuse(seeds) for seeds in ([1, 2], [1, 2], [1, 3])]
     assert torch.equal(trained[0], trained[1])
     assert torch.equal(trained[0][0], trained[2][0])
     assert not torch.equal(trained[0][1], trained[2][1])
