@@ -22,6 +22,7 @@ _FIRST = ("scienceqa", "coco_caption", "instruction")
 AnswerForm = Literal["letter", "text"]
 RequestKind = Literal["choice", "open", "caption"]
 """What a user may ask of a trained adapter."""
+LARGEST_PERCENT = 100.0
 ShownAs = Literal["questions", "captions"]
 
 
@@ -33,12 +34,14 @@ class ScoreColumn:
         key: in reported tables and in a study's `column_notes`.
         header: in tables and score files.
         decimals: that are printed.
+        largest: value that there can be, in the unit of the table; the least is 0.
         group: of columns that stand under one heading.
     """
 
     key: str
     header: str
     decimals: int
+    largest: float = LARGEST_PERCENT
     group: str = ""
 
 
@@ -201,6 +204,12 @@ def facts_evaluated_as(name: str) -> TaskFacts:
 def score_columns() -> tuple[ScoreColumn, ...]:
     """Return the columns of all tasks' scores."""
     return tuple(column for facts in all_facts().values() for column in facts.columns)
+
+
+def largest_score(header: str) -> float:
+    """Return the largest value of a score, in the unit of tables; 100 where no task has it."""
+    found = (column.largest for column in score_columns() if column.header == header)
+    return next(found, LARGEST_PERCENT)
 
 
 @cache

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ademvl.config.tasks import largest_score
 from ademvl.errors import DataError
 from ademvl.runs.run_state import REMEDY
 from ademvl.statistics.intervals import WILSON, Estimate
-from ademvl.tasks.mme.reader import COGNITION, PERCEPTION
 
 _MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
-_MME_POINTS_PER_TASK = 200
-_UNBOUNDED = ("CIDEr",)
 _ENDS = ("ci_low", "ci_high")
 _ROUNDING = 1e-9
 
@@ -53,7 +51,7 @@ def impossible_numbers(raw: Mapping[str, Any], path: Path) -> list[str]:
     return [
         f"{column}: {finding}"
         for column, entry, unit in _entries(raw, path)
-        for finding in _impossible(entry, unit, _largest(column, unit))
+        for finding in _impossible(entry, unit, largest_score(column))
     ]
 
 
@@ -67,13 +65,6 @@ def _entries(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any, str
     for column, entry in found.items():
         if not (entry is None or (isinstance(entry, dict) and entry.get("n") == 0)):
             yield str(column), entry, unit
-
-
-def _largest(column: str, unit: str) -> float:
-    if unit == "score":
-        tasks = PERCEPTION if column == _MME_HEADERS["perception"] else COGNITION
-        return float(_MME_POINTS_PER_TASK * len(tasks))
-    return math.inf if column in _UNBOUNDED else 100.0
 
 
 def _impossible(entry: Any, unit: str, largest: float) -> Iterator[str]:

@@ -11,7 +11,7 @@ FACTS = TaskFacts(
     learned=("caption",),
     columns=(
         ScoreColumn(key="bleu4", header="BLEU-4", decimals=1),
-        ScoreColumn(key="cider", header="CIDEr", decimals=1),
+        ScoreColumn(key="cider", header="CIDEr", decimals=1, largest=1000.0),
         ScoreColumn(key="rouge_l", header="ROUGE-L", decimals=1),
     ),
     main="CIDEr",

@@ -1,7 +1,7 @@
 """What is known of LaVIN's instruction data, and of runs on it, without reading it."""
 
 from ademvl.config.tasks import CategoryFilter, ScoreColumn, ScoreTable, SourceFacts, TaskFacts
-from ademvl.tasks.mme.reader import TASKS
+from ademvl.tasks.mme.reader import COGNITION, PERCEPTION, TASK_POINTS, TASKS
 
 FACTS = TaskFacts(
     name="instruction",
@@ -11,8 +11,8 @@ FACTS = TaskFacts(
     answer="text",
     learned=("open",),
     columns=(
-        ScoreColumn(key="mme_p", header="MME-P", decimals=1),
-        ScoreColumn(key="mme_c", header="MME-C", decimals=1),
+        ScoreColumn(key="mme_p", header="MME-P", decimals=1, largest=TASK_POINTS * len(PERCEPTION)),
+        ScoreColumn(key="mme_c", header="MME-C", decimals=1, largest=TASK_POINTS * len(COGNITION)),
     ),
     main="MME-P",
     main_title="MME perception",

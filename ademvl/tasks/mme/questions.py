@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from ademvl.config.run import RunSettings
+from ademvl.config.tasks import largest_score
 from ademvl.data.choices import NO_ANSWER
 from ademvl.data.examples import Example
 from ademvl.statistics.intervals import Estimate, Floats, bootstrap_intervals
 from ademvl.tasks.base import Questions, Row, ShownQuestion
 from ademvl.tasks.instruction.facts import FACTS
 from ademvl.tasks.mme.examples import mme_examples
-from ademvl.tasks.mme.reader import COGNITION, PERCEPTION, TASKS, MmeAnswer, MmeQuestion
+from ademvl.tasks.mme.reader import PERCEPTION, TASKS, MmeAnswer, MmeQuestion
 from ademvl.tasks.mme.scores import parse_answer, score_answers
 
 _CHOICES = ("Yes", "No")
@@ -101,7 +102,7 @@ class MmeCorpus:
     """
 
     names = ("MME-P", "MME-C", "accuracy", "accuracy+")
-    limits = ((0.0, 2.0 * len(PERCEPTION)), (0.0, 2.0 * len(COGNITION)), (0.0, 1.0), (0.0, 1.0))
+    limits = tuple((0.0, largest_score(name) / 100) for name in names)
 
     def item_sums(
         self, answers: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]

@@ -34,6 +34,8 @@ COGNITION: Mapping[str, int] = {
     "code_reasoning": 40,
 }
 TASKS: Mapping[str, int] = {**PERCEPTION, **COGNITION}
+TASK_POINTS = 200.0
+"""Of a task at most."""
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
 _GOLD = ("yes", "no")

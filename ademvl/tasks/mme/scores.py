@@ -25,7 +25,14 @@ from ademvl.statistics.intervals import (
     wilson_interval,
 )
 from ademvl.tasks.mme.files import read_mme_answers
-from ademvl.tasks.mme.reader import COGNITION, PERCEPTION, TASKS, MmeAnswer, load_answers
+from ademvl.tasks.mme.reader import (
+    COGNITION,
+    PERCEPTION,
+    TASK_POINTS,
+    TASKS,
+    MmeAnswer,
+    load_answers,
+)
 from ademvl.tasks.score_table import describe_file
 from ademvl.text_table import aligned
 
@@ -35,8 +42,6 @@ INTERVAL = f"percentile bootstrap over images within tasks, {NUM_RESAMPLES:,} re
 JOINED = f"intervals of the tasks joined (MOVER): {BOOTSTRAP}, or {UNVARIED}"
 
 _PREFIX_LENGTH = 4
-_MAX_POINTS = 200.0
-"""Of a task."""
 
 
 def parse_answer(text: str) -> Literal["yes", "no", "other"]:
@@ -153,7 +158,7 @@ def _score_task(answers: Sequence[MmeAnswer], *, seed: int) -> tuple[dict[str, A
         "num_without_answer": said.count("other"),
         **_with_interval(
             float(_points(images[None])[0]),
-            resampled_interval(resampled, n=num_images, limits=(0.0, _MAX_POINTS)),
+            resampled_interval(resampled, n=num_images, limits=(0.0, TASK_POINTS)),
         ),
     }
     return scores, resampled

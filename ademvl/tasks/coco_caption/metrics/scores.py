@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ademvl.config.tasks import largest_score
 from ademvl.errors import DataError, ToolError, list_findings
 from ademvl.randomness import derive_seed
 from ademvl.statistics.intervals import Estimate, Floats, bootstrap_intervals
@@ -26,7 +27,7 @@ from ademvl.tasks.coco_caption.metrics.tokenized import Tokenized, tokenize_capt
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 FEW_IMAGES = 100
-LIMITS = (*[(0.0, 1.0)] * 5, (0.0, 10.0))
+LIMITS = tuple((0.0, largest_score(name) / 100) for name in METRICS)
 """Least and largest value of each of the METRICS."""
 FIXED_FREQUENCIES = ", document frequencies held fixed"
 """Ends the method of CIDEr's intervals."""
