@@ -6,13 +6,14 @@ All values are fractions; tests are two-sided, intervals have 95 % confidence.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ademvl.statistics.intervals import (
     CONFIDENCE,
     Floats,
+    Interval,
     bootstrap_intervals,
     combined_half_width,
     standard_error,
@@ -156,11 +157,10 @@ def paired_differences(
     return [
         add_seeds(
             value=float(values[column]),
-            items=(interval.low, interval.high),
+            items=replace(interval, method=f"paired {interval.method}"),
             scores=(scores[: runs[0], column], scores[runs[0] :, column]),
             n=len(stacked),
             same_adapters=same_adapters,
-            method=f"paired {interval.method}",
             others=others[column] if others else UNKNOWN,
         )
         for column, interval in enumerate(intervals)
@@ -170,11 +170,10 @@ def paired_differences(
 def add_seeds(
     *,
     value: float,
-    items: tuple[float, float],
+    items: Interval,
     scores: tuple[Floats, Floats],
     n: int,
     same_adapters: bool,
-    method: str,
     largest: float = math.inf,
     others: Spread = UNKNOWN,
 ) -> Difference:
@@ -186,15 +185,14 @@ def add_seeds(
 
     Args:
         value: of the difference.
-        items: ends of its interval from the items alone.
+        items: its interval from the items alone.
         scores: of each run's seeds.
         n: items.
         same_adapters: see `paired_differences`; then other rows tell nothing.
-        method: of `items`.
         largest: difference that there can be.
         others: spread between seeds of the study's other rows.
     """
-    low, high = items
+    low, high, method = items.low, items.high, items.method
     counts = [len(run) for run in scores]
     total = counts[0] - 1 if same_adapters else sum(counts) - 2 + others.degrees
     if same_adapters or total < MIN_DEGREES:

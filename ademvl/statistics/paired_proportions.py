@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ademvl.statistics.intervals import CONFIDENCE
+from ademvl.statistics.intervals import CONFIDENCE, Interval
 from ademvl.statistics.paired import Difference, add_seeds
 from ademvl.statistics.seed_spread import UNKNOWN, Spread
 
@@ -53,13 +53,13 @@ def accuracy_difference(
     times = 1.0
     if variance_of_one > _ROUNDING:
         times = variance_of_one / max(variance, variance_of_one / num_seeds)
+    low, high = paired_score_interval(*(times * counts))
     return add_seeds(
         value=value,
-        items=paired_score_interval(*(times * counts)),
+        items=Interval(low=low, high=high, method=PAIRED_SCORE),
         scores=(first.mean(axis=1), second.mean(axis=1)),
         n=n,
         same_adapters=same_adapters,
-        method=PAIRED_SCORE,
         largest=1.0,
         others=others,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ademvl.reporting.figures.plotting import (
     COLORS,
     INK,
+    Bar,
     Drawing,
     draw_interval,
     interval_text,
@@ -130,7 +131,7 @@ def _draw(
     )
     for place, cell in zip(places, cells, strict=True):
         if cell.value is not None and not cell.missing:
-            draw_interval(axis, place, cell, color=INK, is_across=True, capsize=2, width=0.8)
+            draw_interval(axis, place, cell, Bar(INK, capsize=2, width=0.8), is_across=True)
     axis.set_yticks(places, labels, fontsize=7.5)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=7.5)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ademvl.reporting.figures.plotting import (
     GREY,
+    Bar,
     Drawing,
     draw_interval,
     items_only_text,
@@ -125,7 +126,7 @@ def _draw_panel(axis: "Axes", lines: Sequence[_Line], column: Column) -> None:
             zorder=3,
             clip_on=False,  # a mark of 100 % stands on the panel's edge
         )
-        draw_interval(axis, place, cell, color=color, is_across=True)
+        draw_interval(axis, place, cell, Bar(color), is_across=True)
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=7)

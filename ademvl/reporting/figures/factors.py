@@ -16,6 +16,7 @@ from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
     INK,
+    Bar,
     Drawing,
     draw_interval,
     draw_points,
@@ -225,7 +226,7 @@ def _draw_effect(axis: "Axes", effect: Effect, place: float) -> None:
     color = GREY if not is_clear else COLORS[0] if is_higher else COLORS[1]
     marker = "o" if not is_clear else "^" if is_higher else "v"
     axis.plot([cell.value or 0.0], [place], marker, color=color, markersize=5, zorder=2)
-    draw_interval(axis, place, cell, color=color, is_across=True)
+    draw_interval(axis, place, cell, Bar(color), is_across=True)
     if len(effect.seed_differences) > 1:
         by_seed = [100 * difference for difference in effect.seed_differences]
         axis.plot(by_seed, [place] * len(by_seed), "|", color=INK, markersize=7, zorder=3)

@@ -8,6 +8,7 @@ from ademvl.reporting.figures.plotting import (
     COLORS,
     GREY,
     INK,
+    Bar,
     Drawing,
     draw_interval,
     interval_text,
@@ -107,7 +108,7 @@ def _draw_dots(axis: "Axes", cells: Sequence[Cell]) -> None:
     for place, cell in enumerate(cells):
         if cell.value is not None:
             axis.plot([cell.value], [place], "o", color=COLORS[0], markersize=5, zorder=2)
-            draw_interval(axis, place, cell, color=COLORS[0], is_across=True)
+            draw_interval(axis, place, cell, Bar(COLORS[0]), is_across=True)
 
 
 def _draw_first(axis: "Axes", rows: Sequence[MethodRow]) -> None:

@@ -232,20 +232,27 @@ def draw_points(
     )
     for place, cell, _ in known:
         capsize, width = (0.0, 0.7) if index is None else (2.5, 1.2)
-        draw_interval(axis, place, cell, color=shade, capsize=capsize, width=width, zorder=zorder)
+        draw_interval(axis, place, cell, Bar(shade, capsize, width, zorder))
     return True
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How an interval is drawn; `capsize` and `width` in points."""
+
+    color: str
+    capsize: float = 2.5
+    width: float = 1.2
+    zorder: float = 2
 
 
 def draw_interval(
     axis: "Axes",
     place: float,
     cell: Cell,
+    bar: Bar,
     *,
-    color: str,
     is_across: bool = False,
-    capsize: float = 2.5,
-    width: float = 1.2,
-    zorder: float = 2,
 ) -> None:
     """Draw a number's interval; dotted and without ends where it covers items only."""
     low, high = error_of(cell)
@@ -258,16 +265,16 @@ def draw_interval(
         [x],
         [y],
         fmt="none",
-        ecolor=color,
-        elinewidth=width,
-        capsize=0 if items_only else capsize,
-        zorder=zorder,
+        ecolor=bar.color,
+        elinewidth=bar.width,
+        capsize=0 if items_only else bar.capsize,
+        zorder=bar.zorder,
         xerr=reach if is_across else None,
         yerr=None if is_across else reach,
     )
     if items_only:
-        for bar in drawn[2]:
-            bar.set_linestyle((0, (1, 1.2)))
+        for line in drawn[2]:
+            line.set_linestyle((0, (1, 1.2)))
 
 
 def error_of(cell: Cell) -> tuple[float, float]:
