@@ -65,7 +65,6 @@ def open_clip_config(
     """Return the arguments of `open_clip.CLIP`; the vocabulary is in the text tower's part.
 
     Args:
-        settings: of the model.
         words: the vocabulary; that of the mini study's captions by default.
     """
     words = vocabulary() if words is None else words
@@ -123,9 +122,7 @@ def write_recipe(
     Args:
         output_dir: as of `save_mini_clip`.
         model: that was saved.
-        settings: of the model.
         training: what it was trained by and on.
-        metrics: its scores.
     """
     recipe: dict[str, object] = {
         "settings": asdict(settings),

@@ -97,7 +97,6 @@ def train_mini_llm(
     Args:
         output_dir: gets config.json, model.safetensors (fp16), tokenizer.model and RECIPE.json.
         data_dir: data set in the layout of ScienceQA; the test split is used to report accuracy.
-        settings: the recipe.
         topic: what the model learns to talk about; one coloured shape, in the wordings of the
             train split, where none is given.
         command: that trains it, for the recipe.

@@ -21,10 +21,8 @@ def evaluate_mini_llm(
     """Answer a split's questions with the picture's caption in the context, and without it.
 
     Args:
-        model_dir: of the model.
         data_dir: data set in the layout of ScienceQA.
         kind_of: what a question is about.
-        split: of the data set.
 
     Returns:
         Fractions answered right: for `QCM-A` and `CQM-A` with the caption by kind of question,

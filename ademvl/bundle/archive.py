@@ -38,7 +38,6 @@ def write_bundle(
 
     Args:
         results_dir: <results>/<study>, or the study.yaml in it.
-        output: file to write.
         extras: what to add to scores, predictions, provenance, settings and tables.
         license_text: under which the results are passed on, a URL or words; empty for none.
     """

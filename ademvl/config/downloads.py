@@ -71,7 +71,6 @@ class WeightsSource:
         """Return the file or folder that a run loads.
 
         Args:
-            name: of the source.
             shared_dir: folder of what is downloaded, unpacked, or converted from Meta's layout.
         """
         if self.existing:

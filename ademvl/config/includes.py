@@ -22,7 +22,6 @@ def read_with_lines(path: Path, *, name: str) -> tuple[Mapping[str, Any], KeyLin
     """Read a YAML file of keys and values; return also the line of each.
 
     Args:
-        path: of the file.
         name: by which the lines name it.
 
     Raises:

@@ -46,7 +46,6 @@ def check_image_files(
         sample: decode only so many, drawn by `seed`; None decodes all.
         seed: of the sample.
         threads: images decoded at once; None takes the number of CPU cores.
-        progress: show a bar on a terminal.
 
     Returns:
         Findings, one for an image and split, in the order of `uses`; and the number of decoded

@@ -125,7 +125,6 @@ def write_mini(
 
     Args:
         output_dir: must not exist, be empty, or hold an earlier data set.
-        settings: of the data set.
         splits: its content by name.
         source: where it is from, for the manifest.
         description: the same in words, for COCO's files.

@@ -50,7 +50,6 @@ def write_quarantine(root: Path, reasons: Mapping[str, str]) -> None:
     """Write which training items to leave out, and why; without any, remove the list.
 
     Args:
-        root: folder of a task's data.
         reasons: kind of finding by item id.
     """
     path = root / QUARANTINE_FILE

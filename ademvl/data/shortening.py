@@ -19,7 +19,6 @@ def shorten_prompt(tokenizer: Tokenizer, example: Example, *, room: int) -> Toke
     prompt is too long even without any context, or has none, the prompt's start goes.
 
     Args:
-        tokenizer: of the language model.
         example: its `context` is the part of the prompt that may be shortened.
         room: at least 2.
     """

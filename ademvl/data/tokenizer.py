@@ -169,7 +169,6 @@ def encode_example(
     The tokenizer's `unscored_ids` are never scored.
 
     Args:
-        tokenizer: of the language model.
         prompt: what is given.
         answer: what is learned.
         max_tokens: of the result.

@@ -93,7 +93,6 @@ def ask(
     """Ask one adapter what the page says.
 
     Args:
-        model: the adapter.
         image: file of the picture; None for a text-only question.
         kind: a question, or a caption, for which the other texts are left out.
         question: as typed, likewise `choices` and `hint`.

@@ -19,8 +19,6 @@ def task_of(run: RunSettings, tokenizer: Tokenizer, questions: Questions) -> Eva
     """Return what is asked of a run, and how it answers.
 
     Args:
-        run: settings.
-        tokenizer: of the run's language model.
         questions: of any task, not of the run's alone.
 
     Raises:

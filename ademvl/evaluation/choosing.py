@@ -50,7 +50,6 @@ def answer_batch(
 
     Args:
         model: with its adapter, in evaluation mode.
-        tokenizer: of the language model.
         batch: prompts that end in the answer's cue; item ids are question ids.
         visual: see `VisualSource.for_batch`.
         num_choices: by question id.

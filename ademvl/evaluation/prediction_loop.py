@@ -77,7 +77,6 @@ def load_trained(run: RunSettings, run_dir: Path, *, threads: int | None = None)
     """Load a run's model with its adapter, or its whole system, in evaluation mode.
 
     Args:
-        run: its settings.
         run_dir: folder with adapter/.
         threads: of torch on the CPU; None leaves its own choice.
 

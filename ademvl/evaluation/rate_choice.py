@@ -36,8 +36,6 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
     Args:
         run: settings, with a grid; its seed and rate have no part.
         folder: where the candidates are trained, a directory for each.
-        output: record to write.
-        progress: show bars on a terminal.
 
     Returns:
         0 when it is written; else the exit code of a training that a signal has ended.

@@ -56,7 +56,6 @@ def predict_ahead(
     The rows are bound to adapter, data and settings like those of an evaluation that was killed.
 
     Args:
-        run: settings.
         run_dir: folder with adapter/, from which the model's trained parameters are set.
         model: of the run, as it was trained.
         progress: show a progress bar on a terminal.

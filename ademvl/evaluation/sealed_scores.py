@@ -29,7 +29,6 @@ def write_scores(path: Path, scores: Mapping[str, object], predictions: Path) ->
     """Write scores with their seal.
 
     Args:
-        path: of the score file.
         scores: with the header of the predictions.
         predictions: that they were made from, complete.
     """
@@ -48,10 +47,6 @@ def doubt_of(scores: Mapping[str, Any], predictions: Path) -> str:
 
     Predictions that are not there, such as those of results that were passed on without them, are
     no reason to doubt.
-
-    Args:
-        scores: content of a score file.
-        predictions: the file beside it.
     """
     if scores.get(SEAL) != seal_of_scores(scores):
         return "changed since they were written"
@@ -76,9 +71,7 @@ def underived(scores: Mapping[str, Any], asked: Asked, rows: Sequence[Row]) -> s
     of packages may draw others.
 
     Args:
-        scores: content of a score file.
         asked: what the predictions answer.
-        rows: the predictions.
     """
     if not asked.is_cheap:
         return ""

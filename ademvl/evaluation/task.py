@@ -51,7 +51,6 @@ class TaskPredictions:
     """Predictions of one run for one task: those that are there, or new ones.
 
     Args:
-        run: settings.
         run_dir: folder with adapter/.
         task: what is asked.
         tokenizer: of what answers; None where answers are read from a file.
@@ -181,10 +180,7 @@ def tokenize_prompts(
     """Return a run's prompts as the rows that its evaluation reads.
 
     Args:
-        run: settings.
         tokenizer: of the run's language model; a system has its own.
-        examples: prompts.
-        max_new_tokens: tokens generated for each.
 
     Raises:
         SettingsError: `prompts.max_seq_len` leaves no room for text.

@@ -125,7 +125,6 @@ class GoldenSet:
         """Build any method on the frozen models, in training mode; trained tensors are not set.
 
         Args:
-            settings: of the method.
             tower: in place of the set's own.
         """
         return VisionLanguageModel(self.llm(), settings, tower or self.tower()).train()

@@ -157,7 +157,6 @@ class Method(nn.Module):
         """Return the features of images, see `VisionTower.encode`.
 
         Args:
-            tower: that the method is attached to.
             pixels: (B_img, 3, H, W), as `load_pixels` normalises them.
             dropout_seeds: one for each image in training, for modules inside the tower.
             has_image: (B,) bool, which rows of the batch these are the images of; None for all.

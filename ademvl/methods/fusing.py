@@ -107,7 +107,6 @@ def add_attended(target: Tensor, scores: Tensor, values: Tensor, *, alpha: float
         target: (B, T, d).
         scores: (B, T, N).
         values: (B, N, d), of the dtype of `scores`.
-        alpha: factor.
 
     Returns:
         (B, T, d), dtype of `target`.

@@ -79,8 +79,6 @@ def write_adapter(
     """Write an adapter folder, see `save_adapter`.
 
     Args:
-        folder: to write.
-        state: the trained tensors.
         run: settings that the adapter needs.
         fingerprints: of the frozen models that it was trained with; empty where unknown.
         forms: of the prompts that it was trained on; None where unknown.

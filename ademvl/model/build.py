@@ -28,7 +28,6 @@ def build_model(run: RunSettings, *, device: torch.device | None = None) -> Visi
     """Load a run's frozen models, and attach a newly initialised method.
 
     Args:
-        run: its settings.
         device: of all parts; None for the one that `ademvl.machine.devices` chooses.
 
     Raises:

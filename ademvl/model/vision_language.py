@@ -37,7 +37,6 @@ class VisionLanguageModel(TrainableModel):
 
     Args:
         llm: causal language model with layers `llm.model.layers[i]`.
-        settings: of the method.
         tower: for online features, which then takes pixels; None where features are given, as from
             the cache.
         tower_shape: sizes of the tower that features come from; needed without a tower only.

@@ -32,7 +32,6 @@ def formula_of(
     ADEM-VL has none with settings beyond the paper, such as a learned threshold.
 
     Args:
-        settings: of the method.
         llm: sizes of the language model.
         vision: sizes of the tower.
         online: the tower takes part in every step.

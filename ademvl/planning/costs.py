@@ -20,7 +20,6 @@ def trained_parameters(
     """Count the trained parameters of each part.
 
     Args:
-        settings: of the method.
         llm: sizes of the language model.
         vision: sizes of the tower.
         online: with trained modules inside the tower, where the method has any.

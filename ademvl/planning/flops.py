@@ -55,7 +55,6 @@ def evaluation_flops(sizes: ModelSizes, batch: MicroBatch, *, new_tokens: int) -
     """Count answering a batch: the prompt, then one token after another with a key-value cache.
 
     Args:
-        sizes: of the models.
         batch: prompts.
         new_tokens: generated for each row; the last one is not fed back.
     """

@@ -65,7 +65,6 @@ def measured_costs(
     """Return the costs of a method on models of these sizes; each is measured once in a process.
 
     Args:
-        settings: of the method.
         llm: sizes of the language model.
         vision: sizes of the tower.
         online: the tower takes part in every step.

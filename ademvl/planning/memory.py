@@ -83,7 +83,6 @@ def training_memory(
     """Predict the peak of one process, which lies at the start of the backward pass.
 
     Args:
-        sizes: of the models.
         numerics: how numbers are held.
         batch: the largest that goes through them at once.
         device: of the process.

@@ -28,7 +28,6 @@ def operations_of_row(
     """Count the operations of training on a typical row, and of answering it with one token.
 
     Args:
-        run: settings.
         rows: of its training split, at least one.
 
     Returns:

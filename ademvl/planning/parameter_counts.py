@@ -29,7 +29,6 @@ def count_parameters(
     """Count the trained parameters of each part.
 
     Args:
-        settings: of the method.
         llm: sizes of the language model.
         tower: sizes of the vision tower.
         online: with trained modules inside the tower, where the method has any.

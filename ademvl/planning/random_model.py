@@ -197,10 +197,8 @@ def random_batch(
     """Make a batch of these row lengths; the first `image_rows` rows have an image.
 
     Args:
-        sizes: of the models.
         lengths: tokens of each row.
         scored: of them at the end of a row.
-        image_rows: rows with an image.
     """
     num_rows, width = len(lengths), max(lengths)
     generator = torch.Generator().manual_seed(0)

@@ -51,7 +51,6 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
     """Predict what a study takes; nothing is loaded or written.
 
     Args:
-        study: its settings.
         target: what it is planned for.
         rates: measured by `ademvl.probing.probe`, by name of the run; they decide about time.
 
@@ -179,8 +178,6 @@ def _plan_choice(
 
     Args:
         plan: of the run itself, which takes the same memory.
-        run: its settings.
-        sizes: of its models.
         workload: of each of these trainings.
         target: what the study is planned for.
     """

@@ -61,9 +61,7 @@ class AdaptedModel:
 
         Args:
             image: that it is about; None for a text-only question.
-            question: its text.
             choices: 2 to 26 texts, or none.
-            hint: context of the question.
 
         Raises:
             DataError: the image is missing or does not decode, or the request is malformed.

@@ -48,7 +48,6 @@ def import_adapter(
     """Write the adapter of a checkpoint with the settings that the checkpoint itself tells.
 
     Args:
-        path: the checkpoint.
         folder: adapter folder to write.
         backbones: the frozen models that it belongs to; the checkpoint does not hold them.
         task: what it was trained for; by default as its arguments say.

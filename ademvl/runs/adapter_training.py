@@ -72,7 +72,6 @@ def other_training(folder: Path, provenance: Mapping[str, Any]) -> AdapterTraini
     """Return the training of an adapter folder where it is not the one that provenance tells of.
 
     Args:
-        folder: adapter folder.
         provenance: content of provenance.json beside it; empty where there is none.
 
     Raises:
@@ -113,8 +112,6 @@ def refuse_to_replace_other(
     Its own adapter, trained with other settings than now, is there to be replaced.
 
     Args:
-        folder: adapter folder of the run.
-        run: its settings.
         identity: of the training that is to be done.
         provenance: content of provenance.json; empty where there is none.
 

@@ -115,12 +115,7 @@ def _rounded(rate: float) -> float:
 
 
 def choice_file(study_dir: Path, run: str) -> Path:
-    """Return the file of a run's choice.
-
-    Args:
-        study_dir: folder of the study's results.
-        run: name of the run.
-    """
+    """Return the file of a run's choice."""
     return study_dir / "rates" / f"{run}.json"
 
 

@@ -17,7 +17,6 @@ def read_rows(
     """Read a CSV file.
 
     Args:
-        path: of the file.
         columns: that its header has to name, in this order.
         row_of: makes a row of its values, or raises ValueError, IndexError or TypeError.
 

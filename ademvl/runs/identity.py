@@ -54,7 +54,6 @@ def evaluation_settings(run: RunSettings, *, task: str = "") -> dict[str, Any]:
     they always did, and with them the adapter is another one anyway.
 
     Args:
-        run: its settings.
         task: what is asked, such as `mme`; that of the run's score file if not given.
     """
     asked = task or run.evaluation_task
@@ -110,7 +109,6 @@ def recorded_identity(run: RunSettings, checksums: Mapping[str, str]) -> dict[st
     """Return the identity of a training with these settings, on data and weights as recorded.
 
     Args:
-        run: the settings.
         checksums: as they stand in provenance.json, by kind and name.
     """
     parts: dict[str, dict[str, str]] = {"data": {}, "weights": {}}
@@ -199,7 +197,6 @@ def changed_data(provenance: Mapping[str, Any], present: Mapping[str, str]) -> l
     None where provenance does not say what they were.
 
     Args:
-        provenance: content of provenance.json.
         present: of the run's data set, as `data_checksums` gives them.
     """
     recorded = {

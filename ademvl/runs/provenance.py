@@ -31,7 +31,6 @@ def write_provenance(
     """Write provenance.json.
 
     Args:
-        path: where to.
         usage: what the work cost, over all processes that took part.
         started: start of the last of them, with time zone.
         checksums: of data and weights that were read, by name.

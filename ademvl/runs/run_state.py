@@ -35,7 +35,6 @@ def state_of(
     """Tell what the files say, without regard to failures.
 
     Args:
-        run_dir: folder of the run and seed.
         settings: that the study has now.
         header: of the scores; empty where there are none.
         provenance: of the training; empty while it is at work.

@@ -48,7 +48,6 @@ def compare_answers(trained: TrainedAdapter, path: Path) -> list[str]:
     """Ask an adapter again; return what differs from the recorded answers, nothing where all agree.
 
     Args:
-        trained: the adapter.
         path: of its golden answers.
 
     Raises:

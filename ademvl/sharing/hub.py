@@ -60,7 +60,6 @@ def pull(repository: str, folder: Path, *, revision: str = "main") -> None:
 
     Args:
         repository: OWNER/NAME.
-        folder: to write.
         revision: branch, tag or commit.
 
     Raises:

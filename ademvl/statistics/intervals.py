@@ -167,7 +167,6 @@ def resampled_interval(scores: Floats, *, n: int, limits: tuple[float, float]) -
 
     Args:
         scores: of the resamples.
-        n: items.
         limits: least and largest value that the score can have.
     """
     if float(np.ptp(scores)) <= _ROUNDING * (limits[1] - limits[0]):
@@ -191,8 +190,6 @@ def unvaried_interval(value: float, *, n: int, limits: tuple[float, float]) -> I
     or 1 this is Wilson's interval, for the difference of two equal accuracies Tango's.
 
     Args:
-        value: of the score.
-        n: items.
         limits: least and largest value that the score can have.
     """
     open_share = wilson_interval(0, n).ci_high

@@ -184,10 +184,8 @@ def add_seeds(
     enough, as for single comparisons Student's t then covers what it says.
 
     Args:
-        value: of the difference.
         items: its interval from the items alone.
         scores: of each run's seeds.
-        n: items.
         same_adapters: see `paired_differences`; then other rows tell nothing.
         largest: difference that there can be.
         others: spread between seeds of the study's other rows.
@@ -253,7 +251,6 @@ def questions_needed(difference: Difference, to_see: float) -> int | None:
     there are. None where the seeds' spread alone hides it, whatever the number of items.
 
     Args:
-        difference: as measured.
         to_see: a fraction, not 0.
     """
     spreads = zip(difference.seed_spreads, difference.num_seeds, strict=True)
@@ -272,7 +269,6 @@ def seeds_needed(
     None where no number of seeds does, because the sampling of items alone hides the difference.
 
     Args:
-        difference: as measured.
         to_see: a fraction, not 0.
         assumed_spread: standard deviation between seeds of a run that has one seed, a fraction.
 

@@ -69,7 +69,6 @@ def spread_of_others(rows: Sequence[SeedRow], column: str, *without: SeedRow) ->
     """Pool the spread of a study's rows beside some of its rows, of the same kind as those.
 
     Args:
-        rows: of the study.
         column: of the scores.
         without: rows that are left out, with all evaluations of their adapters; at least one.
     """

@@ -208,7 +208,6 @@ def parse_json(text: str, *, place: str, remedy: str, half_characters: bool = Fa
     """Parse JSON, refusing duplicate keys, endless nesting and, unless allowed, half characters.
 
     Args:
-        text: a whole document.
         place: where it comes from, for messages.
         remedy: what to do about malformed text.
         half_characters: see `read_json`.

@@ -34,7 +34,6 @@ def read_weights(
     """Read a file of weights onto the CPU; the suffix says whether it is of safetensors or torch.
 
     Args:
-        path: the file.
         remedy: what to do about a file that is missing or damaged.
         mmap: read tensors of a torch file when they are used only.
         allowed: classes that a torch file may name beside tensors and plain containers, each with

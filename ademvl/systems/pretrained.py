@@ -35,9 +35,6 @@ GenerateOptions = Callable[[Sequence[str]], Mapping[str, Any]]
 class SystemText(ABC):
     """The text of a run's system: no weights are read for it.
 
-    Args:
-        run: its settings.
-
     Attributes:
         tokenizer: the system's own.
 
@@ -117,7 +114,6 @@ class PretrainedSystem(GeneratingSystem):
     """A loaded system in evaluation mode.
 
     Args:
-        run: its settings.
         device: where it computes.
 
     Raises:

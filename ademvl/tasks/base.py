@@ -268,9 +268,7 @@ class Task(ABC):
         """Read a file of predictions in any shape that is known.
 
         Args:
-            path: of the file.
             root: folder of the data set that it answers.
-            split: of the data set.
             text_rule: how a text names a choice, see `ademvl score scienceqa`.
 
         Raises:
@@ -300,7 +298,6 @@ class Task(ABC):
         """Return a run's predictions as text in the format of another program.
 
         Args:
-            run: settings.
             path: of the predictions, for messages.
             rows: one a prediction, with `value_key`.
 

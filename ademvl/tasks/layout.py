@@ -31,7 +31,6 @@ def make_dataset(manifest: Path, settings: DatasetSettings, *, started: Path | N
 
     Args:
         manifest: of the data set; an earlier one is replaced with all that belongs to it.
-        settings: of the data set.
         started: file that the present workflow touched when it began. A data set with the same
             settings that another workflow has made since then is left as it is.
 

@@ -18,7 +18,6 @@ def lmms_sample(
     Args:
         doc_id: number of the item.
         doc: what is asked.
-        target: the right answer.
         answer: what was predicted.
     """
     return {

@@ -64,7 +64,6 @@ class NonFiniteGuard:
         Args:
             step: number of the step, from 1.
             what: loss or gradient.
-            item_ids: those concerned.
 
         Raises:
             NotFiniteError: it is one too many in a row; the parameters are those before them all.
@@ -82,9 +81,6 @@ class NonFiniteGuard:
 
     def refuse_end(self, num_steps: int) -> None:
         """Make sure that the adapter after the last step is one to be used.
-
-        Args:
-            num_steps: of the whole training.
 
         Raises:
             NotFiniteError: the last step was left out as not finite, or all steps were left out.

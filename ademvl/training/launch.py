@@ -60,7 +60,6 @@ def train(
     otherwise it starts as many as there are GPUs, or as `processes` says.
 
     Args:
-        run_dir: directory of the run.
         processes: that train together; None for one on each visible GPU, or one on the CPU.
         threads: CPU threads of all processes together; None for all cores.
         ignore_memory: start though the run is predicted not to fit into memory.

@@ -33,7 +33,6 @@ class LiveLogs:
     """All logs that a run's `optimization.log_to` names.
 
     Args:
-        run: settings.
         run_dir: gets `tensorboard/` and `wandb/`.
         first_step: of this process, from 1; what earlier ones logged from there on is replaced.
     """

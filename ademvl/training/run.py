@@ -66,7 +66,6 @@ def train_run(
     the CPU with the same number of threads it ends in exactly the adapter of an undisturbed run.
 
     Args:
-        run_dir: directory of the run.
         membership: of this process, where several train together: all of them make this call.
         progress: show a bar on a terminal, else a log line every ten seconds.
         ignore_memory: start though the run is predicted not to fit into memory.
@@ -174,11 +173,9 @@ def build_trainer(
     Its adapter is newly initialised, or as that which it starts from.
 
     Args:
-        run: its settings.
         rows: of its training split; None reads them.
         processes: that train together, this one among them.
         device: of this process; None chooses.
-        progress: show bars on a terminal.
 
     Raises:
         SettingsError, DataError, WeightsError, CacheError: what is wrong with the run's inputs.

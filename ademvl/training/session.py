@@ -50,7 +50,6 @@ class Session:
     """Trains from the newest state, which process 0 reads for all, to the end.
 
     Args:
-        run: its settings.
         files: of the run's directory.
         identity: of the training.
         trainer: with its parameters as they are before the first step.

@@ -17,7 +17,6 @@ def write_untrained(
 
     Args:
         files: of the run, marked incomplete before.
-        identity: what the adapter depends on.
         started: when the job began, in UTC.
         details: what its provenance says of where the adapter comes from.
     """

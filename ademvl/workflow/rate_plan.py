@@ -15,7 +15,6 @@ class RatePlan:
     """Inputs and params of the choices of one study.
 
     Args:
-        study: its settings.
         run_of: gives the run that wildcards name.
     """
 

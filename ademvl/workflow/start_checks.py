@@ -32,8 +32,6 @@ def check_start(
     """Refuse what jobs would stop at, or use though it was made with other settings.
 
     Args:
-        study: settings in force.
-        sources: what the study fetches.
         read: files that jobs are about to read, and that are there.
         made: files that jobs are about to make.
 
@@ -65,7 +63,6 @@ def refuse_changed_data(study: Study, read: Collection[str]) -> None:
     """Refuse data sets of which a file has changed since they were made.
 
     Args:
-        study: settings in force.
         read: files that jobs are about to read, and that no job makes.
 
     Raises:

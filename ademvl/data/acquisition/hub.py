@@ -65,7 +65,6 @@ def fetch_repository(
     ones) and against the checksums of the registry. HF_ENDPOINT and HF_TOKEN are honoured.
 
     Args:
-        folder: to write.
         hub: what is wanted.
         connections: files at once.
         remedy: what to do where the hub does not give it.

@@ -81,7 +81,6 @@ def transfer(
     """Fetch `url` until `part` holds as many bytes as the server says the file has.
 
     Args:
-        url: http or https.
         part: open; its bytes are kept where they belong to the same file.
         transfers: how often to retry, and when to give up.
         expected_bytes: size known beforehand, 0 where unknown.

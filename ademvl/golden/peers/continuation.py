@@ -23,7 +23,6 @@ def compare_continuations(
     """Make each call as a batch with cache, row by row, and without cache.
 
     Args:
-        peers: the set.
         case: with `calls`.
         model: in evaluation mode.
         pixel_index: of all rows of the case, which calls choose from.

@@ -82,7 +82,6 @@ class MarkedModel:
 
     Args:
         models: the frozen ones.
-        settings: of the method.
         state: trained tensors by OpenFlamingo's names; those that the method lacks are left out.
         image_token: id of `<image>`.
         new_inputs, new_outputs: rows behind the frozen tables of embeddings, (3, d).

@@ -71,10 +71,8 @@ def evaluation_rows(
     """Build the rows of a call, and compare prompts and their lengths with the recorded ones.
 
     Args:
-        peers: the set.
         case: with `calls`.
         name: of the call.
-        settings: of the method.
         pixel_index: picture of each row of the call, -1 without one.
         prompt_format: of the questions.
         cue: that is glued to each prompt.

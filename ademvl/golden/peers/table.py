@@ -70,7 +70,6 @@ def open_peer_set(folder: Path, models: Path | None) -> PeerSet:
     """Open a folder of a method's cases, and the reference's set with the frozen models.
 
     Args:
-        folder: of the cases.
         models: folder of the reference's set; by default `golden` beside the folder of methods.
 
     Raises:

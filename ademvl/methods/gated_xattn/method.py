@@ -114,7 +114,6 @@ class GatedXattnMethod(Method):
             features: (B_img, G, C), of the last block.
             has_image: (B,) bool.
             dtype: not used; blocks compute in fp32, or as autocast says.
-            dropout_seeds: not used; there is no dropout.
         """
         rows = rows_with_image(features, has_image)
         if features is None or not len(features):

@@ -211,7 +211,6 @@ class VlAdapterMethod(Method):
             features: (B_img, 1 + G, C); [cls] is not used.
             has_image: (B,) bool.
             dtype: not used; adapters compute in fp32, or as autocast says.
-            dropout_seeds: not used; there is no dropout.
         """
         rows_with_image(features, has_image)
         if features is None or not len(features):

@@ -34,7 +34,6 @@ def question_words(
     A word of several tokens is represented by its last one, which has read all of them.
 
     Args:
-        tokenizer: of the language model.
         ids: of the whole row, prompt to its end.
         first_text_position: place of the first token behind begin token, prefix and slots.
 
@@ -63,7 +62,6 @@ def caption_words(
     """Choose content words of a generated caption, and the place where its first word is predicted.
 
     Args:
-        tokenizer: of the language model.
         ids: of the whole row, prompt and generated tokens.
         first_text_position: place of the first token behind begin token, prefix and slots.
         first_new_position: place of the first generated token.

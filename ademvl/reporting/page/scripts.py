@@ -19,7 +19,6 @@ def write_data_script(path: Path, name: str, content: object) -> None:
     """Write `content` to a file that calls `ademvlReceive(name, content)`.
 
     Args:
-        path: where to.
         name: under which the page's script waits for it.
         content: JSON values only.
     """

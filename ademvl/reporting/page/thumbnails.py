@@ -65,7 +65,6 @@ class Thumbnails:
         """Put an image's thumbnail beside the page; None where the image cannot be read.
 
         Args:
-            image: file of the image.
             group: folder within `images/`, such as the data set's name.
             name: of the item; must be unique in its group.
         """

@@ -71,8 +71,6 @@ def comparison_table(
     """Build the table of a study's methods, and below it what others reported of theirs.
 
     Args:
-        results: of the study.
-        reported: numbers of others.
         comparisons: of the study's methods; without any, the reported block stands alone.
     """
     runs = [row.run for found in comparisons for row in found.rows]

@@ -42,8 +42,6 @@ def paired_table(results: StudyResults, reported: ReportedNumbers, key: str) -> 
     """Build the table of one ablation, or of the report's experiments.
 
     Args:
-        results: of the study.
-        reported: numbers of others.
         key: of a reported table of accuracies on ScienceQA.
     """
     table = reported.tables[key]

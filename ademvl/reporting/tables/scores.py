@@ -94,8 +94,6 @@ def seed_table(results: StudyResults, run: RunResult, seed: SeedResult) -> Table
     """Build the table of one training: its scores, and those of its run over all seeds.
 
     Args:
-        results: of the study.
-        run: of the study.
         seed: one of the run's, finished.
     """
     unit, columns = facts_of(run.settings.task).table.unit, task_columns(run.settings.task)
@@ -127,8 +125,6 @@ def score_blocks(
     """Put runs among the reported rows where they are of one scale, else into a block of their own.
 
     Args:
-        results: of the study.
-        reported: numbers of others.
         key: of a reported table; empty where there is none.
         runs: that have scores in these columns.
         columns: of scores.

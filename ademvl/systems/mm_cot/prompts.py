@@ -27,7 +27,6 @@ def build_source(
     """Render what the encoder reads, all white space collapsed to single blanks.
 
     Args:
-        problem: the question.
         text_format: SHOWN-HELD.
         use_caption: append the image's caption to the context.
         rationale: of `QCMG` in evaluation; that of training if empty.

@@ -49,7 +49,6 @@ def stage_examples(
     """Render a split for a stage; with an answer where it is the one that is trained on.
 
     Args:
-        run: settings.
         split: of ScienceQA.
         stage: which texts.
         rationales: by question id, what the first stage wrote; None for those of training.
@@ -84,7 +83,6 @@ def tokenize(
     """Return examples as rows, sources and targets cut at their ends.
 
     Args:
-        run: settings.
         tokenizer: of T5.
         examples: with answers to train on, or without.
         max_target: tokens of a target at most; padded to it where padding is scored.

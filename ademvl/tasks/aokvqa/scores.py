@@ -12,7 +12,6 @@ def score_choices(questions: Sequence[Question], chosen: Sequence[int]) -> dict[
     """Return the share of right choices, with its Wilson interval, ready for JSON.
 
     Args:
-        questions: with their right choices.
         chosen: index of each, `NO_ANSWER` where none was named.
     """
     pairs = zip(chosen, questions, strict=True)

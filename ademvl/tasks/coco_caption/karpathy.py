@@ -51,8 +51,6 @@ def rewrite_splits(files: Mapping[str, Path], root: Path, images: CocoImages) ->
 
     Args:
         files: by name, such as `train` or `val`.
-        root: folder of the data set.
-        images: of the copy.
 
     Raises:
         DataError: a file is missing or no list of rows, or none of the images is there.
@@ -82,8 +80,6 @@ def split_officially(annotations: Mapping[str, Path], root: Path, images: CocoIm
 
     Args:
         annotations: caption files by name of the image folder, such as `train2014`.
-        root: folder of the data set.
-        images: of the copy.
 
     Raises:
         DataError: a file is missing or breaks COCO's form, or none of its images is there.

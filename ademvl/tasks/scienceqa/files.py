@@ -112,7 +112,6 @@ def read_predictions(
     """Read predictions in any published shape; what names no choice is warned of.
 
     Args:
-        path: file of predictions.
         problems: the questions asked, in the order of the split.
         rule: for texts: those of `free_text`, or the paper's, by the first capital letter.
 

@@ -25,7 +25,6 @@ def build_prompt(problem: Problem, prompt_format: str, *, use_caption: bool) -> 
     that three become two; newlines of lecture and solution are written as backslash and n.
 
     Args:
-        problem: the question.
         prompt_format: PROMPT-ANSWER; only the part before the dash matters here.
         use_caption: append the image's caption to the context.
     """
@@ -49,7 +48,6 @@ def build_answer(problem: Problem, prompt_format: str) -> str:
     lecture, the reverse of their letters; an empty explanation leaves a bare "BECAUSE:".
 
     Args:
-        problem: the question.
         prompt_format: PROMPT-ANSWER; only the part after the dash matters here.
     """
     held = _checked(prompt_format.partition("-")[2], ANSWER_PARTS)

@@ -58,7 +58,6 @@ def score_scienceqa(
     """Score predictions in the nine published columns, in their published order.
 
     Args:
-        problems: the questions asked.
         predicted_index: 0-based choice by question id, NO_ANSWER for none, which is wrong.
 
     Raises:

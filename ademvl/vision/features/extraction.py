@@ -80,7 +80,6 @@ def ensure_features(
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
         cache: that was looked into before and knows what images hold; None opens one.
-        progress: show progress bars on a terminal.
         processes: those that all make this call, and share the work.
 
     Raises:

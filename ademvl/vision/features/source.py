@@ -181,11 +181,9 @@ def open_visual_source(
     """Prepare the visual inputs of `images` in the run's feature mode.
 
     Args:
-        run: settings.
         images: all that batches will ask for.
         tower: that online pixels are sized for; not used in cached mode.
         device: on which features that are missing in the cache are encoded.
-        progress: show bars on a terminal.
         training: change images at random where the run's settings say so.
         processes: those that all make this call, and share what there is to read and to encode.
 

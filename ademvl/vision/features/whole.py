@@ -74,10 +74,8 @@ def open_features(
     """Return a reader of the features of a run's images; missing or damaged ones are encoded first.
 
     Args:
-        run: its settings.
         images: image files, duplicates allowed.
         device: that encodes; None for the one that `ademvl.machine.devices` chooses.
-        progress: show progress bars on a terminal.
         processes: those that all make this call, and share the work.
 
     Raises:

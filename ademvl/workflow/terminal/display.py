@@ -99,7 +99,6 @@ class Display:
         """Say that a job has failed, with its message.
 
         Args:
-            number: of the job.
             rule: names a job that never started.
             logs: its own log first, then those of a cluster.
             reason: what the executor says, told of a job that said nothing itself.
