@@ -235,7 +235,7 @@ def _ask_for_all_jobs(plan: Any) -> None:
     asked = plan.resources
     for run in plan.study.runs:
         job = SimpleNamespace(run=run.name, seed=run.seed)
-        for ask in (plan.run_json, plan.run_data, plan.run_backbones, plan.run_features):
+        for ask in (plan.run_json, plan.run_data, plan.run_backbones, plan.features.of_run):
             ask(job)
         for ask in (plan.run_adapter, asked.training_gpus, asked.training_threads):
             ask(job)
@@ -245,7 +245,7 @@ def _ask_for_all_jobs(plan: Any) -> None:
     plan.study_json(None)
     for ask in (plan.run_files, plan.adapters, plan.scores, plan.tables, plan.figures):
         ask()
-    for ask in (plan.features, plan.data_ready):
+    for ask in (plan.features.reports, plan.data_ready):
         ask()
 
 

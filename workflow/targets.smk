@@ -24,7 +24,7 @@ rule data:
 rule features:
     """Image features of all runs with a frozen vision tower."""
     input:
-        plan.features(),
+        plan.features.reports(),
 
 
 rule train:

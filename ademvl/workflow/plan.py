@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ from ademvl.runs.chosen_rate import choosing_run
 from ademvl.runs.identity import (
     evaluation_settings,
     feature_settings,
-    identity_sha256,
     training_settings,
 )
 from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
+from ademvl.workflow.feature_plan import FeaturePlan
 from ademvl.workflow.notices import notice_changes
 from ademvl.workflow.rate_plan import RatePlan
 from ademvl.workflow.resources import JobResources
@@ -59,7 +58,8 @@ class WorkflowPlan:
         self.study = study
         self.sources = StudySources(study)
         self.rates = RatePlan(study, self.run)
-        self.resources = JobResources(study, self.run, self._feature_run)
+        self.features = FeaturePlan(study, self.run)
+        self.resources = JobResources(study, self.run, self.features.first_run)
         self.versions = RESULT_VERSIONS
         self._lock: FileLock | None = None
         self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
@@ -199,7 +199,7 @@ class WorkflowPlan:
 
     def feature_backbones(self, wildcards: Any) -> list[str]:
         """Markers of the weights that encode a feature report's images."""
-        run = self._feature_run(wildcards)
+        run = self.features.first_run(wildcards)
         return self.sources.of_paths(run.backbones.tower_weights)
 
     def run_data(self, wildcards: Any) -> list[str]:
@@ -210,54 +210,16 @@ class WorkflowPlan:
         folders = (run.data_dir, run.evaluation_data_dir)
         return [self._ready(Path(folder).parent.name) for folder in folders if folder]
 
-    def run_features(self, wildcards: Any) -> list[str]:
-        """Report of the features that a run reads; empty where pixels are encoded online."""
-        run = self.run(wildcards)
-        return [self._features_report(run)] if _reads_features(run) else []
-
-    def _features_report(self, run: RunSettings) -> str:
-        return f"{self.results}/features/{self._feature_names[run.name, run.seed]}.json"
-
-    @cached_property
-    def _feature_names(self) -> dict[tuple[str, int], str]:
-        """Names of the features that runs and seeds read, by what they are.
-
-        So a new run does not rename those of others.
-        """
-        return {
-            (run.name, run.seed): identity_sha256(feature_settings(run))[:8]
-            for run in self.study.runs
-            if _reads_features(run)
-        }
-
-    def features(self, wildcards: Any = None) -> list[str]:
-        """Feature reports of the study, one for each distinct set of features."""
-        cached = [run for run in self.study.runs if _reads_features(run)]
-        return list(dict.fromkeys(self._features_report(run) for run in cached))
-
-    def _feature_run(self, wildcards: Any) -> RunSettings:
-        """Return the first run that reads the features of a report: one job encodes for all."""
-        return next(
-            run
-            for run in self.study.runs
-            if self._feature_names.get((run.name, run.seed)) == wildcards.features
-        )
-
     def feature_run_settings(self, wildcards: Any) -> str:
         """Settings file of the run whose features a report is about."""
-        run = self._feature_run(wildcards)
+        run = self.features.first_run(wildcards)
         if choosing_run(run):  # its own file waits for the rate, whose choice reads the features
             return self.rates.settings_file(run)
         return f"{self.study.run_dir(run)}/run.yaml"
 
-    def feature_relevant_settings(self, wildcards: Any) -> str:
-        """Those settings of that run which its features depend on, as a file."""
-        return f"{self.study.run_dir(self._feature_run(wildcards))}/settings/features.json"
-
     def feature_data(self, wildcards: Any) -> list[str]:
         """Files that say that the data sets whose images a feature report is about can be used."""
-        run = self._feature_run(wildcards)
-        return self._data_of(run)
+        return self._data_of(self.features.first_run(wildcards))
 
     def run_adapter(self, wildcards: Any) -> list[str]:
         """What a run's adapter is made from without training: another run's, or a given file."""
@@ -354,7 +316,3 @@ def _shown(path: str | Path) -> str:
     absolute = Path(path).absolute()
     is_inside = absolute.is_relative_to(Path.cwd())
     return str(absolute.relative_to(Path.cwd()) if is_inside else path)
-
-
-def _reads_features(run: RunSettings) -> bool:
-    return run.features.mode == "cached" and run.images == "shown"

@@ -41,7 +41,7 @@ def test_features_wait_for_no_rate_and_all_seeds_for_one(tmp_path: Path) -> None
         for verb, waits in (("features", []), ("train", [record]), ("evaluate", [record])):
             named = SimpleNamespace(run="adem", seed=str(seed), verb=verb)
             assert plan.rates.choice_of_verb(named) == waits
-    (report,) = plan.features()
+    (report,) = plan.features.reports()
     features = SimpleNamespace(features=Path(report).stem)
     assert plan.feature_run_settings(features) == f"{tmp_path}/grid/rates/adem/run.yaml"
     first = json.loads(plan.rates.first_json(SimpleNamespace(run="adem")))["optimization"]

@@ -29,9 +29,9 @@ def test_every_run_and_seed_has_scores(plan: WorkflowPlan) -> None:
 
 
 def test_runs_with_the_same_features_share_one_extraction(plan: WorkflowPlan) -> None:
-    [adem], [captions] = (plan.run_features(wildcards(run)) for run in ("adem", "captions"))
-    assert plan.features() == [adem, captions]
-    assert plan.run_features(wildcards("no_adaptive_fusion")) == [adem]
+    [adem], [captions] = (plan.features.of_run(wildcards(run)) for run in ("adem", "captions"))
+    assert plan.features.reports() == [adem, captions]
+    assert plan.features.of_run(wildcards("no_adaptive_fusion")) == [adem]
     settings = plan.feature_run_settings(SimpleNamespace(features=Path(captions).stem))
     assert settings == "results/mini/runs/captions/seed0/run.yaml"
 
@@ -40,16 +40,16 @@ def test_run_added_before_others_renames_none_of_their_features(plan: WorkflowPl
     raw = yaml.safe_load((PROJECT_ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw["runs"] = {"added": raw["runs"]["adem"]} | raw["runs"]
     longer = WorkflowPlan(load_study(raw))
-    assert longer.run_features(wildcards("adem")) == plan.run_features(wildcards("adem"))
-    assert longer.run_features(wildcards("added")) == plan.run_features(wildcards("adem"))
+    assert longer.features.of_run(wildcards("adem")) == plan.features.of_run(wildcards("adem"))
+    assert longer.features.of_run(wildcards("added")) == plan.features.of_run(wildcards("adem"))
 
 
 def test_online_runs_wait_for_no_features(plan: WorkflowPlan) -> None:
-    assert plan.run_features(wildcards("adem_online")) == []
+    assert plan.features.of_run(wildcards("adem_online")) == []
 
 
 def test_control_without_images_waits_for_no_features(plan: WorkflowPlan) -> None:
-    assert plan.run_features(wildcards("text_only")) == []
+    assert plan.features.of_run(wildcards("text_only")) == []
 
 
 def test_run_reads_the_manifest_of_its_data_set(plan: WorkflowPlan) -> None:
@@ -63,7 +63,7 @@ def test_bundle_lies_with_the_results(plan: WorkflowPlan) -> None:
 def test_mini_runs_ask_for_no_gpu(plan: WorkflowPlan) -> None:
     asked, run = plan.resources, wildcards("adem")
     assert asked.gpus(run) == 0
-    features = SimpleNamespace(features=Path(plan.features()[0]).stem)
+    features = SimpleNamespace(features=Path(plan.features.reports()[0]).stem)
     assert asked.threads(run) == asked.training_threads(run) == asked.feature_threads(features) == 1
 
 
@@ -74,7 +74,7 @@ def test_real_data_is_verified_before_it_is_used() -> None:
     plan = WorkflowPlan(load_study(raw))
     verified = "results/shared/data/real/verified.json"
     assert plan.run_data(wildcards("adem")) == [verified]
-    features = SimpleNamespace(features=Path(plan.features()[0]).stem)
+    features = SimpleNamespace(features=Path(plan.features.reports()[0]).stem)
     assert plan.feature_data(features) == [verified]
     assert plan.data_ready() == ["results/shared/data/easy_vqa/manifest.json", verified]
 

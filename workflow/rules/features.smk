@@ -8,7 +8,7 @@ report says what it holds for a run; training checks the features again and repa
 rule feature_cache:
     input:
         settings=ancient(plan.feature_run_settings),
-        relevant=plan.feature_relevant_settings,
+        relevant=plan.features.relevant_settings,
         data=plan.feature_data,
         backbones=plan.feature_backbones,
     output:

@@ -14,7 +14,7 @@ rule choose_rate:
         relevant="<results>/rates/{run}/grid.json",
         data=plan.run_data,
         backbones=plan.run_backbones,
-        features=ancient(plan.run_features),
+        features=ancient(plan.features.of_run),
         start=plan.run_start,
     output:
         "<results>/rates/{run}.json",
@@ -45,7 +45,7 @@ rule train_run:
         relevant="<results>/runs/{run}/seed{seed}/settings/train.json",
         data=plan.run_data,
         backbones=plan.run_backbones,
-        features=ancient(plan.run_features),
+        features=ancient(plan.features.of_run),
         adapter=plan.run_adapter,
         start=plan.run_start,
     output:
