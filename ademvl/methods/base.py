@@ -109,7 +109,7 @@ class Method(nn.Module):
         self.trains_tower = trains_tower
         self.training_progress = 0.0
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return the layers that `Pass.visit` is called in, by position: its sites."""
         return {}
 
@@ -133,7 +133,7 @@ class Method(nn.Module):
             attachment.claim(llm, type(llm).__name__)
             # Before attention, which gives the model's implementation another name.
             attach_begin_places(llm, attachment, self.settings.text_places.before_begin)
-            attach_sites(llm, attachment, self.sites())
+            attach_sites(llm, attachment, self.places())
             attach_attention(llm, attachment, self.attending_layers())
             if tower is not None:
                 attachment.claim(tower, f"backbones.tower: {tower.name}")

@@ -65,7 +65,7 @@ class Pass:
         """Read or change the states at a position of a layer, counted from 0.
 
         Args:
-            position: one of the method's `sites`.
+            position: one of the method's `places`.
             layer: counted from 0.
             states: (B, T, d), in the dtype in which the language model computes; with places before
                 the begin token T counts these, too, and with a cache only what is new.
@@ -214,7 +214,7 @@ def attach_sites(llm: nn.Module, attachment: Attachment, visited: Mapping[Positi
         llm: any model of transformers whose layers are `llm.model.layers[i]` with `mlp` and
             `self_attn`: Llama, Mistral, Qwen, Gemma, Phi, SmolLM, OLMo and most others.
         attachment: gets the hooks, and finds the passes.
-        visited: layers by position, as `Method.sites` returns them.
+        visited: layers by position, as `Method.places` returns them.
 
     Raises:
         SettingsError: the model has another layout.

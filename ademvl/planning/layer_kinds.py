@@ -49,7 +49,7 @@ def layer_kinds(method: Method, llm: nn.Module) -> list[LayerKind]:
 
 
 def _touch(method: Method, number: int, layer: nn.Module) -> Hashable:
-    visited = tuple(position for position, numbers in method.sites().items() if number in numbers)
+    visited = tuple(position for position, numbers in method.places().items() if number in numbers)
     trained = tuple(
         (name, parameter.shape)
         for name, parameter in layer.named_parameters()

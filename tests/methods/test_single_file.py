@@ -51,7 +51,7 @@ class NudgeMethod(Method):
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
         self.vector = nn.Parameter(torch.empty(llm.width))
 
-    def sites(self):
+    def places(self):
         return {"mlp_out": range(self.llm_shape.layers)}
 
     @torch.no_grad()

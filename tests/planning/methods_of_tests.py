@@ -48,7 +48,7 @@ class FourthMethod(_Trained):
     def _at(self) -> range:
         return range(1, self.llm_shape.layers, 4)
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         return {"mlp_out": self._at}
 
     def open(

@@ -87,7 +87,7 @@ def check_model(peers: PeerSet) -> Sequence[Check]:
     for name, loss in case.details.items():
         if match := _FEWER_BLOCKS.fullmatch(name):
             fewer = _MarkedCase.of(peers, case, every=int(match[1]))
-            layers = fewer.model.method.sites()["layer_in"]
+            layers = fewer.model.method.places()["layer_in"]
             places = case.details[f"layers_with_gate_if_every_{match[1]}"]
             case.same(f"layers with a block, every {match[1]}", layers, places)
             with torch.no_grad():

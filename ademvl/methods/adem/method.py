@@ -79,7 +79,7 @@ class AdemMethod(TowerAdaptedMethod):
             self.threshold = LearnedThreshold(first=settings.gamma, layers=llm.layers, width=width)
         self.add_tower_adapters(settings.clip_adapter)
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return all layers, at the two positions of the settings."""
         if self.settings.fusion == "none":
             return {}

@@ -82,7 +82,7 @@ class GatedXattnMethod(Method):
         every = self.settings.every
         return range(every - 1, self.llm_shape.layers, every)
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return the inputs of every k-th layer."""
         return {"layer_in": self._layers}
 

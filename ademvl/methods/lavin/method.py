@@ -59,7 +59,7 @@ class LavinMethod(Method):
         )
         self.clip_adapters = TowerAdapters(settings, tower) if trains_tower else None
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return the inputs of all attentions."""
         return {"mhsa_in": range(self.llm_shape.layers)}
 

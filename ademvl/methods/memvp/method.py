@@ -60,7 +60,7 @@ class MemvpMethod(TowerAdaptedMethod):
         )
         self.add_tower_adapters(settings.clip_adapter)
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return the inputs and outputs of all MLPs."""
         layers = range(self.llm_shape.layers)
         return {"mlp_in": layers, "mlp_out": layers}

@@ -146,7 +146,7 @@ class VlAdapterMethod(Method):
             NormScales(layers=llm.layers, width=llm.width) if settings.train_norms else None
         )
 
-    def sites(self) -> Mapping[Position, range]:
+    def places(self) -> Mapping[Position, range]:
         """Return the outputs of all attentions and MLPs, and their inputs where norms train."""
         layers = range(self.llm_shape.layers)
         positions: tuple[Position, ...] = ("mhsa_out", "mlp_out")

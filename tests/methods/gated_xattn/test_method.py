@@ -56,7 +56,7 @@ def _open(method: GatedXattnMethod, features, has_image: list[bool]) -> GatedPas
 )
 def test_blocks_stand_before_layers_whose_number_divides(every, layers, expected):
     method = _build(every=every, layers=layers)
-    assert list(method.sites()["layer_in"]) == expected
+    assert list(method.places()["layer_in"]) == expected
     assert list(method.blocks) == [str(layer) for layer in expected]
 
 
