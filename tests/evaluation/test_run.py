@@ -111,6 +111,15 @@ def test_scores_hold_columns_counts_and_what_they_depend_on(make):
     assert scores["header"]["adapter_sha256"] == adapter["sha256"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_on_a_cpu_reads_cached_features(make, base, precision):
+    backbones = dataclasses.replace(make_run(base).backbones, precision=precision)
+    run_dir = make(backbones=backbones, features=FeatureSettings(mode="cached"))
+    evaluate_run(run_dir, progress=False)
+    _, scores = _read(run_dir)
+    assert scores["columns"]["AVG"]["n"] == NUM_TEST
+
+
 def test_second_call_predicts_nothing(make, monkeypatch):
     run_dir = make()
     evaluate_run(run_dir, progress=False)

@@ -44,7 +44,8 @@ class FeatureReader:
         except KeyError as error:
             raise ValueError(f"{error.args[0]}: not among the images of this reader") from error
         if rows:
-            return torch.stack(rows)
+            with torch.autocast("cpu", enabled=False):  # in bf16 it refuses to stack fp16
+                return torch.stack(rows)
         if self._empty is None:
             raise ValueError("no paths, and a reader of no images knows no shape")
         return self._empty.clone()
