@@ -60,6 +60,10 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     "for the workflow": ("settings", "choose-rate"),
 }
 """Verbs by what people want to do; `ademvl --help` lists all of them so."""
+_NO_ROOM = (
+    "no room for what was being written, the output of this command perhaps (`df` says which "
+    "disk is full). Free some space and run the same command again: it goes on from there."
+)
 _EXAMPLES = """\
 examples:
   ademvl run                                     the mini study: check everything, then run it
@@ -100,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         path = error.filename2 or error.filename  # what was to be written, not its temporary name
         if error.errno in DISK_FULL:
-            text = disk_full_text(Path(path or "."))
+            text = disk_full_text(Path(path)) if path else _NO_ROOM
         elif path is None:
             raise
         else:

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ademvl.errors import DataError, ToolError
-from ademvl.storage.files import dump_json, read_json, sha256_file, write_bytes, write_json
+from ademvl.storage.files import (
+    dump_json,
+    explained_disk_full,
+    read_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 from ademvl.storage.locks import try_lock_file
 
 Row = dict[str, object]
@@ -161,7 +168,7 @@ class PredictionLog:
                 f"{self._partial}: another process is writing these predictions. "
                 "Wait for it, or end it."
             )
-        with lock, self._partial.open("ab") as stream:
+        with lock, explained_disk_full(self._partial), self._partial.open("ab") as stream:
             try:
                 yield stream
             finally:

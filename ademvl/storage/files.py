@@ -45,11 +45,11 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     place = place_of_file(path)
     if is_stream(place):
-        with tempfile.TemporaryDirectory(prefix="ademvl-") as folder, _explained_disk_full(path):
+        with tempfile.TemporaryDirectory(prefix="ademvl-") as folder, explained_disk_full(path):
             yield Path(folder, place.name)
             write_to_stream(place, Path(folder, place.name))
         return
-    with _explained_disk_full(path):
+    with explained_disk_full(path):
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_beside(place)
         try:
@@ -74,7 +74,12 @@ def _temporary_beside(path: Path) -> Path:
 
 
 @contextmanager
-def _explained_disk_full(path: Path) -> Iterator[None]:
+def explained_disk_full(path: Path) -> Iterator[None]:
+    """Say of a file that is written in this block, and finds no room, that it is the one.
+
+    Raises:
+        DiskFullError: there is no room; names the file.
+    """
     try:
         yield
     except Exception as error:

@@ -63,6 +63,15 @@ def test_file_that_is_read_is_not_written_over(
     assert (tmp_path / name).read_bytes() == before
 
 
+def test_full_disk_of_the_output_is_told_without_another_place() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ademvl", "schema"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert "no room for what was being written, the output of this command" in ended.stderr
+    assert "free)" not in ended.stderr
+
+
 def test_full_disk_is_told_with_its_remedy_where_data_is_made(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

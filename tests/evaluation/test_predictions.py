@@ -1,10 +1,11 @@
 """Protects prediction files: resumed after any kill, and never reused for another adapter."""
 
+import contextlib
 import json
 
 import pytest
 
-from ademvl.errors import DataError, ToolError
+from ademvl.errors import DataError, DiskFullError, ToolError
 from ademvl.evaluation import predictions
 from ademvl.evaluation.predictions import PredictionLog
 
@@ -118,6 +119,26 @@ def test_second_writer_is_refused(tmp_path):
         return Predictor()(items)
 
     _log(tmp_path).fill(predict, batches=BATCHES)
+
+
+def test_full_disk_names_the_file_and_loses_no_whole_batch(small_disk):
+    undisturbed = _undisturbed(small_disk / "apart")
+    ballast = small_disk / "ballast"
+
+    def filling(items):
+        if 0 in items:  # the second batch
+            with contextlib.suppress(OSError):
+                ballast.write_bytes(bytes(4 << 20))
+        rows = Predictor()(items)
+        return [{**row, "text": row["text"].ljust(9000)} for row in rows]
+
+    with pytest.raises(DiskFullError, match=r"scienceqa\.partial\.jsonl: the disk is full"):
+        _log(small_disk).fill(filling, batches=BATCHES)
+    ballast.unlink()
+    predictor = Predictor()
+    rows = _log(small_disk).fill(predictor, batches=BATCHES)
+    assert predictor.batches == BATCHES[1:]
+    assert [row["id"] for row in rows] == [row["id"] for row in undisturbed]
 
 
 def test_nothing_is_left_where_the_first_rows_fail(tmp_path):

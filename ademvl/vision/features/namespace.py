@@ -30,7 +30,7 @@ from pathlib import Path
 
 from ademvl.config.run import Precision
 from ademvl.errors import CacheError, DiskFullError
-from ademvl.storage.files import dump_json, write_text
+from ademvl.storage.files import dump_json, explained_disk_full, write_text
 from ademvl.storage.locks import FileLock, lock_file, try_lock_file
 from ademvl.vision.features.shards import (
     SUFFIX,
@@ -268,6 +268,7 @@ class Namespace:
         # Without permission for another user's log, others may encode images once more, no worse.
         with (
             contextlib.suppress(PermissionError),
+            explained_disk_full(self.folder / SHARDS_LOG),
             (self.folder / SHARDS_LOG).open("a", encoding="utf-8") as stream,
         ):
             stream.write(f"\n{name}\n")  # the line before may be half of one
