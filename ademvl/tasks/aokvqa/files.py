@@ -29,20 +29,29 @@ def read_answers(path: Path, questions: Sequence[Question]) -> FileAnswers:
     content = read_rows_or_json(path, remedy=_REMEDY)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}. {_REMEDY}")
-    choices = {item.question_id: item.choices for item in questions}
+    asked = {item.question_id: item for item in questions}
     values: dict[str, int] = {}
     findings = []
     for item_id, value in content.items():
         text = value.get("multiple_choice") if isinstance(value, dict) else value
-        known = choices.get(item_id, ())
         if isinstance(text, str):
-            values[item_id] = known.index(text) if text in known else NO_ANSWER
+            values[item_id] = _index_of(text, asked.get(item_id))
+        elif isinstance(value, dict):
+            findings.append(f"question {item_id}: multiple_choice is {text!r:.80}, expected text")
         else:
-            findings.append(f"question {item_id}: {text!r:.80} is no text")
+            findings.append(f"question {item_id}: {text!r:.80}, expected text")
     if findings:
         raise DataError(list_findings(f"{path}: predictions cannot be read", findings, _REMEDY))
     unread = sum(index == NO_ANSWER for index in values.values())
     return FileAnswers(values=values, num_unread=unread)
+
+
+def _index_of(text: str, question: Question | None) -> int:
+    """Return the choice that a text is: of choices with the same text the right one, if it is."""
+    if question is None or text not in question.choices:
+        return NO_ANSWER
+    right = question.answer_index
+    return right if question.choices[right] == text else question.choices.index(text)
 
 
 def score_answer_file(questions_file: Path, answers_file: Path) -> dict[str, Any]:

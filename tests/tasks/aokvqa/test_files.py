@@ -53,6 +53,34 @@ def test_verb_prints_a_table_and_tells_unread_answers(
     assert json.loads(output.read_text())["columns"]["MC"]["percent"] == 75
 
 
+def test_right_text_is_right_where_two_choices_read_the_same(
+    questions: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(questions.read_text(encoding="utf-8"))
+    rows[0] |= {"choices": ["red", "blue", "red", "green"], RIGHT: 2}
+    (tmp_path / "questions.json").write_text(json.dumps(rows), encoding="utf-8")
+    answers = right_answers(tmp_path / "questions.json")
+    scores = score_answer_file(tmp_path / "questions.json", written(tmp_path, answers))
+    assert scores["columns"]["MC"]["correct"] == scores["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"direct_answer": "red"}, "val-1: multiple_choice is None, expected text"),
+        ({"multiple_choice": 2}, "val-1: multiple_choice is 2, expected text"),
+        (2, "val-1: 2, expected text"),
+        (None, "val-1: None, expected text"),
+    ],
+)
+def test_predictions_that_are_no_text_are_listed_as_they_stand(
+    answer: object, expected: str, questions: Path, tmp_path: Path
+) -> None:
+    answers = right_answers(questions) | {"val-1": answer}
+    with pytest.raises(DataError, match=expected):
+        score_answer_file(questions, written(tmp_path, answers))
+
+
 def test_questions_must_be_those_of_the_file(questions: Path, tmp_path: Path) -> None:
     answers = right_answers(questions)
     del answers["val-2"]
