@@ -17,6 +17,8 @@ _ROUNDING = 1e-9  # so that e.g. 0.3 epochs of 10 steps are 3 steps, not 2
 def _check_ascending(rates: Sequence[float]) -> None:
     if list(rates) != sorted(set(rates)):
         raise ValueError(f"{list(rates)}, expected different rates, the smallest first")
+    if len({f"{rate:g}" for rate in rates}) < len(rates):  # folders of candidates are named so
+        raise ValueError(f"{list(rates)}, expected rates that differ in their first six digits")
 
 
 @settings_class

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.settings_files import run_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import DataError, SettingsError, TrainingError
@@ -48,6 +49,12 @@ def test_best_on_val_is_chosen_and_the_smallest_of_equals(
     scores: tuple[float | None, ...], chosen: float
 ) -> None:
     assert choose_rate(candidates(*scores)) == chosen
+
+
+@pytest.mark.parametrize("grid", [(0.1, 0.1), (0.2, 0.1), (0.1, 0.1000000001)])
+def test_rates_whose_candidates_would_share_a_folder_are_refused(grid: tuple[float, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"lr_grid.*, expected"):
+        OptimizationSettings(lr_grid=grid)
 
 
 def test_nothing_is_chosen_where_all_diverge() -> None:
