@@ -193,6 +193,14 @@ class AdemSettings(MethodSettings):
         if self.threshold in LEARNED and self.gamma == 0:
             yield f"{self.threshold} begins at gamma, which has to be more than 0"
 
+    @relation("kept_weight", "threshold")
+    def _weighs_what_is_learned(self) -> Iterator[str]:
+        if self.kept_weight and not self.learns_threshold:
+            yield (
+                f"{self.kept_weight:g} has nothing to act on, as threshold: {self.threshold} "
+                f"learns nothing; choose threshold: {' or '.join(LEARNED)}, or leave it 0"
+            )
+
     @relation("threshold_final_temperature", "threshold_temperature")
     def _temperature_falls(self) -> Iterator[str]:
         if self.threshold_final_temperature > self.threshold_temperature:

@@ -333,6 +333,8 @@ def test_maps_show_what_evaluation_keeps(threshold):
     ("changes", "message"),
     [
         ({"threshold": "per_layer", "fusion": "memvp"}, "per_layer needs fusion: adem"),
+        ({"kept_weight": 1.0}, "kept_weight: 1 has nothing to act on, as threshold: fixed learns"),
+        ({"threshold": "entmax15", "kept_weight": 0.5}, "0.5 has nothing to act on"),
         ({"threshold": "per_token", "gamma": 0.0}, "has to be more than 0"),
         ({"threshold": "sparsemax", "drop_in_evaluation": False}, "leave drop_in_evaluation true"),
         ({"threshold_final_temperature": 0.5}, "0.5 is more than threshold_temperature 0.1"),
