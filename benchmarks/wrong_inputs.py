@@ -52,6 +52,7 @@ RUN, OTHER, CAPTIONS = (
 )
 STUDY = "results/smoke/study.yaml"
 RATES = "results/smoke/rates/lora"
+TUNED = "results/smoke/tune"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ _LORA = {
     "features": {"mode": "cached"},
 }
 _CHOOSE_RATE = ("choose-rate", "--folder", RATES, json.dumps(_LORA), "--threads", "1", "--output")
+_QUESTION = {
+    **{"split": "val", "image_id": 1, "question_id": "q1", "question": "What colour?"},
+    **{"choices": ["red", "green", "blue", "white"], "correct_choice_idx": 0},
+}
+_AOKVQA = ("--predictions", "choices.json")
 COMMANDS = (
     Command(("plan", STUDY), (STUDY, *_PROBLEMS, f"{DATA}/manifest.json")),
     Command(("params", "--study", STUDY), (STUDY,)),
@@ -133,6 +139,23 @@ COMMANDS = (
         ),
         (*_PROBLEMS, f"{RUN}/predictions/scienceqa.jsonl"),
         checks=True,
+    ),
+    Command(
+        ("score", "aokvqa", "--questions", "aokvqa.json", *_AOKVQA, "--output", "out/a.json"),
+        ("aokvqa.json", "choices.json"),
+        checks=True,
+    ),
+    Command(
+        ("tune", "tune.yaml", "--minutes", "0"), ("tune.yaml", f"{TUNED}/adem_*/trials.journal")
+    ),
+    Command(
+        ("tune", "tune_again.yaml", "--threads", "1"),
+        (
+            "tune_again.yaml",
+            *(f"{TUNED}/text_only_*/*/*/*/{name}" for name in (*_OF_RUN, *_RESULTS)),
+            *_PROBLEMS,
+        ),
+        works=True,
     ),
     Command(
         ("score", "lmms-eval", "--results", "lmms.json", "--run", RUN),
@@ -381,15 +404,29 @@ def prepare(finished: Path) -> None:
     lora = study["runs"]["adem"] | {"method": {"name": "lora"}, "optimization": _GRID}
     ranked = study | {"runs": study["runs"] | {"lora": lora}}
     (finished / "ranking.yaml").write_text(yaml.safe_dump(ranked))
+    for name, run, space in (
+        ("tune", "adem", {"method.gamma": {"low": 0.0, "high": 0.5}}),
+        ("tune_again", "text_only", {"optimization.weight_decay": {"low": 0.0, "high": 0.5}}),
+    ):
+        tune = {"run": run, "trials": 1, "rungs": 1, "space": space}
+        short = study["runs"][run] | {"optimization": _GRID | {"lr_grid": []}}
+        tuned = study | {"runs": study["runs"] | {run: short}, "tune": tune}
+        (finished / f"{name}.yaml").write_text(yaml.safe_dump(tuned))
+    (finished / "aokvqa.json").write_text(json.dumps([_QUESTION]))
+    (finished / "choices.json").write_text(json.dumps({_QUESTION["question_id"]: "red"}))
     shutil.copytree(ROOT / "workflow/profiles/slurm", finished / "profile")
     for arguments in (
         ("bundle", "results/smoke", "--output", "bundle.zip"),
         ("adapter", "export", RUN, "--output", "adapter.pth"),
         (*_CHOOSE_RATE, f"{RATES}.json"),
+        ("tune", "tune.yaml", "--threads", "1"),
+        ("tune", "tune_again.yaml", "--threads", "1"),
     ):
         outcome = call(arguments, finished, limit_seconds=WORKING_SECONDS)
         if outcome.code:
             sys.exit(f"{' '.join(arguments)} failed:\n{outcome.said}")
+    for journal in finished.glob(f"{TUNED}/text_only_*/trials.journal"):
+        journal.unlink()  # so that the same command reads what the trial left
 
 
 def damaged_files(finished: Path) -> Iterator[tuple[Command, str, str]]:
