@@ -1,11 +1,15 @@
 """Settings of `ademvl tune`: which settings of a run are searched, among which values, and how."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, WithJsonSchema
 
 from ademvl.config.setting import group, relation, setting, settings_class
+
+STEP_ROUNDING = 1e-9
+"""By how much a number of steps may miss a whole one: decimals are no binary numbers."""
 
 
 def _read_choices(choices: Any) -> tuple[Any, ...]:
@@ -73,6 +77,20 @@ class SearchedValues:
     def _has_width(self) -> Iterator[str]:
         if self.low is not None and self.high is not None and self.low >= self.high:
             yield f"{self.low:g}, expected less than high, {self.high:g}"
+
+    @relation("step", "low", "high")
+    def _ends_at_high(self) -> Iterator[str]:
+        if self.low is None or self.high is None or not 0 < self.step < math.inf:
+            return
+        steps = (self.high - self.low) / self.step
+        if abs(steps - round(steps)) > STEP_ROUNDING:
+            last = self.low + int(steps) * self.step
+            yield (
+                f"{self.step:g}, but steps from low, {self.low:g}, do not end at high, "
+                f"{self.high:g}; choose {last:g} as high, or another step"
+                if last > self.low
+                else f"{self.step:g}, expected at most high - low, {self.high - self.low:g}"
+            )
 
     @relation("log", "low", "step")
     def _is_log_of_positive(self) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ademvl.errors import DataError, ToolError
 from ademvl.randomness import derive_seed
+from ademvl.storage.files import explained_disk_full
 from ademvl.tuning.space import SearchedSetting
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Search:
 
     Raises:
         DataError: the file is damaged.
+        DiskFullError: there is no room for it.
     """
 
     def __init__(
@@ -91,16 +93,17 @@ class Search:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        self._space, self._reduction, self._seed = space, reduction, seed
+        self._file, self._space, self._reduction, self._seed = file, space, reduction, seed
         _cut_unfinished_line(file)
         try:
             backend = JournalFileBackend(str(file), lock_obj=_Held())  # type: ignore[arg-type]
-            self._finished = optuna.create_study(
-                storage=JournalStorage(backend),
-                study_name=_STUDY,
-                direction="maximize",
-                load_if_exists=True,
-            )
+            with explained_disk_full(file):
+                self._finished = optuna.create_study(
+                    storage=JournalStorage(backend),
+                    study_name=_STUDY,
+                    direction="maximize",
+                    load_if_exists=True,
+                )
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{file}: damaged ({error}). Delete the file: the same command makes it again from "
@@ -139,7 +142,11 @@ class Search:
         return None
 
     def keep(self, trial: "optuna.Trial", *, is_complete: bool) -> Trial:
-        """Write a trial that has ended into the file, and return it."""
+        """Write a trial that has ended into the file, and return it.
+
+        Raises:
+            DiskFullError: there is no room for it.
+        """
         from optuna.trial import TrialState
 
         reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
@@ -147,7 +154,8 @@ class Search:
             ended = trial.study.tell(trial, reported[max(reported)])
         else:
             ended = trial.study.tell(trial, state=TrialState.PRUNED)
-        self._finished.add_trial(ended)
+        with explained_disk_full(self._file):
+            self._finished.add_trial(ended)
         return self._told(ended)
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:

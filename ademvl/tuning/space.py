@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.search_space import SearchedValues
+from ademvl.config.search_space import STEP_ROUNDING, SearchedValues
 from ademvl.config.study import Study
 from ademvl.config.tuned_run import searchable, searched_space
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _DIGITS = 4
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,14 @@ class SearchedSetting:
         return FloatDistribution(low, high, log=log, step=step or None)
 
     def value(self, param: Any) -> Any:
-        """Return the value for what was drawn; real numbers have four digits, to be written."""
+        """Return the value for what was drawn; real numbers have four digits, to be written.
+
+        The run's own value stays what it is.
+        """
         low, high = self.values.low, self.values.high
         if low is None or high is None:
             return json.loads(param)
-        if isinstance(param, int):
+        if isinstance(param, int) or param == self.start:
             return param
         return min(max(float(f"{param:.{_DIGITS}g}"), low), high)
 
@@ -57,12 +59,13 @@ class SearchedSetting:
         """What is drawn for the run's own value; None where it is not among the values."""
         low, high, step = self.values.low, self.values.high, self.values.step
         if low is None or high is None:
-            is_choice = self.start in self.values.choices
-            return json.dumps(self.start) if is_choice else None
+            # As the choice is written: 0 of a list is the run's 0.0.
+            same = (choice for choice in self.values.choices if choice == self.start)
+            return next(map(json.dumps, same), None)
         if self.start is None or not low <= self.start <= high:
             return None
         steps = (self.start - low) / step if step else 0.0
-        return self.start if abs(steps - round(steps)) < _ROUNDING else None
+        return self.start if abs(steps - round(steps)) < STEP_ROUNDING else None
 
 
 def searched_settings(study: Study) -> dict[str, SearchedSetting]:

@@ -179,6 +179,9 @@ def _try(
             _note_failure(trial, error)
             break
         except SettingsError as error:
+            if any(path in str(error) for path in values):  # only its data show that it cannot be
+                _note_failure(trial, error)
+                break
             raise SettingsError(f"trial {trial.number}, of {epochs:g} epochs: {error}") from error
         seconds += found.seconds
         _log.info("trial %d scores %.2f on val", trial.number, found.percent)

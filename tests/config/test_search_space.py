@@ -45,6 +45,13 @@ def refused(folder: Path, tune: dict[str, Any], runs: dict[str, Any] | None = No
         ("method.beta", {"low": 0.2, "high": 0.1}, "0.2, expected less than high, 0.1"),
         ("method.beta", {"low": 0, "high": 1, "log": True}, "needs low > 0, but it is 0"),
         ("method.beta", {"low": 0.1, "high": 1, "log": True, "step": 0.1}, "drawn evenly"),
+        ("method.beta", {"low": 0, "high": 0.5, "step": 0.2}, "0.2, but steps from low, 0, do not"),
+        (
+            "method.beta",
+            {"low": 0, "high": 0.5, "step": 0.2},
+            "choose 0.4 as high, or another step",
+        ),
+        ("method.beta", {"low": 0, "high": 0.5, "step": 1}, "1, expected at most high - low, 0.5"),
         ("method.beta", {"hihg": 1}, "did you mean high?"),
     ],
 )

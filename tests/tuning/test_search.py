@@ -1,13 +1,15 @@
 """Protects the file of a search: what a crash leaves of it is mended, damage is told."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("optuna", reason="the extra `tune` is missing")
 
 from ademvl.config.search_space import SearchedValues
-from ademvl.errors import DataError
+from ademvl.errors import DataError, DiskFullError
 from ademvl.tuning.search import Search
 from ademvl.tuning.space import SearchedSetting
 
@@ -27,6 +29,17 @@ def try_one(search: Search, score: float) -> None:
     assert trial is not None
     trial.report(score, 1)
     search.keep(trial, is_complete=True)
+
+
+def try_many(search: Search) -> None:
+    for score in range(100):
+        try_one(search, float(score))
+
+
+def fill(ballast: Path) -> None:
+    """Leave no room on a small disk."""
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(bytes(4 << 20))
 
 
 def test_values_are_those_that_a_study_file_can_have(tmp_path: Path) -> None:
@@ -55,6 +68,46 @@ def test_line_that_a_crash_cut_short_is_no_trial_and_hurts_none(tmp_path: Path) 
     assert [trial.score for trial in again.trials] == [50.0]
     try_one(again, 60.0)
     assert [trial.values for trial in open_search(file).trials[1:]] == [values]
+
+
+def test_full_disk_names_the_file_and_loses_no_trial(small_disk: Path) -> None:
+    file = small_disk / "trials.journal"
+    search = open_search(file)
+    try_one(search, 50.0)
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    with pytest.raises(DiskFullError, match=r"trials\.journal: the disk is full"):
+        try_many(search)  # the last block of the file may have room for some
+    ballast.unlink()
+    again = open_search(file)
+    kept = [trial.score for trial in again.trials]
+    assert kept == [50.0, *range(len(kept) - 1)]
+    try_one(again, 60.0)
+    assert [trial.score for trial in open_search(file).trials] == [*kept, 60.0]
+
+
+def test_full_disk_names_the_file_that_cannot_be_begun(small_disk: Path) -> None:
+    fill(small_disk / "ballast")
+    with pytest.raises(DiskFullError, match=r"trials\.journal: the disk is full"):
+        open_search(small_disk / "trials.journal")
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        (SearchedValues(choices=(0, 0.5)), 0.0),  # as YAML reads 0, and as the run has it
+        (SearchedValues(choices=([1.0], [2])), [1]),
+        (SearchedValues(low=0.1, high=1.0), 0.123456),
+        (SearchedValues(low=0.0, high=0.6, step=0.1), 0.3),
+    ],
+)
+def test_first_trial_is_the_run_as_it_is(
+    values: SearchedValues, start: Any, tmp_path: Path
+) -> None:
+    space = {"method.beta": SearchedSetting(values, start)}
+    search = Search(tmp_path / "trials.journal", space, reduction=3, seed=0)
+    try_one(search, 50.0)
+    assert search.trials[0].values == {"method.beta": start}
 
 
 @pytest.mark.parametrize("damage", [b"{}\n", b"not JSON\n", b"\xff\xfe\n", b"[1, 2]\n"])

@@ -251,6 +251,16 @@ def test_values_that_cannot_stand_together_are_a_failed_trial(
     assert len(quick.trained) == 3
 
 
+def test_values_that_only_the_data_show_to_be_wrong_are_a_failed_trial(folder: Path) -> None:
+    # There are 12 items.
+    space = {"optimization.effective_batch_size": {"choices": [4, 400]}}
+    study = make_search(folder, space=space, trials=8, rungs=1)
+    right, wrong = tune(study, threads=1).trials
+    assert (right.values, right.failure) == ({"optimization.effective_batch_size": 4}, "")
+    assert wrong.score is None
+    assert "optimization.effective_batch_size: 400, but the training data has only" in wrong.failure
+
+
 def test_length_without_a_step_is_told(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"trial 0, of 0\.04 epochs: .* less than one step"):
         tune(make_search(folder, reduction=100))
