@@ -14,6 +14,7 @@ from typing import Any
 
 from ademvl.bundle.collection import Collection, Extras, collect
 from ademvl.bundle.crate import CRATE_FILE, crate_metadata
+from ademvl.config.settings_files import STUDY_FILE
 from ademvl.data.acquisition.zip_entries import ZipArchive
 from ademvl.errors import DataError, list_findings
 from ademvl.storage.files import atomic_path, dump_json, parse_json
@@ -134,11 +135,11 @@ def open_results(path: Path) -> Collection:
         SettingsError: the folder's study.yaml is wrong.
     """
     if path.is_dir():
-        if not (path / "study.yaml").is_file():
+        if not (path / STUDY_FILE).is_file():
             raise DataError(
                 f"{path}: no results of a study (no study.yaml); name <results>/<study> or a bundle"
             )
         return collect(path, refuse_doubtful=False)
-    if path.name == "study.yaml":
+    if path.name == STUDY_FILE:
         return collect(path.parent, refuse_doubtful=False)
     return read_bundle(path)

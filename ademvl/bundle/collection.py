@@ -19,22 +19,21 @@ import yaml
 
 from ademvl.config.nested import with_leaves
 from ademvl.config.run import RunSettings
-from ademvl.config.settings_files import study_to_json
+from ademvl.config.settings_files import STUDY_FILE, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.errors import DataError, SettingsError, list_findings
+from ademvl.evaluation.predictions import header_file
 from ademvl.reporting.figures.build import draw_figures
 from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import RunResult, StudyResults, read_results
 from ademvl.reporting.seed_result import SeedResult
 from ademvl.reporting.tables.build import render_tables
 from ademvl.runs.chosen_rate import choice_file, choosing_run
-from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.storage.files import dump_json, read_json
 from ademvl.tasks.registry import task_named
 
 _log = logging.getLogger(__name__)
 
-STUDY_FILE = "study.yaml"
 _ABSOLUTE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 _REMEDY = "Run the same command again that made the file."
 _PLACES = ("results_dir", "shared_dir")
@@ -149,22 +148,23 @@ def _study_settings(study: Study) -> dict[str, Any]:
 
 
 def _run_files(prefix: str, seed: SeedResult, extras: Extras) -> Iterator[tuple[str, bytes]]:
-    folder, task = seed.run_dir, seed.settings.evaluation_task
-    raw = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
-    yield f"{prefix}/run.yaml", _yaml(raw)
-    scores = [f"scores/{task}.json", LMMS_SCORES]
-    names = ["provenance.json", *scores, f"predictions/{task}.header.json"]
-    for name in names:
-        if (folder / name).is_file():
-            yield f"{prefix}/{name}", _json(read_json(folder / name, remedy=_REMEDY))
-    as_they_are = [f"predictions/{task}.jsonl", "metrics.csv", "kept.csv"]
-    if extras.adapters and (folder / "adapter").is_dir():
-        description = folder / "adapter" / "adapter.json"
-        yield f"{prefix}/adapter/adapter.json", _json(read_json(description, remedy=_REMEDY))
-        as_they_are.append("adapter/adapter.safetensors")
-    for name in as_they_are:
-        if (folder / name).is_file():
-            yield f"{prefix}/{name}", (folder / name).read_bytes()
+    files = seed.files
+
+    def name(path: Path) -> str:
+        return f"{prefix}/{path.relative_to(seed.run_dir).as_posix()}"
+
+    raw = yaml.safe_load(files.settings.read_text(encoding="utf-8"))
+    yield name(files.settings), _yaml(raw)
+    without_paths = [files.provenance, seed.scores_path, files.lmms_scores]
+    without_paths.append(header_file(seed.predictions_path))
+    as_they_are = [seed.predictions_path, files.metrics, files.kept]
+    if extras.adapters and files.adapter.is_dir():
+        yield name(files.adapter_json), _json(read_json(files.adapter_json, remedy=_REMEDY))
+        as_they_are.append(files.adapter_weights)
+    for path in filter(Path.is_file, without_paths):
+        yield name(path), _json(read_json(path, remedy=_REMEDY))
+    for path in filter(Path.is_file, as_they_are):
+        yield name(path), path.read_bytes()
 
 
 def _answers(results: StudyResults) -> Iterator[tuple[str, bytes]]:

@@ -2,11 +2,13 @@
 
 import mimetypes
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ademvl
 from ademvl.bundle.collection import Collection
+from ademvl.config.settings_files import STUDY_FILE
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import dump_json
 
 CRATE_FILE = "ro-crate-metadata.json"
@@ -26,15 +28,16 @@ _TYPES = {
     ".tex": "application/x-tex",
     ".yaml": "application/yaml",
 }
+_OF_RUN = RunFiles(Path())
 _DESCRIPTIONS = {
     "manifest.json": "Names, sizes and checksums of all files; states of all runs",
-    "study.yaml": "Settings of the study",
-    "run.yaml": "Resolved settings of one run",
-    "provenance.json": "Code, packages, hardware, checksums of data and weights, cost",
-    "metrics.csv": "Logged steps of a training",
-    "kept.csv": "Shares of the image tokens that text tokens kept, by epoch",
-    "adapter.json": "What the trained parameters belong to",
-    "adapter.safetensors": "Trained parameters",
+    STUDY_FILE: "Settings of the study",
+    _OF_RUN.settings.name: "Resolved settings of one run",
+    _OF_RUN.provenance.name: "Code, packages, hardware, checksums of data and weights, cost",
+    _OF_RUN.metrics.name: "Logged steps of a training",
+    _OF_RUN.kept.name: "Shares of the image tokens that text tokens kept, by epoch",
+    _OF_RUN.adapter_json.name: "What the trained parameters belong to",
+    _OF_RUN.adapter_weights.name: "Trained parameters",
 }
 _FOLDERS = {
     "scores": "Scores with intervals",

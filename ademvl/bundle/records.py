@@ -4,21 +4,23 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from ademvl.bundle.collection import STUDY_FILE, Collection, answers_name
+from ademvl.bundle.collection import Collection, answers_name
 from ademvl.config.influence import told_settings
 from ademvl.config.nested import flat
 from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
+from ademvl.config.settings_files import RUN_FILE, STUDY_FILE
 from ademvl.config.strict_yaml import load_yaml
 from ademvl.config.tasks import all_facts, facts_of
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.predictions import SEAL
 from ademvl.evaluation.sealed_scores import PREDICTIONS, SEALED_SINCE, seal_of_scores
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import parse_json
 
 _REMEDY = "Make the bundle again."
@@ -96,23 +98,24 @@ class Results:
 
     def _record(self, run: str, seed: int) -> SeedRecord:
         prefix = f"runs/{run}/seed{seed}"
-        raw = self._yaml(f"{prefix}/run.yaml")
+        files = RunFiles(Path(prefix))
+        raw = self._yaml(files.settings.as_posix())
         name = str(raw.get("task"))
         if name not in all_facts():
             raise DataError(
-                f"{self.label}: {prefix}/run.yaml: task {name!r} is not known to this version of "
+                f"{self.label}: {files.settings}: task {name!r} is not known to this version of "
                 "ademvl; use the one that made it"
             )
         task = facts_of(name).evaluated_as
-        predictions = f"{prefix}/predictions/{task}.jsonl"
+        predictions = files.predictions(task).as_posix()
         content = self._content(predictions, optional=True)
         return SeedRecord(
             run=run,
             seed=seed,
             task=task,
             settings=_told(raw),
-            provenance=self._json(f"{prefix}/provenance.json", optional=True),
-            scores=self._json(f"{prefix}/scores/{task}.json"),
+            provenance=self._json(files.provenance.as_posix(), optional=True),
+            scores=self._json(files.scores(task).as_posix()),
             predictions=self._lines(predictions),
             answers=self._json(self._answers_name(run, raw, task), optional=True),
             predictions_sha256=hashlib.sha256(content).hexdigest() if content else "",
@@ -173,6 +176,6 @@ class Results:
 def _told(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the settings by which results are told apart, those at their default too."""
     try:
-        return told_settings(read(RunSettings, raw, source="run.yaml"))
+        return told_settings(read(RunSettings, raw, source=RUN_FILE))
     except SettingsError:
         return flat(raw)  # of another version of ademvl: compared as written

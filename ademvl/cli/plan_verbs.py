@@ -68,8 +68,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _write_settings(study: "Study") -> None:
-    from ademvl.config.settings_files import run_to_json, study_to_json, write_settings
+    from ademvl.config.settings_files import STUDY_FILE, run_to_json, study_to_json, write_settings
+    from ademvl.runs.run_files import RunFiles
 
-    write_settings(study.results_dir / "study.yaml", study_to_json(study))
+    write_settings(study.results_dir / STUDY_FILE, study_to_json(study))
     for run in study.runs:
-        write_settings(study.run_dir(run) / "run.yaml", run_to_json(run))
+        write_settings(RunFiles(study.run_dir(run)).settings, run_to_json(run))

@@ -44,7 +44,9 @@ def run_dir_of(path: Path) -> Path:
     Raises:
         SettingsError: it is another file.
     """
-    if path.name == "run.yaml":
+    from ademvl.config.settings_files import RUN_FILE
+
+    if path.name == RUN_FILE:
         return path.parent
     if path.is_file():
         raise SettingsError(f"{path}: expected a run directory, or the run.yaml in it")

@@ -18,6 +18,8 @@ from ademvl.config.study_settings import StudySettings
 from ademvl.errors import SettingsError
 from ademvl.storage.files import parse_json, write_text
 
+STUDY_FILE = "study.yaml"
+RUN_FILE = "run.yaml"
 _SEED_FOLDER = re.compile(r"seed(\d{1,9})")
 
 
@@ -81,7 +83,7 @@ def read_run(run_dir: Path) -> RunSettings:
     seed = _SEED_FOLDER.fullmatch(run_dir.resolve().name)
     if seed and int(seed[1]) != run.seed:
         raise SettingsError(
-            f"{run_dir / 'run.yaml'}: seed is {run.seed}, but the folder is {seed[0]}: a copy of a "
+            f"{run_dir / RUN_FILE}: seed is {run.seed}, but the folder is {seed[0]}: a copy of a "
             f"seed is no other training. Remove it, or set seed to {seed[1]} and train anew"
         )
     return run
@@ -93,6 +95,6 @@ def read_copied_run(run_dir: Path) -> RunSettings:
     Raises:
         SettingsError: missing or malformed file, or wrong settings.
     """
-    path = run_dir / "run.yaml"
+    path = run_dir / RUN_FILE
     raw, key_lines = read_with_lines(path, name=str(path))
     return read(RunSettings, raw, source=str(path), key_lines=key_lines)

@@ -16,7 +16,7 @@ from ademvl.errors import AdemvlError, DataError, list_findings
 from ademvl.evaluation.predictions import SEAL
 from ademvl.evaluation.sealed_scores import seal_of_scores
 from ademvl.runs.adapter_folder import adapter_checksum
-from ademvl.runs.run_files import LMMS_SCORES, RunFiles
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import present_adapter
 from ademvl.runs.trained_adapter import find_adapter
 from ademvl.statistics.intervals import WILSON, Estimate, wilson_interval
@@ -126,7 +126,7 @@ def give_to_run(scores: Mapping[str, Any], results: Path, run_dir: Path) -> None
         raise DataError(f"{results}: of adapter={asked}, which is another one than {run_dir} has")
     source = {**scores["source"], "path": results.name}  # results are passed on: no other folder
     content = {**scores, "task": "lmms_eval", "source": source, "adapter_sha256": adapter}
-    write_json(run_dir / LMMS_SCORES, {**content, SEAL: seal_of_scores(content)})
+    write_json(RunFiles(run_dir).lmms_scores, {**content, SEAL: seal_of_scores(content)})
 
 
 def lmms_table(scores: Mapping[str, Any]) -> str:

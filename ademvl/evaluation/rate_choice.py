@@ -24,6 +24,7 @@ from ademvl.runs.chosen_rate import (
     next_rate,
     write_choice,
 )
+from ademvl.runs.run_files import RunFiles
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.run import train_run
 
@@ -54,7 +55,7 @@ def choose_rate_of(run: RunSettings, folder: Path, output: Path, *, progress: bo
     candidates = list[Candidate]()
     while (base_lr := next_rate(run.optimization, candidates)) is not None:
         run_dir = candidate_dir(folder, base_lr)
-        write_settings(run_dir / "run.yaml", run_to_json(candidate_of(run, base_lr)))
+        write_settings(RunFiles(run_dir).settings, run_to_json(candidate_of(run, base_lr)))
         try:
             code = train_run(run_dir, progress=progress, on_trained=predict_ahead)
         except NotFiniteError as error:

@@ -10,7 +10,6 @@ from ademvl.evaluation.sealed_scores import seal_of_scores
 from ademvl.reporting.results import RunResult, StudyResults
 from ademvl.reporting.score_entries import impossible_numbers, read_estimates
 from ademvl.reporting.seed_result import SeedResult
-from ademvl.runs.run_files import LMMS_SCORES
 from ademvl.runs.run_state import read_object
 
 _REMEDY = "Take the scores again: `ademvl score lmms-eval --results FILE --run RUN`."
@@ -44,7 +43,7 @@ def _benchmarked(run: RunResult) -> BenchmarkedRun | None:
         return None
     seeds, counts = list[SeedResult](), dict[str, int]()
     for seed, content in asked:
-        scores = read_estimates(content, seed.run_dir / LMMS_SCORES)
+        scores = read_estimates(content, seed.files.lmms_scores)
         counts = counts or {column: score.n for column, score in scores.items()}
         if seed.state != "finished" or content.get("adapter_sha256") != seed.adapter_sha256:
             seed = seed.left_out("lmms-eval asked an adapter that the run has no more")
@@ -57,7 +56,7 @@ def _benchmarked(run: RunResult) -> BenchmarkedRun | None:
 
 def _read(seed: SeedResult) -> dict[str, Any]:
     """Read the scores of one training; empty without any."""
-    path = seed.run_dir / LMMS_SCORES
+    path = seed.files.lmms_scores
     content = dict(read_object(path))
     if not content:
         return {}

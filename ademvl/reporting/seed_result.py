@@ -87,14 +87,19 @@ class SeedResult:
     data: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def files(self) -> RunFiles:
+        """Files of its folder."""
+        return RunFiles(self.run_dir)
+
+    @property
     def scores_path(self) -> Path:
         """File of the scores."""
-        return RunFiles(self.run_dir).scores(self.settings.evaluation_task)
+        return self.files.scores(self.settings.evaluation_task)
 
     @property
     def predictions_path(self) -> Path:
         """File of the predictions."""
-        return RunFiles(self.run_dir).predictions(self.settings.evaluation_task)
+        return self.files.predictions(self.settings.evaluation_task)
 
     def left_out(self, reason: str) -> "SeedResult":
         """Return it as stale, without scores."""
@@ -102,10 +107,10 @@ class SeedResult:
 
     def learning_curve(self) -> list[MetricsRow]:
         """Read metrics.csv; empty where training has not started."""
-        path = self.run_dir / "metrics.csv"
+        path = self.files.metrics
         return read_metrics(path) if path.is_file() else []
 
     def kept_shares(self) -> list[KeptRow]:
         """Read kept.csv; empty where nothing is learned about it, or not yet."""
-        path = self.run_dir / "kept.csv"
+        path = self.files.kept
         return read_kept(path) if path.is_file() else []

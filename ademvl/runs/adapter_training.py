@@ -3,15 +3,17 @@
 Adapters that were trained before this was said make no claim, nor do imported ones without a run.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ademvl.config.run import RunSettings
-from ademvl.errors import WeightsError
-from ademvl.runs.adapter_folder import DESCRIPTION_FILE, REMEDY
+from ademvl.errors import DataError, WeightsError
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, REMEDY, adapter_checksum
 from ademvl.runs.identity import identity_sha256, recorded_identity
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import read_json
 
 _KEY = "training"
@@ -83,6 +85,19 @@ def other_training(folder: Path, provenance: Mapping[str, Any]) -> AdapterTraini
     return training
 
 
+def is_complete(files: RunFiles, identity: Mapping[str, Any]) -> bool:
+    """Tell whether a training of this identity has finished in a run's directory."""
+    if not (files.adapter_json.is_file() and files.metrics.is_file()):
+        return False
+    try:
+        adapter_checksum(files.adapter)
+        provenance = json.loads(files.provenance.read_text(encoding="utf-8"))
+        is_own = other_training(files.adapter, provenance) is None
+        return is_own and bool(provenance["identity_sha256"] == identity_sha256(identity))
+    except (DataError, WeightsError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def check_training(folder: Path, run: RunSettings) -> None:
     """Make sure that the adapter in a run's directory is of the run's own training.
 
@@ -93,7 +108,7 @@ def check_training(folder: Path, run: RunSettings) -> None:
         WeightsError: it is of another one; names both.
         DataError: provenance.json is malformed.
     """
-    training, path = read_training(folder), folder.parent / "provenance.json"
+    training, path = read_training(folder), RunFiles(folder.parent).provenance
     if training is None or not path.is_file():
         return
     provenance = read_json(path, remedy="Train the run again.")

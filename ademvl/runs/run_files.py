@@ -1,21 +1,14 @@
-"""The files of a run's directory, and when those that training writes are complete."""
+"""The files of a run's directory, each named here alone."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ademvl.config.run import RunSettings
-from ademvl.errors import DataError, WeightsError
-from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
-from ademvl.runs.adapter_training import other_training
-from ademvl.runs.identity import identity_sha256
+from ademvl.config.settings_files import RUN_FILE
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE, WEIGHTS_FILE
 
 RATIONALE = "rationale"
 """Folder, in a run's directory, of MM-CoT's first stage."""
-LMMS_SCORES = "scores/lmms_eval.json"
-"""Scores, in a run's directory, that lmms-eval measured; there where they have been taken."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +16,11 @@ class RunFiles:
     """Files of a run's directory that training and evaluation write."""
 
     run_dir: Path
+
+    @property
+    def settings(self) -> Path:
+        """Resolved settings of the run."""
+        return self.run_dir / RUN_FILE
 
     @property
     def adapter(self) -> Path:
@@ -33,6 +31,11 @@ class RunFiles:
     def adapter_json(self) -> Path:
         """Written last."""
         return self.adapter / DESCRIPTION_FILE
+
+    @property
+    def adapter_weights(self) -> Path:
+        """Trained parameters."""
+        return self.adapter / WEIGHTS_FILE
 
     @property
     def metrics(self) -> Path:
@@ -68,9 +71,19 @@ class RunFiles:
         """Answers, one a line; `evaluated` is a task, or the benchmark that it is evaluated on."""
         return self.predictions_dir / f"{evaluated}.jsonl"
 
+    @property
+    def scores_dir(self) -> Path:
+        """Folder of scores, by what was evaluated."""
+        return self.run_dir / "scores"
+
     def scores(self, evaluated: str) -> Path:
         """What came of the answers."""
-        return self.run_dir / "scores" / f"{evaluated}.json"
+        return self.scores_dir / f"{evaluated}.json"
+
+    @property
+    def lmms_scores(self) -> Path:
+        """Scores that lmms-eval measured; there where they have been taken."""
+        return self.scores("lmms_eval")
 
     @property
     def evaluation_lock(self) -> Path:
@@ -89,18 +102,6 @@ class RunFiles:
     def of_run(self, name: str) -> "RunFiles":
         """Files of another run of the same study, with the same seed."""
         return RunFiles(self.run_dir.parent.parent / name / self.run_dir.name)
-
-    def is_complete(self, identity: Mapping[str, Any]) -> bool:
-        """Tell whether a training of this identity has finished here."""
-        if not (self.adapter_json.is_file() and self.metrics.is_file()):
-            return False
-        try:
-            adapter_checksum(self.adapter)
-            provenance = json.loads(self.provenance.read_text(encoding="utf-8"))
-            is_own = other_training(self.adapter, provenance) is None
-            return is_own and bool(provenance["identity_sha256"] == identity_sha256(identity))
-        except (DataError, WeightsError, OSError, ValueError, KeyError, TypeError):
-            return False
 
     def mark_incomplete(self) -> None:
         """Remove what a training with other settings left, the mark of completion first."""

@@ -39,9 +39,10 @@ def state_of(
         header: of the scores; empty where there are none.
         provenance: of the training; empty while it is at work.
     """
-    if not header and not (run_dir / "metrics.csv").is_file():
+    files = RunFiles(run_dir)
+    if not header and not files.metrics.is_file():
         return "not run"
-    if _was_begun_with_others(run_dir, settings) or _has_other_columns(run_dir / "metrics.csv"):
+    if _was_begun_with_others(run_dir, settings) or _has_other_columns(files.metrics):
         return "stale"
     identity = recorded_identity(settings, provenance.get("checksums") or {})
     if provenance and provenance.get("identity_sha256") != identity_sha256(identity):
@@ -61,8 +62,9 @@ def state_of(
 def present_adapter(run_dir: Path, settings: RunSettings) -> str:
     """Return the checksum of the adapter that a run has now, or takes; empty without any."""
     is_taken = settings.adapter not in OWN_ADAPTERS
-    owner = run_dir.parent.parent / settings.adapter / run_dir.name if is_taken else run_dir
-    return str(read_object(RunFiles(owner).adapter_json).get("sha256", ""))
+    files = RunFiles(run_dir)
+    owner = files.of_run(settings.adapter) if is_taken else files
+    return str(read_object(owner.adapter_json).get("sha256", ""))
 
 
 def _started_from_other(settings: RunSettings, provenance: Mapping[str, Any]) -> bool:
@@ -76,7 +78,7 @@ def _started_from_other(settings: RunSettings, provenance: Mapping[str, Any]) ->
 
 def _was_begun_with_others(run_dir: Path, settings: RunSettings) -> bool:
     """Tell whether a training of other settings is or was at work; run.yaml may be deleted."""
-    if not (run_dir / "run.yaml").is_file():
+    if not RunFiles(run_dir).settings.is_file():
         return False
     return training_settings(read_copied_run(run_dir)) != training_settings(settings)
 

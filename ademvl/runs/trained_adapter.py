@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.run import RunSettings
-from ademvl.config.settings_files import read_run
+from ademvl.config.settings_files import RUN_FILE, read_run
 from ademvl.errors import SettingsError, WeightsError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, check_settings, trained_settings
 from ademvl.runs.adapter_training import check_training
+from ademvl.runs.run_files import RunFiles
 
 _log = logging.getLogger(__name__)
 _REMEDY = "Name a run's directory or an adapter folder, as `ademvl train` makes them."
@@ -37,15 +38,15 @@ def find_adapter(path: Path) -> TrainedAdapter:
             run.yaml, or is of another run's training.
         SettingsError: wrong settings, or the run is of a whole system, which has no adapter.
     """
-    if path.name == "run.yaml":
+    if path.name == RUN_FILE:
         path = path.parent
     path = _lowest_seed(path) or path
-    folder = path if (path / DESCRIPTION_FILE).is_file() else path / "adapter"
+    folder = path if (path / DESCRIPTION_FILE).is_file() else RunFiles(path).adapter
     if not (folder / DESCRIPTION_FILE).is_file():
         raise WeightsError(
             f"{path}: no trained adapter there (no {folder / DESCRIPTION_FILE}). {_REMEDY}"
         )
-    is_of_run = (folder.parent / "run.yaml").is_file()
+    is_of_run = RunFiles(folder.parent).settings.is_file()
     run = read_run(folder.parent) if is_of_run else trained_settings(folder)
     if run.method.kind != "method":
         raise SettingsError(

@@ -7,7 +7,7 @@ import yaml
 
 from ademvl import __version__
 from ademvl.config.run import RunSettings
-from ademvl.config.settings_files import run_to_plain
+from ademvl.config.settings_files import STUDY_FILE, run_to_plain
 from ademvl.config.study import Study, load_study
 from ademvl.config.tasks import RequestKind, facts_of
 from ademvl.data.acquisition.registry import load_registry
@@ -83,7 +83,7 @@ def _metadata(run: RunSettings, license_name: str) -> dict[str, object]:
 def _study_of(trained: TrainedAdapter) -> Study | None:
     """Return the study in whose results an adapter lies; None for one that lies elsewhere."""
     parents = trained.folder.absolute().parents  # results/<study>/runs/<run>/seed<n>
-    file = parents[3] / "study.yaml" if len(parents) > 3 else None
+    file = parents[3] / STUDY_FILE if len(parents) > 3 else None
     return load_study(file) if file and file.is_file() else None
 
 

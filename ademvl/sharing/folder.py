@@ -10,7 +10,7 @@ from shutil import copyfile
 
 from ademvl.config.mini_backbones import MINI_LLMS
 from ademvl.config.run import TRAINED, FeatureSettings, RunSettings
-from ademvl.config.settings_files import run_to_json, write_settings
+from ademvl.config.settings_files import RUN_FILE, run_to_json, write_settings
 from ademvl.errors import SettingsError
 from ademvl.runs.adapter_folder import (
     DESCRIPTION_FILE,
@@ -19,13 +19,16 @@ from ademvl.runs.adapter_folder import (
     adapter_checksum,
     described_settings,
 )
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.trained_adapter import TrainedAdapter, find_adapter
 from ademvl.storage.files import read_json, write_json, write_text
 from ademvl.storage.folders import folder_built_aside
 
 CARD_FILE, GOLDEN_FILE = "README.md", "golden.json"
-_ENTRIES = (CARD_FILE, GOLDEN_FILE, "run.yaml", "provenance.json", "scores", "adapter")
-PATTERNS = (CARD_FILE, GOLDEN_FILE, "run.yaml", "provenance.json", "scores/*.json", "adapter/*")
+_SHARED = RunFiles(Path())
+_NAMES = (CARD_FILE, GOLDEN_FILE, str(_SHARED.settings), str(_SHARED.provenance))
+_ENTRIES = (*_NAMES, str(_SHARED.scores_dir), str(_SHARED.adapter))
+PATTERNS = (*_NAMES, f"{_SHARED.scores_dir}/*.json", f"{_SHARED.adapter}/*")
 """Files of such a folder; nothing else goes to the hub or comes from there."""
 
 
@@ -55,15 +58,16 @@ def export_folder(
     card = model_card(trained, run, license_name=license_name)
     answers = record_answers(trained)
     with folder_built_aside(folder, entries=_ENTRIES) as aside:
-        write_settings(aside / "run.yaml", run_to_json(run))
+        files = RunFiles(aside)
+        write_settings(files.settings, run_to_json(run))
         write_text(aside / CARD_FILE, card)
         write_json(aside / GOLDEN_FILE, answers)
-        (aside / "adapter").mkdir()
-        copyfile(trained.folder / WEIGHTS_FILE, aside / "adapter" / WEIGHTS_FILE)
+        files.adapter.mkdir()
+        copyfile(trained.folder / WEIGHTS_FILE, files.adapter_weights)
         _copy_records(trained, aside)
         description = read_json(trained.folder / DESCRIPTION_FILE, remedy=REMEDY)
         description["settings"] = described_settings(run)
-        write_json(aside / "adapter" / DESCRIPTION_FILE, description)
+        write_json(files.adapter_json, description)
 
 
 def check_folder(folder: Path) -> TrainedAdapter:
@@ -74,9 +78,7 @@ def check_folder(folder: Path) -> TrainedAdapter:
         SettingsError: something else is missing.
     """
     trained = find_adapter(folder)
-    missing = [
-        name for name in (CARD_FILE, GOLDEN_FILE, "run.yaml") if not (folder / name).exists()
-    ]
+    missing = [name for name in (CARD_FILE, GOLDEN_FILE, RUN_FILE) if not (folder / name).exists()]
     if missing:
         raise SettingsError(
             f"{folder}: no {', '.join(missing)} there; write such a folder by "
@@ -116,12 +118,12 @@ def _portable(run: RunSettings, *, llm: str, tower_weights: str) -> RunSettings:
 
 def _copy_records(trained: TrainedAdapter, folder: Path) -> None:
     """Copy what is told of the training, and scores of this adapter."""
-    run_dir = trained.folder.parent
-    if (run_dir / "provenance.json").is_file():
-        copyfile(run_dir / "provenance.json", folder / "provenance.json")
+    told, files = RunFiles(trained.folder.parent), RunFiles(folder)
+    if told.provenance.is_file():
+        copyfile(told.provenance, files.provenance)
     description = read_json(trained.folder / DESCRIPTION_FILE, remedy=REMEDY)
-    for path in sorted(run_dir.glob("scores/*.json")):
+    for path in sorted(told.scores_dir.glob("*.json")):
         scores = read_json(path, remedy="Evaluate the run again.")
         if scores.get("header", {}).get("adapter_sha256") == description["sha256"]:
-            (folder / "scores").mkdir(exist_ok=True)
-            copyfile(path, folder / "scores" / path.name)
+            files.scores_dir.mkdir(exist_ok=True)
+            copyfile(path, files.scores_dir / path.name)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.runs.adapter_training import AdapterTraining
+from ademvl.runs.adapter_training import AdapterTraining, is_complete
 from ademvl.runs.identity import identity_sha256
 from ademvl.training.untrained import write_untrained
 
@@ -31,7 +31,7 @@ def note_given(run: RunSettings, files: "RunFiles", identity: Mapping[str, Any])
     from ademvl.model.adapter_file import write_adapter
     from ademvl.systems.elsewhere.settings import ElsewhereSettings
 
-    if files.is_complete(identity):
+    if is_complete(files, identity):
         _log.info("%s: noted already", files.run_dir)
         return
     files.mark_incomplete()

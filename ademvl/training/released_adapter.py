@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ademvl.config.run import RunSettings
-from ademvl.runs.adapter_training import AdapterTraining
+from ademvl.runs.adapter_training import AdapterTraining, is_complete
 from ademvl.training.untrained import write_untrained
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def import_released(run: RunSettings, files: "RunFiles", identity: Mapping[str, 
     from ademvl.released.adapter import read_for_run
     from ademvl.training.session import count_by_part
 
-    if files.is_complete(identity):
+    if is_complete(files, identity):
         _log.info("%s: imported already", files.run_dir)
         return
     files.mark_incomplete()

@@ -19,7 +19,7 @@ from ademvl.machine.free_memory import free_memory
 from ademvl.machine.usage import UsageMeter
 from ademvl.planning.fit import check_fits, memory_rows
 from ademvl.planning.out_of_memory import explained_out_of_memory, training_advice
-from ademvl.runs.adapter_training import refuse_to_replace_other
+from ademvl.runs.adapter_training import is_complete, refuse_to_replace_other
 from ademvl.runs.identity import training_identity
 from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import read_object
@@ -99,7 +99,7 @@ def train_run(
                 return 0
             exit_code = 0
             for stage, of_stage in files.stages(run).items():
-                is_before = is_first and of_stage != files and of_stage.is_complete(identity)
+                is_before = is_first and of_stage != files and is_complete(of_stage, identity)
                 if exit_code or processes.from_first(is_before):
                     continue
                 rows = training_rows(run, stage)
@@ -153,7 +153,7 @@ def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> 
     if run.adapter != TRAINED:
         take_adapter(files.of_run(run.adapter), files, identity)
         return True
-    if files.is_complete(identity):
+    if is_complete(files, identity):
         _log.info("%s: already trained with these settings", files.run_dir)
         StateStore(files.state, identity).clear()
         return True

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ademvl.errors import SettingsError
-from ademvl.runs.adapter_folder import WEIGHTS_FILE
+from ademvl.runs.adapter_training import is_complete
 from ademvl.storage.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def take_adapter(owner: "RunFiles", files: "RunFiles", identity: Mapping[str, An
     Raises:
         SettingsError: `owner` has not finished a training of this identity.
     """
-    if not owner.is_complete(identity):
+    if not is_complete(owner, identity):
         raise SettingsError(
             f"{owner.run_dir}: has no finished adapter of the same settings, data and weights, "
             f"which {files.run_dir} evaluates; first run `ademvl train {owner.run_dir}`"
@@ -34,7 +34,7 @@ def take_adapter(owner: "RunFiles", files: "RunFiles", identity: Mapping[str, An
     files.mark_incomplete()
     for source, target in (
         (owner.metrics, files.metrics),
-        (owner.adapter / WEIGHTS_FILE, files.adapter / WEIGHTS_FILE),
+        (owner.adapter_weights, files.adapter_weights),
     ):
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)

@@ -27,6 +27,7 @@ from ademvl.errors import AdemvlError, ProcessLostError, SettingsError, Training
 from ademvl.evaluation.run import evaluate_run, predict_ahead
 from ademvl.evaluation.val_score import ValScore, read_val_score
 from ademvl.runs.identity import identity_sha256
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.locks import try_lock_file
 from ademvl.training.interruption import Interruption
 from ademvl.training.launch import train
@@ -196,7 +197,7 @@ def _try(
 
 def _score(run: RunSettings, run_dir: Path, *, threads: int | None) -> ValScore:
     """Train a run and evaluate it on val, as the workflow's verbs do."""
-    write_settings(run_dir / "run.yaml", run_to_json(run))
+    write_settings(RunFiles(run_dir).settings, run_to_json(run))
     if code := train(run_dir, threads=threads, on_trained=predict_ahead):
         raise SystemExit(code)
     evaluate_run(run_dir, threads=threads)

@@ -6,6 +6,7 @@ copying folders get around; here results are compared with what they say that th
 
 from pathlib import Path
 
+from ademvl.config.settings_files import STUDY_FILE
 from ademvl.config.study import Study, load_study
 from ademvl.errors import MAX_LISTED, AdemvlError
 from ademvl.reporting.results import StudyResults, read_results
@@ -61,7 +62,7 @@ def _of_other_settings(study: Study, results: StudyResults) -> list[str]:
 
 def _checksum_there(study: Study) -> str:
     """Return the checksum of the study whose results are there; empty where none is known."""
-    path = study.results_dir / "study.yaml"
+    path = study.results_dir / STUDY_FILE
     try:
         return study_checksum(load_study(path).runs) if path.is_file() else ""
     except AdemvlError:

@@ -21,13 +21,14 @@ from ademvl.config.tasks import facts_of
 from ademvl.errors import AdemvlError, collect
 from ademvl.reporting.figures.build import figures_of
 from ademvl.reporting.tables.keys import TABLE_SUFFIXES, table_keys
+from ademvl.runs.adapter_folder import DESCRIPTION_FILE
 from ademvl.runs.chosen_rate import choosing_run
 from ademvl.runs.identity import (
     evaluation_settings,
     feature_settings,
     training_settings,
 )
-from ademvl.runs.run_files import LMMS_SCORES
+from ademvl.runs.run_files import RunFiles
 from ademvl.runs.versions import RESULT_VERSIONS
 from ademvl.storage.locks import FileLock, try_lock_file
 from ademvl.workflow.feature_plan import FeaturePlan
@@ -64,6 +65,7 @@ class WorkflowPlan:
         self._lock: FileLock | None = None
         self._planned_at = time.time_ns()  # before Snakemake looks at which files there are
         self._by_dir = {str(study.run_dir(run)): run for run in study.runs}
+        self._files = [RunFiles(Path(folder)) for folder in self._by_dir]
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any], files: Iterable[str | Path]) -> "WorkflowPlan":
@@ -215,7 +217,7 @@ class WorkflowPlan:
         run = self.features.first_run(wildcards)
         if choosing_run(run):  # its own file waits for the rate, whose choice reads the features
             return self.rates.settings_file(run)
-        return f"{self.study.run_dir(run)}/run.yaml"
+        return str(RunFiles(self.study.run_dir(run)).settings)
 
     def feature_data(self, wildcards: Any) -> list[str]:
         """Files that say that the data sets whose images a feature report is about can be used."""
@@ -228,32 +230,31 @@ class WorkflowPlan:
             return self.sources.of_paths(run.released_from) or [run.released_from]
         if run.adapter in OWN_ADAPTERS:
             return []
-        return [f"{self.results}/runs/{run.adapter}/seed{run.seed}/adapter/adapter.json"]
+        return [str(RunFiles(self.study.run_dir(run)).of_run(run.adapter).adapter_json)]
 
     def run_start(self, wildcards: Any) -> list[str]:
         """Adapter that a run's training starts from; none where it starts anew."""
         run = self.run(wildcards)
         starts = run.start_from and run.adapter == TRAINED
-        return [f"{run.start_from}/adapter.json"] if starts else []
+        return [f"{run.start_from}/{DESCRIPTION_FILE}"] if starts else []
 
     def run_files(self, wildcards: Any = None) -> list[str]:
         """Settings files of all runs, which tell results of other settings from present ones."""
-        return [f"{folder}/run.yaml" for folder in self._by_dir]
+        return [str(files.settings) for files in self._files]
 
     def adapters(self, wildcards: Any = None) -> list[str]:
         """Trained adapters of all runs."""
-        return [f"{folder}/adapter/adapter.json" for folder in self._by_dir]
+        return [str(files.adapter_json) for files in self._files]
 
     def scores(self, wildcards: Any = None) -> list[str]:
         """Scores of all runs."""
-        return [
-            f"{folder}/scores/{run.evaluation_task}.json" for folder, run in self._by_dir.items()
-        ]
+        runs = zip(self._files, self._by_dir.values(), strict=True)
+        return [str(files.scores(run.evaluation_task)) for files, run in runs]
 
     def taken_scores(self, wildcards: Any = None) -> list[str]:
         """Scores of lmms-eval, of the runs that have been given any."""
-        found = [f"{folder}/{LMMS_SCORES}" for folder in self._by_dir]
-        return [path for path in found if Path(path).is_file()]
+        found = [files.lmms_scores for files in self._files]
+        return [str(path) for path in found if path.is_file()]
 
     def tables(
         self, wildcards: Any = None, *, suffixes: Sequence[str] = TABLE_SUFFIXES

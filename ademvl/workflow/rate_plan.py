@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ademvl.config.optimization import CHOICE_SEED
@@ -9,6 +10,7 @@ from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import run_to_json
 from ademvl.config.study import Study
 from ademvl.runs.chosen_rate import choice_file, choosing_run
+from ademvl.runs.run_files import RunFiles
 
 
 class RatePlan:
@@ -41,7 +43,7 @@ class RatePlan:
 
     def settings_file(self, run: RunSettings) -> str:
         """Settings of a run whose rate is not chosen yet, for the features that it reads."""
-        return f"{self._folder(run)}/run.yaml"
+        return str(RunFiles(Path(self._folder(run))).settings)
 
     def _folder(self, run: RunSettings) -> str:
         return str(choice_file(self._study.results_dir, run.name).with_suffix(""))

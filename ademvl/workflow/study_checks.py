@@ -19,6 +19,7 @@ from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.shapes import vision_shape
 from ademvl.reporting.references import check_reported
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE, adapter_checksum
+from ademvl.runs.run_files import RunFiles
 from ademvl.storage.stand_ins import describe_stand_in_at
 from ademvl.tasks.layout import copies_of
 from ademvl.tasks.registry import layout_of
@@ -58,7 +59,7 @@ def refuse_missing_starts(study: Study) -> None:
     Raises:
         SettingsError: lists them.
     """
-    made = {str(study.run_dir(run) / "adapter") for run in study.runs}
+    made = {str(RunFiles(study.run_dir(run)).adapter) for run in study.runs}
     findings = {
         f"runs.{run.name}.start_from: {run.start_from}: no {DESCRIPTION_FILE} there"
         for run in study.runs
@@ -160,6 +161,6 @@ def _adapter_problems(study: Study, work: Work) -> Iterator[str]:
                 yield f"runs.{run.name}.released_from: {run.released_from}: {what}"
             continue
         owner = run.name if run.adapter == TRAINED else run.adapter
-        folder = study.results_dir / "runs" / owner / f"seed{run.seed}" / "adapter"
-        if (owner, run.seed) not in trained and (folder / "adapter.json").is_file():
-            yield from collect(partial(adapter_checksum, folder))
+        files = RunFiles(study.run_dir(run)).of_run(owner)
+        if (owner, run.seed) not in trained and files.adapter_json.is_file():
+            yield from collect(partial(adapter_checksum, files.adapter))

@@ -17,7 +17,7 @@ from ademvl.model.build import build_model
 from ademvl.reporting.reported import load_reported
 from ademvl.reporting.results import read_results
 from ademvl.reporting.tables.scores import image_understanding_table
-from ademvl.runs.run_files import LMMS_SCORES
+from ademvl.runs.run_files import RunFiles
 from ademvl.statistics.intervals import wilson_interval
 from tests import tiny
 from tests.reporting.page.page_study import REPORTED_DIR
@@ -116,7 +116,7 @@ def test_run_gets_the_scores_of_its_own_adapter(write: Write, run_dir: Path, cap
     results = write(run_dir, gqa={})
     assert main(["score", "lmms-eval", "--results", str(results), "--run", str(run_dir)]) == 0
     assert "gqa (first 20 of 24)" in capsys.readouterr().out
-    taken = json.loads((run_dir / LMMS_SCORES).read_text())
+    taken = json.loads(RunFiles(run_dir).lmms_scores.read_text())
     assert taken["columns"]["GQA"]["percent"] == 65
     assert taken["source"]["path"] == results.name
     assert (
@@ -140,13 +140,13 @@ def test_scores_of_others_are_refused(write: Write, run_dir: Path, tmp_path: Pat
         assert main(["score", "lmms-eval", "--results", str(results), "--run", str(run_dir)]) == 2
         return capsys.readouterr().err
 
-    (run_dir / LMMS_SCORES).unlink(missing_ok=True)
+    RunFiles(run_dir).lmms_scores.unlink(missing_ok=True)
     assert "which is another one than" in told(write(other, gqa={}))
     assert "Start where lmms-eval was started" in told(write("elsewhere/runs/adem/seed1", gqa={}))
     llava = write(run_dir, gqa={})
     llava.write_text(llava.read_text().replace('"model": "ademvl"', '"model": "llava"'))
     assert "of model 'llava', expected ademvl" in told(llava)
-    assert not (run_dir / LMMS_SCORES).exists()
+    assert not RunFiles(run_dir).lmms_scores.exists()
 
 
 def test_scores_of_another_machine_are_taken_by_the_names_of_run_and_seed(
@@ -165,7 +165,7 @@ def study(tmp_path: Path, write: Write) -> SyntheticStudy:
         run = next(r for r in study.study.runs if (r.name, r.seed) == ("adem", seed))
         taken = {**read_lmms_results(write(gqa={})), "adapter_sha256": adapter_sha256(run)}
         taken["source"]["path"] = "20261130_204022_results.json"
-        write_sealed(folder / LMMS_SCORES, taken)
+        write_sealed(RunFiles(folder).lmms_scores, taken)
     return study
 
 
@@ -193,7 +193,7 @@ def test_paper_scale_stands_in_the_reported_table_without_verdicts(study: Synthe
 
 
 def test_scores_of_an_earlier_adapter_are_left_out(study: SyntheticStudy) -> None:
-    path = study.run_dir("adem", 1) / LMMS_SCORES
+    path = RunFiles(study.run_dir("adem", 1)).lmms_scores
     content = json.loads(path.read_text()) | {"adapter_sha256": "0" * 64}
     write_sealed(path, {key: value for key, value in content.items() if key != "sha256"})
     mine, _ = image_understanding_table(
@@ -205,7 +205,7 @@ def test_scores_of_an_earlier_adapter_are_left_out(study: SyntheticStudy) -> Non
 
 
 def test_scores_changed_by_hand_are_refused(study: SyntheticStudy) -> None:
-    path = study.run_dir("adem", 0) / LMMS_SCORES
+    path = RunFiles(study.run_dir("adem", 0)).lmms_scores
     path.write_text(path.read_text().replace("65.0", "75.0"))
     with pytest.raises(DataError, match="changed since they were taken"):
         image_understanding_table(read_results(study.study), load_reported(REPORTED_DIR))

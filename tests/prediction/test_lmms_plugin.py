@@ -16,7 +16,7 @@ from ademvl.evaluation.run import evaluate_run
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.model.adapter_file import save_adapter
 from ademvl.model.build import build_model
-from ademvl.runs.run_files import LMMS_SCORES
+from ademvl.runs.run_files import RunFiles
 from ademvl.tasks.scienceqa.examples import scienceqa_evaluation_examples
 from ademvl.tasks.scienceqa.reader import load_scienceqa
 from tests import tiny
@@ -116,7 +116,7 @@ def test_accuracy_on_a_local_task_is_ours(tmp_path: Path) -> None:
     assert results["ademvl_likely"]["acc,none"] == pytest.approx(ours / 100)
     file.write_text(text.replace("ademvl_said", "gqa"))  # a local task cannot have such a name
     assert main(["score", "lmms-eval", "--results", str(file), "--run", str(run_dir)]) == 0
-    taken = json.loads((run_dir / LMMS_SCORES).read_text())["columns"]["GQA"]
+    taken = json.loads(RunFiles(run_dir).lmms_scores.read_text())["columns"]["GQA"]
     assert (taken["n"], taken["percent"]) == (24, 100 * results["ademvl_said"]["exact_match,none"])
     (file,) = tmp_path.glob("out/**/*_samples_ademvl_likely.jsonl")
     samples = [json.loads(line) for line in file.read_text().splitlines()]

@@ -14,7 +14,7 @@ from ademvl.errors import SettingsError, WeightsError
 from ademvl.evaluation.run import evaluate_run
 from ademvl.model.adapter_file import load_adapter
 from ademvl.model.build import build_model
-from ademvl.runs.adapter_training import check_training, read_training
+from ademvl.runs.adapter_training import check_training, is_complete, read_training
 from ademvl.runs.identity import training_identity
 from ademvl.runs.run_files import RunFiles
 from ademvl.training.run import train_run
@@ -174,7 +174,7 @@ def test_adapters_from_before_make_no_claim(
 ) -> None:
     run: RunSettings = tiny.make_run(world, name="adem", epochs=1.0)
     _without_claim(runs["adem"])
-    assert RunFiles(runs["adem"]).is_complete(training_identity(run))
+    assert is_complete(RunFiles(runs["adem"]), training_identity(run))
     monkeypatch.setattr("ademvl.training.run.build_trainer", None)
     assert train_run(runs["adem"], progress=False) == 0
     evaluate_run(runs["adem"], progress=False)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ademvl.config.evaluation import Split
 from ademvl.config.run import GIVEN_ADAPTERS, RunSettings
-from ademvl.config.settings_files import read_run
+from ademvl.config.settings_files import RUN_FILE, read_run
 from ademvl.config.tasks import TaskName, facts_of
 from ademvl.data.choices import NO_ANSWER
 from ademvl.errors import DataError, SettingsError, list_findings
@@ -73,13 +73,13 @@ def read_side(path: Path, *, data_dir: Path | None = None, split: Split | None =
             has changed since they were made; names files and ids.
         SettingsError: a file without a data set.
     """
-    if path.name == "run.yaml":
+    if path.name == RUN_FILE:
         path = path.parent
     if path.is_file():
         if data_dir is None:
             raise SettingsError(f"{path}: name the data set that it answers with --data")
         return _read_file_side(path, data_dir, split or "test")
-    run_dirs = [path] if (path / "run.yaml").is_file() else _seed_dirs(path)
+    run_dirs = [path] if RunFiles(path).settings.is_file() else _seed_dirs(path)
     return read_seeds(run_dirs, data_dir=data_dir, split=split)
 
 
@@ -167,7 +167,7 @@ def have_same_adapters(first: Side, second: Side) -> bool:
 
 def _seed_dirs(path: Path) -> list[Path]:
     """Return the seeds that have predictions, in numeric order."""
-    found = sorted(path.glob("seed*/run.yaml"), key=lambda file: (len(file.parent.name), file))
+    found = sorted(path.glob(f"seed*/{RUN_FILE}"), key=lambda file: (len(file.parent.name), file))
     if not found:
         raise DataError(
             f"{path}: neither a run (no run.yaml) nor the seeds of one (no seed*/run.yaml) nor a "
