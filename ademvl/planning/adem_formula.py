@@ -78,7 +78,7 @@ class AdemFormula:
 
     @property
     def _has_fusion(self) -> bool:
-        return self.settings.fusion != "none"
+        return self.settings.fusion_rule is not None
 
     def layers_forward(self, batch: MicroBatch) -> int:
         """Count the forward pass of all decoder layers with their fusion."""

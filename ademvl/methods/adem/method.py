@@ -14,13 +14,12 @@ from ademvl.methods.adem.keeping import (
     Relaxed,
     SparseKeeping,
 )
-from ademvl.methods.adem.rule import PHI, fuse_adem, visual_scores
+from ademvl.methods.adem.rule import PHI, visual_scores
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.adem.thresholds import KeptPenalty, LearnedThreshold
 from ademvl.methods.base import DecoderShape, FusionScores, ScoreGrids, rows_with_image, spread_rows
-from ademvl.methods.dropout import drop_parts, drop_rows
-from ademvl.methods.fusing import FusingPass, Rule
-from ademvl.methods.memvp.method import MEMVP_DROPOUT, fuse_memvp
+from ademvl.methods.dropout import drop_parts
+from ademvl.methods.fusing import FusingPass
 from ademvl.methods.multiscale import pool_grid
 from ademvl.methods.projection import Projection
 from ademvl.methods.registry import implements
@@ -57,7 +56,7 @@ class AdemMethod(TowerAdaptedMethod):
         trains_tower: bool,
     ) -> None:
         super().__init__(settings, llm=llm, tower=tower, trains_tower=trains_tower)
-        has_fusion = settings.fusion != "none"
+        has_fusion = settings.fusion_rule is not None
         build_projection = partial(
             Projection,
             tower_width=tower.width,
@@ -81,7 +80,7 @@ class AdemMethod(TowerAdaptedMethod):
 
     def places(self) -> Mapping[Position, range]:
         """Return all layers, at the two positions of the settings."""
-        if self.settings.fusion == "none":
+        if self.settings.fusion_rule is None:
             return {}
         layers = range(self.llm_shape.layers)
         return {self.settings.query_from: layers, self.settings.add_to: layers}
@@ -135,7 +134,8 @@ class AdemMethod(TowerAdaptedMethod):
         rows = rows_with_image(features, has_image)
         shown = features.float() if features is not None and len(features) else None
         slots = None if shown is None else self._slots(shown)
-        if self.key_table is None or self.value_table is None:
+        rule = self.settings.fusion_rule
+        if rule is None:
             opened = Pass()
             opened.with_image = slots
             return opened
@@ -149,7 +149,7 @@ class AdemMethod(TowerAdaptedMethod):
         return FusingPass(
             keys.to(dtype),
             values.to(dtype),
-            self._rule(dropout_seeds, penalty),
+            rule.make(self.settings, self._keeping(penalty), dropout_seeds),
             query_from=self.settings.query_from,
             add_to=self.settings.add_to,
             with_image=slots,
@@ -161,38 +161,6 @@ class AdemMethod(TowerAdaptedMethod):
         if not (self.training and settings.learns_threshold and settings.kept_weight):
             return None
         return KeptPenalty(target=settings.kept_target, weight=settings.kept_weight)
-
-    def _rule(self, dropout_seeds: Sequence[int] | None, penalty: KeptPenalty | None) -> Rule:
-        settings, keeping = self.settings, self._keeping(penalty)
-
-        def fuse_by_adem(
-            queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
-        ) -> Tensor:
-            def select(scores: Tensor) -> Tensor:
-                scores = keeping.select(scores, queries, layer)
-                p, purpose = settings.score_dropout, f"fusion scores.{layer}"
-                scores = drop_rows(scores, dropout_seeds, p=p, purpose=purpose)
-                p, purpose = settings.layer_dropout, f"fusion layers.{layer}"
-                return drop_parts(scores, dropout_seeds, dims=1, p=p, purpose=purpose)
-
-            return fuse_adem(
-                queries,
-                keys,
-                values,
-                target=target,
-                alpha=settings.alpha,
-                phi=settings.phi,
-                select=select,
-            )
-
-        def fuse_by_memvp(
-            queries: Tensor, keys: Tensor, values: Tensor, *, target: Tensor, layer: int
-        ) -> Tensor:
-            purpose = f"memvp.{layer}"
-            drop = partial(drop_rows, seeds=dropout_seeds, p=MEMVP_DROPOUT, purpose=purpose)
-            return fuse_memvp(queries, keys, values, target=target, alpha=settings.alpha, drop=drop)
-
-        return fuse_by_adem if settings.fusion == "adem" else fuse_by_memvp
 
     def _keeping(self, penalty: KeptPenalty | None) -> Keeping:
         """Return what is kept of a layer's scores: in training, or in evaluation."""
@@ -218,7 +186,7 @@ class AdemMethod(TowerAdaptedMethod):
 
     def scores(self, opened: Pass, run: Callable[[Pass], object]) -> FusionScores | None:
         """Return which visual tokens each text token keeps in evaluation, in every layer."""
-        if self.settings.fusion != "adem" or not isinstance(opened, FusingPass):
+        if not self.settings.draws_scores or not isinstance(opened, FusingPass):
             return None
         found: list[Tensor] = []
         kept: list[Tensor] = []
@@ -244,8 +212,8 @@ class AdemMethod(TowerAdaptedMethod):
     ) -> tuple[Tensor, Tensor]:
         assert self.key_table is not None
         assert self.value_table is not None
-        # MemVP's rule maps the scores instead of the keys.
-        phi = PHI[self.settings.phi if self.settings.fusion == "adem" else "identity"]
+        rule = self.settings.fusion_rule
+        phi = PHI[self.settings.phi if rule is not None and rule.maps_keys else "identity"]
         shape = (batch_size, *self.key_table.shape)
         if features is None:
             return phi(self.key_table).expand(shape), self.value_table.expand(shape)

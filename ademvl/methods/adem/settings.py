@@ -10,16 +10,17 @@ from ademvl.config.method import (
     check_square,
 )
 from ademvl.config.setting import group, relation, setting, settings_class
+from ademvl.methods.adem.fusions import FUSIONS, Fusion, FusionRule, fusion_rule
 
 FusionPosition = Literal["mhsa_in", "mhsa_out", "mlp_in", "mlp_out"]
 POSITIONS: tuple[FusionPosition, ...] = ("mhsa_in", "mhsa_out", "mlp_in", "mlp_out")
 Phi = Literal["silu", "identity", "softmax", "relu", "elu", "silu_positive"]
-Fusion = Literal["adem", "memvp", "none"]
 DropBy = Literal["value", "magnitude"]
 SparseNormalizer = Literal["sparsemax", "entmax15"]
 Threshold = Literal["fixed", "per_layer", "per_token", "sparsemax", "entmax15"]
 Relaxation = Literal["straight_through", "sigmoid"]
 LEARNED: tuple[Threshold, ...] = ("per_layer", "per_token")
+_WITH_SCORES = " or ".join(name for name, rule in FUSIONS.items() if rule.has_scores)
 
 
 def _check_scales(scales: Sequence[int]) -> None:
@@ -186,8 +187,8 @@ class AdemSettings(MethodSettings):
     def _has_something_to_learn(self) -> Iterator[str]:
         if self.threshold == "fixed":
             return
-        if self.fusion != "adem":
-            yield f"{self.threshold} needs fusion: adem, found {self.fusion}"
+        if not self.draws_scores:
+            yield f"{self.threshold} needs fusion: {_WITH_SCORES}, found {self.fusion}"
         if not self.drop_in_evaluation:
             yield f"{self.threshold} drops in evaluation too; leave drop_in_evaluation true"
         if self.threshold in LEARNED and self.gamma == 0:
@@ -212,18 +213,24 @@ class AdemSettings(MethodSettings):
     @relation("fusion", "score_dropout", "layer_dropout", "token_dropout")
     def _drops_of_its_own_rule(self) -> Iterator[str]:
         rates = (self.score_dropout, self.layer_dropout, self.token_dropout)
-        if any(rates) and self.fusion != "adem":
-            yield f"{self.fusion} has no score_dropout, layer_dropout and token_dropout; adem has"
+        if any(rates) and not self.draws_scores:
+            dropouts = "score_dropout, layer_dropout and token_dropout"
+            yield f"{self.fusion} has no {dropouts}; {_WITH_SCORES} has"
 
     def tower_findings(self, num_grid_tokens: int) -> Iterator[str]:
         """Yield scales that are finer than the grid."""
         finest = f"is not possible with a tower of {num_grid_tokens} grid tokens; choose square "
         finest += f"numbers up to {num_grid_tokens}"
         for scale in self.scales:
-            if scale > num_grid_tokens and self.fusion != "none":
+            if scale > num_grid_tokens and self.fusion_rule is not None:
                 yield f"scales: {scale} {finest}"
         if self.visual_tokens > num_grid_tokens:
             yield f"visual_tokens: {self.visual_tokens} {finest}"
+
+    @property
+    def fusion_rule(self) -> FusionRule | None:
+        """How text states see the image; None with the fusion off."""
+        return fusion_rule(self.fusion)
 
     @property
     def num_visual_tokens(self) -> int:
@@ -265,5 +272,5 @@ class AdemSettings(MethodSettings):
 
     @property
     def draws_scores(self) -> bool:
-        """Only the adaptive fusion has scores."""
-        return self.fusion == "adem"
+        """Whether the fusion rule has scores."""
+        return self.fusion_rule is not None and self.fusion_rule.has_scores
