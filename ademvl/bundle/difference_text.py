@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from ademvl.bundle.difference import MATTERS, Change, ResultsDifference, RunDifference
+from ademvl.config.tasks import all_facts
 from ademvl.reporting.printable import printable
 from ademvl.statistics.intervals import ITEMS_NOTE
 from ademvl.statistics.percent import in_percent, printed
 
 _SHOWN = 10
-_MAIN_SCORES = ("AVG", "IMG", "BLEU-4", "CIDEr", "perception", "cognition")
 _CHECKSUM_CHARACTERS = 20
 
 
@@ -50,7 +50,7 @@ def _run_lines(run: RunDifference) -> Iterator[str]:
     if run.num_identical is not None and run.num_items:
         share = 100 * run.num_identical / run.num_items
         yield f"  predictions: {run.num_identical} of {run.num_items} the same ({share:.2f} %)"
-    for name in _MAIN_SCORES:
+    for name in (name for facts in all_facts().values() for name in facts.stored_headlines):
         if name in run.scores:
             values = " and ".join("-" if v is None else f"{v:.2f}" for v in run.scores[name])
             yield f"  {name}: {values}"

@@ -36,6 +36,7 @@ class ScoreColumn:
         decimals: that are printed.
         largest: value that there can be, in the unit of the table; the least is 0.
         group: of columns that stand under one heading.
+        stored_as: key in score files, where that is not the header.
     """
 
     key: str
@@ -43,6 +44,7 @@ class ScoreColumn:
     decimals: int
     largest: float = LARGEST_PERCENT
     group: str = ""
+    stored_as: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ class TaskFacts:
         headlines: headers of the scores that the page's overview shows.
         summarized: keys of the columns that the terminal shows; none keep it out.
         scores_in: key of a score file under which its columns stand.
+        scores_unit: key of a column's value there: in percent, or a `score` in points.
         table: of its scores.
         shown_as: how the page shows its items.
         categories: of its questions, with their words.
@@ -149,6 +152,7 @@ class TaskFacts:
     headlines: tuple[str, ...]
     summarized: tuple[str, ...] = ()
     scores_in: str
+    scores_unit: Literal["percent", "score"] = "percent"
     table: ScoreTable
     shown_as: ShownAs
     categories: Mapping[str, str] = field(default_factory=dict)
@@ -170,6 +174,12 @@ class TaskFacts:
     def evaluated_as(self) -> str:
         """Name of its score files: its own, or that of the benchmark that it is evaluated on."""
         return self.benchmark or self.name
+
+    @property
+    def stored_headlines(self) -> tuple[str, ...]:
+        """Its headlines as score files name them."""
+        stored = {column.header: column.stored_as or column.header for column in self.columns}
+        return tuple(stored[header] for header in self.headlines)
 
     @property
     def usual_split(self) -> str:

@@ -43,7 +43,7 @@ def _benchmarked(run: RunResult) -> BenchmarkedRun | None:
         return None
     seeds, counts = list[SeedResult](), dict[str, int]()
     for seed, content in asked:
-        scores = read_estimates(content, seed.files.lmms_scores)
+        scores = read_estimates(content, seed.files.lmms_scores, None)
         counts = counts or {column: score.n for column, score in scores.items()}
         if seed.state != "finished" or content.get("adapter_sha256") != seed.adapter_sha256:
             seed = seed.left_out("lmms-eval asked an adapter that the run has no more")
@@ -60,7 +60,7 @@ def _read(seed: SeedResult) -> dict[str, Any]:
     content = dict(read_object(path))
     if not content:
         return {}
-    wrong = impossible_numbers(content, path)
+    wrong = impossible_numbers(content, path, None)
     if content.get(SEAL) != seal_of_scores(content):
         wrong.append("changed since they were taken")
     if wrong:

@@ -15,6 +15,7 @@ from typing import Any
 from ademvl.config.method_groups import conditions_of
 from ademvl.config.run import GIVEN_ADAPTERS, OWN_ADAPTERS, RunSettings
 from ademvl.config.study import Study
+from ademvl.config.tasks import facts_of
 from ademvl.errors import DataError, list_findings
 from ademvl.reporting.checked_seeds import check_seeds
 from ademvl.reporting.score_entries import impossible_numbers, object_at, read_estimates
@@ -217,12 +218,13 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         object_at(provenance, key, provenance_path)
     failure = read_failure(run_dir)
     state = "failed" if failure else state_of(run_dir, settings, header, provenance)
+    facts = facts_of(settings.task)
     impossible: list[str] = []
     if state == "finished":
         ceiling = object_at(raw, "ceiling", scores_path)
         impossible = [
-            *impossible_numbers(raw, scores_path),
-            *impossible_numbers(ceiling, scores_path),
+            *impossible_numbers(raw, scores_path, facts),
+            *impossible_numbers(ceiling, scores_path, facts),
         ]
     if state != "finished" or impossible:
         raw = {}
@@ -232,8 +234,8 @@ def _read_seed(run_dir: Path, settings: RunSettings) -> SeedResult:
         settings=settings,
         run_dir=run_dir,
         state=state,
-        scores=read_estimates(raw, scores_path),
-        ceiling=read_estimates(object_at(raw, "ceiling", scores_path), scores_path),
+        scores=read_estimates(raw, scores_path, facts),
+        ceiling=read_estimates(object_at(raw, "ceiling", scores_path), scores_path, facts),
         cost=replace(cost, answer_seconds=speed.seconds / speed.items) if speed else cost,
         provenance=provenance,
         failure=failure,

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.tasks import largest_score
+from ademvl.config.tasks import TaskFacts, largest_score
 from ademvl.errors import DataError
 from ademvl.runs.run_state import REMEDY
 from ademvl.statistics.intervals import WILSON, Estimate
 
-_MME_HEADERS = {"perception": "MME-P", "cognition": "MME-C"}
 _ENDS = ("ci_low", "ci_high")
 _ROUNDING = 1e-9
 
@@ -28,14 +27,19 @@ def object_at(raw: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]
     return found or {}
 
 
-def read_estimates(raw: Mapping[str, Any], path: Path) -> dict[str, Estimate]:
+def read_estimates(
+    raw: Mapping[str, Any], path: Path, facts: TaskFacts | None
+) -> dict[str, Estimate]:
     """Read each column's estimate from a score file; a column without items is left out.
+
+    Args:
+        facts: of the task that was scored; None for what lmms-eval measured.
 
     Raises:
         DataError: a column lacks a number.
     """
     estimates = {}
-    for column, entry, unit in _entries(raw, path):
+    for column, entry, unit in _entries(raw, path, facts):
         try:
             value, low, high = (float(entry[key]) / 100 for key in (unit, *_ENDS))
             estimates[column] = Estimate(
@@ -46,22 +50,28 @@ def read_estimates(raw: Mapping[str, Any], path: Path) -> dict[str, Estimate]:
     return estimates
 
 
-def impossible_numbers(raw: Mapping[str, Any], path: Path) -> list[str]:
-    """Name the numbers of a score file that no scoring can give; columns that lack one as well."""
+def impossible_numbers(raw: Mapping[str, Any], path: Path, facts: TaskFacts | None) -> list[str]:
+    """Name the numbers of a score file that no scoring can give; columns that lack one as well.
+
+    Args:
+        facts: see `read_estimates`.
+    """
     return [
         f"{column}: {finding}"
-        for column, entry, unit in _entries(raw, path)
+        for column, entry, unit in _entries(raw, path, facts)
         for finding in _impossible(entry, unit, largest_score(column))
     ]
 
 
-def _entries(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any, str]]:
-    """Yield column, entry and the key of its value: in percent, or in MME's points."""
-    if "sums" in raw:
-        found, unit = object_at(raw, "sums", path), "score"
-        found = {header: found.get(group) for group, header in _MME_HEADERS.items()}
-    else:
-        found, unit = object_at(raw, "columns", path) or object_at(raw, "metrics", path), "percent"
+def _entries(
+    raw: Mapping[str, Any], path: Path, facts: TaskFacts | None
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield column, entry and the key of its value: in percent, or in points."""
+    place, unit = (facts.scores_in, facts.scores_unit) if facts else ("columns", "percent")
+    found = object_at(raw, place, path)
+    stored = {c.header: c.stored_as for c in facts.columns if c.stored_as} if facts else {}
+    if stored:
+        found = {header: found.get(key) for header, key in stored.items()}
     for column, entry in found.items():
         if not (entry is None or (isinstance(entry, dict) and entry.get("n") == 0)):
             yield str(column), entry, unit

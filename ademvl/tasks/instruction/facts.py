@@ -11,13 +11,26 @@ FACTS = TaskFacts(
     answer="text",
     learned=("open",),
     columns=(
-        ScoreColumn(key="mme_p", header="MME-P", decimals=1, largest=TASK_POINTS * len(PERCEPTION)),
-        ScoreColumn(key="mme_c", header="MME-C", decimals=1, largest=TASK_POINTS * len(COGNITION)),
+        ScoreColumn(
+            key="mme_p",
+            header="MME-P",
+            decimals=1,
+            largest=TASK_POINTS * len(PERCEPTION),
+            stored_as="perception",
+        ),
+        ScoreColumn(
+            key="mme_c",
+            header="MME-C",
+            decimals=1,
+            largest=TASK_POINTS * len(COGNITION),
+            stored_as="cognition",
+        ),
     ),
     main="MME-P",
     main_title="MME perception",
     headlines=("MME-P", "MME-C"),
     scores_in="sums",
+    scores_unit="score",
     table=ScoreTable(
         key="mme",
         title="MME",

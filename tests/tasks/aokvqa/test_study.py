@@ -1,13 +1,19 @@
 """Protects task aokvqa end to end, as a study: laid out, trained, evaluated, compared, shown."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ademvl.bundle.archive import open_results
+from ademvl.bundle.difference import compare_results
+from ademvl.bundle.difference_text import render
+from ademvl.bundle.records import Results
 from ademvl.cli import main
+from ademvl.config.settings_files import study_to_json, write_settings
 from ademvl.config.study import Study, load_study
 from ademvl.errors import SettingsError
 from ademvl.evaluation.comparison.compare import compare
@@ -74,6 +80,17 @@ def test_tables_and_page_show_it(study: Study, tmp_path: Path) -> None:
     assert any(path.endswith("tables/aokvqa.md") for path in WorkflowPlan(study).tables())
     (browser,) = write_browsers(results, tmp_path, Thumbnails(tmp_path / "kept", tmp_path))
     assert (browser.num_items, browser.runs) == (4, ("adem", "text_only"))
+
+
+def test_difference_of_two_results_prints_its_score(study: Study) -> None:
+    write_settings(study.results_dir / "study.yaml", study_to_json(study))
+    results = open_results(study.results_dir)
+    name = "runs/adem/seed0/scores/aokvqa.json"
+    scores = json.loads(results.files[name])
+    percent, scores["columns"]["MC"]["percent"] = scores["columns"]["MC"]["percent"], 12.5
+    other = replace(results, files={**results.files, name: json.dumps(scores).encode()})
+    text = render(compare_results(Results("a", results), Results("b", other)))
+    assert f"\n  MC: {percent:.2f} and 12.50\n" in text
 
 
 def test_plan_reads_the_data(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
