@@ -155,10 +155,9 @@ def _questions(folder: Path, size: int) -> Steps:
     def answer() -> None:
         log = PredictionLog(folder, "scienceqa", header={}, item_ids=[row.item_id for row in rows])
         batches = batches_by_length([len(row.ids) for row in rows], max_rows=64)
-        log.fill(
-            lambda items: [{"id": rows[item].item_id, "predicted_index": 0} for item in items],
-            batches=batches,
-        )
+        with log.filling(batches) as filling:
+            for items in filling.missing:
+                filling.append([{"id": rows[i].item_id, "predicted_index": 0} for i in items])
 
     def score() -> None:
         score_scienceqa(read[0].split("test"), {row.item_id: 0 for row in rows})

@@ -5,7 +5,7 @@ Where all is predicted already, by the process that trained, no model is loaded,
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,7 @@ def predict_rows(
         tokenized: prompts, in the order of `log`.
         log: where rows are kept; its task stands before the progress bar.
         progress: show a progress bar, on a terminal only.
-        ahead: see `PredictionLog.fill`.
+        ahead: see `PredictionLog.filling`.
 
     Raises:
         SettingsError, DataError, WeightsError, CacheError, OutOfMemoryError: what is wrong, what to
@@ -125,24 +125,21 @@ def predict_rows(
     lengths = [len(row.ids) for row in tokenized]
     batches = batches_by_length(lengths, max_rows=answerer.run.evaluation.batch_size)
     bar_is_off = None if progress else True  # None: shown on a terminal only
-    answer: Callable[[Sequence[int]], Sequence[Row]] | None = None
     took: list[tuple[int, float]] = []  # items and seconds of each batch
     with (
-        ExitStack() as stack,
         tqdm(total=len(tokenized), desc=log.task, unit="item", disable=bar_is_off) as bar,
+        log.filling(batches, ahead=ahead) as filling,
     ):
-
-        def predict(items: Sequence[int]) -> Sequence[Row]:
-            nonlocal answer
-            if answer is None:
-                answer = stack.enter_context(answerer.answering(tokenized, progress=progress))
-            started = time.perf_counter()
-            rows = answer(items)
-            took.append((len(items), time.perf_counter() - started))
-            return rows
-
-        rows = log.fill(predict, batches=batches, on_items=bar.update, ahead=ahead)
+        bar.update(filling.num_found)
+        if filling.missing:
+            with answerer.answering(tokenized, progress=progress) as answer:
+                for items in filling.missing:
+                    started = time.perf_counter()
+                    rows = answer(items)
+                    took.append((len(items), time.perf_counter() - started))
+                    filling.append(rows)
+                    bar.update(len(items))
     if took:
         answered, seconds = map(sum, zip(*took, strict=True))
         write_speed(speed_file(log.path), AnswerSpeed(int(answered), seconds))
-    return rows
+    return filling.rows()

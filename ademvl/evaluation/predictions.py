@@ -12,8 +12,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,23 +69,17 @@ class PredictionLog:
         _log.warning("%s: does not hold one line for each item; predicting again", self.path)
         return None
 
-    def fill(
-        self,
-        predict: Callable[[Sequence[int]], Sequence[Row]],
-        *,
-        batches: Sequence[Sequence[int]],
-        on_items: Callable[[int], object] | None = None,
-        ahead: bool = False,
-    ) -> list[Row]:
-        """Predict what is missing, and return all predictions once the file is complete.
+    @contextmanager
+    def filling(
+        self, batches: Sequence[Sequence[int]], *, ahead: bool = False
+    ) -> Iterator["Filling"]:
+        """Give the batches that are missing, and take their rows; then complete the file.
 
         After a kill the batches that were predicted whole are kept, as far as they are the same;
         so are those that were made ahead.
 
         Args:
-            predict: gives the rows of some items, in order.
-            batches: items of each call; each item in one of them.
-            on_items: told how many items are done, at the start and after each batch.
+            batches: items that are predicted together; each item in one of them.
             ahead: leave all lines in the partial file, from which the next call completes the file.
 
         Raises:
@@ -92,33 +87,20 @@ class PredictionLog:
         """
         self._discard_stale()
         with self._locked_partial() as stream:
-            found = self._kept_batches(stream, batches)
-            if on_items:
-                on_items(sum(map(len, found)))
-            for items in batches[len(found) :]:
-                predicted = predict(items)
-                self._check(predicted, items)
-                stream.write(b"".join(map(_line, predicted)))
-                stream.flush()
-                found.append(predicted)
-                if on_items:
-                    on_items(len(predicted))
-            of_item = {
-                item: row
-                for items, predicted in zip(batches, found, strict=True)
-                for item, row in zip(items, predicted, strict=True)
-            }
-            rows = [of_item[item] for item in range(len(self._item_ids))]
-            if ahead:
-                seal = seal_of(self._header, self._partial)
-                write_json(header_file(self.path), {**self._header, _SEAL_AHEAD: seal})
-                return rows
-            content = b"".join(map(_line, rows))
-            seal = _seal(self._header, hashlib.sha256(content).hexdigest())
-            write_json(header_file(self.path), {**self._header, SEAL: seal})
-            write_bytes(self.path, content)
-            self._partial.unlink()
-        return rows
+            filling = Filling(stream, self._item_ids, batches, self._kept_batches(stream, batches))
+            yield filling
+            self._complete(filling.rows(), ahead=ahead)
+
+    def _complete(self, rows: Sequence[Row], *, ahead: bool) -> None:
+        if ahead:
+            seal = seal_of(self._header, self._partial)
+            write_json(header_file(self.path), {**self._header, _SEAL_AHEAD: seal})
+            return
+        content = b"".join(map(_line, rows))
+        seal = _seal(self._header, hashlib.sha256(content).hexdigest())
+        write_json(header_file(self.path), {**self._header, SEAL: seal})
+        write_bytes(self.path, content)
+        self._partial.unlink()
 
     def _kept_batches(
         self, stream: BinaryIO, batches: Sequence[Sequence[int]]
@@ -175,10 +157,54 @@ class PredictionLog:
                 if stream.tell() == 0:
                     self._partial.unlink(missing_ok=True)
 
-    def _check(self, predicted: Sequence[Row], items: Sequence[int]) -> None:
-        expected = [self._item_ids[item] for item in items]
-        if [row["id"] for row in predicted] != expected:
-            raise ValueError("predict did not return one row for each item, in order")
+
+@dataclass(frozen=True)
+class Filling:
+    """Predictions while they are made.
+
+    Attributes:
+        stream: of the partial file.
+        item_ids: of all items, in data set order.
+        batches: of all items.
+        found: rows of the leading batches: those that were there, then those appended.
+    """
+
+    stream: BinaryIO
+    item_ids: Sequence[str]
+    batches: Sequence[Sequence[int]]
+    found: list[Sequence[Row]]
+
+    @property
+    def missing(self) -> Sequence[Sequence[int]]:
+        """Batches that are left to be predicted, in order."""
+        return self.batches[len(self.found) :]
+
+    @property
+    def num_found(self) -> int:
+        """How many items are there."""
+        return sum(map(len, self.found))
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Keep the rows of the first batch that is missing.
+
+        Raises:
+            ValueError: they are not one for each of its items, in order.
+        """
+        expected = [self.item_ids[item] for item in self.missing[0]]
+        if [row["id"] for row in rows] != expected:
+            raise ValueError("expected one row for each item of the batch, in order")
+        self.stream.write(b"".join(map(_line, rows)))
+        self.stream.flush()
+        self.found.append(rows)
+
+    def rows(self) -> list[Row]:
+        """Return all rows in data set order, once none is missing."""
+        of_item = {
+            item: row
+            for items, rows in zip(self.batches, self.found, strict=True)
+            for item, row in zip(items, rows, strict=True)
+        }
+        return [of_item[item] for item in range(len(self.item_ids))]
 
 
 def _valid_rows(path: Path, item_ids: Sequence[str]) -> tuple[list[Row], int]:

@@ -127,7 +127,7 @@ class TaskPredictions:
             tokenized: as `tokenize` gives them.
             load_model: called only where predictions are missing.
             progress: show a progress bar, on a terminal only.
-            ahead: see `PredictionLog.fill`.
+            ahead: see `PredictionLog.filling`.
 
         Raises:
             SettingsError, DataError, WeightsError, CacheError: what is wrong, what to do.
@@ -140,8 +140,10 @@ class TaskPredictions:
 
     def keep(self, rows: Sequence[Row]) -> list[Row]:
         """Keep rows that another program made, one an item, as the run's own."""
-        whole = [list(range(len(rows)))]
-        return self._logs[-1].fill(lambda items: [rows[item] for item in items], batches=whole)
+        with self._logs[-1].filling([range(len(rows))]) as filling:
+            if filling.missing:
+                filling.append(rows)
+        return filling.rows()
 
     def tokenize(self) -> "list[TokenizedExample]":
         """Return the task's prompts as rows; those that are too long are cut to fit.

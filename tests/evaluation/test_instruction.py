@@ -66,7 +66,7 @@ def test_every_question_has_an_answer_and_scores_have_intervals(evaluated: Path)
 def test_second_evaluation_predicts_nothing_and_answer_files_come_from_the_first(
     evaluated: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PredictionLog, "fill", None)
+    monkeypatch.setattr(PredictionLog, "filling", None)
     assert main(["evaluate", str(evaluated)]) == 0
     benchmark, answers = world / "data" / "mme" / "mme", tmp_path / "answers"
     arguments = ["--benchmark", benchmark, "--answers", answers]

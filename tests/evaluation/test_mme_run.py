@@ -134,7 +134,7 @@ def test_killed_run_goes_on_and_a_complete_one_predicts_nothing(
     answer_benchmark(killed, benchmark, tmp_path / "killed", max_new_tokens=3)
     assert len(calls) == 4  # of 12 questions in batches of 4 the first was done
     assert _read(tmp_path / "killed") == _read(tmp_path / "whole")
-    monkeypatch.setattr(PredictionLog, "fill", None)
+    monkeypatch.setattr(PredictionLog, "filling", None)
     answer_benchmark(killed, benchmark, tmp_path / "killed", max_new_tokens=3)
     assert _read(tmp_path / "killed") == _read(tmp_path / "whole")
     assert not (killed / "predictions").exists()

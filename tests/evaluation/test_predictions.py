@@ -36,8 +36,15 @@ def _log(folder, header=HEADER):
     return PredictionLog(folder, "scienceqa", header=header, item_ids=ITEM_IDS)
 
 
+def _fill(log, predict, *, batches, ahead=False):
+    with log.filling(batches, ahead=ahead) as filling:
+        for items in filling.missing:
+            filling.append(predict(items))
+    return filling.rows()
+
+
 def _undisturbed(folder):
-    return _log(folder).fill(Predictor(), batches=BATCHES)
+    return _fill(_log(folder), Predictor(), batches=BATCHES)
 
 
 def test_lines_stand_in_data_set_order_with_the_id_first(tmp_path):
@@ -61,24 +68,24 @@ def test_stale_predictions_are_not_reused(tmp_path, header):
     stale = _log(tmp_path, header)
     assert stale.read_complete() is None
     predictor = Predictor()
-    stale.fill(predictor, batches=BATCHES)
+    _fill(stale, predictor, batches=BATCHES)
     assert predictor.batches == BATCHES
 
 
 def test_stale_partial_lines_are_not_reused(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=6), batches=BATCHES)
     predictor = Predictor()
-    _log(tmp_path, {"other": 1}).fill(predictor, batches=BATCHES)
+    _fill(_log(tmp_path, {"other": 1}), predictor, batches=BATCHES)
     assert predictor.batches == BATCHES
 
 
 def test_resume_starts_where_the_last_whole_batch_ended(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=6), batches=BATCHES)
     assert _log(tmp_path).read_complete() is None
     predictor = Predictor()
-    rows = _log(tmp_path).fill(predictor, batches=BATCHES)
+    rows = _fill(_log(tmp_path), predictor, batches=BATCHES)
     assert predictor.batches == BATCHES[1:]
     assert rows == _undisturbed(tmp_path / "undisturbed")
 
@@ -86,11 +93,11 @@ def test_resume_starts_where_the_last_whole_batch_ended(tmp_path):
 @pytest.mark.parametrize("lost_bytes", [1, 5, 30])
 def test_torn_last_line_is_dropped_with_its_batch(tmp_path, lost_bytes):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=4), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=4), batches=BATCHES)
     partial = tmp_path / "scienceqa.partial.jsonl"
     partial.write_bytes(partial.read_bytes()[:-lost_bytes])
     predictor = Predictor()
-    _log(tmp_path).fill(predictor, batches=BATCHES)
+    _fill(_log(tmp_path), predictor, batches=BATCHES)
     _undisturbed(tmp_path / "undisturbed")
     assert predictor.batches[0] == BATCHES[1]
     undisturbed = tmp_path / "undisturbed" / "scienceqa.jsonl"
@@ -100,7 +107,7 @@ def test_torn_last_line_is_dropped_with_its_batch(tmp_path, lost_bytes):
 @pytest.mark.parametrize("batches", [[[0, 1, 2, 3, 4, 5, 6]], [[item] for item in range(7)]])
 def test_file_does_not_depend_on_the_batches(tmp_path, batches):
     _undisturbed(tmp_path / "a")
-    _log(tmp_path / "b").fill(Predictor(), batches=batches)
+    _fill(_log(tmp_path / "b"), Predictor(), batches=batches)
     first, second = (tmp_path / name / "scienceqa.jsonl" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
 
@@ -115,10 +122,10 @@ def test_damaged_complete_file_is_predicted_again(tmp_path):
 def test_second_writer_is_refused(tmp_path):
     def predict(items):
         with pytest.raises(ToolError, match="another process"):
-            _log(tmp_path).fill(Predictor(), batches=BATCHES)
+            _fill(_log(tmp_path), Predictor(), batches=BATCHES)
         return Predictor()(items)
 
-    _log(tmp_path).fill(predict, batches=BATCHES)
+    _fill(_log(tmp_path), predict, batches=BATCHES)
 
 
 def test_full_disk_names_the_file_and_loses_no_whole_batch(small_disk):
@@ -133,34 +140,46 @@ def test_full_disk_names_the_file_and_loses_no_whole_batch(small_disk):
         return [{**row, "text": row["text"].ljust(9000)} for row in rows]
 
     with pytest.raises(DiskFullError, match=r"scienceqa\.partial\.jsonl: the disk is full"):
-        _log(small_disk).fill(filling, batches=BATCHES)
+        _fill(_log(small_disk), filling, batches=BATCHES)
     ballast.unlink()
     predictor = Predictor()
-    rows = _log(small_disk).fill(predictor, batches=BATCHES)
+    rows = _fill(_log(small_disk), predictor, batches=BATCHES)
     assert predictor.batches == BATCHES[1:]
     assert [row["id"] for row in rows] == [row["id"] for row in undisturbed]
 
 
 def test_nothing_is_left_where_the_first_rows_fail(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=5), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=5), batches=BATCHES)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
-def test_progress_is_told_what_was_kept(tmp_path):
+def test_what_was_kept_is_told(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=6), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=6), batches=BATCHES)
     done = []
-    _log(tmp_path).fill(Predictor(), batches=BATCHES, on_items=done.append)
-    assert done == [3, 3, 1]
+    with _log(tmp_path).filling(BATCHES) as filling:
+        done.append(filling.num_found)
+        for items in filling.missing:
+            filling.append(Predictor()(items))
+            done.append(filling.num_found)
+    assert done == [3, 6, 7]
+
+
+def test_rows_of_other_items_are_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="one row for each item of the batch, in order"),
+        _log(tmp_path).filling(BATCHES) as filling,
+    ):
+        filling.append(Predictor()([1, 3, 5]))
 
 
 def test_lines_of_other_batches_are_kept_as_far_as_they_are_the_same(tmp_path):
     with pytest.raises(KilledError):
-        _log(tmp_path).fill(Predictor(dies_at=4), batches=BATCHES)
+        _fill(_log(tmp_path), Predictor(dies_at=4), batches=BATCHES)
     predictor = Predictor()
     others = [[5, 1, 3], [0, 4], [6, 2]]
-    rows = _log(tmp_path).fill(predictor, batches=others)
+    rows = _fill(_log(tmp_path), predictor, batches=others)
     assert predictor.batches == others[1:]
     assert rows == _undisturbed(tmp_path / "undisturbed")
 
@@ -200,7 +219,7 @@ def test_kill_between_seal_and_file_predicts_nothing_again(tmp_path, monkeypatch
             _undisturbed(tmp_path)
     assert _log(tmp_path).read_complete() is None
     predictor = Predictor()
-    rows = _log(tmp_path).fill(predictor, batches=BATCHES)
+    rows = _fill(_log(tmp_path), predictor, batches=BATCHES)
     assert predictor.batches == []
     assert _log(tmp_path).read_complete() == rows
 
@@ -217,27 +236,27 @@ def test_header_that_is_no_object_is_refused_and_made_again(tmp_path, content):
 
 def test_rows_made_ahead_complete_the_file_without_predicting(tmp_path):
     expected = _undisturbed(tmp_path / "undisturbed")
-    assert _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True) == expected
+    assert _fill(_log(tmp_path), Predictor(), batches=BATCHES, ahead=True) == expected
     assert _log(tmp_path).read_complete() is None
-    assert _log(tmp_path).fill(None, batches=BATCHES) == expected
+    assert _fill(_log(tmp_path), None, batches=BATCHES) == expected
     for name in ("scienceqa.jsonl", "scienceqa.header.json"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert not (tmp_path / "scienceqa.partial.jsonl").exists()
 
 
 def test_rows_made_ahead_and_changed_by_hand_are_predicted_again(tmp_path):
-    expected = _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True)
+    expected = _fill(_log(tmp_path), Predictor(), batches=BATCHES, ahead=True)
     path = tmp_path / "scienceqa.partial.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("é4", "é5"), encoding="utf-8")
     predictor = Predictor()
-    assert _log(tmp_path).fill(predictor, batches=BATCHES) == expected
+    assert _fill(_log(tmp_path), predictor, batches=BATCHES) == expected
     assert predictor.batches == BATCHES
 
 
 def test_rows_made_ahead_survive_a_kill_of_what_completes_them(tmp_path, monkeypatch):
-    expected = _log(tmp_path).fill(Predictor(), batches=BATCHES, ahead=True)
+    expected = _fill(_log(tmp_path), Predictor(), batches=BATCHES, ahead=True)
     with monkeypatch.context() as patch:
         patch.setattr(predictions, "write_bytes", None)
         with pytest.raises(TypeError):
-            _log(tmp_path).fill(None, batches=BATCHES)
-    assert _log(tmp_path).fill(None, batches=BATCHES) == expected
+            _fill(_log(tmp_path), None, batches=BATCHES)
+    assert _fill(_log(tmp_path), None, batches=BATCHES) == expected

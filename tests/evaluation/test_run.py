@@ -124,7 +124,7 @@ def test_second_call_predicts_nothing(make, monkeypatch):
     run_dir = make()
     evaluate_run(run_dir, progress=False)
     before = _read(run_dir)
-    monkeypatch.setattr(PredictionLog, "fill", None)
+    monkeypatch.setattr(PredictionLog, "filling", None)
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir) == before
 
@@ -168,7 +168,7 @@ def test_missing_scores_are_made_from_the_predictions(make, monkeypatch):
     evaluate_run(run_dir, progress=False)
     before = _read(run_dir)
     (run_dir / "scores" / "scienceqa.json").unlink()
-    monkeypatch.setattr(PredictionLog, "fill", None)
+    monkeypatch.setattr(PredictionLog, "filling", None)
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir) == before
 
@@ -385,7 +385,7 @@ def test_scores_edited_by_hand_are_made_anew_from_the_predictions(make, monkeypa
     scores = json.loads(path.read_text())
     _EDITS[name](scores)
     path.write_text(json.dumps(scores))
-    monkeypatch.setattr(PredictionLog, "fill", None)
+    monkeypatch.setattr(PredictionLog, "filling", None)
     evaluate_run(run_dir, progress=False)
     assert _read(run_dir) == before
     assert "written anew from the predictions" in caplog.text
