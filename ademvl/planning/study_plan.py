@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.config.run import TRAINED, RunSettings
@@ -47,6 +48,25 @@ from ademvl.planning.workload import Split, Workload, workload_of
 from ademvl.runs.chosen_rate import candidate_of, choosing_run
 
 
+@dataclass(frozen=True, kw_only=True)
+class _PlannedRun:
+    """A run's plan, and what the sums over a study need of it.
+
+    Attributes:
+        plan: of one seed after the other.
+        assumptions: that it rests on.
+        job: of each seed; None for a whole system.
+        choice: plan of the trainings of its grid; None without any.
+        tried: jobs of these trainings.
+    """
+
+    plan: RunPlan
+    assumptions: tuple[str, ...]
+    job: Job | None = None
+    choice: RunPlan | None = None
+    tried: tuple[Job, ...] = ()
+
+
 def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = None) -> StudyPlan:
     """Predict what a study takes; nothing is loaded or written.
 
@@ -58,63 +78,76 @@ def plan_study(study: Study, target: Target, rates: Mapping[str, Rate] | None = 
         SettingsError: a run cannot be trained with its settings.
     """
     refuse_impossible(study)
-    measured = rates or {}
     seeds = Counter(run.name for run in study.runs)
     first = {run.name: run for run in reversed(study.runs)}
-    plans: list[RunPlan] = []
-    choices: list[RunPlan] = []
+    planned: dict[str, _PlannedRun] = {}
     unknown: dict[str, str] = {}
-    assumptions: list[str] = []
-    done: dict[str, Job] = {}
-    tried: list[Job] = []
     for name in seeds:
-        run = first[name]
-        if run.method.kind == "elsewhere":
-            unknown[name] = "its answers are read from a file"
-            continue
-        if run.method.kind in ("pretrained", "trained_whole"):
-            load = workload_of(run, study.settings.datasets[Path(run.data_dir).parent.name])
-            try:
-                planned = _plan_system(run, load, target, seeds=seeds[name])
-            except SettingsError as error:
-                unknown[name] = str(error)
-                continue
-            plans.append(planned)
-            assumptions += load.assumptions
-            continue
+        found = _plan_of(
+            first[name], study, target, seeds=seeds[name], rate=(rates or {}).get(name)
+        )
+        if isinstance(found, str):
+            unknown[name] = found
+        else:
+            planned[name] = found
+    return _summed(study, target, planned, unknown)
+
+
+def _plan_of(
+    run: RunSettings, study: Study, target: Target, *, seeds: int, rate: Rate | None
+) -> _PlannedRun | str:
+    """Plan a run as its kind asks for, or say why it is not known what it takes."""
+    if run.method.kind == "elsewhere":
+        return "its answers are read from a file"
+    dataset = study.settings.datasets[Path(run.data_dir).parent.name]
+    if run.method.kind in ("pretrained", "trained_whole"):
+        load = workload_of(run, dataset)
         try:
-            sizes = model_sizes(run)
+            plan = _plan_system(run, load, target, seeds=seeds)
         except SettingsError as error:
-            unknown[name] = str(error)
-            continue
-        dataset = study.settings.datasets[Path(run.data_dir).parent.name]
-        workload = workload_of(run, dataset)
-        if run.adapter == TRAINED:
-            run.optimization.total_steps(workload.training.items)  # refuses too few
-        rate = measured.get(name)
-        try:
-            plan = _plan_run(run, sizes, workload, target, seeds=seeds[name], rate=rate)
-        except UnmeasurableError as error:
-            unknown[name] = str(error)
-            continue
-        plans.append(plan)
-        assumptions += workload.assumptions
-        done[name] = (run, sizes, workload)
-        if choosing_run(run) == name:
-            candidate = candidate_of(run, run.optimization.lr_grid[0])
-            on_val = workload_of(candidate, dataset)
-            choices.append(_plan_choice(plan, run, sizes, on_val, target))
-            tried += [(candidate, sizes, on_val)] * len(run.optimization.lr_grid)
-            if growth := run.optimization.lr_grid_growth:
-                assumptions.append(
-                    f"the best rate is inside its grid; else up to {growth} trainings more a run"
-                )
-    jobs = [*(done[run.name] for run in study.runs if run.name in done), *tried]
+            return str(error)
+        return _PlannedRun(plan=plan, assumptions=load.assumptions)
+    try:
+        sizes = model_sizes(run)
+    except SettingsError as error:
+        return str(error)
+    workload = workload_of(run, dataset)
+    if run.adapter == TRAINED:
+        run.optimization.total_steps(workload.training.items)  # refuses too few
+    try:
+        plan = _plan_run(run, sizes, workload, target, seeds=seeds, rate=rate)
+    except UnmeasurableError as error:
+        return str(error)
+    found = _PlannedRun(plan=plan, assumptions=workload.assumptions, job=(run, sizes, workload))
+    if choosing_run(run) != run.name:
+        return found
+    candidate = candidate_of(run, run.optimization.lr_grid[0])
+    on_val = workload_of(candidate, dataset)
+    told: tuple[str, ...] = ()
+    if growth := run.optimization.lr_grid_growth:
+        told = (f"the best rate is inside its grid; else up to {growth} trainings more a run",)
+    return dataclasses.replace(
+        found,
+        assumptions=found.assumptions + told,
+        choice=_plan_choice(plan, run, sizes, on_val, target),
+        tried=((candidate, sizes, on_val),) * len(run.optimization.lr_grid),
+    )
+
+
+def _summed(
+    study: Study, target: Target, planned: Mapping[str, _PlannedRun], unknown: Mapping[str, str]
+) -> StudyPlan:
+    """Add up what the runs of a study take together."""
+    runs = planned.values()
+    of_seeds = (planned[run.name].job for run in study.runs if run.name in planned)
+    jobs = [job for job in of_seeds if job is not None]
+    jobs += [job for run in runs for job in run.tried]
+    assumptions = (text for run in runs for text in run.assumptions)
     return StudyPlan(
         study=study.name,
         target=target,
-        runs=tuple(plans),
-        choices=tuple(choices),
+        runs=tuple(run.plan for run in runs),
+        choices=tuple(run.choice for run in runs if run.choice is not None),
         unknown=unknown,
         feature_flops=sum(
             feature_flops(sizes, num_images) for _, sizes, num_images in cached_features(jobs)

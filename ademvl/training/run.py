@@ -7,6 +7,7 @@ provenance.json and adapter/, adapter.json last: that file says that the run is 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,28 +98,77 @@ def train_run(
             identity = training_identity(run) if is_first else {}
             if processes.from_first(is_first and _is_done(run, files, identity)):
                 return 0
+            work = _Work(
+                run=run,
+                identity=identity,
+                membership=membership,
+                processes=processes,
+                device=device,
+                interruption=interruption,
+                meter=meter,
+                progress=progress,
+                ignore_memory=ignore_memory,
+            )
             exit_code = 0
             for stage, of_stage in files.stages(run).items():
                 is_before = is_first and of_stage != files and is_complete(of_stage, identity)
                 if exit_code or processes.from_first(is_before):
                     continue
-                rows = training_rows(run, stage)
-                if not ignore_memory:
-                    local = membership.local_processes if membership else 1
-                    free = free_memory(device, local_processes=local)
-                    images = len({row.image for row in rows} - {None})
-                    check_fits(run, free, memory_rows(rows), num_images=images)
-                with explained_out_of_memory(lambda: training_advice(run, device)):
-                    trainer = build_trainer(
-                        run, rows=rows, processes=processes, device=device, progress=progress
-                    )
-                    if is_first:  # not before all that is read was found to be right
-                        of_stage.mark_incomplete()
-                    session = Session(run, of_stage, identity, trainer)
-                    exit_code = session.train(interruption, meter, progress=progress)
+                trainer, exit_code = work.train(stage, of_stage)
         if on_trained and not exit_code and processes.is_alone and device.type == "cpu":
             on_trained(run, run_dir, trainer.model)
         return exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What all trainings of a run have in common in this process; MM-CoT alone has two.
+
+    Attributes:
+        run: what is trained.
+        identity: of the run, in the first process.
+        membership, processes, device: of this process, and with which it trains.
+        interruption: asks for the end.
+        meter: of what all of it takes.
+        progress, ignore_memory: see `train_run`.
+    """
+
+    run: RunSettings
+    identity: Mapping[str, Any]
+    membership: Membership | None
+    processes: Processes
+    device: "torch.device"
+    interruption: Interruption
+    meter: UsageMeter
+    progress: bool
+    ignore_memory: bool
+
+    def train(self, stage: str, files: RunFiles) -> "tuple[Trainer, int]":
+        """Train one stage, and return what trained it, with the exit code of `train_run`.
+
+        Args:
+            stage: see `RunFiles.stages`.
+            files: of the stage.
+        """
+        run = self.run
+        rows = training_rows(run, stage)
+        if not self.ignore_memory:
+            local = self.membership.local_processes if self.membership else 1
+            free = free_memory(self.device, local_processes=local)
+            images = len({row.image for row in rows} - {None})
+            check_fits(run, free, memory_rows(rows), num_images=images)
+        with explained_out_of_memory(lambda: training_advice(run, self.device)):
+            trainer = build_trainer(
+                run,
+                rows=rows,
+                processes=self.processes,
+                device=self.device,
+                progress=self.progress,
+            )
+            if self.processes.is_first:  # not before all that is read was found to be right
+                files.mark_incomplete()
+            session = Session(run, files, self.identity, trainer)
+            return trainer, session.train(self.interruption, self.meter, progress=self.progress)
 
 
 def _device(run: RunSettings, membership: Membership | None) -> "torch.device":
