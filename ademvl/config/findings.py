@@ -32,7 +32,7 @@ _RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 
 
 @dataclass(frozen=True)
-class Finding:
+class SettingsFinding:
     """One thing that is wrong.
 
     Attributes:
@@ -62,7 +62,7 @@ def refuse(
 
 def findings_of(
     error: ValidationError, root: type, raw: Any, *, removed: Collection[Path] = ()
-) -> list[Finding]:
+) -> list[SettingsFinding]:
     """Put pydantic's errors in words.
 
     Args:
@@ -71,7 +71,7 @@ def findings_of(
         raw: what was read, which says whose settings a method's keys are.
         removed: keys that were taken away as they were wrong, and so are not missing.
     """
-    found: list[Finding] = []
+    found: list[SettingsFinding] = []
     missing: dict[Path, list[str]] = {}
     for one in error.errors(include_url=False):
         path = tuple(map(str, one["loc"]))
@@ -82,19 +82,20 @@ def findings_of(
         else:
             found.append(_finding(one, path, root, raw))
     return found + [
-        Finding(path, f"missing {', '.join(keys)}", (path,)) for path, keys in missing.items()
+        SettingsFinding(path, f"missing {', '.join(keys)}", (path,))
+        for path, keys in missing.items()
     ]
 
 
-def _finding(one: Any, path: Path, root: type, raw: Any) -> Finding:
+def _finding(one: Any, path: Path, root: type, raw: Any) -> SettingsFinding:
     kind, value = one["type"], one["input"]
     if kind == RELATION:
         about = tuple((*path[:-1], key) for key in one["ctx"]["keys"])
-        return Finding(path, one["ctx"]["text"], about, is_relation=True)
+        return SettingsFinding(path, one["ctx"]["text"], about, is_relation=True)
     if kind == REFUSED:
         is_method = path[-2:] == ("method", "name")  # what else stands there is not known then
-        return Finding(path, one["ctx"]["text"], (path[:-1] if is_method else path,))
-    return Finding(path, _text(kind, value, one, _around(root, path, raw)), (path,))
+        return SettingsFinding(path, one["ctx"]["text"], (path[:-1] if is_method else path,))
+    return SettingsFinding(path, _text(kind, value, one, _around(root, path, raw)), (path,))
 
 
 def _text(kind: str, value: Any, one: Any, around: "_Around") -> str:

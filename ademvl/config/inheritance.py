@@ -11,7 +11,7 @@ from ademvl.config.influence import differing, trains_anew
 from ademvl.config.key_lines import KeyLines
 from ademvl.config.method import DEFAULT_METHOD
 from ademvl.config.nested import Path
-from ademvl.config.run import OWN_ADAPTERS, TRAINED
+from ademvl.config.run import ADAPTER_KEYWORDS, TRAINED
 from ademvl.config.study_settings import RunTemplate
 
 _OWN = ("label", "reported")
@@ -68,7 +68,7 @@ def merge_runs(
     if findings:
         known = ", ".join(str(name) for name, raw in runs.items() if not owner_of(raw))
         others = f", or in a run one of the runs {known}" if known else ""
-        remedy = f"Give {', '.join(f'`{name}`' for name in OWN_ADAPTERS)}{others}."
+        remedy = f"Give {', '.join(f'`{name}`' for name in ADAPTER_KEYWORDS)}{others}."
         key_lines.refuse(findings, headline=f"{source}: adapters of no run", remedy=remedy)
     merged = {}
     for name, raw in runs.items():
@@ -103,7 +103,7 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], key_lines: KeyLines) 
     """
     findings = []
     for name, run in runs.items():
-        if (owner := run.adapter) in OWN_ADAPTERS:
+        if (owner := run.adapter) in ADAPTER_KEYWORDS:
             continue
         findings += [
             f"runs.{name}.{key}: {value!r}, but {theirs!r} in run {owner}, whose adapter it takes"
@@ -123,7 +123,7 @@ def check_shared_adapters(runs: Mapping[str, RunTemplate], key_lines: KeyLines) 
 def owner_of(raw: Mapping[str, Any]) -> str:
     """Return the run whose adapter a run takes, empty where it has its own or names no run."""
     adapter = raw.get("adapter", TRAINED)
-    is_run = isinstance(adapter, str) and adapter not in OWN_ADAPTERS
+    is_run = isinstance(adapter, str) and adapter not in ADAPTER_KEYWORDS
     return str(adapter) if is_run else ""
 
 

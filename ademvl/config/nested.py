@@ -21,6 +21,18 @@ def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     return {".".join(path): value for path, value in leaves(nested)}
 
 
+def from_flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested mapping of values by dotted path."""
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        *groups, key = path.split(".")
+        inner = found
+        for name in groups:
+            inner = inner.setdefault(name, {})
+        inner[key] = value
+    return found
+
+
 def differences(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:

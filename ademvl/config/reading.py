@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ademvl.config.findings import REMEDY, Finding, findings_of
+from ademvl.config.findings import REMEDY, SettingsFinding, findings_of
 from ademvl.config.key_lines import KeyLines
 from ademvl.config.nested import Path, without
 from ademvl.config.plain import all_plain
@@ -42,7 +42,7 @@ def read(
 
 
 def refusal(
-    findings: list[Finding], *, source: str, key_lines: KeyLines, remedy: str = REMEDY
+    findings: list[SettingsFinding], *, source: str, key_lines: KeyLines, remedy: str = REMEDY
 ) -> SettingsError:
     """Return the error that lists findings."""
     texts = dict.fromkeys(
@@ -54,12 +54,12 @@ def refusal(
 
 def try_reading(
     settings_class: type[Settings], raw: Mapping[str, Any]
-) -> tuple[Settings | None, list[Finding]]:
+) -> tuple[Settings | None, list[SettingsFinding]]:
     """Build a settings object, or return all that is wrong with what was read.
 
     What is wrong by itself is taken away until the rest can be looked at as a whole.
     """
-    remaining, findings, removed = all_plain(raw), list[Finding](), set[Path]()
+    remaining, findings, removed = all_plain(raw), list[SettingsFinding](), set[Path]()
     while True:
         try:
             settings = _validate(settings_class, remaining)

@@ -34,7 +34,7 @@ PREDICTIONS = "predictions"
 """The same for a system measured elsewhere: its answers are read from a file."""
 GIVEN_ADAPTERS = (RELEASED, PRETRAINED, PREDICTIONS)
 """Values of `adapter` with which nothing is trained here: one training, made by others."""
-OWN_ADAPTERS = (TRAINED, *GIVEN_ADAPTERS)
+ADAPTER_KEYWORDS = (TRAINED, *GIVEN_ADAPTERS)
 """Values of `adapter` that name no other run."""
 # A format is PROMPT-ANSWER: what the prompt shows in order (Q question, C context, M choices,
 # L lecture, E solution), and what the answer holds (A the letter). All pairs of these exist in the

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ademvl.config.key_lines import KeyLines
-from ademvl.config.run import OWN_ADAPTERS, RELEASED, TRAINED
+from ademvl.config.run import ADAPTER_KEYWORDS, RELEASED, TRAINED
 from ademvl.config.study_settings import RunTemplate, StudySettings
 
 
@@ -37,7 +37,7 @@ def check_starts(runs: Mapping[str, RunTemplate], key_lines: KeyLines) -> None:
 def _findings(name: str, runs: Mapping[str, RunTemplate]) -> Iterator[str]:
     run = runs[name]
     key, start = f"runs.{name}.start_from", run.start_from
-    if run.adapter not in OWN_ADAPTERS:
+    if run.adapter not in ADAPTER_KEYWORDS:
         return  # what its adapter depends on is that of the run that it takes it from
     if not start:
         if run.method.needs_start:
@@ -54,7 +54,7 @@ def _findings(name: str, runs: Mapping[str, RunTemplate]) -> Iterator[str]:
 def _unfit(name: str, runs: Mapping[str, RunTemplate]) -> Iterator[str]:
     run, key = runs[name], f"runs.{name}.start_from"
     start = runs[run.start_from]
-    if start.adapter in OWN_ADAPTERS and start.adapter not in (TRAINED, RELEASED):
+    if start.adapter in ADAPTER_KEYWORDS and start.adapter not in (TRAINED, RELEASED):
         yield f"{key}: {run.start_from} has no adapter"
         return
     if name in _line_of_starts(run.start_from, runs):
@@ -76,5 +76,5 @@ def _line_of_starts(name: str, runs: Mapping[str, RunTemplate]) -> list[str]:
     while name in runs and name not in found:
         found.append(name)
         run = runs[name]
-        name = run.start_from if run.adapter in OWN_ADAPTERS else run.adapter
+        name = run.start_from if run.adapter in ADAPTER_KEYWORDS else run.adapter
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ademvl.config.dataset import share_coco
-from ademvl.config.findings import REMEDY, Finding, suggest
+from ademvl.config.findings import REMEDY, SettingsFinding, suggest
 from ademvl.config.includes import expand_includes, read_with_lines
 from ademvl.config.inheritance import bases_of_runs, check_shared_adapters, merge_runs
 from ademvl.config.key_lines import KeyLines
@@ -159,8 +159,8 @@ def _build(
 
 
 def _without_inherited(
-    findings: Sequence[Finding], runs: Mapping[str, Any], key_lines: KeyLines
-) -> list[Finding]:
+    findings: Sequence[SettingsFinding], runs: Mapping[str, Any], key_lines: KeyLines
+) -> list[SettingsFinding]:
     """Leave out what is wrong with a run only because it is wrong where the run has it from."""
     known = {(finding.path, finding.text) for finding in findings}
     return [

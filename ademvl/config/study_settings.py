@@ -11,8 +11,8 @@ from ademvl.config.method import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (
+    ADAPTER_KEYWORDS,
     LARGEST_SEED,
-    OWN_ADAPTERS,
     TRAINED,
     BackboneSettings,
     FeatureTemplate,
@@ -49,7 +49,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 def _check_adapter(adapter: str) -> None:
     if not adapter:
-        raise ValueError(f"'', expected {', '.join(OWN_ADAPTERS)}, or a run")
+        raise ValueError(f"'', expected {', '.join(ADAPTER_KEYWORDS)}, or a run")
 
 
 @settings_class

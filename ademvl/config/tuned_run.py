@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ademvl.config.findings import Finding
+from ademvl.config.findings import SettingsFinding
 from ademvl.config.influence import fields_of, trains_anew
 from ademvl.config.inheritance import merge_settings
+from ademvl.config.nested import from_flat
 from ademvl.config.plain import all_plain
 from ademvl.config.reading import try_reading
 from ademvl.config.run import TRAINED
@@ -26,18 +27,6 @@ def searched_space(settings: StudySettings) -> dict[str, SearchedValues]:
     return {**rates, **tune.space}
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted path as they stand in a study file."""
-    found: dict[str, Any] = {}
-    for path, value in values.items():
-        *groups, key = path.split(".")
-        inner = found
-        for name in groups:
-            inner = inner.setdefault(name, {})
-        inner[key] = value
-    return found
-
-
 def with_values(run: RunTemplate, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's plain settings with other values; its rate is set, no grid chooses it.
 
@@ -45,7 +34,7 @@ def with_values(run: RunTemplate, values: Mapping[str, Any]) -> dict[str, Any]:
         run: of a study.
         values: by dotted path.
     """
-    changed = merge_settings(all_plain(run), nested(values))
+    changed = merge_settings(all_plain(run), from_flat(values))
     changed["optimization"]["lr_grid"] = []
     return changed
 
@@ -59,7 +48,7 @@ def searchable(run: RunTemplate) -> dict[str, Any]:
     }
 
 
-def search_findings(settings: StudySettings) -> Iterator[Finding]:
+def search_findings(settings: StudySettings) -> Iterator[SettingsFinding]:
     """Yield what is wrong with the search that a study asks for."""
     tune = settings.tune
     run = settings.runs.get(tune.run)
@@ -81,8 +70,8 @@ def search_findings(settings: StudySettings) -> Iterator[Finding]:
                 yield _finding(text, "space", path)
 
 
-def _finding(text: str, *path: str) -> Finding:
-    return Finding(("tune", *path), text, (("tune", *path),))
+def _finding(text: str, *path: str) -> SettingsFinding:
+    return SettingsFinding(("tune", *path), text, (("tune", *path),))
 
 
 def _space_findings(run: RunTemplate, path: str, values: SearchedValues) -> Iterator[str]:

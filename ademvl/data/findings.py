@@ -29,7 +29,7 @@ VERIFICATION_FILES = (REPORT_FILE, PASSED_FILE)
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One thing that is wrong.
 
     Attributes:

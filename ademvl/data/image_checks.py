@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ademvl.data.acquisition.zip_images import read_image_bytes
-from ademvl.data.findings import Finding, Kind
+from ademvl.data.findings import DataFinding, Kind
 from ademvl.data.image_files import missing_image_findings, open_rgb, without_remedy
 from ademvl.errors import DataError
 from ademvl.randomness import derive_seed
@@ -21,7 +21,7 @@ class ImageUse:
     """That an item shows an image.
 
     Attributes:
-        item_id: the item, as in `Finding.item_ids`.
+        item_id: the item, as in `DataFinding.item_ids`.
         owner: the item for people, such as `question 17`.
         split: train, val or test; empty where there are no splits.
         path: the image's file.
@@ -35,7 +35,7 @@ class ImageUse:
 
 def check_image_files(
     uses: Sequence[ImageUse], *, sample: int | None, seed: int, threads: int | None, progress: bool
-) -> tuple[list[Finding], int]:
+) -> tuple[list[DataFinding], int]:
     """Check that all images are there, and that they decode.
 
     Images that several splits show under different names are noted; where only a sample is
@@ -74,13 +74,13 @@ def check_image_files(
     return [*findings, *_shared_between_splits(digests, by_path)], len(present)
 
 
-def _of_image(kind: Kind, text: str, users: Sequence[ImageUse]) -> list[Finding]:
+def _of_image(kind: Kind, text: str, users: Sequence[ImageUse]) -> list[DataFinding]:
     """Return one finding for each split that shows an image, with all its items there."""
     items: dict[str, list[str]] = defaultdict(list)
     for use in users:
         items[use.split].append(use.item_id)
     return [
-        Finding(kind, text, tuple(dict.fromkeys(item_ids)), split)
+        DataFinding(kind, text, tuple(dict.fromkeys(item_ids)), split)
         for split, item_ids in items.items()
     ]
 
@@ -116,7 +116,7 @@ def _digest_and_decode(path: Path) -> tuple[str, str | None]:
 
 def _shared_between_splits(
     digests: Mapping[Path, str], by_path: Mapping[Path, Sequence[ImageUse]]
-) -> Iterable[Finding]:
+) -> Iterable[DataFinding]:
     by_digest: dict[str, list[Path]] = defaultdict(list)
     for path, digest in digests.items():
         if digest:
@@ -128,4 +128,4 @@ def _shared_between_splits(
                 first_use.setdefault(use.split, use)
         if len(first_use) > 1:
             owners = ", ".join(f"{use.owner} of {split}" for split, use in first_use.items())
-            yield Finding("duplicate_image", f"{paths[0]}: the same image in {owners}")
+            yield DataFinding("duplicate_image", f"{paths[0]}: the same image in {owners}")

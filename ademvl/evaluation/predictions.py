@@ -28,8 +28,8 @@ from ademvl.storage.files import (
     write_json,
 )
 from ademvl.storage.locks import try_lock_file
+from ademvl.tasks.base import Row
 
-Row = dict[str, object]
 SEAL = "seal"
 _SEAL_AHEAD = "seal_ahead"
 _WRITTEN_ANEW = "It is written anew."

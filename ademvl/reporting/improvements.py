@@ -12,10 +12,10 @@ import yaml
 
 from ademvl.config.influence import differing
 from ademvl.config.inheritance import merge_settings
+from ademvl.config.nested import from_flat
 from ademvl.config.plain import all_plain
 from ademvl.config.study import Study, load_study
 from ademvl.config.tasks import facts_of
-from ademvl.config.tuned_run import nested
 from ademvl.errors import SettingsError
 from ademvl.reporting.effects import Effect, seeds_in_words
 from ademvl.statistics.effect_verdict import judge_effect
@@ -84,7 +84,7 @@ def combine(study: Study, file: Path, effects: Sequence[Effect], output: Path) -
     trained = {"adapter": chosen[0].factor.run}
     if len(chosen) > 1:
         whole = {key: value for key, value in all_plain(template).items() if key != "reported"}
-        trained = merge_settings(whole, nested(_settings_of(study, chosen)))
+        trained = merge_settings(whole, from_flat(_settings_of(study, chosen)))
     runs = {
         COMBINED: merge_settings(trained, {"label": names, **asked}),
         on_test: {"label": template.label or base, "adapter": base, **asked},

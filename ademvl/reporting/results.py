@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.method_groups import conditions_of
-from ademvl.config.run import GIVEN_ADAPTERS, OWN_ADAPTERS, RunSettings
+from ademvl.config.run import ADAPTER_KEYWORDS, GIVEN_ADAPTERS, RunSettings
 from ademvl.config.study import Study
 from ademvl.config.tasks import facts_of
 from ademvl.errors import DataError, list_findings
@@ -88,7 +88,7 @@ class RunResult:
         columns = {column for seed in self.finished for column in seed.scores}
         return SeedRow(
             kind=(settings.task, settings.data_dir, settings.evaluation.split),
-            adapters=self.name if settings.adapter in OWN_ADAPTERS else settings.adapter,
+            adapters=self.name if settings.adapter in ADAPTER_KEYWORDS else settings.adapter,
             scores={
                 column: [estimate.value for estimate in self.seed_estimates(column)]
                 for column in columns

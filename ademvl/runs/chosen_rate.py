@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ademvl.config.optimization import CHOICE_SEED, OptimizationSettings
 from ademvl.config.reading import read
-from ademvl.config.run import OWN_ADAPTERS, TRAINED, RunSettings
+from ademvl.config.run import ADAPTER_KEYWORDS, TRAINED, RunSettings
 from ademvl.config.setting import record_class
 from ademvl.config.settings_files import run_to_json
 from ademvl.config.study import Study
@@ -151,7 +151,7 @@ def choosing_run(run: RunSettings) -> str:
         return ""
     if run.adapter == TRAINED:
         return run.name
-    return "" if run.adapter in OWN_ADAPTERS else run.adapter
+    return "" if run.adapter in ADAPTER_KEYWORDS else run.adapter
 
 
 def choice_of(study_dir: Path, run: RunSettings) -> RateChoice | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ademvl.config.run import OWN_ADAPTERS, RunSettings
+from ademvl.config.run import ADAPTER_KEYWORDS, RunSettings
 from ademvl.config.settings_files import read_copied_run
 from ademvl.errors import DataError
 from ademvl.runs.adapter_folder import DESCRIPTION_FILE
@@ -61,7 +61,7 @@ def state_of(
 
 def present_adapter(run_dir: Path, settings: RunSettings) -> str:
     """Return the checksum of the adapter that a run has now, or takes; empty without any."""
-    is_taken = settings.adapter not in OWN_ADAPTERS
+    is_taken = settings.adapter not in ADAPTER_KEYWORDS
     files = RunFiles(run_dir)
     owner = files.of_run(settings.adapter) if is_taken else files
     return str(read_object(owner.adapter_json).get("sha256", ""))

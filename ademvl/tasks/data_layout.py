@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.data.findings import Finding
+from ademvl.data.findings import DataFinding
 from ademvl.data.image_checks import ImageUse
 from ademvl.data.links import Linker
 from ademvl.data.surrogates import escape_surrogates
@@ -28,7 +28,7 @@ class Inspection:
         has_test: whether there is a test split.
     """
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
     images: list[ImageUse] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
@@ -39,8 +39,8 @@ class Inspection:
         self.findings.append(_record(text, item_id, split))
 
 
-def _record(text: str, item_id: str, split: str) -> Finding:
-    return Finding("record", escape_surrogates(text), (item_id,) if item_id else (), split)
+def _record(text: str, item_id: str, split: str) -> DataFinding:
+    return DataFinding("record", escape_surrogates(text), (item_id,) if item_id else (), split)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ademvl.config.run import RunSettings
 from ademvl.config.tasks import TaskName, all_facts
 from ademvl.data.examples import Example
-from ademvl.data.findings import Finding
+from ademvl.data.findings import DataFinding
 from ademvl.errors import DataError
 from ademvl.tasks.base import Questions, Task
 from ademvl.tasks.data_layout import DataLayout, Inspection
@@ -72,5 +72,5 @@ def inspect_folder(root: Path, folder: str) -> Inspection:
     try:
         layout_of(folder).inspect(root, inspection)
     except DataError as error:
-        inspection.findings.append(Finding("file", str(error)))
+        inspection.findings.append(DataFinding("file", str(error)))
     return inspection

@@ -14,7 +14,7 @@ from typing import Any
 
 from ademvl.config.dataset import Damaged, DatasetSettings
 from ademvl.config.reading import read
-from ademvl.data.findings import PASSED_FILE, REPORT_FILE, Finding, Level
+from ademvl.data.findings import PASSED_FILE, REPORT_FILE, DataFinding, Level
 from ademvl.data.image_checks import check_image_files
 from ademvl.data.quarantine import write_quarantine
 from ademvl.errors import MAX_LISTED, DataError
@@ -66,12 +66,12 @@ class Verification:
     """
 
     dataset_dir: Path
-    findings: Mapping[str, Sequence[tuple[Level, Finding]]]
+    findings: Mapping[str, Sequence[tuple[Level, DataFinding]]]
     counts: Mapping[str, Mapping[str, int]]
     num_decoded: int
     num_images: int
 
-    def of_level(self, level: Level) -> list[tuple[str, Finding]]:
+    def of_level(self, level: Level) -> list[tuple[str, DataFinding]]:
         """Return the findings of a level, with their tasks."""
         return [
             (task, finding)
@@ -132,7 +132,7 @@ def verify_dataset(
     """
     settings, checksums = _read_manifest(dataset_dir)
     rule = choices.damaged or settings.damaged
-    findings: dict[str, list[tuple[Level, Finding]]] = {}
+    findings: dict[str, list[tuple[Level, DataFinding]]] = {}
     counts: dict[str, Mapping[str, int]] = {}
     num_decoded = num_images = 0
     for task in settings.tasks:
@@ -175,18 +175,18 @@ def _read_manifest(dataset_dir: Path) -> tuple[DatasetSettings, Mapping[str, str
 
 def _checksum_findings(
     dataset_dir: Path, task: str, checksums: Mapping[str, str]
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     for name, expected in checksums.items():
         path = dataset_dir / name
         if name.partition("/")[0] != task:
             continue
         if not path.is_file():
-            yield Finding("file", f"{path}: missing; it was there when the data set was made")
+            yield DataFinding("file", f"{path}: missing; it was there when the data set was made")
         elif sha256_file(path) != expected:
-            yield Finding("checksum", f"{path}: has changed since the data set was made")
+            yield DataFinding("checksum", f"{path}: has changed since the data set was made")
 
 
-def _count_findings(inspection: Inspection, settings: DatasetSettings) -> Iterator[Finding]:
+def _count_findings(inspection: Inspection, settings: DatasetSettings) -> Iterator[DataFinding]:
     """Compare sizes with the published ones, where the data is meant to be whole."""
     official_splits = settings.caption_splits == "official"
     if settings.is_mini or settings.subset or settings.take:
@@ -196,13 +196,13 @@ def _count_findings(inspection: Inspection, settings: DatasetSettings) -> Iterat
             continue
         size = inspection.counts.get(name, 0)
         if size != expected:
-            yield Finding(
+            yield DataFinding(
                 "count",
                 f"{name}: {size}, expected {expected} (`subset: true` where that is meant)",
             )
 
 
-def _level(finding: Finding, rule: Damaged, has_test: bool) -> Level:
+def _level(finding: DataFinding, rule: Damaged, has_test: bool) -> Level:
     """Decide what follows from a finding; a damaged test item always stops.
 
     Where a data set has no test split, its val split counts as one.
@@ -217,7 +217,7 @@ def _level(finding: Finding, rule: Damaged, has_test: bool) -> Level:
     return "stops"
 
 
-def _quarantine(root: Path, findings: Sequence[tuple[Level, Finding]]) -> None:
+def _quarantine(root: Path, findings: Sequence[tuple[Level, DataFinding]]) -> None:
     reasons: dict[str, str] = {}
     for level, finding in findings:
         if level == "left_out":

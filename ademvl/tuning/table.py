@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import yaml
 
+from ademvl.config.nested import from_flat
 from ademvl.config.optimization import CHOICE_SEED
 from ademvl.config.study import Study
-from ademvl.config.tuned_run import nested, searched_space
+from ademvl.config.tuned_run import searched_space
 from ademvl.text_table import aligned
 from ademvl.tuning.search import Trial
 
@@ -71,7 +72,7 @@ def _lines(study: Study, trial: Trial) -> str:
     if study.settings.runs[name].optimization.lr_grid:
         values["optimization.lr_grid"] = []
     lines: str = yaml.safe_dump(
-        {"runs": {name: nested(values)}},
+        {"runs": {name: from_flat(values)}},
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,

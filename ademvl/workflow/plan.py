@@ -14,7 +14,7 @@ from typing import Any
 
 from ademvl.config.includes import read_with_lines
 from ademvl.config.key_lines import lines_in_files
-from ademvl.config.run import OWN_ADAPTERS, PREDICTIONS, RELEASED, TRAINED, RunSettings
+from ademvl.config.run import ADAPTER_KEYWORDS, PREDICTIONS, RELEASED, TRAINED, RunSettings
 from ademvl.config.settings_files import run_to_json, study_to_json
 from ademvl.config.study import Study, load_study
 from ademvl.config.tasks import facts_of
@@ -228,7 +228,7 @@ class WorkflowPlan:
         run = self.run(wildcards)
         if run.adapter in (RELEASED, PREDICTIONS):
             return self.sources.of_paths(run.released_from) or [run.released_from]
-        if run.adapter in OWN_ADAPTERS:
+        if run.adapter in ADAPTER_KEYWORDS:
             return []
         return [str(RunFiles(self.study.run_dir(run)).of_run(run.adapter).adapter_json)]
 

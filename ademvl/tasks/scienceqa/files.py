@@ -18,9 +18,9 @@ from ademvl.data.choices import NO_ANSWER, TextRule, choice_named
 from ademvl.errors import DataError, list_findings
 from ademvl.tasks.row_files import read_rows_or_json
 from ademvl.tasks.scienceqa.free_text import read_choice
+from ademvl.tasks.scienceqa.prediction_formats import Entries, find_shape
 from ademvl.tasks.scienceqa.reader import Problem, load_problems
 from ademvl.tasks.scienceqa.scores import score_scienceqa
-from ademvl.tasks.scienceqa.shapes import Entries, find_shape
 from ademvl.tasks.score_table import describe_file, interval_cell
 from ademvl.text_table import aligned
 

@@ -61,7 +61,7 @@ def extract_run_features(
     progress: bool,
 ) -> EnsureReport:
     """Bring the features of a run's images into its cache; see `ensure_features`."""
-    return _parts(run, None, None, cache).fill(images, progress=progress)
+    return _extraction_of(run, None, None, cache).fill(images, progress=progress)
 
 
 def ensure_features(
@@ -86,9 +86,9 @@ def ensure_features(
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    parts = _parts(run, device, processes, cache)
-    parts.fill(images, progress=progress)
-    return parts.cache.open(images)
+    extraction = _extraction_of(run, device, processes, cache)
+    extraction.fill(images, progress=progress)
+    return extraction.cache.open(images)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Extraction:
                 pool.shutdown(cancel_futures=True)
 
 
-def _parts(
+def _extraction_of(
     run: RunSettings,
     device: torch.device | None,
     processes: ProcessGroup | None,

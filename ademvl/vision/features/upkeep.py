@@ -59,7 +59,7 @@ class NamespaceInfo:
 
 
 @dataclass(frozen=True)
-class Finding:
+class DamagedFile:
     """A file that is not what it should be."""
 
     path: Path
@@ -100,7 +100,7 @@ def list_namespaces(root: Path) -> list[NamespaceInfo]:
     return infos
 
 
-def verify(root: Path) -> list[Finding]:
+def verify(root: Path) -> list[DamagedFile]:
     """Compare every shard with its checksum and every namespace with its description.
 
     Nothing is changed: the next job that needs a damaged shard rebuilds it.
@@ -110,7 +110,7 @@ def verify(root: Path) -> list[Finding]:
         try:
             key = _read_key(folder)
         except DataError as error:
-            findings.append(Finding(folder / NAMESPACE_FILE, str(error)))
+            findings.append(DamagedFile(folder / NAMESPACE_FILE, str(error)))
             continue
         findings += [finding for finding, _ in _damaged(folder, key)]
     return findings
@@ -188,7 +188,7 @@ def print_garbage(root: Path, *, unused_days: float | None = None, dry_run: bool
     return 0
 
 
-def _examine(folder: Path) -> list[tuple[Finding, Signature]]:
+def _examine(folder: Path) -> list[tuple[DamagedFile, Signature]]:
     """Find damaged shards while jobs may go on using the others."""
     with lock_file(folder / USE_LOCK, shared=True):
         try:
@@ -199,7 +199,11 @@ def _examine(folder: Path) -> list[tuple[Finding, Signature]]:
 
 
 def _clean(
-    folder: Path, damaged: list[tuple[Finding, Signature]], report: GarbageReport, *, dry_run: bool
+    folder: Path,
+    damaged: list[tuple[DamagedFile, Signature]],
+    report: GarbageReport,
+    *,
+    dry_run: bool,
 ) -> None:
     for finding, seen in damaged:
         if finding.path.exists() and signature(finding.path) == seen:
@@ -233,7 +237,7 @@ def _remove(path: Path, report: GarbageReport, *, dry_run: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def _damaged(folder: Path, key: FeatureKey) -> list[tuple[Finding, Signature]]:
+def _damaged(folder: Path, key: FeatureKey) -> list[tuple[DamagedFile, Signature]]:
     found = []
     for path in _shards(folder):
         try:
@@ -242,7 +246,7 @@ def _damaged(folder: Path, key: FeatureKey) -> list[tuple[Finding, Signature]]:
                 check_bytes(path)
                 read_header(path, key.digest, key.precision)
             except DamagedShardError as error:
-                found.append((Finding(path, str(error)), seen))
+                found.append((DamagedFile(path, str(error)), seen))
         except FileNotFoundError:
             continue
     return found

@@ -44,7 +44,7 @@ def build_feature_cache(
     if run.features.mode != "cached":
         raise SettingsError(f"{run_dir}: features.mode is {run.features.mode}, expected cached")
     images = run_images(run)
-    cache, report = _find(run, images, progress=progress)
+    cache, report = _cache_and_report(run, images, progress=progress)
     if report is None:
         from ademvl.vision.features.extraction import extract_run_features
 
@@ -82,7 +82,7 @@ def open_features(
         DataError: images are missing or do not decode, all listed at once.
         CacheError: the cache cannot be written.
     """
-    cache, report = _find(run, images, progress=progress, processes=processes)
+    cache, report = _cache_and_report(run, images, progress=progress, processes=processes)
     if cache is not None and report is not None:
         return cache.open(images)
     from ademvl.vision.features.extraction import ensure_features
@@ -92,7 +92,7 @@ def open_features(
     )
 
 
-def _find(
+def _cache_and_report(
     run: RunSettings,
     images: Sequence[Path],
     *,
