@@ -128,11 +128,6 @@ class Trainer:
         """Settings of the optimiser and its schedule."""
         return self.plan.optimization
 
-    def steps(self, *, first: int) -> Iterator[StepResult]:
-        """Do the steps from number `first` (from 0) to the last, yielding after each."""
-        for step in range(first, self.plan.total_steps):
-            yield self.step(step)
-
     def step(self, step: int) -> StepResult:
         """Do step number `step` (from 0).
 

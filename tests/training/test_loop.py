@@ -12,6 +12,7 @@ from ademvl.machine.cpu_kernels import fast_cpu
 from ademvl.training.guard import NotFiniteError
 from ademvl.training.loop import Trainer
 from ademvl.training.membership import Membership
+from ademvl.training.metrics import StepResult
 from ademvl.training.processes import Processes
 from ademvl.training.run import build_trainer, training_rows
 from tests import tiny
@@ -84,7 +85,7 @@ def test_penalty_brings_the_kept_fraction_to_its_target(world: Path) -> None:
         tiny.make_run(world).method, threshold="per_layer", kept_target=0.5, kept_weight=100.0
     )
     trainer = _trainer(world, mode="cached", method=method, base_lr=0.5, epochs=60.0)
-    losses = [result.loss for result in trainer.steps(first=0)]
+    losses = [result.loss for result in _all_steps(trainer)]
     offsets = trainer.parameters["threshold.offsets"].detach()
     kept = 1 - torch.sigmoid(math.log(0.1 / 0.9) + offsets)
     assert float(kept.mean()) == pytest.approx(0.5, abs=0.05)
@@ -113,7 +114,7 @@ def test_average_follows_every_step(world: Path) -> None:
 
 def test_trajectory_with_dropout_does_not_depend_on_the_per_device_batch(world: Path) -> None:
     losses = [
-        [result.loss for result in _trainer(world, per_device_batch_size=size).steps(first=0)]
+        [result.loss for result in _all_steps(_trainer(world, per_device_batch_size=size))]
         for size in (8, 2)
     ]
     # AdamW divides by the root of tiny second moments, so rounding grows a little every step.
@@ -140,7 +141,7 @@ def test_first_step_of_a_warmup_changes_nothing(world: Path) -> None:
 
 
 def test_training_lowers_the_loss(world: Path) -> None:
-    results = list(_trainer(world, mode="cached", epochs=60.0, base_lr=1.0).steps(first=0))
+    results = _all_steps(_trainer(world, mode="cached", epochs=60.0, base_lr=1.0))
     assert results[-1].loss < 0.7 * results[0].loss
 
 
@@ -230,10 +231,14 @@ def test_half_precisions_learn(world: Path, precision: str, mode: str) -> None:
     trainer = _trainer_in(world, precision, mode=mode, epochs=30.0, base_lr=1.0)
     assert trainer.model.llm.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert {p.dtype for p in trainer.parameters.values()} == {torch.float32}
-    results = list(trainer.steps(first=0))
+    results = _all_steps(trainer)
     assert results[-1].loss < 0.8 * results[0].loss
     assert trainer.scaler.is_enabled() == (precision == "fp16")
     assert trainer.guard.skipped_steps == 0
+
+
+def _all_steps(trainer: Trainer) -> list[StepResult]:
+    return [trainer.step(number) for number in range(trainer.plan.total_steps)]
 
 
 def _trainer_in(world: Path, precision: str, **changes: object) -> Trainer:
