@@ -90,18 +90,18 @@ def test_the_trainings_of_a_grid_are_counted():
     fixed = plan_study(load_study(set_rate), target)
     assert fixed.choices == ()
     assert [(choice.name, choice.seeds) for choice in chosen.choices] == [
-        ("adem", 5),
-        ("adem_online", 5),
+        ("adem", 3),
+        ("adem_online", 3),
     ]
     for run, choice in zip(chosen.runs, chosen.choices, strict=True):
         assert choice.flops.training == run.flops.training
         assert choice.flops.evaluation < run.flops.evaluation  # the val split is smaller
-    grids = sum(5 * choice.flops.total for choice in chosen.choices)
+    grids = sum(3 * choice.flops.total for choice in chosen.choices)
     features = chosen.feature_flops - fixed.feature_flops  # of the images of val
     assert features > 0
     assert chosen.flops == pytest.approx(fixed.flops + grids + features)
     assert chosen.disk_bytes > fixed.disk_bytes
-    assert "2 runs, 10 with all seeds, and 10 trainings to choose rates" in render_plan(chosen)
+    assert "2 runs, 10 with all seeds, and 6 trainings to choose rates" in render_plan(chosen)
     totals = [choice["flops"]["total"] for choice in to_plain(chosen)["choices"]]
     assert totals == [choice.flops.total for choice in chosen.choices]
 
