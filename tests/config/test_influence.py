@@ -52,6 +52,8 @@ OTHER_VALUES: Mapping[str, Any] = {
     "log_to": ("tensorboard",),
 }
 """Of settings for which a value is not simply made."""
+NEEDED: Mapping[str, Mapping[str, Any]] = {"kept_weight": {"threshold": "per_layer"}}
+"""What a setting needs of others of its group to have anything to act on."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,20 @@ def changed(settings: Any, path: tuple[str, ...]) -> Any:
     return dataclasses.replace(settings, **{key: other})
 
 
+def prepared(settings: Any, path: tuple[str, ...]) -> Any:
+    """Give a setting what it needs."""
+    key = path[0]
+    if len(path) > 1:
+        return dataclasses.replace(settings, **{key: prepared(getattr(settings, key), path[1:])})
+    return dataclasses.replace(settings, **NEEDED.get(key, {}))
+
+
 def fields(settings: Any) -> Iterator[Field]:
     """Yield all settings but the names of methods, which only one value fits."""
     for path, said, _ in fields_of(settings):
         if path not in (("method", "name"), ("reported",)):
-            yield Field(path, said, settings, changed(settings, path))
+            before = prepared(settings, path)
+            yield Field(path, said, before, changed(before, path))
 
 
 def fields_of_runs(method: type[MethodSettings]) -> Iterator[Field]:
@@ -194,7 +205,7 @@ def test_what_results_depend_on_is_told_as_a_difference(method: Any) -> None:
 def test_page_lists_the_same_differences(tmp_path: Path) -> None:
     def is_right(field: Field) -> bool:
         run = field.before
-        groups = {key: to_plain(run)[key] for key in ("backbones", "prompts", "features")}
+        groups = {key: to_plain(run)[key] for key in ("backbones", "method", "prompts", "features")}
         del groups["features"]["cache_dir"]
         template = {"task": run.task, "dataset": "mini", **groups}
         study = {"study": "paper", "datasets": {"mini": {}}, "runs": {"run": template}}

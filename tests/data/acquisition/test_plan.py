@@ -131,7 +131,7 @@ def test_rules_wait_for_what_they_read(tmp_path: Path) -> None:
 
     class Wildcards:
         run, seed, dataset, source = "run", 0, "real", "scienceqa"
-        features = Path(plan.features()[0]).stem
+        features = Path(plan.features.reports()[0]).stem
 
     assert plan.sources.downloads() == [*scienceqa, llama]
     assert plan.sources.of_dataset(Wildcards) == scienceqa
