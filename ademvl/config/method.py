@@ -120,6 +120,11 @@ class MethodSettings:
         return TextPlaces()
 
     @property
+    def sees_images(self) -> bool:
+        """Whether images have any part in its answers."""
+        return True
+
+    @property
     def sees_empty_picture(self) -> bool:
         """Whether rows without an image are shown one that is all zeros, as the tower sees it."""
         return False

@@ -123,18 +123,20 @@ class StudyResults:
         return spread_of_others(rows, column, *(run.seed_row for run in runs))
 
     def control_of(self, run: RunResult) -> RunResult | None:
-        """Return the text-only control of a run: images withheld, else asked the same way.
+        """Return the text-only control of a run that sees images.
 
-        Task, data, split, prompts, answers and backbones are the same. With several controls, one
-        with the same way of reading images is preferred.
+        It has images withheld; task, data, split, prompts, answers and backbones are the same. With
+        several controls, one with the same way of reading images is preferred.
         """
+        if run.settings.images == "withheld" or not run.settings.method.sees_images:
+            return None
         controls = [
             other
             for other in self.runs
             if other.settings.images == "withheld"
             and conditions_of(other.settings) == conditions_of(run.settings)
         ]
-        if run.settings.images == "withheld" or not controls:
+        if not controls:
             return None
         same_mode = run.settings.features.mode
         return min(controls, key=lambda other: other.settings.features.mode != same_mode)

@@ -6,7 +6,9 @@ one in half of them.
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +30,13 @@ WRONG_IN = {"adem": 10, "text_only": 2, "plain": 2}
 """Every which question with an image is wrong."""
 
 
-def _study(root: Path, seeds: dict[str, int]) -> SyntheticStudy:
+def _study(
+    root: Path, seeds: dict[str, int], *, plain: Mapping[str, Any] = {"gamma": 0.0}
+) -> SyntheticStudy:
     runs = {
         "adem": {"label": "ADEM-VL"},
         "text_only": {"label": "text-only control", "images": "withheld"},
-        "plain": {"label": "without adaptive fusion", "method": {"gamma": 0.0}},
+        "plain": {"label": "without adaptive fusion", "method": dict(plain)},
         "captions": {"label": "ADEM-VL", "task": "coco_caption"},
     }
     study = answered_study(root, base_runs=["adem"])
@@ -108,3 +112,11 @@ def test_enough_seeds_show_the_same_difference_everywhere(
             assert headline.points.lstrip("+−") in said[place]
             assert headline.verdict.words in " ".join(said[place].split())
     assert "| lower |" in said["effects"]
+
+
+def test_a_method_that_sees_no_image_says_nothing_of_images(tmp_path: Path) -> None:
+    study = _study(tmp_path, {"adem": 2, "text_only": 2, "plain": 2}, plain={"name": "lora"})
+    results = read_results(study.study)
+    assert next(run for run in results.runs if run.name == "plain").finished
+    headlines = find_headlines(results)
+    assert [(found.run.name, found.base.name) for found in headlines] == [("adem", "text_only")]

@@ -36,3 +36,8 @@ class LoraSettings(MethodSettings):
     targets: tuple[Projected, ...] = setting(
         changes="results", default=("q_proj", "v_proj"), check=_check_targets
     )
+
+    @property
+    def sees_images(self) -> bool:
+        """Images are not looked at."""
+        return False
