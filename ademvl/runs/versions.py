@@ -20,5 +20,5 @@ RESULT_VERSIONS = {
     "figures": 10,
     "fusion_maps": 5,
     "bundle": 4,
-    "report": 11,
+    "report": 12,
 }
