@@ -19,19 +19,19 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("ademvl needs Python 3.11 or newer, found " + sys.version) if sys.version_info < (3, 11) else None'
 	@echo "installing the packages into $(VENV): several GB, some minutes; only errors are printed"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install -qq --constraint requirements.lock --editable .
+	@$(VENV)/bin/python -m pip install -qq --no-compile --constraint requirements.lock --editable .
 	@touch $@
 
 $(DEVELOPS): $(READY)
 	@echo "installing the packages of tests and checks into $(VENV): some minutes"
-	@$(VENV)/bin/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'
+	@$(VENV)/bin/python -m pip install -qq --no-compile --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 mini: $(READY)  ## run the mini study: data, features, training, evaluation, tables
 	ademvl run --cores $(CORES)
 
 test: $(DEVELOPS)  ## run the fast tests, on all cores
-	pytest -n auto --maxprocesses 8
+	pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(DEVELOPS)  ## run the tests that take minutes, too
 	pytest -m 'slow or not slow'

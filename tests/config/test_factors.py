@@ -46,7 +46,7 @@ def test_nested_settings_and_lists_count_as_one(raw: dict[str, Any]) -> None:
 
 
 def test_run_belongs_to_the_base_that_it_is_close_to(raw: dict[str, Any]) -> None:
-    raw["runs"]["short"] = {"task": "coco_caption", "evaluation": {"max_new_tokens": 10}}
+    raw["runs"]["short"] = {**raw["runs"]["captions"], "evaluation": {"max_new_tokens": 10}}
     assert found(raw)["short"] == "captions, evaluation.max_new_tokens: 20 -> 10"
 
 
