@@ -174,15 +174,14 @@ class AdemFormula:
 
     def _fusion_bytes(self, numerics: Numerics, batch: MicroBatch) -> int:
         """Return the queries before and after phi, the scores and which of them it drops."""
-        method, item, num_visual = self.settings, numerics.bytes, self.settings.num_visual_tokens
-        if not self._has_fusion:
+        method, num_visual = self.settings, self.settings.num_visual_tokens
+        rule = method.fusion_rule
+        if rule is None:
             return 0
-        tokens = batch.rows * batch.width
-        if method.fusion == "memvp":  # silu's input and output, and what dropout keeps
-            return item * tokens * (self.llm.width + 3 * num_visual)
-        queries = 1 if method.phi == "identity" else 2
-        mask = num_visual * (int(method.gamma * num_visual) > 0)
-        return tokens * (item * (queries * self.llm.width + num_visual) + mask)
+        queries = 2 if rule.maps_keys and method.phi != "identity" else 1
+        drops = rule.has_scores and int(method.gamma * num_visual) > 0
+        numbers = queries * self.llm.width + rule.kept_numbers * num_visual
+        return batch.rows * batch.width * (numerics.bytes * numbers + num_visual * drops)
 
     def _tower_bytes(self, numerics: Numerics, batch: MicroBatch, device: DeviceType) -> int:
         """Return what the tower keeps: nothing with cached features.

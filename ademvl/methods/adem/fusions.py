@@ -25,11 +25,14 @@ class FusionRule:
         maps_keys: whether `phi` maps keys and queries; else the rule sees keys as they are.
         has_scores: whether its image tokens have scores, which thresholds and dropout leave out
             and fusion maps draw.
+        kept_numbers: that training keeps for the gradient of each pair of text token and image
+            token, beside what was dropped of scores; plans of memory count them.
     """
 
     make: "Callable[[AdemSettings, Keeping, Sequence[int] | None], Rule]"
     maps_keys: bool
     has_scores: bool
+    kept_numbers: int
 
 
 def _adem(settings: "AdemSettings", keeping: "Keeping", seeds: Sequence[int] | None) -> "Rule":
@@ -45,8 +48,9 @@ def _memvp(settings: "AdemSettings", keeping: "Keeping", seeds: Sequence[int] | 
 
 
 FUSIONS: Mapping[str, FusionRule] = {
-    "adem": FusionRule(make=_adem, maps_keys=True, has_scores=True),
-    "memvp": FusionRule(make=_memvp, maps_keys=False, has_scores=False),
+    "adem": FusionRule(make=_adem, maps_keys=True, has_scores=True, kept_numbers=1),
+    # Of MemVP's: silu's input and output, and what dropout keeps.
+    "memvp": FusionRule(make=_memvp, maps_keys=False, has_scores=False, kept_numbers=3),
 }
 """By the value of `method.fusion`; with `none` there is no rule."""
 
