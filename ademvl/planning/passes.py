@@ -1,13 +1,16 @@
 """Passes of training and batches of evaluation: drawn at random, put together as in a run."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
 from ademvl.config.optimization import OptimizationSettings
-from ademvl.data.batching import batches_by_length
+from ademvl.config.run import RunSettings
+from ademvl.data.batching import MAX_PLACES, batches_by_length
 from ademvl.data.passes import divide_rows, shared_passes
 from ademvl.planning.rows import Row
 from ademvl.planning.sizes import MicroBatch
+from ademvl.planning.workload import Split
 
 PassRows = Sequence[Row]
 """Rows that go through the model together."""
@@ -60,3 +63,12 @@ def as_batch(rows: PassRows) -> MicroBatch:
         width=max(row.width for row in rows),
         scored=sum(row.scored for row in rows),
     )
+
+
+def largest_evaluation_batch(run: RunSettings, split: Split) -> MicroBatch:
+    """Return what the largest batches of evaluation have, of rows and of tokens, in one."""
+    size = min(run.evaluation.batch_size, split.items)
+    longest = max((row.width for row in split.longest), default=run.prompts.window)
+    width = min(longest, math.ceil(max(MAX_PLACES, longest) / max(size, 1)))
+    images = size if any(row.has_image for row in split.rows) else 0
+    return MicroBatch(rows=size, image_rows=images, width=width, scored=size)

@@ -1,7 +1,6 @@
 """The plan of a whole study: what each run takes, and all of them together."""
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
-from ademvl.data.batching import MAX_PLACES
 from ademvl.errors import SettingsError
 from ademvl.machine.devices import DeviceType, wants_gpu
 from ademvl.planning.costs import costs_of
@@ -22,8 +20,9 @@ from ademvl.planning.disk import (
     source_disk,
 )
 from ademvl.planning.fit import RunMemory, model_sizes, numerics_of, settings_that_fit
-from ademvl.planning.memory import NO_MEMORY, evaluation_memory
+from ademvl.planning.memory import evaluation_memory
 from ademvl.planning.method_costs import UnmeasurableError
+from ademvl.planning.passes import largest_evaluation_batch
 from ademvl.planning.plans import RunPlan, RunSeconds, StudyPlan, Target
 from ademvl.planning.possible import refuse_impossible
 from ademvl.planning.schedule import (
@@ -36,15 +35,9 @@ from ademvl.planning.schedule import (
     seconds_at,
     seconds_on,
 )
-from ademvl.planning.sizes import MicroBatch, ModelSizes, Numerics
-from ademvl.planning.systems import system_flops, system_memory, system_size
-from ademvl.planning.whole_training import (
-    largest_pass,
-    whole_flops,
-    whole_memory,
-    whole_size,
-)
-from ademvl.planning.workload import Split, Workload, workload_of
+from ademvl.planning.sizes import ModelSizes
+from ademvl.planning.system_plans import plan_system
+from ademvl.planning.workload import Workload, workload_of
 from ademvl.runs.chosen_rate import candidate_of, choosing_run
 
 
@@ -103,7 +96,7 @@ def _plan_of(
     if run.method.kind in ("pretrained", "trained_whole"):
         load = workload_of(run, dataset)
         try:
-            plan = _plan_system(run, load, target, seeds=seeds)
+            plan = plan_system(run, load, target, seeds=seeds)
         except SettingsError as error:
             return str(error)
         return _PlannedRun(plan=plan, assumptions=load.assumptions)
@@ -221,83 +214,6 @@ def _plan_choice(
     return dataclasses.replace(plan, seeds=rates, flops=flops, seconds=seconds)
 
 
-def _plan_system(run: RunSettings, load: Workload, target: Target, *, seeds: int) -> RunPlan:
-    """Plan a run of a whole system.
-
-    Raises:
-        SettingsError: its sizes are not known.
-    """
-    if run.method.kind == "trained_whole":
-        return _plan_whole_training(run, load, target, seeds=seeds)
-    split = load.evaluation
-    device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
-    size, batch = system_size(run), largest_evaluation_batch(run, split)
-    numerics = Numerics(precision=run.backbones.precision, quantization=run.backbones.quantization)
-    operations = system_flops(size, split, new_tokens=run.new_tokens)
-    seconds = None
-    if target.gpu is not None and device == "cuda":
-        nothing = Seconds(0.0, 0.0, 0.0)
-        answers = seconds_on(target.gpu, numerics, operations, utilization=target.utilization)
-        seconds = RunSeconds(nothing, answers, 1)
-    return RunPlan(
-        name=run.name,
-        seeds=seeds,
-        trains=False,
-        trained={},
-        frozen=size.parameters,
-        device=device,
-        batch=batch,
-        memory=NO_MEMORY,
-        is_checkpointed=False,
-        other_checkpointing=0,
-        evaluation_memory=system_memory(
-            size, numerics, batch, new_tokens=run.new_tokens, device=device
-        ),
-        evaluation_rows=batch.rows,
-        flops=RunFlops(
-            training_per_item=0.0, training=0.0, evaluation=operations, optimizer_steps=0, busiest=1
-        ),
-        seconds=seconds,
-        rate=None,
-    )
-
-
-def _plan_whole_training(
-    run: RunSettings, load: Workload, target: Target, *, seeds: int
-) -> RunPlan:
-    """Plan both trainings of a system that is trained whole, and its evaluation."""
-    device: DeviceType = "cuda" if wants_gpu(run.backbones) else "cpu"
-    size, numerics = whole_size(run), dataclasses.replace(numerics_of(run), quantization="none")
-    flops = whole_flops(run, size, load, trains=True)
-    batch, asked = largest_pass(run, load.training), largest_evaluation_batch(run, load.evaluation)
-    memory = whole_memory(size, numerics, batch, device=device)
-    other = dataclasses.replace(numerics, checkpointing=not numerics.checkpointing)
-    seconds = None
-    if target.gpu is not None and device == "cuda":
-        training, evaluation = (
-            seconds_on(target.gpu, numerics, work, utilization=target.utilization)
-            for work in (flops.training, flops.evaluation)
-        )
-        seconds = RunSeconds(training.times(1 / target.count), evaluation, target.count)
-    return RunPlan(
-        name=run.name,
-        seeds=seeds,
-        trains=True,
-        trained={f"{part}, each stage": count for part, count in size.trained.items()},
-        frozen=0,
-        device=device,
-        batch=batch,
-        memory=memory,
-        is_checkpointed=numerics.checkpointing,
-        other_checkpointing=whole_memory(size, other, batch, device=device).total,
-        evaluation_memory=memory.adapter + memory.overhead + memory.logits,
-        evaluation_rows=asked.rows,
-        flops=flops,
-        seconds=seconds,
-        rate=None,
-    )
-
-
 def _alternatives(
     run: RunSettings, target: Target, workload: Workload, *, needed: int
 ) -> tuple[str, ...]:
@@ -308,15 +224,6 @@ def _alternatives(
         run, target.gpu.memory_bytes, device="cuda", rows=workload.training.known_rows
     )
     return tuple(map(str, found)) or ("none of the settings known here",)
-
-
-def largest_evaluation_batch(run: RunSettings, split: Split) -> MicroBatch:
-    """Return what the largest batches of evaluation have, of rows and of tokens, in one."""
-    size = min(run.evaluation.batch_size, split.items)
-    longest = max((row.width for row in split.longest), default=run.prompts.window)
-    width = min(longest, math.ceil(max(MAX_PLACES, longest) / max(size, 1)))
-    images = size if any(row.has_image for row in split.rows) else 0
-    return MicroBatch(rows=size, image_rows=images, width=width, scored=size)
 
 
 def _run_seconds(
