@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
-from ademvl.config.method import DEFAULT_METHOD, MethodSettings, settings_class_of
+from ademvl.config.method import MethodSettings
+from ademvl.config.methods_by_name import DEFAULT_METHOD, settings_class_of
 from ademvl.config.nested import Path, find
 from ademvl.config.setting import REFUSED, RELATION, setting_of
 from ademvl.config.strict_types import without_none

@@ -9,7 +9,7 @@ from typing import Any
 
 from ademvl.config.influence import differing, trains_anew
 from ademvl.config.key_lines import KeyLines
-from ademvl.config.method import DEFAULT_METHOD
+from ademvl.config.methods_by_name import DEFAULT_METHOD
 from ademvl.config.nested import Path
 from ademvl.config.run import ADAPTER_KEYWORDS, TRAINED
 from ademvl.config.study_settings import RunTemplate

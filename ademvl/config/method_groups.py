@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ademvl.config.method import DEFAULT_METHOD
+from ademvl.config.methods_by_name import DEFAULT_METHOD
 from ademvl.config.run import TRAINED, RunSettings
 from ademvl.config.study import Study
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from ademvl.config.evaluation import EvaluationSettings
-from ademvl.config.method import AnyMethod, default_method
+from ademvl.config.methods_by_name import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.setting import group, setting, settings_class
 from ademvl.config.tasks import TaskName, facts_of

@@ -7,7 +7,7 @@ from ademvl.config.dataset import DatasetSettings
 from ademvl.config.downloads import DownloadSettings, WeightsSource
 from ademvl.config.evaluation import EvaluationSettings
 from ademvl.config.gpu_limit import GpuSetting
-from ademvl.config.method import AnyMethod, default_method
+from ademvl.config.methods_by_name import AnyMethod, default_method
 from ademvl.config.optimization import OptimizationSettings
 from ademvl.config.report import ReportSettings
 from ademvl.config.run import (

@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from ademvl.config.method import MethodSettings, trained_module
+from ademvl.config.method import MethodSettings
+from ademvl.config.methods_by_name import trained_module
 from ademvl.methods.base import DecoderShape, Method
 from ademvl.vision.tower import TowerShape
 

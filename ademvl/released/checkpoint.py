@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ademvl.config.method import DEFAULT_METHOD
+from ademvl.config.methods_by_name import DEFAULT_METHOD
 from ademvl.errors import WeightsError, list_findings
 from ademvl.released.forms import FORMS, form_of
 from ademvl.released.reference_names import DISTRIBUTED_PREFIX, bare_name

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ademvl.config.dataset import DatasetSettings
-from ademvl.config.method import default_method
+from ademvl.config.methods_by_name import default_method
 from ademvl.config.run import RunSettings
 from ademvl.config.study import Study
 from ademvl.errors import AdemvlError, collect

@@ -39,7 +39,7 @@ runs:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ademvl.config.method._registered", {"blind": Blind})
+    monkeypatch.setattr("ademvl.config.methods_by_name._registered", {"blind": Blind})
     return tmp_path
 
 

@@ -73,7 +73,7 @@ def test_what_the_including_file_decides_is_no_disagreement() -> None:
 def test_another_method_in_the_including_file_starts_from_its_own_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ademvl.config.method._registered", {"blind": Blind})
+    monkeypatch.setattr("ademvl.config.methods_by_name._registered", {"blind": Blind})
     base = {"include": ["common.yaml"], "runs": {"shared": {}}}
     write("base.yaml", base | {"defaults": {"method": {"gamma": 0.3}}})
     own = {"defaults": {"method": {"name": "blind", "width": 3}}}

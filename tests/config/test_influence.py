@@ -19,7 +19,8 @@ import yaml
 from ademvl.config.influence import differing, fields_of, is_told, told_settings
 from ademvl.config.inheritance import check_shared_adapters
 from ademvl.config.key_lines import KeyLines
-from ademvl.config.method import MethodSettings, built_in_methods, settings_class_of
+from ademvl.config.method import MethodSettings
+from ademvl.config.methods_by_name import built_in_methods, settings_class_of
 from ademvl.config.plain import to_plain
 from ademvl.config.run import RunSettings
 from ademvl.config.setting import Setting
@@ -131,7 +132,7 @@ def wrong(found: Iterable[Field], is_right: Callable[[Field], bool]) -> list[str
 
 @pytest.fixture(params=METHODS, ids=lambda method: method().name)
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("ademvl.config.method._registered", {"blind": Blind})
+    monkeypatch.setattr("ademvl.config.methods_by_name._registered", {"blind": Blind})
     return request.param
 
 

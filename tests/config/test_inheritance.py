@@ -28,7 +28,7 @@ def study(**runs: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def with_another_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ademvl.config.method._registered", {"blind": Blind})
+    monkeypatch.setattr("ademvl.config.methods_by_name._registered", {"blind": Blind})
 
 
 def refusal(raw: dict[str, Any]) -> str:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ademvl.config import method as methods
-from ademvl.config.method import register_method
+from ademvl.config import methods_by_name
+from ademvl.config.methods_by_name import register_method
 from ademvl.config.released import RELEASED_METHODS
 from ademvl.config.study import load_study
 from ademvl.data.acquisition.plan import needed_sources
@@ -88,7 +88,7 @@ def test_another_run_may_evaluate_it_in_another_way(raw):
     ],
 )
 def test_contradictions_are_refused(raw, changes, message, monkeypatch):
-    monkeypatch.setattr(methods, "_registered", {})
+    monkeypatch.setattr(methods_by_name, "_registered", {})
     register_method(Blind)
     raw["runs"]["theirs"] |= changes
     with pytest.raises(SettingsError, match=message):

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ademvl.config.method import ClipAdapterSettings, MethodSettings, built_in_methods
+from ademvl.config.method import ClipAdapterSettings, MethodSettings
+from ademvl.config.methods_by_name import built_in_methods
 from ademvl.llm.loading import fingerprint_llm
 from ademvl.methods.adem.settings import AdemSettings
 from ademvl.methods.gated_xattn.settings import GatedXattnSettings, PerceiverSettings

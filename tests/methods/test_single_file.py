@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ademvl.config.method import MethodSettings, register_method
+from ademvl.config.method import MethodSettings
+from ademvl.config.methods_by_name import register_method
 from ademvl.config.setting import setting, settings_class
 from ademvl.config.settings_files import run_to_json, write_settings
 from ademvl.config.study import Study, load_study

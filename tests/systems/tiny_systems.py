@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from ademvl.config.method import settings_class_of
+from ademvl.config.methods_by_name import settings_class_of
 from ademvl.config.run import PRETRAINED, BackboneSettings, RunSettings
 from ademvl.config.systems import without_unread
 from tests.tiny import make_run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ademvl.config.method import built_in_methods
+from ademvl.config.methods_by_name import built_in_methods
 from ademvl.config.run import FeatureSettings, RunSettings
 from ademvl.errors import ProcessLostError, TrainingError
 from ademvl.machine.usage import UsageMeter

@@ -3,12 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from ademvl.config.method import (
-    ClipAdapterSettings,
-    MethodSettings,
-    TextPlaces,
-    check_square,
-)
+from ademvl.config.method import ClipAdapterSettings, MethodSettings, TextPlaces, check_square
 from ademvl.config.setting import group, relation, setting, settings_class
 from ademvl.methods.adem.fusions import FUSIONS, Fusion, FusionRule, fusion_rule
 
