@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 100
 _STUDY = "tune"
 _NUMPY_SEEDS = 2**32
+_LINE_BEGINS = b'{"op_code":'  # as optuna writes each of its lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,7 @@ class Search:
                     load_if_exists=True,
                 )
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{file}: damaged ({error}). Delete the file: the same command makes it again from "
-                "the trainings beside it; only those that failed are trained anew."
-            ) from error
+            raise _damaged(file, str(error)) from error
 
     @property
     def trials(self) -> list[Trial]:
@@ -187,7 +185,21 @@ class _Held:
 
 
 def _cut_unfinished_line(file: Path) -> None:
-    """Remove what a crash has left of a line; optuna would write the next one behind it."""
+    """Remove what a crash has left of a line; optuna would write the next one behind it.
+
+    Raises:
+        DataError: the file ends with something else, which is left there.
+    """
     with contextlib.suppress(FileNotFoundError), file.open("r+b") as written:
         content = written.read()
-        written.truncate(content.rfind(b"\n") + 1)
+        end = content.rfind(b"\n") + 1
+        if content[end : end + len(_LINE_BEGINS)] != _LINE_BEGINS[: len(content) - end]:
+            raise _damaged(file, "it ends with what is no line of it")
+        written.truncate(end)
+
+
+def _damaged(file: Path, reason: str) -> DataError:
+    return DataError(
+        f"{file}: damaged ({reason}). Delete the file: the same command makes it again from the "
+        "trainings beside it; only those that failed are trained anew."
+    )

@@ -70,6 +70,26 @@ def test_line_that_a_crash_cut_short_is_no_trial_and_hurts_none(tmp_path: Path) 
     assert [trial.values for trial in open_search(file).trials[1:]] == [values]
 
 
+def test_line_that_a_crash_cut_short_may_be_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "trials.journal"
+    open_search(file)
+    whole = file.read_bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        assert open_search(file).trials == []
+
+
+@pytest.mark.parametrize("garbage", [b"no line of it", b"{}", b"\0" * 40])
+def test_end_that_is_no_line_is_told_and_left_there(garbage: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "trials.journal"
+    try_one(open_search(file), 50.0)
+    for content in (garbage, file.read_bytes() + garbage):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"trials\.journal: damaged .* Delete the file"):
+            open_search(file)
+        assert file.read_bytes() == content
+
+
 def test_full_disk_names_the_file_and_loses_no_trial(small_disk: Path) -> None:
     file = small_disk / "trials.journal"
     search = open_search(file)
