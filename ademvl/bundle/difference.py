@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ademvl.bundle.pairing import Paired, compare_items, count_identical
 from ademvl.bundle.records import Results, SeedRecord
+from ademvl.config.tasks import facts_evaluated_as
 
 Verdict = Literal["same", "rounding", "indistinguishable", "different", "not comparable"]
 MATTERS: tuple[Verdict, ...] = ("different", "not comparable")
@@ -46,7 +47,7 @@ class RunDifference:
         num_items: that both sides were asked.
         num_identical: of them predicted the same by every seed that both have; None without
             predictions.
-        scores: main scores of both sides, fractions, mean over seeds.
+        scores: of both sides, mean over seeds, by their names and in their units in score files.
         paired: the comparison of the main score; None without predictions and right answers.
     """
 
@@ -208,14 +209,15 @@ def _main_scores(
 
 
 def _mean_scores(seeds: Sequence[SeedRecord]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    """Return the mean over seeds of each score, by its name and in its unit in score files."""
+    facts = facts_evaluated_as(seeds[0].task)
+    values_of: dict[str, list[float]] = {}
     for seed in seeds:
-        parts = seed.scores.get("columns") or seed.scores.get("metrics")
-        unit = "percent" if parts else "score"
-        for name, entry in (parts or seed.scores.get("sums") or {}).items():
-            if isinstance(entry, Mapping) and isinstance(entry.get(unit), int | float):
-                found.setdefault(name, []).append(float(entry[unit]))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+        for name, entry in (seed.scores.get(facts.scores_in) or {}).items():
+            value = entry.get(facts.scores_unit) if isinstance(entry, Mapping) else None
+            if isinstance(value, int | float):
+                values_of.setdefault(name, []).append(float(value))
+    return {name: sum(values) / len(values) for name, values in values_of.items()}
 
 
 def _environment(results: Results) -> dict[str, Any]:
