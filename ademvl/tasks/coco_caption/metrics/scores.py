@@ -132,10 +132,24 @@ def score_captions(
             scores.n,
             ", ".join(map(str, scores.empty_images[:20])),
         )
+    return _with_optional(
+        scores, optional or {}, tokenized_references, tokenized_hypotheses, seed=seed
+    )
+
+
+def _with_optional(
+    scores: CaptionScores,
+    optional: Mapping[str, OptionalMetric],
+    references: Tokenized,
+    hypotheses: Tokenized,
+    *,
+    seed: int,
+) -> CaptionScores:
+    """Add further metrics, or why one of them was not run."""
     metrics, not_run = dict(scores.metrics), {}
-    for name, metric in (optional or {}).items():
+    for name, metric in optional.items():
         try:
-            found = {name: metric(tokenized_references, tokenized_hypotheses, seed)}
+            found = {name: metric(references, hypotheses, seed)}
             _refuse_not_finite(found)
             metrics |= found
         except ToolError as error:
