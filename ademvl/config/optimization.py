@@ -27,14 +27,16 @@ class OptimizationSettings:
 
     Attributes:
         epochs: how often training goes through its split, may be a fraction.
-        warmup_epochs: linear warm-up, may be a fraction.
+        warmup_epochs: in which the learning rate rises in a straight line from 0 to its peak; may
+            be a fraction.
         base_lr: learning rate for an effective batch of 256; lr = base_lr * batch / 256.
         lr_grid: rates of which `base_lr` is chosen, ascending; results depend on them through it.
             Each is trained once, with a seed of its own, and the best on the val split is taken
             (`rates/<run>.json` of the results); empty takes `base_lr` as it is.
         lr_grid_growth: how many rates at most are tried beyond an end of the grid, one by one and
             each as far from the last as the grid's own two, while the best is the outermost.
-        min_lr: end of the decay.
+        min_lr: learning rate at the end of the decay; unlike `base_lr`, the same for every
+            batch size.
         lr_decay: from the peak to `min_lr`: half a cosine, as in the reference, or a straight line.
         effective_batch_size: items of one optimiser step over all devices.
         per_device_batch_size: items of a pass through the models, on average: a step has
@@ -61,7 +63,8 @@ class OptimizationSettings:
         swa_start: of `swa`, as a fraction of the training's steps.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite, each left out and
             counted, that end the training.
-        state_interval_seconds: time between two resumable states.
+        state_interval_seconds: after which a state is written to go on from, as at the end of
+            every epoch: what a killed training loses at most.
         log_interval_steps: optimiser steps averaged in one row of metrics.csv.
         log_to: where these rows go as well: `tensorboard` to `tensorboard/` in the run's directory,
             `wandb` to Weights & Biases; each needs the extra of its name.

@@ -10,7 +10,7 @@ class ReportSettings:
     Attributes:
         fusion_map_items: test images drawn at random whose fusion maps are shown: which
             patches each word kept.
-        fusion_map_seed: of the draw.
+        fusion_map_seed: of that draw; another one shows other images.
         fusion_map_questions: ids of ScienceQA questions with an image, drawn beside those.
         fusion_map_images: ids of COCO images, drawn beside those with their generated caption.
     """

@@ -129,7 +129,8 @@ class PromptSettings:
     """Text of ScienceQA prompts.
 
     Attributes:
-        train_format: format of the training prompt and answer.
+        train_format: parts of the training prompt in their order, and those of the answer behind a
+            dash: question (Q), context (C), choices (M), lecture (L), explanation (E), answer (A).
         evaluation: `matched` evaluates with the training format; `reference` with QCM-A and the
             image's caption in the context, as the authors' code does.
         max_seq_len: tokens of a sequence in all, prefix and slots included.

@@ -114,7 +114,7 @@ class TuneSettings:
             shortest, and the next one only when it is among the best by then; the longest is the
             run's. 1 trains every trial in full.
         reduction: factor between two lengths, and of how many trials one has the next length.
-        seed: of the draws.
+        seed: of the draws; another one begins a search in a folder of its own.
     """
 
     run: str = setting(changes="nothing", default="")
