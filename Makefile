@@ -31,7 +31,7 @@ mini: $(READY)  ## run the mini study: data, features, training, evaluation, tab
 	ademvl run --cores $(CORES)
 
 test: $(DEVELOPS)  ## run the fast tests, on all cores
-	pytest -n auto --maxprocesses 8 --dist worksteal
+	pytest -n auto --maxprocesses 8
 
 test-slow: $(DEVELOPS)  ## run the tests that take minutes, too
 	pytest -m 'slow or not slow'
