@@ -9,6 +9,7 @@ the other runs'.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class StudyResults:
     study: Study
     runs: tuple[RunResult, ...]
 
-    @property
+    @cached_property
     def study_text(self) -> str:
         """The study that tables belong to: its name, and a checksum of its settings."""
         return f"study {self.study.name}, settings {study_checksum(self.study.runs)}"

@@ -29,6 +29,11 @@ def file_stamp(path: Path) -> Stamp:
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
+def is_settled(stamp: Stamp) -> bool:
+    """Whether the file's last change is so long ago that another one would show in its stamp."""
+    return max(stamp[1:3]) + _SETTLED_NS < time.time_ns()
+
+
 class KnownChecksums:
     """The list of one folder.
 
@@ -53,7 +58,7 @@ class KnownChecksums:
 
     def add(self, path: Path, stamp: Stamp, checksum: str) -> None:
         """Note a file's checksum, unless it has changed within the last seconds."""
-        if max(stamp[1:3]) + _SETTLED_NS < time.time_ns():
+        if is_settled(stamp):
             self._known[self._name(path)] = [*stamp, checksum]
             self._has_changed = True
 

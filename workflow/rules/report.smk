@@ -114,8 +114,9 @@ rule fusion_maps:
 rule write_page:
     input:
         study="<results>/study.yaml",
-        tables=plan.tables(),
-        figures=plan.figures(),
+        scores=plan.scores(),
+        taken=plan.taken_scores(),
+        fusion_maps=plan.fusion_maps(),
     output:
         report(
             directory("<results>/report"),
@@ -135,7 +136,7 @@ rule write_page:
         runtime=10,
         gpu=0,
     params:
-        version=plan.versions["report"],
+        versions=[plan.versions[made] for made in ("report", "tables", "figures")],
     shell:
         "ademvl report {input.study} 2> {log}"
 

@@ -9,14 +9,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from ademvl.data.image_files import missing_image_findings
-from ademvl.data.quarantine import check_quarantine, read_quarantine
+from ademvl.data.quarantine import QUARANTINE_FILE, check_quarantine, read_quarantine
 from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import DataError, SettingsError, list_findings
 from ademvl.storage.files import read_json
+from ademvl.storage.known_checksums import Stamp, file_stamp, is_settled
 
 SPLITS = ("train", "val", "test")
 SUBJECTS = ("natural science", "social science", "language science")
@@ -108,11 +110,24 @@ class ScienceQA:
 def load_scienceqa(root: Path) -> ScienceQA:
     """Read problems, splits and captions; training items in quarantine are not among them.
 
+    What this process has read before is given again for as long as its files are the same ones.
+
     Raises:
         DataError: a file is missing or no JSON; or anything in them breaks the format: then all
             findings are listed (first 20 and a count), each with file, question id and what is
             wrong.
     """
+    names = (PROBLEMS_FILE, SPLITS_FILE, CAPTIONS_FILE, QUARANTINE_FILE)
+    stamps = tuple(file_stamp(path) for name in names if (path := root / name).is_file())
+    return _known(root, stamps) if all(map(is_settled, stamps)) else _read(root)
+
+
+@lru_cache(maxsize=4)
+def _known(root: Path, _stamps: tuple[Stamp, ...]) -> ScienceQA:
+    return _read(root)
+
+
+def _read(root: Path) -> ScienceQA:
     problems_file, splits_file = root / PROBLEMS_FILE, root / SPLITS_FILE
     captions_file = root / CAPTIONS_FILE
     raw_problems = read_object(problems_file)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ademvl.errors import MAX_LISTED, DataError
+from ademvl.storage import known_checksums
 from ademvl.tasks.scienceqa.reader import SPLITS, check_images, load_problems, load_scienceqa
 from tests import tiny
 from tests.tasks.copies import OTHER_FIELDS
@@ -219,3 +220,32 @@ def test_link_to_nowhere_is_told_and_not_taken_for_a_file_left_out(
     (root / "pid_splits.json").symlink_to(target)
     with pytest.raises(DataError, match=r"pid_splits\.json: cannot be read"):
         load_problems(root / "problems.json", split="test")
+
+
+@pytest.mark.parametrize("name", ["problems.json", "pid_splits.json", "captions.json"])
+def test_data_read_before_is_given_again_until_one_of_its_files_changes(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(known_checksums, "_SETTLED_NS", 0)
+    write_dataset(tmp_path, three_problems())
+    (tmp_path / "captions.json").write_text(json.dumps({"captions": {"2": "a cat"}}))
+    first = load_scienceqa(tmp_path)
+    assert load_scienceqa(tmp_path) is first
+
+    changed = {
+        "problems.json": three_problems(hint="another hint"),
+        "pid_splits.json": {"train": ["1"], "val": ["2"], "test": ["3"], "minival": ["2"]},
+        "captions.json": {"captions": {"2": "a dog instead"}},
+    }
+    (tmp_path / name).write_text(json.dumps(changed[name]))
+
+    again = load_scienceqa(tmp_path)
+    assert (again.problems["2"] != first.problems["2"]) or again.splits != first.splits
+    (tmp_path / "captions.json").unlink()
+    assert load_scienceqa(tmp_path).problems["2"].caption == ""
+
+
+def test_data_that_has_just_changed_is_always_read_anew(tmp_path):
+    write_dataset(tmp_path, three_problems())
+
+    assert load_scienceqa(tmp_path) is not load_scienceqa(tmp_path)
