@@ -260,6 +260,34 @@ def answering(asked: "Asked") -> Work:
     return work
 
 
+def _generation(llm: str) -> Callable[[], Work]:
+    """Make a case of captions of 4 pictures, 20 tokens each, features given."""
+
+    def prepare() -> Work:
+        from ademvl.data.collate import collate
+        from ademvl.evaluation.generation import generate
+        from ademvl.planning.random_model import random_example
+        from ademvl.planning.rows import Row
+
+        sizes = sizes_of(llm, online=False)
+        trainer, features = make_trainer(sizes, num_images=4, text=16)
+        row = Row(width=16, scored=6, has_image=True)
+        rows = [random_example(sizes, row, number=number) for number in range(4)]
+        batch = collate(rows, trim_after_labels=False)
+        model = trainer.model.eval()
+
+        def work() -> Figures:
+            import torch
+
+            with torch.inference_mode():
+                texts = generate(model, batch, features, max_new_tokens=20, eos_id=-1)
+            return [token for text in texts for token in text]
+
+        return work
+
+    return prepare
+
+
 class Asked(NamedTuple):
     """Questions with their model.
 
@@ -405,6 +433,8 @@ CASES: dict[str, Callable[[], Work]] = {
     "step_tiny_augmented_photos": _captions,
     "evaluation_2_layers_of_256": _evaluation(layers=2, width=256),
     "evaluation_4_layers_of_512": _evaluation(layers=4, width=512),
+    "captions_generated_tiny": _generation("tiny"),
+    "captions_generated_medium": _generation("medium"),
     "captions_scored": _caption_scores,
 }
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from ademvl.machine import cpu_kernels
 from ademvl.machine.cpu_kernels import fast_cpu
 
 # Sums of 64 fp32 products of order 1 in another order.
@@ -73,3 +74,26 @@ def test_autocast_keeps_its_precision() -> None:
     layer = _layer(frozen=True, bias=True)
     with fast_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(torch.ones(3, 64)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_products_of_inference_are_the_same(rows: int) -> None:
+    layer = _layer(frozen=True, bias=True)
+    inputs = torch.randn(rows, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = layer(inputs)
+        with fast_cpu():
+            found = layer(inputs)
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_few_rows_of_inference_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = _layer(frozen=True, bias=False)
+    rerouted = []
+    monkeypatch.setattr(
+        cpu_kernels, "_onednn_linear", lambda inputs, *_: rerouted.append(len(inputs)) or inputs
+    )
+    with torch.inference_mode(), fast_cpu():
+        for number in (1, 63, 64, 200):
+            layer(torch.randn(number, 64))
+    assert rerouted == [64, 200]
