@@ -103,6 +103,14 @@ class OnePackage:
 
 
 sys.meta_path.insert(0, OnePackage)
+
+# What else another copy of the project brings, as an installed one does, stays out of sight.
+OWN = os.path.dirname(os.path.dirname(EXPECTED))
+sys.path[:] = [
+    entry
+    for entry in sys.path
+    if os.path.realpath(entry) == OWN or not os.path.exists(os.path.join(entry, "ademvl"))
+]
 '''
 COMMAND = '#!/bin/sh\nexec {python} -m ademvl "$@"\n'
 
