@@ -5,6 +5,7 @@ attached, compute with them. peft's dropout draws its masks from the global gene
 stands one that takes the rows' seeds.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any, cast
@@ -108,6 +109,8 @@ class LoraMethod(Method):
         return attachment
 
     def _inject(self, llm: nn.Module, attachment: Attachment) -> None:
+        # peft imports bitsandbytes where that is installed, which misses kernels of no use here.
+        logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
         from peft import LoraConfig, inject_adapter_in_model
 
         config = LoraConfig(
