@@ -16,7 +16,7 @@ from ademvl.config.reading import read
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import RUN_FILE, STUDY_FILE
 from ademvl.config.strict_yaml import load_yaml
-from ademvl.config.tasks import all_facts, facts_of
+from ademvl.config.tasks import all_facts, facts_evaluated_as, facts_of
 from ademvl.errors import DataError, SettingsError
 from ademvl.evaluation.predictions import SEAL
 from ademvl.evaluation.sealed_scores import PREDICTIONS, SEALED_SINCE, seal_of_scores
@@ -24,6 +24,7 @@ from ademvl.runs.run_files import RunFiles
 from ademvl.storage.files import parse_json
 
 _REMEDY = "Make the bundle again."
+_OF_PROVENANCE = ("code", "hardware", "packages", "checksums")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ class Results:
                 "ademvl; use the one that made it"
             )
         task = facts_of(name).evaluated_as
+        scores_in = facts_evaluated_as(task).scores_in
         predictions = files.predictions(task).as_posix()
         content = self._content(predictions, optional=True)
         return SeedRecord(
@@ -114,8 +116,8 @@ class Results:
             seed=seed,
             task=task,
             settings=_told(raw),
-            provenance=self._json(files.provenance.as_posix(), optional=True),
-            scores=self._json(files.scores(task).as_posix()),
+            provenance=self._json(files.provenance.as_posix(), *_OF_PROVENANCE, optional=True),
+            scores=self._json(files.scores(task).as_posix(), "header", scores_in),
             predictions=self._lines(predictions),
             answers=self._json(self._answers_name(run, raw, task), optional=True),
             predictions_sha256=hashlib.sha256(content).hexdigest() if content else "",
@@ -144,11 +146,15 @@ class Results:
             raise DataError(f"{self.label}: {name} is not valid YAML: {error}") from error
         return self._object(raw, name)
 
-    def _json(self, name: str, *, optional: bool = False) -> Mapping[str, Any]:
+    def _json(self, name: str, *objects: str, optional: bool = False) -> Mapping[str, Any]:
+        """Read an object; its values at the keys `objects`, where there are any, are objects."""
         content = self._content(name, optional=optional)
         if not content:
             return {}
-        return self._object(self._parsed(content, f"{self.label}: {name}"), name)
+        raw = self._object(self._parsed(content, f"{self.label}: {name}"), name)
+        for key in objects:
+            self._object(raw.get(key) or {}, f"{name}: {key}")
+        return raw
 
     def _parsed(self, content: bytes, place: str) -> Any:
         try:
@@ -169,7 +175,9 @@ class Results:
 
     def _object(self, raw: Any, name: str) -> Mapping[str, Any]:
         if not isinstance(raw, dict):
-            raise DataError(f"{self.label}: {name} holds a {type(raw).__name__}, not an object")
+            raise DataError(
+                f"{self.label}: {name} holds a {type(raw).__name__}, not an object. {_REMEDY}"
+            )
         return raw
 
 

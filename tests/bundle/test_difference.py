@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ademvl.bundle.archive import open_results, write_bundle
 from ademvl.bundle.difference import ResultsDifference, compare_results
 from ademvl.bundle.records import Results
 from ademvl.cli import main
+from ademvl.errors import DataError
 from ademvl.storage.files import write_json
 from tests.bundle.finished import FinishedStudy, usual
 
@@ -206,3 +208,24 @@ def test_damaged_bundle_ends_with_code_2(
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04")
     assert main(["diff", str(first), str(tmp_path / "bad.zip")]) == 2
     assert "bad.zip: truncated, or no zip archive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("scores/scienceqa.json", "columns"),
+        ("scores/scienceqa.json", "header"),
+        ("provenance.json", "packages"),
+        ("provenance.json", "checksums"),
+    ],
+)
+@pytest.mark.parametrize("value", [["a"], "a", 1])
+def test_list_or_text_in_the_place_of_an_object_is_named(
+    first: Path, name: str, key: str, value: object
+) -> None:
+    place = f"runs/adem/seed0/{name}"
+    bundle = open_results(first)
+    content = {**json.loads(bundle.files[place]), key: value}
+    damaged = replace(bundle, files={**bundle.files, place: json.dumps(content).encode()})
+    with pytest.raises(DataError, match=rf"b\.zip: {place}: {key} holds a .*not an object"):
+        compare_results(Results("a.zip", bundle), Results("b.zip", damaged))
