@@ -9,7 +9,8 @@ machine meets both. Times are processor seconds, medians over the turns; a ratio
 many times faster the present code is. Where a case does two things at once it is the time that
 passes, on cores that should have little else to do. Both sides run
 benchmarks/before_after_cases.py of the present tree and must give the same figures to six digits,
-or the benchmark ends with exit code 1.
+or the benchmark ends with exit code 1. Extra memory is what a case takes at most beyond what its
+process holds when it is ready: models and rows (Linux).
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"command: {shlex.join(['python', *sys.argv])}")
     print(f"before: {git('log', '-1', '--format=%h %s', options.before)}; after: {present()}")
-    print(f"{'case':30} {'before s':>9} {'after s':>9} {'ratio':>6} {'peak MiB':>16}  figures")
+    print(f"{'case':30} {'before s':>9} {'after s':>9} {'ratio':>6} {'extra MiB':>16}  figures")
     are_same = True
     with worktree(options.before) as before:
         for case in options.cases or CASES:
@@ -61,7 +62,7 @@ def _compare(case: str, before: Path, threads: int, turns: int) -> bool:
         answers = [[_turn(side) for side in sides] for _ in range(turns)]
     old, new = zip(*answers, strict=True)
     seconds = [statistics.median(answer["seconds"] for answer in side) for side in (old, new)]
-    peaks = [side[-1]["peak_mib"] for side in (old, new)]
+    extra = [side[-1]["extra_mib"] for side in (old, new)]
     figures = [side[0]["figures"] for side in (old, new)]
     same = len(figures[0]) == len(figures[1]) and all(
         math.isclose(one, other, rel_tol=SAME_DIGITS, abs_tol=SAME_DIGITS)
@@ -69,7 +70,7 @@ def _compare(case: str, before: Path, threads: int, turns: int) -> bool:
     )
     print(
         f"{case:30} {seconds[0]:9.3f} {seconds[1]:9.3f} {seconds[0] / seconds[1]:6.2f} "
-        f"{peaks[0]:7.0f} {peaks[1]:7.0f}   {'same' if same else f'DIFFER: {figures}'}",
+        f"{extra[0]:7.0f} {extra[1]:7.0f}   {'same' if same else f'DIFFER: {figures}'}",
         flush=True,
     )
     return same

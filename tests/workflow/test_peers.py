@@ -33,7 +33,9 @@ def test_features_wait_for_no_rate_and_all_seeds_for_one(tmp_path: Path) -> None
         "only": ["adem", "memvp"],
         "results_dir": str(tmp_path),
     }
-    plan = WorkflowPlan(load_study(raw))
+    study = load_study(raw)
+    smallest, *_ = study.runs[0].optimization.lr_grid
+    plan = WorkflowPlan(study)
     record = f"{tmp_path}/grid/rates/adem.json"
     for seed in range(5):
         run = SimpleNamespace(run="adem", seed=str(seed))
@@ -45,10 +47,10 @@ def test_features_wait_for_no_rate_and_all_seeds_for_one(tmp_path: Path) -> None
     features = SimpleNamespace(features=Path(report).stem)
     assert plan.feature_run_settings(features) == f"{tmp_path}/grid/rates/adem/run.yaml"
     first = json.loads(plan.rates.first_json(SimpleNamespace(run="adem")))["optimization"]
-    assert first["base_lr"] == 0.01
+    assert first["base_lr"] == smallest
     assert "lr_grid" not in first
     asked = json.loads(plan.rates.grid_json(SimpleNamespace(run="memvp")))
-    assert (asked["seed"], asked["optimization"]["lr_grid"][0]) == (CHOICE_SEED, 0.01)
+    assert (asked["seed"], asked["optimization"]["lr_grid"][0]) == (CHOICE_SEED, smallest)
 
 
 @pytest.mark.slow
