@@ -4,6 +4,7 @@ Imports inside functions and those for types alone count like all others.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ademvl
-from ademvl.config.tasks import all_facts
+from ademvl.config.tasks import all_facts, task_folders
 
 ROOT = Path(ademvl.__file__).parent
 MAX_SINGLE_MODULES = 3
@@ -157,6 +158,38 @@ def test_only_a_tasks_own_folder_asks_for_its_name() -> None:
         "prediction/lmms_plugin.py",  # a form of prompts that is called so
     }
     assert {place.partition(":")[0] for place in asking} == known, sorted(asking)
+
+
+@pytest.mark.parametrize("name", task_folders())
+def test_any_facts_may_be_the_first_that_are_imported(name: str) -> None:
+    program = (
+        f"import ademvl.tasks.{name}.facts\n"
+        "from typing import get_args\n"
+        "from ademvl.config.tasks import TaskName, all_facts\n"
+        "print(*sorted({*all_facts()} & {*get_args(TaskName)}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert done.stdout.split() == sorted(all_facts())
+
+
+def test_each_line_of_the_map_imports_from_those_above_it_only() -> None:
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("## Where things are")[2].partition("## From an image")[0]
+    lines = [
+        re.findall(r"`ademvl/(\w+)", line) for line in table.splitlines() if "`ademvl/" in line
+    ]
+    level = {part: number for number, parts in enumerate(lines) for part in parts}
+    wrong = {
+        f"{module_of(path)} -> {module}"
+        for path in ROOT.rglob("*.py")
+        for module in imported_modules(path)
+        if path.parent != ROOT
+        and module.count(".")
+        and level[part_of(module)] > level[part_of(module_of(path))]
+    }
+    assert not wrong
 
 
 def test_tasks_need_neither_torch_nor_a_model() -> None:

@@ -38,10 +38,10 @@ class EvaluationSettings:
             instruction, as MME has one only.
         batch_size: items of a forward pass at most; items of like length are asked together, and
             fewer of those that are long.
-        answer_by: of ScienceQA: `greedy` takes the choice that the most likely next token names,
-            as the reference does; `likelihood` the choice whose letter is the most likely next
-            token, so that every question gets an answer; `letter` accepts no more than a letter,
-            where greedy finds T in "The".
+        answer_by: where a letter answers: `greedy` takes the choice that the most likely next token
+            names, as the reference does; `likelihood` the choice whose letter is the most likely
+            next token, so that every question gets an answer; `letter` accepts no more than a
+            letter, where greedy finds T in "The".
         max_new_tokens: tokens of a generated caption or answer to MME; 20 in the reference.
         decoding: how tokens of a generated caption or answer to MME are chosen.
     """

@@ -126,7 +126,7 @@ def _check_format(train_format: str) -> None:
 
 @settings_class
 class PromptSettings:
-    """Text of ScienceQA prompts.
+    """Text of prompts, and how it becomes tokens; formats are those of ScienceQA.
 
     Attributes:
         train_format: parts of the training prompt in their order, and those of the answer behind a

@@ -78,7 +78,7 @@ class RunTemplate:
         method: what is trained between the frozen models, and its settings; `name` chooses it.
         backbones: the frozen models.
         features: how images reach the method.
-        prompts: text of the ScienceQA prompts.
+        prompts: text of prompts, and how it becomes tokens.
         optimization: AdamW and its schedule.
         evaluation: how a trained run is scored.
         reported: rows of workflow/reported that this run reproduces; it stands beside them in

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ademvl.config.tasks import TaskFacts
+from ademvl.config.task_facts import TaskFacts
 from ademvl.runs.run_files import RunFiles
 from ademvl.runs.run_state import read_object
 

@@ -1,7 +1,8 @@
 """What a method is: the trained modules, and how a batch's images reach the frozen models by them.
 
 A method is a folder `ademvl/methods/<name>/` with `settings.py`, which needs no torch, and
-`method.py`; CONTRIBUTING.md walks through both. Nothing outside of that folder knows the method.
+`method.py`; CONTRIBUTING.md walks through both. Nothing that trains, evaluates or reports knows it;
+a method may build on another (LLaVA-LoRA on LoRA), and what reads its authors' files names it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.tasks import RequestKind
+from ademvl.config.task_facts import RequestKind
 from ademvl.data.image_files import missing_image_findings, open_rgb, view_differences
 from ademvl.data.surrogates import surrogate_findings
 from ademvl.errors import MAX_LISTED, DataError, SettingsError, list_findings

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ademvl.config.run import RunSettings
-from ademvl.config.tasks import RequestKind, facts_of
+from ademvl.config.task_facts import RequestKind
+from ademvl.config.tasks import facts_of
 from ademvl.data.prompt_forms import PromptForm, TrainedForms
 from ademvl.data.rows import RowLayout, TokenizedExample, tokenize_examples
 from ademvl.data.tokenizer import Tokenizer

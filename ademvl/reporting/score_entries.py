@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.tasks import TaskFacts, largest_score
+from ademvl.config.task_facts import TaskFacts
+from ademvl.config.tasks import largest_score
 from ademvl.errors import DataError
 from ademvl.runs.run_state import REMEDY
 from ademvl.statistics.intervals import WILSON, Estimate

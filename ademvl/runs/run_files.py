@@ -1,4 +1,4 @@
-"""The files of a run's directory, each named here alone."""
+"""The files of a run's directory."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One small integer per verb that makes results: raised exactly when its results would change.
+"""One small integer for each step that makes results: raised exactly when they would change.
 
 The numbers enter the rules' params, so that Snakemake reruns what a real change affects, and
 nothing when code changes only in looks. The full fingerprint of the code goes into provenance.json.
@@ -8,9 +8,9 @@ RESULT_VERSIONS = {
     "settings": 1,
     "download": 1,
     "unpack": 1,
-    "convert": 1,
-    "data": 4,
-    "verify": 1,
+    "convert": 1,  # ademvl backbones convert
+    "data": 4,  # ademvl data convert, of all sources
+    "verify": 1,  # ademvl data verify
     "mini_backbones": 4,
     "mini_shapes_backbones": 2,
     "features": 2,

@@ -9,7 +9,8 @@ from ademvl import __version__
 from ademvl.config.run import RunSettings
 from ademvl.config.settings_files import STUDY_FILE, run_to_plain
 from ademvl.config.study import Study, load_study
-from ademvl.config.tasks import RequestKind, facts_of
+from ademvl.config.task_facts import RequestKind
+from ademvl.config.tasks import facts_of
 from ademvl.data.acquisition.registry import load_registry
 from ademvl.errors import SettingsError
 from ademvl.reporting.results import read_results

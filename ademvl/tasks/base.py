@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from ademvl.config.dataset import DatasetSettings
 from ademvl.config.run import RunSettings
-from ademvl.config.tasks import TaskFacts
+from ademvl.config.task_facts import TaskFacts
 from ademvl.data.choices import TextRule
 from ademvl.data.examples import Example
 from ademvl.statistics.intervals import Estimate, Floats

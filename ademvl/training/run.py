@@ -96,7 +96,7 @@ def train_run(
             lock_file(files.lock) if is_first else nullcontext(),
         ):
             identity = training_identity(run) if is_first else {}
-            if processes.from_first(is_first and _is_done(run, files, identity)):
+            if processes.from_first(is_first and _needs_no_training(run, files, identity)):
                 return 0
             work = _Work(
                 run=run,
@@ -187,8 +187,8 @@ def _device(run: RunSettings, membership: Membership | None) -> "torch.device":
     )
 
 
-def _is_done(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> bool:
-    """Say whether nothing is to be trained.
+def _needs_no_training(run: RunSettings, files: RunFiles, identity: Mapping[str, Any]) -> bool:
+    """Say whether nothing is to be trained; an adapter that comes from elsewhere is brought in.
 
     Raises:
         WeightsError: the adapter there is another run's.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ademvl.config.tasks import TaskFacts, facts_of
+from ademvl.config.task_facts import TaskFacts
+from ademvl.config.tasks import facts_of
 from ademvl.errors import DataError
 from ademvl.reporting.printable import printable
 from ademvl.reporting.results import RunResult, StudyResults

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ademvl.config.tasks import TaskFacts
+from ademvl.config.task_facts import TaskFacts
 from ademvl.errors import DataError
 from ademvl.reporting.page.browsed_groups import (
     REMEDY,

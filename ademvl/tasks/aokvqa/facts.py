@@ -1,6 +1,6 @@
 """What is known of A-OKVQA's multiple choice without reading it."""
 
-from ademvl.config.tasks import ScoreColumn, ScoreTable, SourceFacts, TaskFacts
+from ademvl.config.task_facts import ScoreColumn, ScoreTable, SourceFacts, TaskFacts
 
 FACTS = TaskFacts(
     name="aokvqa",

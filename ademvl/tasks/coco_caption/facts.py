@@ -1,6 +1,6 @@
 """What is known of COCO captions without reading them."""
 
-from ademvl.config.tasks import ScoreColumn, ScoreTable, SourceFacts, TaskFacts
+from ademvl.config.task_facts import ScoreColumn, ScoreTable, SourceFacts, TaskFacts
 
 FACTS = TaskFacts(
     name="coco_caption",

@@ -1,6 +1,6 @@
 """What is known of LaVIN's instruction data, and of runs on it, without reading it."""
 
-from ademvl.config.tasks import CategoryFilter, ScoreColumn, ScoreTable, SourceFacts, TaskFacts
+from ademvl.config.task_facts import CategoryFilter, ScoreColumn, ScoreTable, SourceFacts, TaskFacts
 from ademvl.tasks.mme.reader import COGNITION, PERCEPTION, TASK_POINTS, TASKS
 
 FACTS = TaskFacts(

@@ -1,6 +1,6 @@
 """What is known of ScienceQA without reading it."""
 
-from ademvl.config.tasks import CategoryFilter, ScoreColumn, ScoreTable, SourceFacts, TaskFacts
+from ademvl.config.task_facts import CategoryFilter, ScoreColumn, ScoreTable, SourceFacts, TaskFacts
 
 COLUMNS = tuple(
     ScoreColumn(key=key, header=header, decimals=2, group=group)
