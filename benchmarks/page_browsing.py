@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="folder that an earlier commit has kept")
     parser.add_argument("--slowdown", type=float, default=1.0, help="of the browser's processor")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(prefix="ademvl-page-") as folder:
         root = options.keep or Path(folder)
         study = _write_study(root, _images(options.images))
         for name in ("page, thumbnails new", "page, thumbnails made"):
